@@ -1,0 +1,130 @@
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from errors import ActionClipError
+from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels, read_prompts, unique_labels
+
+
+def test_default_prompts_are_the_sixteen_of_actionclip() -> None:
+    assert len(DEFAULT_PROMPTS) == 16
+    assert DEFAULT_PROMPTS[0] == "a photo of action {}"
+    assert DEFAULT_PROMPTS[7] == "{}"
+    assert DEFAULT_PROMPTS[15] == "The woman is {}"
+    assert len(set(DEFAULT_PROMPTS)) == 16
+    assert {prompt.count("{}") for prompt in DEFAULT_PROMPTS} == {1}
+
+
+def test_fill_puts_every_label_into_one_prompt_before_the_next() -> None:
+    assert fill(["{}, an action", "A {}"], ["run", "{0} {x} 100%"]) == [
+        "run, an action",
+        "{0} {x} 100%, an action",
+        "A run",
+        "A {0} {x} 100%",
+    ]
+    assert fill(["{now} {}"], ["run"]) == ["{now} run"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "driving car\n\n  \t\n naïve dance \nwave",
+        "\ufeffdriving car\r\n\r\nnaïve dance\r\nwave\r\n",
+        "driving car\rnaïve dance\rwave",
+    ],
+)
+def test_labels_are_the_stripped_lines_of_a_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content.encode())
+    assert read_labels(path) == ["driving car", "naïve dance", "wave"]
+    assert read_labels(str(path)) == ["driving car", "naïve dance", "wave"]
+
+
+def test_labels_may_hold_any_line_break_but_that_of_text_files(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("push\u2028up\npull\x0cup\n", encoding="utf-8")
+    assert read_labels(path) == ["push\u2028up", "pull\x0cup"]
+
+
+def test_prompts_are_the_lines_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("\ufeffa clip of {}\n\n{} {now}\n", encoding="utf-8")
+    assert read_prompts(path) == ("a clip of {}", "{} {now}")
+
+
+@pytest.mark.parametrize(("prompt", "count"), [("a video", 0), ("{} and {}", 2), ("a { }", 0)])
+def test_a_prompt_has_one_place_for_the_label(tmp_path: Path, prompt: str, count: int) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text(f"a clip of {{}}\n\n{prompt}\n", encoding="utf-8")
+    with pytest.raises(ActionClipError) as caught:
+        read_prompts(path)
+    assert str(caught.value) == (
+        f"line 3 of the prompts file {path} has {{}} {count} times: "
+        "write it exactly once, where the label goes"
+    )
+
+
+NOT_TEXT = "is not UTF-8 text: save it as UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("naïve".encode("latin-1"), NOT_TEXT),
+        ("wave".encode("utf-16"), NOT_TEXT),
+        ("wave\n".encode("utf-16-le"), NOT_TEXT),
+        (b"", "is empty: write labels into it, one a line"),
+        (b"\xef\xbb\xbf \r\n\n", "is empty: write labels into it, one a line"),
+    ],
+)
+def test_files_that_hold_no_labels(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content)
+    with pytest.raises(ActionClipError) as caught:
+        read_labels(path)
+    assert str(caught.value) == f"the labels file {path} {problem}"
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ActionClipError) as missing:
+        read_labels(tmp_path / "none.txt")
+    assert str(missing.value) == (
+        f"the labels file {tmp_path / 'none.txt'} cannot be read (No such file or directory): "
+        "give a text file, one a line"
+    )
+    with pytest.raises(ActionClipError) as folder:
+        read_prompts(tmp_path)
+    assert str(folder.value).startswith(f"the prompts file {tmp_path} cannot be read (")
+    assert os.linesep not in str(folder.value)
+
+
+def test_repeated_labels_are_used_once_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="action_clip"):
+        assert unique_labels(["run", " wave ", "run ", "Run", "jump", "wave", "run"]) == [
+            "run",
+            "wave",
+            "Run",
+            "jump",
+        ]
+    assert caplog.messages == ["labels given more than once are used once: run, wave"]
+
+
+def test_labels_without_repeats_are_not_remarked_upon(caplog: pytest.LogCaptureFixture) -> None:
+    assert unique_labels(label for label in ("b", "a")) == ["b", "a"]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], "there are no labels to choose from: give at least one"),
+        (["run", "  "], "a label is blank: give it words or leave it out"),
+        ("run", "the labels are one string, 'run': give a list of strings"),
+    ],
+)
+def test_labels_that_are_none(labels: list[str], message: str) -> None:
+    with pytest.raises(ActionClipError) as caught:
+        unique_labels(labels)
+    assert str(caught.value) == message

@@ -1,0 +1,99 @@
+"""The prompts that a label is put into, and the files that users write prompts and labels in."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from errors import ActionClipError
+
+# In the order of ActionCLIP (arXiv 2109.08472), github sallymmx/ActionCLIP.
+DEFAULT_PROMPTS: tuple[str, ...] = (
+    "a photo of action {}",
+    "a picture of action {}",
+    "Human action of {}",
+    "{}, an action",
+    "{} this is an action",
+    "{}, a video of action",
+    "Playing action of {}",
+    "{}",
+    "Playing a kind of action, {}",
+    "Doing a kind of action, {}",
+    "Look, the human is {}",
+    "Can you recognize the action of {}?",
+    "Video classification of {}",
+    "A video of {}",
+    "The man is {}",
+    "The woman is {}",
+)
+
+_log = logging.getLogger("action_clip")
+
+
+def fill(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Put every label into every prompt: label l in prompt p is text `p * len(labels) + l`."""
+    return [prompt.replace("{}", label) for prompt in prompts for label in labels]
+
+
+def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read prompts from a UTF-8 file (with or without BOM), one a line; blank lines are skipped.
+
+    Raises:
+        ActionClipError: the file cannot be read, has no prompts, or a line does not have exactly one `{}`.
+    """
+    numbered = _read_lines(path, "prompts")
+    for number, prompt in numbered:
+        if prompt.count("{}") != 1:
+            raise ActionClipError(
+                f"line {number} of the prompts file {os.fspath(path)} has {{}} {prompt.count('{}')} times: "
+                "write it exactly once, where the label goes"
+            )
+    return tuple(prompt for _, prompt in numbered)
+
+
+def read_labels(path: str | os.PathLike[str]) -> list[str]:
+    """Read labels from a UTF-8 file (with or without BOM), one a line, stripped; blank lines are skipped.
+
+    Raises:
+        ActionClipError: the file cannot be read or has no labels.
+    """
+    return [label for _, label in _read_lines(path, "labels")]
+
+
+def unique_labels(labels: Iterable[str]) -> list[str]:
+    """Strip the labels and keep the first of equal ones, in order; repeated ones are named in one warning.
+
+    Raises:
+        ActionClipError: there are no labels, one is blank, or a single string is given in place of a list.
+    """
+    if isinstance(labels, str):
+        raise ActionClipError(f"the labels are one string, {labels!r}: give a list of strings")
+    counts = Counter(label.strip() for label in labels)
+    if not counts:
+        raise ActionClipError("there are no labels to choose from: give at least one")
+    if "" in counts:
+        raise ActionClipError("a label is blank: give it words or leave it out")
+    repeated = [label for label, count in counts.items() if count > 1]
+    if repeated:
+        _log.warning("labels given more than once are used once: %s", ", ".join(repeated))
+    return list(counts)
+
+
+def _read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, str]]:
+    """Return the lines that are not blank, stripped, with their numbers from 1."""
+    name = os.fspath(path)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            numbered = [(number, line.strip()) for number, line in enumerate(file, start=1)]
+    except OSError as error:
+        raise ActionClipError(
+            f"the {content} file {name} cannot be read ({error.strerror}): give a text file, one a line"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ActionClipError(f"the {content} file {name} is not UTF-8 text: save it as UTF-8") from error
+    kept = [(number, line) for number, line in numbered if line]
+    if any("\0" in line for _, line in kept):  # UTF-16 without a byte-order mark decodes as UTF-8
+        raise ActionClipError(f"the {content} file {name} is not UTF-8 text: save it as UTF-8")
+    if not kept:
+        raise ActionClipError(f"the {content} file {name} is empty: write {content} into it, one a line")
+    return kept
