@@ -1,0 +1,1 @@
+"""Trained graphs: which exist (catalog), where their files are (store, download) and how they run."""

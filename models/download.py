@@ -1,0 +1,259 @@
+"""One file over HTTP, retried and continued until it is whole and checked."""
+
+import logging
+import os
+import re
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from errors import ActionClipError
+from models.partial import Part, WrongContentError
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
+ATTEMPTS = 5
+"""Failures in a row, without PROGRESS bytes more than ever before, after which a download is given up."""
+PROGRESS = 1 << 20
+FIRST_PAUSE_S = 0.5
+"""Doubled after every further failure, unless the server says Retry-After."""
+LONGEST_PAUSE_S = 60.0
+REDIRECTS = 5
+CHUNK = 1 << 16
+DISK_MARGIN = 64 << 20
+"""Bytes that must stay free beside the file."""
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+pause = time.sleep
+_log = logging.getLogger("action_clip")
+
+Headers = requests.structures.CaseInsensitiveDict[str]
+
+
+class _PermanentError(Exception):
+    """Trying again would not help; the text is the reason."""
+
+
+class _TransientError(Exception):
+    """Trying again may help; the text is the reason."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+def download(url: str, target: Path, *, size: int | None, sha256: str | None) -> str:
+    """Download url to target, whose folder exists and is locked by the caller; returns the file's sha256.
+
+    size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header.
+    What has arrived before a failure or an interruption is kept and continued by the next call. Raises
+    ActionClipError that names the URL, the reason, and what to do instead.
+    """
+    try:
+        part = Part(target, url)
+        try:
+            return _complete(url, part, size, sha256)
+        except BaseException:
+            if part.received == 0:
+                part.drop()
+            raise
+    except _PermanentError as error:
+        reason = str(error)
+        cause: Exception = error
+    except OSError as error:
+        reason = f"{target.parent} cannot be written ({error.strerror or error})"
+        cause = error
+    raise ActionClipError(
+        f"could not download {url}: {reason}; put the file into {target.parent} by hand, "
+        "or use --model nano, which needs no download"
+    ) from cause
+
+
+def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str:
+    most = part.received
+    failures = wrong = 0
+    while True:
+        try:
+            if not part.complete:
+                _receive(url, part, size)
+            digest = part.check(size, sha256)
+            part.publish()
+            return digest
+        except WrongContentError as error:
+            part.drop()
+            wrong += 1
+            if wrong == 2:
+                raise _PermanentError(str(error)) from error
+            _log.warning("%s: %s; downloading it again", part.target.name, error)
+        except _TransientError as error:
+            failures = 1 if part.received > most + PROGRESS else failures + 1
+            most = max(most, part.received)
+            if failures == ATTEMPTS:
+                raise _PermanentError(str(error)) from error
+            wait_s = FIRST_PAUSE_S * 2 ** (failures - 1) if error.wait_s is None else error.wait_s
+            if wait_s > LONGEST_PAUSE_S:
+                raise _PermanentError(f"{error} and asks to wait {wait_s:.0f} s") from error
+            _log.warning("%s: %s; trying again in %.1f s", part.target.name, error, wait_s)
+            pause(wait_s)
+
+
+def _receive(url: str, part: Part, size: int | None) -> None:
+    """One request; on return every byte that the server announced is on the disk."""
+    try:
+        with _open(url, part) as response:
+            _begin(response, part, size)
+            with (
+                part.path.open("ab") as file,
+                tqdm(
+                    total=part.total,
+                    initial=part.received,
+                    unit="B",
+                    unit_scale=True,
+                    desc=part.target.name,
+                    disable=None,
+                ) as bar,
+            ):
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+                file.flush()
+                # The name must not appear before the bytes, even when the power goes.
+                os.fsync(file.fileno())
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _failure(error) from error
+    if part.total is not None and part.path.stat().st_size < part.total:
+        raise _TransientError("the connection was cut")
+
+
+def _open(url: str, part: Part) -> requests.Response:
+    """The answer to a request for what is still missing, after redirects, none of which leaves https."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "action_clip"}
+    if part.received:
+        headers |= {"Range": f"bytes={part.received}-", "If-Range": str(part.validator)}
+    for _ in range(REDIRECTS + 1):
+        response = requests.get(
+            url,
+            headers=headers,
+            stream=True,
+            allow_redirects=False,
+            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+        )
+        if not response.is_redirect:
+            return response
+        response.close()
+        following = urljoin(url, response.headers["Location"])
+        allowed = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
+        if urlsplit(following).scheme not in allowed:
+            raise _PermanentError(f"the server redirects to {following}, which is not {' or '.join(allowed)}")
+        url = following
+    raise _PermanentError(f"the server redirects more than {REDIRECTS} times")
+
+
+def _begin(response: requests.Response, part: Part, size: int | None) -> None:
+    """Make the part ready for the answer's body, which continues it or starts it anew."""
+    headers = response.headers
+    if response.status_code == 206 and part.received:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+        if (
+            found is None
+            or int(found[1]) != part.received
+            or found[2] not in ("*", str(part.total))
+            or _validator(headers) not in (None, part.validator)
+            or headers.get("Content-Encoding", "identity") != "identity"
+        ):
+            part.drop()
+            raise _TransientError("the server's answer does not continue what was there")
+        _require_disk(part)
+        return
+    if response.status_code == 416 and part.received:
+        part.drop()
+        raise _TransientError("the server has no such range")
+    if response.status_code in RETRIED_STATUSES:
+        raise _TransientError(f"the server answers {response.status_code}", _retry_after(headers))
+    if response.status_code != 200:
+        raise _PermanentError(f"the server answers {response.status_code} {response.reason}".rstrip())
+    if headers.get("Content-Type", "").startswith("text/html"):
+        raise _PermanentError("the answer is a web page (a log-in page of the network?)")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise _PermanentError("the server compresses the file")
+    length = headers.get("Content-Length", "")
+    total = int(length) if re.fullmatch(r"\d+", length) else None
+    md5 = re.findall(r"md5=([^\s,]+)", headers.get("x-goog-hash", ""))
+    if total is None and size is None and not md5 and headers.get("Transfer-Encoding") != "chunked":
+        raise _PermanentError("the server does not say how long the file is")
+    if total is not None and size is not None and total != size:
+        raise _PermanentError(f"the server's file has {total} bytes instead of {size}")
+    part.drop()
+    part.start(_validator(headers), total, md5)
+    _require_disk(part)
+
+
+def _require_disk(part: Part) -> None:
+    folder = part.path.parent
+    free = shutil.disk_usage(folder).free
+    needed = (part.total or 0) - part.received + DISK_MARGIN
+    if free < needed:
+        raise _PermanentError(
+            f"it needs {(needed >> 20) + 1} MiB on the disk of {folder}, where {free >> 20} MiB are free "
+            "(ACTION_CLIP_HOME may name another folder)"
+        )
+
+
+def _validator(headers: Headers) -> str | None:
+    """What If-Range can carry: a strong ETag, else the date of the last change."""
+    etag = headers.get("ETag", "")
+    return etag if etag.startswith('"') else headers.get("Last-Modified")
+
+
+def _retry_after(headers: Headers) -> float | None:
+    """Seconds that the server asks to wait: a number of them, or a date."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _failure(error: Exception) -> _PermanentError | _TransientError:
+    """A network library's exception in few words."""
+    causes = list(_causes(error))
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if caused_by(requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError):
+        return _PermanentError("the URL is not valid")
+    if caused_by(ssl.SSLCertVerificationError):
+        return _PermanentError("the server's certificate is not trusted")
+    if caused_by(requests.exceptions.ProxyError):
+        return _TransientError("the proxy does not work")
+    if caused_by(socket.gaierror):
+        return _TransientError("the host's name cannot be resolved")
+    if caused_by(requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
+        return _TransientError("the server does not answer in time")
+    if caused_by(requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError):
+        return _TransientError("the connection was cut")
+    return _TransientError("the server cannot be reached")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    waiting: list[object] = [error]
+    seen: list[object] = []
+    while waiting:
+        cause = waiting.pop()
+        if isinstance(cause, BaseException) and cause not in seen:
+            seen.append(cause)
+            yield cause
+            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]

@@ -1,0 +1,151 @@
+"""onnxruntime sessions, fed in the shapes that they declare."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import ActionClipError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_INPUT_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+_SUFFIX = "ExecutionProvider"
+# Rows of one run where the graph leaves the number open: bounds the memory, costs no speed.
+_MAX_BATCH = 256
+
+
+def provider(device: str) -> str:
+    """The onnxruntime execution provider that `device` means: "cuda" → "CUDAExecutionProvider".
+
+    Raises:
+        ActionClipError: this installation of onnxruntime does not have it; the message names those it has.
+    """
+    import onnxruntime
+
+    # Azure's runs graphs on a remote host: not a device.
+    available = {
+        name.removesuffix(_SUFFIX).lower(): name
+        for name in onnxruntime.get_available_providers()
+        if name != "AzureExecutionProvider"
+    }
+    try:
+        return available[device.lower()]
+    except KeyError:
+        raise ActionClipError(
+            f"the device '{device}' is not there: this onnxruntime has {', '.join(sorted(available))}; "
+            "choose one of them or install the onnxruntime package for your device"
+        ) from None
+
+
+class Graph:
+    """One ONNX graph with one input that matters and one output; its session is made at the first call."""
+
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+        """`threads`: of one operator; None leaves it to onnxruntime (the physical cores)."""
+        self.path = path
+        self._device = device
+        self._threads = threads
+
+    @cached_property
+    def _session(self) -> "onnxruntime.InferenceSession":
+        import onnxruntime
+
+        wanted = provider(self._device)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        try:
+            session = onnxruntime.InferenceSession(self.path, options, providers=[wanted])
+        except Exception as error:  # onnxruntime's exceptions have no base class of their own
+            reason = str(error).strip().partition("\n")[0]
+            raise ActionClipError(
+                f"the graph {self.path} cannot be loaded on '{self._device}' ({reason}): "
+                "download or export it again, or try --device cpu"
+            ) from error
+        # A provider whose libraries are missing gives way to the CPU without an error.
+        if wanted not in session.get_providers():
+            raise ActionClipError(
+                f"the device '{self._device}' could not be started, only "
+                f"{', '.join(session.get_providers())} could: install what its provider needs or use --device cpu"
+            )
+        if len(session.get_inputs()) != 1 or session.get_inputs()[0].type not in _INPUT_TYPES:
+            described = ", ".join(f"{i.name}: {i.type}" for i in session.get_inputs())
+            raise ActionClipError(f"the graph {self.path} takes ({described}), not one tensor: export it again")
+        return session
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """What the graph declares for its input; None where any size will do."""
+        declared = self._session.get_inputs()[0].shape
+        return tuple(size if isinstance(size, int) and size > 0 else None for size in declared)
+
+    def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Run all `rows` (N, …) → (N, …) float32, in as many runs as the graph's declared batch asks for.
+
+        Raises:
+            ActionClipError: the rows do not have the shape that the graph declares, or the run fails.
+        """
+        batch, *rest = self.shape
+        if len(rest) != rows.ndim - 1 or any(
+            size not in (None, given) for size, given in zip(rest, rows.shape[1:], strict=True)
+        ):
+            raise ActionClipError(
+                f"the graph {self.path.name} takes {_written((batch, *rest))}, not {_written(rows.shape)}: "
+                "check that the model's metadata belongs to its graphs"
+            )
+        rows = np.ascontiguousarray(rows, dtype=_INPUT_TYPES[self._session.get_inputs()[0].type])
+        step = batch or _MAX_BATCH
+        return np.concatenate([self._run(rows[i : i + step], batch) for i in range(0, len(rows), step)])
+
+    def _run(self, rows: NDArray[Any], batch: int | None) -> NDArray[np.float32]:
+        count = len(rows)
+        if batch is not None and count < batch:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
+        try:
+            answer = self._session.run([self._session.get_outputs()[0].name], {self._session.get_inputs()[0].name: rows})
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ActionClipError(
+                f"the graph {self.path.name} failed on '{self._device}' ({reason}): "
+                "use fewer frames or labels, or another --device"
+            ) from error
+        return np.asarray(answer[0][:count], dtype=np.float32)
+
+
+def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Run a text graph on (N, 77) zero-padded CLIP tokens → (N, D) features.
+
+    Text towers are causal up to the end-of-text token, the largest id: columns behind it change nothing. So where the
+    graph leaves the length open, texts are sorted by length and each batch is cut to its longest.
+
+    Raises:
+        ActionClipError: a text is longer than the fixed length that the graph declares.
+    """
+    lengths = tokens.argmax(axis=1) + 1
+    fixed = graph.shape[1]
+    if fixed is not None:
+        if lengths.max() > fixed:
+            raise ActionClipError(
+                f"the graph {graph.path.name} takes {fixed} tokens, a label has {lengths.max()}: shorten it"
+            )
+        return graph(np.pad(tokens, ((0, 0), (0, max(0, fixed - tokens.shape[1]))))[:, :fixed])
+    order = np.argsort(lengths, kind="stable")
+    parts = [order[i : i + _MAX_BATCH] for i in range(0, len(order), _MAX_BATCH)]
+    sorted_features = np.concatenate([graph(tokens[part, : lengths[part].max()]) for part in parts])
+    features = np.empty_like(sorted_features)
+    features[order] = sorted_features
+    return features
+
+
+def _written(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,287 @@
+"""Where a model's graphs are on this disk: found, downloaded, kept and verified.
+
+The layout under home(): `<model>/` with the graphs, `<model>/sha256.json` (the hashes recorded at first use),
+`<model>/.lock`, and `hashes.json` (hashes of any graph file, so that none is read twice for its hash).
+"""
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from errors import ActionClipError
+from models.catalog import GraphFile, ModelSpec
+
+_log = logging.getLogger("action_clip")
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """One graph whose hash was computed anew."""
+
+    role: str
+    path: Path
+    sha256: str
+    against: str
+    """What it was equal to: "catalog", "first use", or "nothing" where no hash of it was known until now."""
+
+
+def home() -> Path:
+    """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder."""
+    if chosen := os.environ.get("ACTION_CLIP_HOME"):
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("action_clip", appauthor=False)
+
+
+def folder_of(spec: ModelSpec) -> Path:
+    """Where the model's graphs are, or will be."""
+    return home() / spec.name if spec.folder is None else Path(__file__).parent / spec.folder
+
+
+def locate(spec: ModelSpec) -> dict[str, Path] | None:
+    """The graphs' paths by role, or None when one is not on this disk. Never connects, never writes."""
+    found = {file.role: path for file in spec.files if (path := _present(spec, file)) is not None}
+    return found if len(found) == len(spec.files) else None
+
+
+def fetch(spec: ModelSpec) -> dict[str, Path]:
+    """The graphs' paths by role, after downloading those that are not on this disk.
+
+    Two runs at once download once. ACTION_CLIP_MIRROR (`https://host/base`) stands in for the URLs' host, and
+    with ACTION_CLIP_OFFLINE=1 nothing ever connects. The sha256 of a file of home() is recorded at first
+    use. Raises ActionClipError when a file is missing and cannot be had, or is not the catalog's.
+    """
+    if spec.folder is None and locate(spec) is None:
+        _download_missing(spec)
+    found = {file.role: _require(spec, file) for file in spec.files}
+    if spec.folder is None:
+        _record_first_use(spec, found)
+    return found
+
+
+def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
+    """Read every graph anew and compare its sha256 with the catalog's, else with that of its first use.
+
+    Raises ActionClipError naming every file that differs, with the hash expected and found, or missing.
+    Nothing is recorded of an embedded model: what it should be comes with this version.
+    """
+    recorded = _recorded(spec)
+    verified, changed = [], []
+    for file in spec.files:
+        path = _require(spec, file)
+        actual = _read_sha256(path)
+        known = file.sha256 if path.name == file.name else None
+        expected, against = known, "catalog"
+        if expected is None:
+            expected, against = recorded.get(path.name), "first use"
+        if expected is None:
+            against = "nothing"
+        elif actual != expected:
+            changed.append(f"{path} has the sha256 {actual} instead of {expected} ({against})")
+        verified.append(VerifiedFile(file.role, path, actual, against))
+    if changed:
+        cure = "reinstall the program"
+        if spec.folder is None:
+            cure = f"delete it to download it again, or delete {_record_path(spec)} if the change was yours"
+        raise ActionClipError(f"{'; '.join(changed)}: {cure}")
+    if spec.folder is None:
+        _record(spec, {item.path.name: item.sha256 for item in verified})
+    return tuple(verified)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256, remembered under home() by path, size and time of change.
+
+    A home() that cannot be written or a damaged memory cost time, nothing else. Raises ActionClipError when
+    the file cannot be read.
+    """
+    stamp = _stamp(path)
+    entry = _read_json(_memory_path()).get(os.path.abspath(path))
+    if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
+        return entry[2]
+    digest = _read_sha256(path)
+    if _stamp(path) == stamp:
+        _remember(path, stamp, digest)
+    return digest
+
+
+def _present(spec: ModelSpec, file: GraphFile) -> Path | None:
+    paths = (folder_of(spec) / name for name in (file.name, *file.also_accepted))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _require(spec: ModelSpec, file: GraphFile) -> Path:
+    path = _present(spec, file)
+    if path is None:
+        cure = "put it back or reinstall the program"
+        if spec.folder is None:
+            cure = f"run once with --model {spec.name} to download it, or put it there by hand"
+        raise ActionClipError(f"{file.name} of the model {spec.name} is missing in {folder_of(spec)}: {cure}")
+    return path
+
+
+def _download_missing(spec: ModelSpec) -> None:
+    folder = folder_of(spec)
+    names = " and ".join(file.name for file in spec.files if _present(spec, file) is None)
+    if _offline():
+        raise ActionClipError(
+            f"the model {spec.name} needs {names} in {folder}, and ACTION_CLIP_OFFLINE forbids downloading: "
+            "put the missing files there by hand, or use --model nano, which needs no download"
+        )
+    urls = {file.role: _mirrored(file.url) for file in spec.files if file.url is not None}
+    with _locked(folder, spec):
+        from models.download import download
+        from models.partial import remove_stale
+
+        remove_stale(folder)
+        missing = [file for file in spec.files if file.role in urls and _present(spec, file) is None]
+        if missing:
+            names = " and ".join(file.name for file in missing)
+            size = round(spec.size / 1e6)
+            _log.warning("downloading %s (%s is about %d MB in all) to %s", names, spec.name, size, folder)
+        for file in missing:
+            target = folder / file.name
+            digest = download(urls[file.role], target, size=file.size, sha256=file.sha256)
+            previous = _recorded(spec).get(file.name, digest)
+            if previous != digest:
+                _log.warning("%s is not the file it was before: sha256 %s, now %s", target, previous, digest)
+            _record(spec, {file.name: digest})
+            _remember(target, _stamp(target), digest)
+
+
+def _offline() -> bool:
+    return os.environ.get("ACTION_CLIP_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def _mirrored(url: str) -> str:
+    """The URL with the scheme, host and base path of ACTION_CLIP_MIRROR, where that is set."""
+    mirror = os.environ.get("ACTION_CLIP_MIRROR", "").strip()
+    if not mirror:
+        return url
+    try:
+        parts = urlsplit(mirror)
+        usable = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ActionClipError(f"ACTION_CLIP_MIRROR is '{mirror}': make it https://host or https://host/path")
+    return mirror.rstrip("/") + urlsplit(url).path
+
+
+@contextmanager
+def _locked(folder: Path, spec: ModelSpec) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _log.warning("waiting for another run that is downloading %s", spec.name)
+            lock.acquire()
+    except OSError as error:
+        raise ActionClipError(
+            f"{folder} cannot be written ({error.strerror or error}): set ACTION_CLIP_HOME to another one, "
+            "or use --model nano, which needs no download"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _record_first_use(spec: ModelSpec, found: Mapping[str, Path]) -> None:
+    # Hashing what cannot be recorded would be repeated by every run on a read-only folder.
+    if not os.access(folder_of(spec), os.W_OK):
+        return
+    recorded = _recorded(spec)
+    new = {}
+    for file in spec.files:
+        path = found[file.role]
+        if path.name in recorded:
+            continue
+        digest = sha256_of(path)
+        if path.name == file.name and file.sha256 not in (None, digest):
+            raise ActionClipError(
+                f"{path} has the sha256 {digest} instead of the catalog's {file.sha256}: "
+                "delete it to download it again"
+            )
+        new[path.name] = digest
+    if new:
+        _record(spec, new)
+
+
+def _record_path(spec: ModelSpec) -> Path:
+    return folder_of(spec) / "sha256.json"
+
+
+def _recorded(spec: ModelSpec) -> dict[str, str]:
+    """The sha256 of each file name, as recorded at first use."""
+    return {name: value for name, value in _read_json(_record_path(spec)).items() if isinstance(value, str)}
+
+
+def _record(spec: ModelSpec, hashes: Mapping[str, str]) -> None:
+    _update_json(_record_path(spec), hashes)
+
+
+def _memory_path() -> Path:
+    return home() / "hashes.json"
+
+
+def _remember(path: Path, stamp: list[int], digest: str) -> None:
+    _update_json(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
+
+
+def _stamp(path: Path) -> list[int]:
+    """What changes when the file does: bytes and nanoseconds."""
+    with _readable(path):
+        stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _read_sha256(path: Path) -> str:
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ActionClipError(f"{path} cannot be read ({error.strerror or error}): check the file") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in the file; an empty one where the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _update_json(path: Path, entries: Mapping[str, Any]) -> None:
+    """Add entries to the object in the file, where the folder can be written; never leaves half a file."""
+    before = _read_json(path)
+    content = before | dict(entries)
+    if content == before:
+        return
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,447 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fault_server import Fault, FaultServer, wait_until
+from platformdirs import user_cache_path
+
+import models.download
+from errors import ActionClipError
+from models import store
+from models.catalog import GraphFile, ModelSpec
+
+BODIES = {"text": b"t" * 3000, "image": b"i" * 2000, "fusion": b"f" * 1000}
+# What a child process does: the same as example(), from the URLs' host and the home of its environment.
+CHILD = """
+import logging, sys
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import models.download, models.store
+from test_store import example
+logging.basicConfig(format="%(message)s")
+models.download.CHUNK = 100
+print(sorted(path.name for path in models.store.fetch(example()).values()))
+"""
+
+
+def example(folder: str | None = None, sha256: str | None = None) -> ModelSpec:
+    """A model of three files of a few bytes, to be had from the mirror at /base/."""
+    files = tuple(
+        GraphFile(
+            role=role,
+            name=f"{role}.onnx",
+            url=f"https://models.example/base/{role}.onnx" if folder is None else None,
+            sha256=sha256 if role == "text" else None,
+            also_accepted=("old.onnx",) if role == "text" else (),
+        )
+        for role in BODIES
+    )
+    return ModelSpec(
+        name="tiny",
+        aliases=(),
+        kind="zero-shot",
+        description="three files",
+        frames=8,
+        image_size=224,
+        resize=256,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        logit_scale=100.0,
+        prompts=("{}",),
+        licence="MIT",
+        accuracy="none",
+        citation="none",
+        size=6000,
+        folder=folder,
+        files=files,
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as server:
+        for role, body in BODIES.items():
+            server.add(f"/base/{role}.onnx", body)
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def home(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, with the server as the mirror."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("ACTION_CLIP_OFFLINE", raising=False)
+    monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url)
+    monkeypatch.setenv("ACTION_CLIP_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(models.download, "pause", lambda _: None)
+    return tmp_path / "home"
+
+
+def place(folder: Path, **bodies: bytes) -> None:
+    """Put files into the folder by hand."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for role, body in bodies.items():
+        (folder / f"{role}.onnx").write_bytes(body)
+
+
+def refusal(spec: ModelSpec) -> str:
+    with pytest.raises(ActionClipError) as caught:
+        store.fetch(spec)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def paths(server: FaultServer) -> list[str]:
+    return [path for path, _ in server.requests]
+
+
+def test_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.home() == home
+    monkeypatch.delenv("ACTION_CLIP_HOME")
+    assert store.home() == user_cache_path("action_clip", appauthor=False)
+    monkeypatch.setenv("ACTION_CLIP_HOME", "~/graphs")
+    assert store.home() == Path.home() / "graphs"
+
+
+def test_fetch_downloads_once(server: FaultServer, home: Path) -> None:
+    assert store.locate(example()) is None
+    assert not home.exists()
+    found = store.fetch(example())
+    assert found == {role: home / "tiny" / f"{role}.onnx" for role in BODIES}
+    assert {role: path.read_bytes() for role, path in found.items()} == BODIES
+    assert store.locate(example()) == found
+    assert store.fetch(example()) == found
+    assert paths(server) == ["/base/text.onnx", "/base/image.onnx", "/base/fusion.onnx"]
+
+
+def test_files_that_are_there_are_used(server: FaultServer, home: Path) -> None:
+    place(home / "tiny", old=b"first export", image=b"by hand")
+    found = store.fetch(example())
+    assert found["text"] == home / "tiny" / "old.onnx"
+    assert found["image"].read_bytes() == b"by hand"
+    assert paths(server) == ["/base/fusion.onnx"]
+
+
+def test_name_of_the_catalog_goes_first(home: Path) -> None:
+    place(home / "tiny", old=b"first export", **BODIES)
+    assert store.fetch(example())["text"].name == "text.onnx"
+
+
+def test_hash_of_a_download_is_remembered(home: Path) -> None:
+    path = store.fetch(example())["image"]
+    stat = path.stat()
+    path.write_bytes(b"I" * 2000)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert store.sha256_of(path) == sha256(BODIES["image"])
+
+
+def test_stale_parts_are_removed(home: Path) -> None:
+    place(home / "tiny", text=b"t")
+    part = home / "tiny" / "text.onnx.0123abcd.part"
+    part.write_bytes(b"")
+    os.utime(part, (0, 0))
+    store.fetch(example())
+    assert not part.exists()
+
+
+def test_what_is_downloaded_is_said(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place(home / "tiny", text=b"t")
+    store.fetch(example())
+    store.fetch(example())
+    assert caplog.messages == [
+        f"downloading image.onnx and fusion.onnx (tiny is about 0 MB in all) to {home / 'tiny'}"
+    ]
+
+
+def test_files_of_a_read_only_folder_are_not_hashed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(home / "tiny", **BODIES)
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == home / "tiny" and mode == os.W_OK))
+    assert set(store.fetch(example())) == set(BODIES)
+    assert not (home / "hashes.json").exists()
+
+
+def test_failed_download(server: FaultServer, home: Path) -> None:
+    server.add("/base/image.onnx", b"", [Fault(status=404)])
+    message = refusal(example())
+    assert message == (
+        f"could not download {server.url}/base/image.onnx: the server answers 404 Not Found; "
+        f"put the file into {home / 'tiny'} by hand, or use --model nano, which needs no download"
+    )
+    # What had arrived before is kept.
+    assert (home / "tiny" / "text.onnx").read_bytes() == BODIES["text"]
+    assert store.locate(example()) is None
+
+
+@pytest.mark.parametrize("value", ["1", "true", " YES "])
+def test_offline(server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", value)
+    place(home / "tiny", image=b"i")
+    message = refusal(example())
+    assert message == (
+        f"the model tiny needs text.onnx and fusion.onnx in {home / 'tiny'}, and ACTION_CLIP_OFFLINE forbids "
+        "downloading: put the missing files there by hand, or use --model nano, which needs no download"
+    )
+    place(home / "tiny", text=b"t", fusion=b"f")
+    assert set(store.fetch(example())) == set(BODIES)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "No"])
+def test_not_offline(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", value)
+    assert set(store.fetch(example())) == set(BODIES)
+
+
+def test_mirror_with_a_path(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url + "/copies/of/")
+    for role, body in BODIES.items():
+        server.add(f"/copies/of/base/{role}.onnx", body)
+    store.fetch(example())
+    assert paths(server) == [f"/copies/of/base/{role}.onnx" for role in BODIES]
+
+
+@pytest.mark.parametrize(
+    "mirror", ["mirror.example", "ftp://mirror.example", "http://", "http://[", "http://m?a"]
+)
+def test_mirror_that_is_no_url(home: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MIRROR", mirror)
+    message = refusal(example())
+    assert message == f"ACTION_CLIP_MIRROR is '{mirror}': make it https://host or https://host/path"
+    assert not home.exists()
+
+
+def test_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("ACTION_CLIP_HOME", str(tmp_path / "file" / "home"))
+    message = refusal(example())
+    assert f"{tmp_path / 'file' / 'home' / 'tiny'} cannot be written (" in message
+    assert "set ACTION_CLIP_HOME to another one, or use --model nano" in message
+
+
+def test_embedded_model(server: FaultServer, home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "embedded"
+    spec = example(folder=str(folder))
+    place(folder, text=b"t", image=b"i")
+    assert store.locate(spec) is None
+    assert refusal(spec) == (
+        f"fusion.onnx of the model tiny is missing in {folder}: put it back or reinstall the program"
+    )
+    place(folder, fusion=b"f")
+    assert store.fetch(spec) == {role: folder / f"{role}.onnx" for role in BODIES}
+    assert sorted(path.name for path in folder.iterdir()) == ["fusion.onnx", "image.onnx", "text.onnx"]
+    assert server.requests == []
+    assert not home.exists()
+
+
+def test_folder_of_an_embedded_model() -> None:
+    assert store.folder_of(example(folder="nano")) == Path(store.__file__).parent / "nano"
+
+
+def child() -> "subprocess.Popen[str]":
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", CHILD, str(here), str(here.parents[1])]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_download_once(server: FaultServer) -> None:
+    go_on = threading.Event()
+    server.add("/base/text.onnx", BODIES["text"], [Fault(before=go_on.wait)])
+    first = child()
+    wait_until(lambda: server.requests)
+    second = child()
+    assert second.stderr is not None
+    waiting = second.stderr.readline()
+    go_on.set()
+    expected = "['fusion.onnx', 'image.onnx', 'text.onnx']\n"
+    outputs = [process.communicate(timeout=60) for process in (first, second)]
+    assert waiting == "waiting for another run that is downloading tiny\n"
+    assert [output for output, _ in outputs] == [expected, expected]
+    assert outputs[1][1] == ""
+    assert len(server.requests) == 3
+
+
+def test_two_threads_download_once(server: FaultServer) -> None:
+    found: list[dict[str, Path]] = []
+    threads = [threading.Thread(target=lambda: found.append(store.fetch(example()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert found[0] == found[1]
+    assert len(server.requests) == 3
+
+
+def test_killed_process_is_continued(server: FaultServer, home: Path) -> None:
+    stop = threading.Event()
+    body = b"t" * 100_000
+    server.add("/base/text.onnx", body, [Fault(halfway=stop.wait)])
+    process = child()
+    folder = home / "tiny"
+    wait_until(lambda: sum(path.stat().st_size for path in folder.glob("*.part")) > 0)
+    process.kill()
+    process.communicate(timeout=60)
+    stop.set()
+    assert store.locate(example()) is None
+    assert not (folder / "text.onnx").exists()
+    (part,) = folder.glob("*.part")
+    arrived = part.stat().st_size
+    store.fetch(example())
+    assert server.asked("Range") == [None, f"bytes={arrived}-", None, None]
+    assert (folder / "text.onnx").read_bytes() == body
+    kept = {f"{role}.onnx" for role in BODIES} | {"sha256.json", ".lock"}
+    assert {path.name for path in folder.iterdir()} == kept
+
+
+def test_first_use_is_recorded_and_verified(home: Path) -> None:
+    place(home / "tiny", image=b"by hand")
+    found = store.fetch(example())
+    expected = {f"{role}.onnx": sha256(path.read_bytes()) for role, path in found.items()}
+    assert json.loads((home / "tiny" / "sha256.json").read_text()) == expected
+    verified = store.verify(example())
+    assert [(item.role, item.path, item.sha256, item.against) for item in verified] == [
+        (role, path, expected[path.name], "first use") for role, path in found.items()
+    ]
+
+
+def test_verify_notices_a_change_that_keeps_size_and_time(home: Path) -> None:
+    path = store.fetch(example())["text"]
+    stat = path.stat()
+    path.write_bytes(b"T" * 3000)
+    # The next use is not the first one.
+    store.fetch(example())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(ActionClipError) as caught:
+        store.verify(example())
+    assert str(caught.value) == (
+        f"{path} has the sha256 {sha256(b'T' * 3000)} instead of {sha256(BODIES['text'])} (first use): "
+        f"delete it to download it again, or delete {home / 'tiny' / 'sha256.json'} if the change was yours"
+    )
+    (home / "tiny" / "sha256.json").unlink()
+    assert [item.against for item in store.verify(example())] == ["nothing"] * 3
+    assert [item.against for item in store.verify(example())] == ["first use"] * 3
+
+
+def test_verify_names_every_file_that_changed(home: Path) -> None:
+    store.fetch(example())
+    place(home / "tiny", text=b"1", fusion=b"2")
+    with pytest.raises(ActionClipError, match=r"text\.onnx has .*; .*fusion\.onnx has ") as caught:
+        store.verify(example())
+    assert "image.onnx" not in str(caught.value)
+
+
+def test_verify_of_a_model_that_is_not_there(home: Path) -> None:
+    with pytest.raises(ActionClipError, match=r"text\.onnx of the model tiny is missing in .*--model tiny"):
+        store.verify(example())
+    assert not home.exists()
+
+
+def test_verify_against_the_catalog(home: Path) -> None:
+    right = example(sha256=sha256(BODIES["text"]))
+    store.fetch(right)
+    assert [item.against for item in store.verify(right)] == ["catalog", "first use", "first use"]
+    with pytest.raises(ActionClipError, match=r"instead of 0{64} \(catalog\)"):
+        store.verify(example(sha256="0" * 64))
+
+
+def test_verify_of_an_embedded_model(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "embedded"
+    place(folder, **BODIES)
+    good = store.verify(example(str(folder), sha256(BODIES["text"])))
+    assert [item.against for item in good] == ["catalog", "nothing", "nothing"]
+    with pytest.raises(ActionClipError, match=r"\(catalog\): reinstall the program"):
+        store.verify(example(str(folder), "0" * 64))
+    assert not home.exists()
+    assert not (folder / "sha256.json").exists()
+
+
+def test_file_by_hand_that_is_not_the_catalogs(home: Path) -> None:
+    place(home / "tiny", **BODIES)
+    spec = example(sha256="0" * 64)
+    message = refusal(spec)
+    path = home / "tiny" / "text.onnx"
+    assert message == (
+        f"{path} has the sha256 {sha256(BODIES['text'])} instead of the catalog's {'0' * 64}: "
+        "delete it to download it again"
+    )
+    # The first export is another file, of which the catalog knows nothing.
+    path.rename(home / "tiny" / "old.onnx")
+    assert store.fetch(spec)["text"].name == "old.onnx"
+    assert store.verify(spec)[0].against == "first use"
+
+
+def test_download_that_is_not_the_earlier_file(
+    server: FaultServer, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = store.fetch(example())["text"]
+    path.unlink()
+    server.add("/base/text.onnx", b"new")
+    store.fetch(example())
+    old, new = sha256(BODIES["text"]), sha256(b"new")
+    assert f"{path} is not the file it was before: sha256 {old}, now {new}" in caplog.messages
+    assert store.verify(example())[0].sha256 == new
+
+
+def test_sha256_is_remembered(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"one")
+    assert store.sha256_of(path) == sha256(b"one")
+    stat = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert store.sha256_of(path) == sha256(b"one")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+    assert store.sha256_of(path) == sha256(b"two")
+    path.write_bytes(b"three")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+    assert store.sha256_of(path) == sha256(b"three")
+    assert [item.name for item in home.iterdir()] == ["hashes.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"KEY": 1}', '{"KEY": [3, 4]}', '{"KEY": [3, TIME, 1]}'])
+def test_damaged_memory(home: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"one")
+    home.mkdir()
+    content = content.replace('"KEY"', json.dumps(str(path))).replace("TIME", str(path.stat().st_mtime_ns))
+    (home / "hashes.json").write_text(content)
+    assert store.sha256_of(path) == sha256(b"one")
+    assert json.loads((home / "hashes.json").read_text())[str(path)][2] == sha256(b"one")
+
+
+def test_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"one")
+    stat = path.stat()
+
+    def read(path: Path) -> str:
+        path.write_bytes(b"longer")
+        return sha256(b"one")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_read_sha256", read)
+        store.sha256_of(path)
+    path.write_bytes(b"new")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert store.sha256_of(path) == sha256(b"new")
+
+
+def test_sha256_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"one")
+    monkeypatch.setenv("ACTION_CLIP_HOME", str(tmp_path / "file"))
+    assert store.sha256_of(tmp_path / "file") == sha256(b"one")
+
+
+def test_sha256_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ActionClipError, match=r"a\.onnx cannot be read \(No such file or directory\)"):
+        store.sha256_of(tmp_path / "a.onnx")
