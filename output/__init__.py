@@ -1,0 +1,1 @@
+"""Prediction to text, JSON, CSV (`output.writers`) and to a picture (`output.sheet`)."""

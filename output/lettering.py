@@ -1,0 +1,80 @@
+"""Text in pictures: OpenCV's built-in TrueType font, and what to do where it has no letters."""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+REGULAR = 400
+SEMIBOLD = 600
+
+Colour = tuple[int, int, int]
+
+# A size that no text reaches: OpenCV measures text as laid out in a picture of this size.
+_BOUNDLESS = (1 << 24, 1 << 24)
+
+
+@cache
+def _face() -> cv2.FontFace:
+    return cv2.FontFace("sans")
+
+
+def _raster(character: str) -> NDArray[np.uint8]:
+    image = np.zeros((64, 96), np.uint8)
+    cv2.putText(image, character, (16, 44), (255,), _face(), 32, REGULAR)
+    return image
+
+
+@cache
+def _can_draw(character: str) -> bool:
+    if character.isascii():
+        return True
+    # Lone surrogates crash OpenCV 5.0, accents of their own land beside the letter, and right-to-left scripts
+    # come out reversed.
+    if unicodedata.category(character) in ("Cs", "Mn", "Me", "Mc"):
+        return False
+    if unicodedata.bidirectional(character) in ("R", "AL"):
+        return False
+    return not np.array_equal(_raster(character), _raster("?"))
+
+
+def drawable(text: str) -> tuple[str, bool]:
+    """`text` on one line, "?" for each character that the font cannot draw, and whether there were any.
+
+    The font has Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters, and no emoji.
+    """
+    one_line = unicodedata.normalize("NFC", " ".join(text.split()))
+    shown = [char for char in one_line if unicodedata.category(char) not in ("Cc", "Cf")]
+    drawn = "".join(char if _can_draw(char) else "?" for char in shown)
+    return drawn, drawn != "".join(shown)
+
+
+def text_width(text: str, size: int, weight: int = REGULAR) -> int:
+    """Width in pixels of drawable `text` at font size `size` (pixels)."""
+    return int(cv2.getTextSize(_BOUNDLESS, text, (0, 0), _face(), size, weight)[2])
+
+
+def fit(text: str, width: int, size: int, weight: int = REGULAR) -> str:
+    """Drawable `text`, or as much of its beginning as fits with an ellipsis in `width` pixels."""
+    if text_width(text, size, weight) <= width:
+        return text
+
+    def shortened(length: int) -> str:
+        return text[:length].rstrip() + "…"
+
+    longest = bisect_right(range(len(text)), width, key=lambda n: text_width(shortened(n), size, weight)) - 1
+    return shortened(max(0, longest))
+
+
+def put_text(
+    image: NDArray[np.uint8], text: str, at: tuple[int, int], size: int, colour: Colour, weight: int = REGULAR
+) -> None:
+    """Draw drawable `text` into the BGR `image`, `at` = (left, baseline) in pixels."""
+    pixels: Any = image
+    cv2.putText(pixels, text, at, colour, _face(), size, weight)

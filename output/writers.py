@@ -1,0 +1,84 @@
+"""Prediction to text, JSON or CSV: one writer a format, listed in FORMATS."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, TextIO
+
+from output.files import write_file
+
+if TYPE_CHECKING:
+    from models.recognizer import Prediction
+
+
+class ResultWriter(ABC):
+    """Writes Predictions in one format.
+
+    Streams should be UTF-8 with errors="backslashreplace": then a file name that is not valid Unicode (Python
+    carries its odd bytes as lone surrogates) never stops a run, and the escape is the one that JSON defines.
+    """
+
+    @abstractmethod
+    def write(self, prediction: Prediction, stream: TextIO) -> None:
+        """Write `prediction` to a text stream, with a line end after the last line."""
+
+    def save(self, prediction: Prediction, path: str | os.PathLike[str]) -> None:
+        """Write `prediction` to the file `path`, UTF-8, whole or not at all; else ActionClipError."""
+        text = io.StringIO()
+        self.write(prediction, text)
+        write_file(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+
+
+class TextWriter(ResultWriter):
+    """The layout of the scripts that this program replaces, so that whatever parses theirs parses this."""
+
+    def write(self, prediction: Prediction, stream: TextIO) -> None:
+        stream.write("=" * 62 + "\n")
+        stream.write(f"class_count = {len(prediction.labels)}\n")
+        for entry in prediction.ranked:
+            stream.write(f"+ idx = {entry.rank - 1}\n")
+            stream.write(f"  category = {entry.index} [{entry.label}]\n")
+            stream.write(f"  prob = {float(entry.probability)!r}\n")
+        stream.write("\nScript finished successfully.\n")
+
+
+class JsonWriter(ResultWriter):
+    """One object on one line: the outputs of several runs, one after the other, are JSON Lines."""
+
+    def write(self, prediction: Prediction, stream: TextIO) -> None:
+        answer = {
+            "video": prediction.video,
+            "model": prediction.model,
+            "class_count": len(prediction.labels),
+            "frames": [int(index) for index in prediction.frame_indices],
+            "duration_s": prediction.duration_s,
+            "predictions": [
+                {
+                    "rank": entry.rank,
+                    "index": entry.index,
+                    "label": entry.label,
+                    "probability": float(entry.probability),
+                }
+                for entry in prediction.ranked
+            ],
+            "timings_s": prediction.timings_s,
+        }
+        stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+
+class CsvWriter(ResultWriter):
+    """A header, then one row a prediction; the video is empty where frames were given instead of a file."""
+
+    def write(self, prediction: Prediction, stream: TextIO) -> None:
+        # Text streams translate line ends on Windows themselves: csv's "\r\n" would come out as "\r\r\n".
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["video", "rank", "index", "label", "probability"])
+        for entry in prediction.ranked:
+            table.writerow([prediction.video, entry.rank, entry.index, entry.label, float(entry.probability)])
+
+
+FORMATS: dict[str, ResultWriter] = {"text": TextWriter(), "json": JsonWriter(), "csv": CsvWriter()}

@@ -1,0 +1,157 @@
+"""The batch scripts, with a stand-in for Python that answers for action_clip.py."""
+
+import ast
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
+
+# Called as PYTHON action_clip.py OPTION...; notes its arguments, fails for videos with "broken" in the name.
+STAND_IN = """#!{python}
+import csv, pathlib, sys
+program, *options = sys.argv[1:]
+video = next(option for option in options if option.startswith("--video=")).removeprefix("--video=")
+with open({notes!r}, "a", encoding="utf-8") as notes:
+    print(repr([program, *options]), file=notes)
+if sys.stdin.read():
+    sys.exit("read what was meant for the script")
+if "broken" in video:
+    print("Cannot read", video, file=sys.stderr)
+    sys.exit(1)
+table = csv.writer(sys.stdout, lineterminator="\\n")
+table.writerow(["video", "rank", "index", "label", "probability"])
+table.writerow([video, 1, 0, "walking, slowly", 0.75])
+"""
+
+
+class Scripts:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notes = folder / "notes"
+        self.stand_in = folder / "stand in"
+        self.stand_in.write_text(STAND_IN.format(python=sys.executable, notes=str(self.notes)))
+        self.stand_in.chmod(0o755)
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(ROOT / "samples" / script), *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHON": str(self.stand_in)},
+            input="not for the program\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def calls(self) -> list[list[str]]:
+        lines = self.notes.read_text(encoding="utf-8").splitlines() if self.notes.exists() else []
+        return [ast.literal_eval(line) for line in lines]
+
+    def table(self, name: str = "out.csv") -> list[list[str]]:
+        with (self.folder / name).open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Scripts:
+    return Scripts(tmp_path)
+
+
+HEADER = ["video", "rank", "index", "label", "probability"]
+
+
+def answered(video: str) -> list[str]:
+    return [video, "1", "0", "walking, slowly", "0.75"]
+
+
+def failed(video: str) -> list[str]:
+    return [video, "", "", "", ""]
+
+
+def test_a_folder_gives_one_row_a_video_and_stops_for_nothing(scripts: Scripts) -> None:
+    folder = scripts.folder / "-clips"
+    (folder / "folder.mp4").mkdir(parents=True)
+    odd = ["-dash.MP4", "a b.mp4", 'broken "1".mkv', "new\nline.gif", "z*.webm"]
+    for name in [*odd, "notes.txt"]:
+        (folder / name).touch()
+    run = scripts.run("classify_folder.sh", "-clips", "out.csv")
+    assert run.returncode == 1
+    rows = scripts.table()
+    assert rows[0] == HEADER
+    expected = [answered(f"-clips/{name}") for name in odd if "broken" not in name]
+    assert sorted(rows[1:]) == sorted([*expected, failed('-clips/broken "1".mkv')])
+    assert 'Failed: -clips/broken "1".mkv' in run.stderr
+    assert "5 videos, 1 failed: out.csv" in run.stderr
+    assert run.stdout == ""
+    assert not (scripts.folder / "out.csv.part").exists()
+
+
+def test_a_folder_without_failures_exits_0_and_passes_options_on(scripts: Scripts) -> None:
+    (scripts.folder / "clips").mkdir()
+    (scripts.folder / "clips" / "one.mp4").touch()
+    run = scripts.run("classify_folder.sh", "clips", "out.csv", "--model", "nano", "--text", "two words")
+    assert run.returncode == 0, run.stderr
+    assert scripts.table() == [HEADER, answered("clips/one.mp4")]
+    program, *options = scripts.calls()[0]
+    assert program == str(ROOT / "action_clip.py")
+    assert options == [
+        *("--model", "nano", "--text", "two words"),
+        *("--format", "csv", "--top-k", "1", "--video=clips/one.mp4"),
+    ]
+
+
+def test_a_label_file_and_videos_in_the_order_given(scripts: Scripts) -> None:
+    labels = scripts.folder / "my labels.txt"
+    labels.write_text("walking\nrunning\n")
+    run = scripts.run(
+        "label_file.sh", "my labels.txt", "out.csv", "b.mp4", "broken.mp4", "a c.mp4", "--", "--seed", "1"
+    )
+    assert run.returncode == 1
+    assert scripts.table() == [HEADER, answered("b.mp4"), failed("broken.mp4"), answered("a c.mp4")]
+    assert scripts.calls()[0][1:4] == ["--seed", "1", "--desc_file=my labels.txt"]
+    scripts.notes.unlink()
+    assert scripts.run("label_file.sh", "my labels.txt", "out.csv", "b.mp4").returncode == 0
+    assert scripts.calls()[0][1:2] == ["--desc_file=my labels.txt"]
+
+
+@pytest.mark.parametrize("script", ["classify_folder.sh", "label_file.sh"])
+def test_help_is_on_stdout_and_wrong_use_exits_2(script: str, scripts: Scripts) -> None:
+    shown = scripts.run(script, "--help")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith(f"Usage: {script} ")
+    wrong = scripts.run(script, "one")
+    assert wrong.returncode == 2
+    assert wrong.stderr == shown.stdout
+    assert scripts.run(script, "absent", "out.csv", "a.mp4").returncode == 2
+    assert scripts.calls() == []
+
+
+def test_a_folder_without_videos_exits_1(scripts: Scripts) -> None:
+    (scripts.folder / "empty").mkdir()
+    run = scripts.run("classify_folder.sh", "empty", "out.csv")
+    assert (run.returncode, run.stderr) == (1, "There is no video in empty.\n")
+
+
+def test_a_table_that_cannot_be_written_stops_before_the_work(scripts: Scripts) -> None:
+    (scripts.folder / "labels.txt").write_text("walking\n")
+    for out in (".", "absent/out.csv"):
+        run = scripts.run("label_file.sh", "labels.txt", out, "a.mp4")
+        assert run.returncode == 1
+        assert run.stderr == f"Cannot write {out}: name a file in a folder that exists.\n"
+    assert scripts.calls() == []
+
+
+def test_an_interpreter_that_is_not_there_fails_every_video(scripts: Scripts) -> None:
+    (scripts.folder / "labels.txt").write_text("walking\n")
+    scripts.stand_in.unlink()
+    run = scripts.run("label_file.sh", "labels.txt", "out.csv", "a.mp4", "b.mp4")
+    assert run.returncode == 1
+    assert scripts.table() == [HEADER, failed("a.mp4"), failed("b.mp4")]
