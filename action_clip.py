@@ -170,7 +170,13 @@ def _verified(model: str) -> str:
 def _timing_table(timings_s: dict[str, float]) -> str:
     lines = [f"{stage:<12}{seconds * 1e3:>10.1f} ms" for stage, seconds in timings_s.items()]
     total = sum(timings_s.values())
-    return "\n".join([f"median of {BENCHMARK_RUNS} runs, after one to warm up", *lines, f"{'sum':<12}{total * 1e3:>10.1f} ms"])
+    return "\n".join(
+        [
+            f"median of {BENCHMARK_RUNS} runs, after one to warm up",
+            *lines,
+            f"{'sum':<12}{total * 1e3:>10.1f} ms",
+        ]
+    )
 
 
 def _write(text: str) -> None:
@@ -217,7 +223,12 @@ def _parser() -> argparse.ArgumentParser:
     ask = parser.add_argument_group("what to look at, and for")
     ask.add_argument("-v", "--video", metavar="VIDEO", help="a video file or an http(s) URL; default: the sample")
     ask.add_argument(
-        "-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels"
+        "-t",
+        "--text",
+        metavar="LABEL",
+        action="append",
+        default=[],
+        help="a label; repeat it for more labels",
     )
     ask.add_argument("--desc_file", metavar="FILE", help="labels from a UTF-8 file, one a line; after those of --text")
     ask.add_argument(
@@ -244,7 +255,9 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--threads", metavar="N", type=_positive, help="CPU threads (default: all cores)")
     model.add_argument("--no-cache", action="store_true", help="encode every label anew and keep no text features")
     answer = parser.add_argument_group("the answer")
-    answer.add_argument("--top-k", metavar="K", type=_positive, default=5, help="how many labels (default: %(default)s)")
+    answer.add_argument(
+        "--top-k", metavar="K", type=_positive, default=5, help="how many labels (default: %(default)s)"
+    )
     answer.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default: %(default)s")
     answer.add_argument("--output", metavar="FILE", help="write the answer to a file instead of stdout")
     answer.add_argument(

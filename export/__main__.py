@@ -22,7 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     nano.add_argument("--out", metavar="FOLDER", type=Path, default=NANO, help="default: the embedded model's folder")
     nano.add_argument(
-        "--wordnet", metavar="FOLDER", type=Path, default=Path("/usr/share/wordnet"), help="default: %(default)s"
+        "--wordnet",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("/usr/share/wordnet"),
+        help="default: %(default)s",
     )
     nano.add_argument("--steps", type=int, default=1600, help="training steps of 1024 texts (default: %(default)s)")
     nano.add_argument("--seed", type=int, default=0, help="default: %(default)s")

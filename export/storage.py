@@ -18,8 +18,8 @@ _SMALLEST = 1024
 def store_as_int8(model: onnx.ModelProto) -> None:
     """Store the float32 weight matrices of a model as int8 with one scale a channel, in place.
 
-    Convolution and matrix weights are unpacked by Cast and Mul, which onnxruntime folds away when it loads the graph: the
-    file is four times smaller and the run as fast as before. Tables behind a Gather stay packed, only the rows that
+    Convolution and matrix weights are unpacked by Cast and Mul, which onnxruntime folds away when it loads the graph:
+    the file is four times smaller and the run as fast as before. Tables behind a Gather stay packed, only the rows that
     are looked up are unpacked.
     """
     graph = model.graph

@@ -128,8 +128,7 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     folder = table.take_or("folder", _file_name, None)
     files = _Table(table.take("files", _table), f"{table.where}, files")
     graphs = tuple(
-        _graph(role, files.take(role, _table), f"{table.where}, files.{role}", folder is not None)
-        for role in ROLES
+        _graph(role, files.take(role, _table), f"{table.where}, files.{role}", folder is not None) for role in ROLES
     )
     files.finish()
     spec = ModelSpec(

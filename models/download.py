@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from errors import ActionClipError
 from models.partial import Part, WrongContentError

@@ -38,7 +38,7 @@ def provider(device: str) -> str:
         if name != "AzureExecutionProvider"
     }
     try:
-        return available[device.lower()]
+        return str(available[device.lower()])
     except KeyError:
         raise ActionClipError(
             f"the device '{device}' is not there: this onnxruntime has {', '.join(sorted(available))}; "
@@ -112,7 +112,9 @@ class Graph:
         if batch is not None and count < batch:
             rows = np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
         try:
-            answer = self._session.run([self._session.get_outputs()[0].name], {self._session.get_inputs()[0].name: rows})
+            answer = self._session.run(
+                [self._session.get_outputs()[0].name], {self._session.get_inputs()[0].name: rows}
+            )
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise ActionClipError(

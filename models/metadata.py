@@ -1,5 +1,6 @@
 """The key-value pairs that an ONNX file carries about itself, read without loading its weights."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,8 +54,6 @@ def _field(file: BinaryIO, keep: int) -> bytes | None:
 
 
 def _entry(entry: bytes) -> tuple[str, str]:
-    from io import BytesIO
-
     parts = {_KEY: "", _VALUE: ""}
     file = BytesIO(entry)
     while file.tell() < len(entry):

@@ -268,9 +268,7 @@ class ActionClip:
         return self._graphs[role]
 
 
-def score(
-    video: NDArray[np.float32], bank: NDArray[np.float32], logit_scale: float
-) -> NDArray[np.float64]:
+def score(video: NDArray[np.float32], bank: NDArray[np.float32], logit_scale: float) -> NDArray[np.float64]:
     """Probabilities of the labels, (labels,) float64 with sum 1.
 
     Softmax over the labels of `logit_scale` times the cosine, for each prompt, then the mean over the prompts

@@ -213,8 +213,7 @@ def _record_first_use(spec: ModelSpec, found: Mapping[str, Path]) -> None:
         digest = sha256_of(path)
         if path.name == file.name and file.sha256 not in (None, digest):
             raise ActionClipError(
-                f"{path} has the sha256 {digest} instead of the catalog's {file.sha256}: "
-                "delete it to download it again"
+                f"{path} has the sha256 {digest} instead of the catalog's {file.sha256}: delete it to download it again"
             )
         new[path.name] = digest
     if new:

@@ -93,9 +93,7 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
     _draw_frames(sheet, 130, grid, prediction)
     _draw_bars(sheet, bars_top, prediction, names)
     if undrawable:
-        note = (
-            "? is a character that OpenCV's font cannot draw; [n] is the label's place in the list, from 0."
-        )
+        note = "? is a character that OpenCV's font cannot draw; [n] is the label's place in the list, from 0."
         put_text(sheet, note, (_MARGIN, height - 24), 17, _GREY)
         logging.getLogger("action_clip").warning(
             "The sheet shows ? for characters that OpenCV's font cannot draw, in: %s.", ", ".join(undrawable)
@@ -162,9 +160,7 @@ class _Grid:
         def arranged(columns: int) -> _Grid:
             cell = (_INNER - (columns - 1) * _GAP) / columns
             scale = min(cell / width, _PICTURE_HEIGHT / height, _ENLARGED_AT_MOST)
-            return cls(
-                -(-count // columns), columns, max(1, round(width * scale)), max(1, round(height * scale))
-            )
+            return cls(-(-count // columns), columns, max(1, round(width * scale)), max(1, round(height * scale)))
 
         def merit(grid: _Grid) -> float:
             filled = count / (grid.rows * grid.columns)

@@ -17,6 +17,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import Dim
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from errors import ActionClipError
@@ -46,6 +47,10 @@ _TOLERANCE = 1e-4
 class ObjectImage(nn.Module):
     """(N, 3, 224, 224) CLIP-normalised frames → (N, 384) mean sentence embedding of the objects in each."""
 
+    scale: Tensor
+    shift: Tensor
+    class_embeddings: Tensor
+
     def __init__(self, network: EfficientNetLite2, embeddings: Tensor, spec: ModelSpec) -> None:
         super().__init__()
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
@@ -57,7 +62,8 @@ class ObjectImage(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         probabilities = self.network(frames * self.scale + self.shift).softmax(1)
-        return probabilities @ self.class_embeddings
+        features: Tensor = probabilities @ self.class_embeddings
+        return features
 
 
 class MeanFusion(nn.Module):
@@ -122,7 +128,7 @@ def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
     """Write the text graph: (N, L) int64 tokens with N and L free."""
     texts = ["a photo of action riding a bicycle", "eating", "Can you recognize the action of playing drums?"]
     tokens = encode(default_tokenizer(), texts)
-    shapes = {"tokens": {0: torch.export.Dim("batch", max=65536), 1: torch.export.Dim("length", max=77)}}
+    shapes = {"tokens": {0: Dim("batch", max=65536), 1: Dim("length", max=77)}}
     model = _exported(student, "tokens", tokens, shapes)
     inputs = [tokens, tokens[:1], torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))]
     _finish(model, student, [t.numpy() for t in inputs], path, {**facts, "role": "text"})
@@ -132,14 +138,14 @@ def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
     """Write the image graph: (N, 3, 224, 224) with N free."""
     size = json.loads(facts["image_size"])
     frames = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)) * 4 - 2
-    model = _exported(network, "frames", frames, {"frames": {0: torch.export.Dim("batch", max=65536)}})
+    model = _exported(network, "frames", frames, {"frames": {0: Dim("batch", max=65536)}})
     _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
 
 
 def save_fusion(path: Path, facts: dict[str, str]) -> None:
     """Write the fusion graph: (batch, T, 384), both free."""
     features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
-    shapes = {"frame_features": {0: torch.export.Dim("batch", max=65536), 1: torch.export.Dim("frames", max=65536)}}
+    shapes = {"frame_features": {0: Dim("batch", max=65536), 1: Dim("frames", max=65536)}}
     fusion = MeanFusion()
     model = _exported(fusion, "frame_features", features, shapes)
     _finish(model, fusion, [features.numpy(), features[:1, :3].numpy()], path, {**facts, "role": "fusion"})
@@ -156,7 +162,7 @@ def _trained_text(teacher: MiniLM, wordnet: WordNet, steps: int, seed: int) -> S
     return student
 
 
-def _exported(network: nn.Module, name: str, example: Tensor, shapes: dict[str, dict[int, object]]) -> onnx.ModelProto:
+def _exported(network: nn.Module, name: str, example: Tensor, shapes: dict[str, dict[int, Dim]]) -> onnx.ModelProto:
     program = torch.onnx.export(
         network.eval(),
         (example,),
@@ -187,7 +193,9 @@ def _finish(
     """Compare with PyTorch, pack the weights, write the file, and log what packing changed."""
     exact = max(float(np.abs(_run(model, x) - network(torch.from_numpy(x)).numpy()).max()) for x in inputs)
     if not exact < _TOLERANCE:
-        raise ActionClipError(f"{path.name} differs from PyTorch by {exact:.1e}, more than {_TOLERANCE:.0e}: not written")
+        raise ActionClipError(
+            f"{path.name} differs from PyTorch by {exact:.1e}, more than {_TOLERANCE:.0e}: not written"
+        )
     wanted = _run(model, inputs[0])
     store_as_int8(model)
     found = _run(model, inputs[0])
@@ -214,8 +222,10 @@ def _fold_batch_norms(network: EfficientNetLite2) -> None:
         if hasattr(block, conv)
     ]
     for conv, norm in pairs:
-        fused = fuse_conv_bn_eval(network.get_submodule(conv), network.get_submodule(norm))
-        network.set_submodule(conv, fused)
+        convolution, batch_norm = network.get_submodule(conv), network.get_submodule(norm)
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(batch_norm, nn.BatchNorm2d)
+        network.set_submodule(conv, fuse_conv_bn_eval(convolution, batch_norm))
         network.set_submodule(norm, nn.Identity())
 
 

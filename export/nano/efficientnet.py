@@ -52,7 +52,8 @@ class _Block(nn.Module):
         y = functional.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
         y = functional.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self._residual else y
+        result: Tensor = x + y if self._residual else y
+        return result
 
 
 class EfficientNetLite2(nn.Module):
@@ -64,7 +65,13 @@ class EfficientNetLite2(nn.Module):
         self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
         self._blocks = nn.Sequential(
             *(
-                _Block(kernel, stride if repeat == 0 else 1, expansion, inputs if repeat == 0 else outputs, outputs)
+                _Block(
+                    kernel,
+                    stride if repeat == 0 else 1,
+                    expansion,
+                    inputs if repeat == 0 else outputs,
+                    outputs,
+                )
                 for kernel, stride, expansion, inputs, outputs, repeats in _STAGES
                 for repeat in range(repeats)
             )

@@ -36,13 +36,13 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (N, L, width), mask additive and broadcastable to (N, heads, L, L) → (N, L, width)."""
         query, key, value = (
-            part(x).unflatten(2, (HEADS, WIDTH // HEADS)).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            part(x).unflatten(2, (HEADS, WIDTH // HEADS)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
         # Written out, this is several times faster on a CPU, in training and for short texts, than the fused function.
         heads = (query @ key.transpose(2, 3) * (WIDTH // HEADS) ** -0.5 + mask).softmax(3) @ value
         x = self.attention_norm(x + self.attended(heads.transpose(1, 2).flatten(2)))
-        return self.norm(x + self.down(functional.gelu(self.up(x))))
+        states: Tensor = self.norm(x + self.down(functional.gelu(self.up(x))))
+        return states
 
 
 class MiniLM(nn.Module):

@@ -2,7 +2,7 @@
 
 It starts from the teacher: some of its layers, its positions, and for every CLIP token the teacher's embedding of the
 same characters, reduced to `EMBEDDING` dimensions (a factorised embedding as in ALBERT, Lan et al., 2020, arXiv
-1909.11942). Training (knowledge distillation) then makes up for the causal mask, the missing layers and the other tokens.
+1909.11942). Training (knowledge distillation) makes up for the causal mask, the missing layers, the other tokens.
 """
 
 import logging
@@ -136,7 +136,7 @@ def train(
         found = functional.normalize(found.float(), dim=1)
         loss = distillation_loss(found, wanted)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -225,9 +225,7 @@ def test_refusals_are_not_repeated(server: FaultServer, tmp_path: Path, status: 
     assert len(server.requests) == 1
 
 
-def test_busy_server(
-    server: FaultServer, tmp_path: Path, waits: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_busy_server(server: FaultServer, tmp_path: Path, waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
     busy = Fault(status=503, headers=(("Retry-After", "7"),))
     server.add("/a.onnx", BODY, [Fault(status=503), busy, Fault(status=429), Fault(status=500)])
     fetch(server, tmp_path)
@@ -266,9 +264,7 @@ def test_stalls(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert server.asked("Range")[:3] == [None, None, "bytes=10000-"]
 
 
-def test_server_that_never_answers(
-    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_that_never_answers(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.download, "READ_TIMEOUT_S", 0.02)
     stop = Event()
     server.add("/a.onnx", BODY, [Fault(before=stop.wait)] * 3 + [Fault(halfway=stop.wait)] * 2)
@@ -307,9 +303,7 @@ def test_redirect_to_a_file(server: FaultServer, tmp_path: Path) -> None:
     assert f"redirects to {there}, which is not http or https" in refusal(server, tmp_path)
 
 
-def test_https_never_becomes_http(
-    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_https_never_becomes_http(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate = tmp_path / "certificate.pem"
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     monkeypatch.setenv("CURL_CA_BUNDLE", str(certificate))
@@ -469,9 +463,7 @@ def test_damaged_part_is_noticed(server: FaultServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"url": "http://127.0.0.1/a.onnx"}, {"total": 6000}])
-def test_part_that_does_not_fit_is_deleted(
-    server: FaultServer, tmp_path: Path, changes: dict[str, object]
-) -> None:
+def test_part_that_does_not_fit_is_deleted(server: FaultServer, tmp_path: Path, changes: dict[str, object]) -> None:
     part = leave(server, tmp_path, BODY[:7000], **changes)
     server.add("/a.onnx", BODY)
     fetch(server, tmp_path)

@@ -158,9 +158,7 @@ def test_what_is_downloaded_is_said(home: Path, caplog: pytest.LogCaptureFixture
     place(home / "tiny", text=b"t")
     store.fetch(example())
     store.fetch(example())
-    assert caplog.messages == [
-        f"downloading image.onnx and fusion.onnx (tiny is about 0 MB in all) to {home / 'tiny'}"
-    ]
+    assert caplog.messages == [f"downloading image.onnx and fusion.onnx (tiny is about 0 MB in all) to {home / 'tiny'}"]
 
 
 def test_files_of_a_read_only_folder_are_not_hashed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,9 +208,7 @@ def test_mirror_with_a_path(server: FaultServer, monkeypatch: pytest.MonkeyPatch
     assert paths(server) == [f"/copies/of/base/{role}.onnx" for role in BODIES]
 
 
-@pytest.mark.parametrize(
-    "mirror", ["mirror.example", "ftp://mirror.example", "http://", "http://[", "http://m?a"]
-)
+@pytest.mark.parametrize("mirror", ["mirror.example", "ftp://mirror.example", "http://", "http://[", "http://m?a"])
 def test_mirror_that_is_no_url(home: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_MIRROR", mirror)
     message = refusal(example())

@@ -89,9 +89,7 @@ def shows(sheet: Image, text: str, size: int, colour: tuple[int, int, int], weig
         (3, 2000, 20),
     ],
 )
-def test_every_frame_is_there_once_in_reading_order_with_its_shape(
-    count: int, height: int, width: int
-) -> None:
+def test_every_frame_is_there_once_in_reading_order_with_its_shape(count: int, height: int, width: int) -> None:
     sheet = draw_sheet(prediction(frames=(count, height, width)))
     assert sheet.shape[1] == WIDTH
     assert sheet.dtype == np.uint8

@@ -61,8 +61,7 @@ def test_a_prompt_has_one_place_for_the_label(tmp_path: Path, prompt: str, count
     with pytest.raises(ActionClipError) as caught:
         read_prompts(path)
     assert str(caught.value) == (
-        f"line 3 of the prompts file {path} has {{}} {count} times: "
-        "write it exactly once, where the label goes"
+        f"line 3 of the prompts file {path} has {{}} {count} times: write it exactly once, where the label goes"
     )
 
 

@@ -1,0 +1,20 @@
+"""What every test gets: a home of its own, no mirror, no connection to anywhere."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("ACTION_CLIP_HOME", str(home))
+    monkeypatch.delenv("ACTION_CLIP_MIRROR", raising=False)
+    monkeypatch.delenv("ACTION_CLIP_OFFLINE", raising=False)
+    yield home
+    # The command takes the log over; tests that follow must see its messages again.
+    log = logging.getLogger("action_clip")
+    log.handlers[:] = []
+    log.propagate = True

@@ -1,0 +1,111 @@
+"""The label bank: what is written is read, by several processes, and damage costs a warning and nothing else."""
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.label_bank import LabelBank
+
+VECTORS = {"eating": np.arange(4, dtype=np.float32), "höher ⬆": np.full(4, 0.25, np.float32)}
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    LabelBank(tmp_path / "bank", "a").write(VECTORS)
+    known = LabelBank(tmp_path / "bank", "a").read(["höher ⬆", "eating", "never seen"])
+    assert set(known) == set(VECTORS)
+    for text, vector in VECTORS.items():
+        np.testing.assert_array_equal(known[text], vector)
+        assert known[text].dtype == np.float32
+
+
+def test_spaces_do_not_see_each_other(tmp_path: Path) -> None:
+    LabelBank(tmp_path / "bank", "a").write(VECTORS)
+    other = LabelBank(tmp_path / "bank", "b")
+    assert other.read(VECTORS) == {}
+    other.write({"eating": -VECTORS["eating"]})
+    np.testing.assert_array_equal(other.read(["eating"])["eating"], -VECTORS["eating"])
+    np.testing.assert_array_equal(LabelBank(tmp_path / "bank", "a").read(["eating"])["eating"], VECTORS["eating"])
+
+
+def test_many_texts_at_once(tmp_path: Path) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    many = {f"label {i}": np.full(2, i, np.float32) for i in range(3000)}
+    bank.write(many)
+    known = bank.read(many)
+    assert len(known) == 3000
+    assert all(known[text][0] == vector[0] for text, vector in many.items())
+
+
+def test_a_bank_that_is_not_there_is_empty_and_not_made_by_reading(tmp_path: Path) -> None:
+    assert LabelBank(tmp_path / "no" / "bank", "a").read(["eating"]) == {}
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_damaged_file_is_rebuilt_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "bank"
+    path.write_bytes(b"this is no database" * 100)
+    bank = LabelBank(path, "a")
+    assert bank.read(["eating"]) == {}
+    assert [r.message for r in caplog.records] == [
+        f"the label bank {path} was damaged (file is not a database) and is being rebuilt"
+    ]
+    bank.write(VECTORS)
+    assert set(bank.read(VECTORS)) == set(VECTORS)
+    assert len(caplog.records) == 1
+
+
+def test_damage_found_when_writing_is_repaired_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "bank").write_bytes(b"no database either" * 100)
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    assert set(bank.read(VECTORS)) == set(VECTORS)
+    assert "was damaged" in caplog.text
+
+
+def test_a_changed_vector_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    with sqlite3.connect(tmp_path / "bank") as connection:
+        connection.execute("UPDATE features SET vector = zeroblob(16) WHERE text = 'eating'")
+    connection.close()
+    assert bank.read(["eating"]) == {}
+    assert "checksum mismatch" in caplog.text
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_file_of_another_layout_is_replaced(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "bank") as connection:
+        connection.execute("CREATE TABLE features (something TEXT)")
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    bank = LabelBank(tmp_path / "bank", "a")
+    assert bank.read(["eating"]) == {}
+    bank.write(VECTORS)
+    assert set(bank.read(VECTORS)) == set(VECTORS)
+
+
+def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    LabelBank(tmp_path / "file" / "bank", "a").write(VECTORS)
+    assert "cannot be used" in caplog.text
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def _write_many(path: Path, first: int) -> None:
+    for i in range(first, first + 40):
+        LabelBank(path, "a").write({f"label {i}": np.full(8, i, np.float32)})
+
+
+def test_several_processes_write_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(tmp_path / "bank", first)) for first in (0, 40, 80)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    known = LabelBank(tmp_path / "bank", "a").read([f"label {i}" for i in range(120)])
+    assert {text: vector[0] for text, vector in known.items()} == {f"label {i}": i for i in range(120)}

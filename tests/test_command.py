@@ -1,0 +1,317 @@
+"""The command as it is typed: what it prints, where, and with which exit code."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from small_models import random_model, save_model
+
+from action_clip import LABELS, SAMPLE_LABELS, ActionClip, main
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "action_clip.py"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_model(random_model(1, 8, True), tmp_path_factory.mktemp("model"), frames=8))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two seconds, 20 frames, each of another grey with noise."""
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = Fraction(1, 10)
+        for number in range(20):
+            pixels = np.clip(rng.normal(10 * number, 20, (48, 64, 3)), 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_text_is_the_seeds_layout(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    code, out, err = run(capsys, "-m", model, "-v", video, "-t", "drinking", "-t", "eating", "--top-k", "1")
+    prediction = ActionClip(model).classify(video, ["drinking", "eating"])
+    best = prediction.ranked[0]
+    assert code == 0
+    assert err == ""
+    assert out == (
+        "=" * 62 + "\n"
+        "class_count = 2\n"
+        "+ idx = 0\n"
+        f"  category = {best.index} [{best.label}]\n"
+        f"  prob = {best.probability!r}\n"
+        "\n"
+        "Script finished successfully.\n"
+    )
+
+
+def test_json_holds_the_whole_answer(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    code, out, _ = run(
+        capsys,
+        "-m",
+        model,
+        "-v",
+        video,
+        "-t",
+        "drinking",
+        "-t",
+        "eating",
+        "-t",
+        "laughing",
+        "--format",
+        "json",
+    )
+    answer = json.loads(out)
+    prediction = ActionClip(model).classify(video, ["drinking", "eating", "laughing"])
+    assert code == 0
+    assert list(answer) == [
+        "video",
+        "model",
+        "class_count",
+        "frames",
+        "duration_s",
+        "predictions",
+        "timings_s",
+    ]
+    assert answer["video"] == video
+    assert answer["model"] == "small"
+    assert answer["class_count"] == 3
+    assert answer["frames"] == [0, 3, 5, 8, 10, 13, 15, 18]
+    assert answer["duration_s"] == pytest.approx(2.0)
+    assert [line["rank"] for line in answer["predictions"]] == [1, 2, 3]
+    assert [(line["index"], line["label"], line["probability"]) for line in answer["predictions"]] == [
+        (entry.index, entry.label, entry.probability) for entry in prediction.ranked
+    ]
+    assert set(answer["timings_s"]) == {"decode", "preprocess", "image", "fusion", "text", "score"}
+
+
+def test_csv_goes_to_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str) -> None:
+    target = tmp_path / "answer.csv"
+    code, out, _ = run(
+        capsys, "-m", model, "-v", video, "-t", "a, b", "-t", "c", "--format", "csv", "--output", str(target)
+    )
+    assert code == 0
+    assert out == ""
+    rows = list(csv.reader(target.open(encoding="utf-8")))
+    assert rows[0] == ["video", "rank", "index", "label", "probability"]
+    assert sorted(row[3] for row in rows[1:]) == ["a, b", "c"]
+    assert sum(float(row[4]) for row in rows[1:]) == pytest.approx(1)
+    assert os.listdir(tmp_path) == ["answer.csv"]
+
+
+def test_labels_of_both_sources_in_order(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_bytes("\ufeff drinking \n\n  läuft\neating\n".encode())
+    code, out, err = run(
+        capsys, "-m", model, "-v", video, "--desc_file", str(labels), "-t", "eating", "--format", "json"
+    )
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["class_count"] == 3
+    assert {line["index"]: line["label"] for line in answer["predictions"]} == {
+        0: "eating",
+        1: "drinking",
+        2: "läuft",
+    }
+    assert err == "action_clip: labels given more than once are used once: eating\n"
+
+
+def test_without_labels_the_ten_built_in_ones(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    _, out, _ = run(capsys, "-m", model, "-v", video, "--format", "json", "--top-k", "100")
+    answer = json.loads(out)
+    assert answer["class_count"] == 10
+    assert [label for _, label in sorted((line["index"], line["label"]) for line in answer["predictions"])] == list(
+        LABELS
+    )
+
+
+def test_random_sampling_follows_its_seed(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    def frames(*arguments: str) -> list[int]:
+        code, out, _ = run(capsys, "-m", model, "-v", video, "--sampling", "random", "--format", "json", *arguments)
+        assert code == 0
+        indices: list[int] = json.loads(out)["frames"]
+        return indices
+
+    assert frames("--seed", "1") == frames("--seed", "1")
+    assert frames("--seed", "0") == frames()
+    assert len({tuple(frames("--seed", str(seed))) for seed in range(5)}) > 1
+    ticks = [i * 20 // 8 for i in range(9)]
+    assert all(low <= index < high for index, low, high in zip(frames("--seed", "3"), ticks, ticks[1:], strict=False))
+
+
+def test_own_prompts_and_average_change_the_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("someone is {}\n{} again\n", encoding="utf-8")
+
+    def probabilities(*arguments: str) -> list[float]:
+        _, out, _ = run(capsys, "-m", model, "-v", video, "--format", "json", *arguments)
+        return [line["probability"] for line in json.loads(out)["predictions"]]
+
+    plain = probabilities()
+    assert probabilities("--prompts", str(prompts)) != plain
+    assert probabilities("--average", "embeddings") != plain
+    assert probabilities("--threads", "1", "--no-cache") == pytest.approx(plain, abs=1e-6)
+
+
+def test_no_cache_leaves_nothing_behind(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    home = Path(os.environ["ACTION_CLIP_HOME"])
+    run(capsys, "-m", model, "-v", video, "--no-cache")
+    assert not (home / "label_bank.sqlite3").exists()
+    run(capsys, "-m", model, "-v", video)
+    assert (home / "label_bank.sqlite3").exists()
+
+
+def test_benchmark_shows_every_stage(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    code, out, err = run(capsys, "-m", model, "-v", video, "--benchmark")
+    assert code == 0
+    assert out.endswith("Script finished successfully.\n")
+    assert re.findall(r"^(\w+) +[\d.]+ ms$", err, re.MULTILINE) == [
+        "decode", "preprocess", "image", "fusion", "text", "score", "sum",
+    ]  # fmt: skip
+
+
+def test_save_draws_a_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str) -> None:
+    code, _, _ = run(capsys, "-m", model, "-v", video, "--save", str(tmp_path / "sheet.png"))
+    picture = cv2.imread(str(tmp_path / "sheet.png"))
+    assert code == 0
+    assert picture is not None
+    assert picture.shape[1] == 1400
+    assert os.listdir(tmp_path) == ["sheet.png"]
+
+
+def test_list_models_shows_the_catalog(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--list-models")
+    lines = {line.split()[0].rstrip(","): line for line in out.splitlines()}
+    assert code == 0
+    assert re.search(r"clip_vit_b32 +8 +681 MB +no +Kinetics-400.*78\.36.*MIT", lines["vit-32-8f"])
+    assert re.search(r"nano +8 +\d+ MB +yes .*Apache-2\.0", lines["nano"])
+
+
+def test_verify_compares_nano_with_the_catalog(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--verify", "-m", "nano")
+    assert code == 0
+    assert len(re.findall(r"sha256 [0-9a-f]{64}, equal to catalog", out)) == 3
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--version")
+    assert code == 0
+    assert re.fullmatch(r"action_clip \d+\.\d+\.\d+\n", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-v", "missing.mp4"], "missing.mp4"),
+        (["-m", "unknown-model"], "there is no model or folder 'unknown-model'"),
+        (["--desc_file", "missing.txt"], "the labels file missing.txt cannot be read"),
+        (["--prompts", "missing.txt"], "the prompts file missing.txt cannot be read"),
+        (["-t", " "], "a label is blank"),
+        (["-t", "word " * 100], "the label 'word word"),
+        (["--device", "abacus"], "the device 'abacus' is not there"),
+        (["--output", "no/such/folder/x.json"], "there is no folder"),
+        (["--save", "sheet.xyz"], "the name must end in one of"),
+        (["-v", __file__], "test_command.py"),
+        (["-v", "."], "."),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_1(
+    capsys: pytest.CaptureFixture[str], model: str, video: str, arguments: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, "-m", model, "-v", video, *arguments)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("action_clip: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--top-k", "0"], "0 is not above 0"),
+        (["--top-k", "many"], "invalid"),
+        (["--threads", "-1"], "-1 is not above 0"),
+        (["--sampling", "clever"], "invalid choice"),
+        (["--seed", "3"], "--seed belongs to --sampling random"),
+        (["--sampling", "random", "--seed", "-1"], "-1 is below 0"),
+        (["--format", "xml"], "invalid choice"),
+        (["-i", "folder"], "unrecognized arguments: -i folder"),
+        (["clip.mp4"], "unrecognized arguments: clip.mp4"),
+    ],
+)
+def test_wrong_arguments_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+
+
+def test_debug_shows_the_traceback(model: str) -> None:
+    command = [sys.executable, str(SCRIPT), "-m", model, "-v", "missing.mp4"]
+    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    debug = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    assert plain.returncode == 1
+    assert debug.returncode == 1
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--list-models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait() == 1
+
+
+def test_offline_without_the_model_names_the_way_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, video: str
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    code, _, err = run(capsys, "-v", video)
+    assert code == 1
+    assert "vit-32-8f-image_clip.onnx" in err
+    assert os.environ["ACTION_CLIP_HOME"] in err
+    assert "--model nano" in err
+
+
+def test_the_sample_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--model", "nano", "--format", "json")
+    answer = json.loads(out)
+    assert code == 0
+    assert Path(answer["video"]).name == "sample.gif"
+    labels = SAMPLE_LABELS.read_text("utf-8").split("\n")
+    assert answer["class_count"] == 10
+    assert answer["predictions"][0]["label"] in labels
+    assert len(set(LABELS) - set(labels)) <= 3

@@ -1,0 +1,129 @@
+"""Videos of numbered frames: the number is in the pixels, in blocks that survive compression."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+ROWS, COLUMNS = 2, 5  # ten bits
+DARK, LIGHT = 40, 215
+
+
+def numbered(number: int, width: int = 160, height: int = 96) -> Picture:
+    """Return an RGB picture that shows `number` (0 to 1023) as ten blocks."""
+    bits = [(number >> bit) & 1 for bit in range(ROWS * COLUMNS)]
+    blocks = np.where(np.array(bits).reshape(ROWS, COLUMNS), LIGHT, DARK).astype(np.uint8)
+    rows = np.arange(height) * ROWS // height
+    columns = np.arange(width) * COLUMNS // width
+    return np.ascontiguousarray(np.repeat(blocks[rows][:, columns, None], 3, axis=2))
+
+
+def number_in(picture: Picture) -> int:
+    """Return the number that a picture shows; fail where it is not clear."""
+    height, width, _ = picture.shape
+    number = 0
+    for bit in range(ROWS * COLUMNS):
+        row, column = divmod(bit, COLUMNS)
+        y, x = (2 * row + 1) * height // (2 * ROWS), (2 * column + 1) * width // (2 * COLUMNS)
+        level = float(picture[y - 3 : y + 4, x - 3 : x + 4].mean())
+        assert not 90 < level < 165, f"block {bit} is neither dark nor light: {level}"
+        number |= (level > 127) << bit
+    return number
+
+
+def numbers_in(pictures: Iterable[Picture]) -> list[int]:
+    """Return the numbers that the pictures show."""
+    return [number_in(picture) for picture in pictures]
+
+
+def write_video(
+    path: Path,
+    pictures: Sequence[Picture],
+    codec: str = "libx264",
+    *,
+    pix_fmt: str = "yuv420p",
+    rate: int = 25,
+    times: Sequence[int] | None = None,
+    options: Mapping[str, str] | None = None,
+    container_options: Mapping[str, str] | None = None,
+    rotation: int | None = None,
+    mirrored: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the pictures as a video; `times` counts milliseconds and makes the rate variable."""
+    with av.open(str(path), "w", options=dict(container_options or {})) as container:
+        container.metadata.update(metadata or {})
+        stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
+        assert isinstance(stream, VideoStream)
+        stream.height, stream.width, _ = pictures[0].shape
+        stream.pix_fmt = pix_fmt
+        if rotation is not None:
+            stream.set_display_rotation(rotation, hflip=mirrored)
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for index, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format={3: "rgb24", 4: "rgba"}[picture.shape[2]])
+            frame.pts = index if times is None else times[index]
+            frame.time_base = Fraction(1, rate) if times is None else Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_numbered(path: Path, count: int, codec: str = "libx264", **how: object) -> Path:
+    """Write a video of the numbers 0 to count - 1; see write_video for the rest."""
+    return write_video(path, [numbered(number) for number in range(count)], codec, **how)  # type: ignore[arg-type]
+
+
+def copy_packets(source: Path, target: Path, *, skip: int = 0, shift: int = 0) -> Path:
+    """Copy the video stream without its first `skip` packets, each `shift` units of time later."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        for index, packet in enumerate(reading.demux(stream)):
+            if packet.dts is None or packet.pts is None or index < skip:
+                continue
+            packet.pts += shift
+            packet.dts += shift
+            packet.stream = copy
+            writing.mux(packet)
+    return target
+
+
+def break_packets(path: Path, positions: Iterable[int], *, header: int = 0) -> None:
+    """Overwrite the video packets at `positions` (in decoding order) but for their first `header` bytes."""
+    with av.open(str(path)) as container:
+        packets = [(bytes(packet), packet.pos or 0) for packet in container.demux(video=0)]
+    content = bytearray(path.read_bytes())
+    for position in positions:
+        data, near = packets[position]
+        start = content.index(data, near)
+        content[start + header : start + len(data)] = b"\xff" * (len(data) - header)
+    path.write_bytes(content)
+
+
+def write_audio(path: Path, cover: Picture | None = None) -> Path:
+    """Write a second of sound, with or without a cover picture."""
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=44100)
+        picture = None
+        if cover is not None:
+            picture = container.add_stream("mjpeg", rate=1)
+            assert isinstance(picture, VideoStream)
+            picture.height, picture.width, _ = cover.shape
+            picture.pix_fmt = "yuvj420p"
+            picture.disposition = av.stream.Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(cover, format="rgb24")
+            container.mux(picture.encode(frame))
+            container.mux(picture.encode(None))
+        frames = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        frames.sample_rate = 44100
+        container.mux(sound.encode(frames))
+        container.mux(sound.encode(None))
+    return path

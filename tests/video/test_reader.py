@@ -1,0 +1,511 @@
+"""Which frames come out of a video: told by the numbers in the pictures."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from make_videos import (
+    Picture,
+    break_packets,
+    copy_packets,
+    numbered,
+    numbers_in,
+    write_audio,
+    write_numbered,
+    write_video,
+)
+from PIL import Image
+
+import video.decode
+import video.packets
+import video.reader
+from errors import ActionClipError
+from video.packets import read_run
+from video.pixels import upright_rgb
+from video.reader import Clip, read_clip
+from video.sampling import Sampler, make_sampler
+
+eight = make_sampler("uniform", 8, 0)
+
+
+def every(total: int) -> list[int]:
+    """Ask for all frames."""
+    return list(range(total))
+
+
+def just(*indices: int) -> Sampler:
+    """Ask for these frames."""
+    return lambda _: list(indices)
+
+
+def plain_pass(path: Path) -> list[Picture]:
+    """Decode everything from the start, on one thread."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        return [upright_rgb(frame) for frame in container.decode(video=0)]
+
+
+def refuse_full_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the fallback fail, so that what passes was read by seeking."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("everything was decoded")
+
+    monkeypatch.setattr(video.reader, "decode_all", refuse)
+
+
+def seek_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep no packets in memory, as for a large file."""
+    monkeypatch.setattr(video.packets, "KEPT_BYTES", 0)
+
+
+B_FRAMES = {"bf": "3", "g": "40", "sc_threshold": "0"}
+VARIABLE = [0, 40, 100, 400, 410, 500, 1000, 1033, 1066, 3000, 3001, 3003, 3100, 3200, 3300, 5000, 5020, 5040]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "options"),
+    [
+        ("h264.mp4", "libx264", "yuv420p", B_FRAMES),
+        ("h264.mkv", "libx264", "yuv420p", B_FRAMES),
+        ("h264.ts", "libx264", "yuv420p", B_FRAMES),
+        ("h264.flv", "libx264", "yuv420p", B_FRAMES),
+        ("no_pts.avi", "libx264", "yuv420p", B_FRAMES),  # the times in it are those of decoding
+        ("no_times.h264", "libx264", "yuv420p", B_FRAMES),
+        ("ten_bit.mkv", "libx264", "yuv420p10le", {}),
+        ("open_gop.mp4", "libx265", "yuv420p", {"x265-params": "log-level=none:keyint=12:open-gop=1"}),
+        ("av1.mp4", "libsvtav1", "yuv420p", {"preset": "12"}),
+        ("vp8.webm", "libvpx", "yuv420p", {"g": "12"}),
+        ("vp9.webm", "libvpx-vp9", "yuv420p", {"g": "12", "cpu-used": "8", "lag-in-frames": "10"}),
+        ("mpeg4.avi", "mpeg4", "yuv420p", {"bf": "2"}),
+        ("mpeg2.ts", "mpeg2video", "yuv420p", {"bf": "2"}),
+        ("intra.avi", "mjpeg", "yuvj420p", {}),
+        ("grey_16_bit.mkv", "ffv1", "gray16le", {}),
+        ("rgb_16_bit.mov", "png", "rgb48be", {}),
+        ("clip.gif", "gif", "rgb8", {}),
+        ("clip.apng", "apng", "rgb24", {}),
+    ],
+)
+def test_containers_and_codecs(
+    tmp_path: Path,
+    name: str,
+    codec: str,
+    pix_fmt: str,
+    options: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_numbered(tmp_path / name, 50, codec, pix_fmt=pix_fmt, options=options)
+    in_memory = read_clip(path, eight)
+    assert in_memory.total_frames == 50
+    assert in_memory.indices == (2, 8, 15, 21, 27, 33, 40, 46)
+    assert numbers_in(in_memory.frames) == [2, 8, 15, 21, 27, 33, 40, 46]
+    assert in_memory.frames.dtype == np.uint8
+    assert in_memory.frames.shape == (8, 96, 160, 3)
+    assert in_memory.times_s == pytest.approx([index / 25 for index in in_memory.indices], abs=0.002)
+    assert in_memory.duration_s == pytest.approx(2, abs=0.002)
+    seek_in_the_file(monkeypatch)
+    from_file = read_clip(path, eight, threads=1)
+    assert np.array_equal(from_file.frames, in_memory.frames)
+    assert (from_file.indices, from_file.times_s) == (in_memory.indices, in_memory.times_s)
+
+
+def long_gop(folder: Path) -> Path:
+    return write_numbered(folder / "clip.mp4", 200, options={"bf": "3", "g": "90", "sc_threshold": "0"})
+
+
+def recovery_points(folder: Path) -> Path:
+    options = {"x264-params": "open-gop=1:keyint=15:bframes=3:b-adapt=0:scenecut=0"}
+    return write_numbered(folder / "clip.mkv", 100, options=options)
+
+
+def variable_rate(folder: Path) -> Path:
+    return write_numbered(folder / "clip.mp4", len(VARIABLE), times=VARIABLE, options={"g": "5"})
+
+
+def late_start(folder: Path) -> Path:
+    whole = write_numbered(folder / "whole.ts", 60, options=B_FRAMES)
+    return copy_packets(whole, folder / "clip.ts", shift=90000 * 1000)
+
+
+def edit_list(folder: Path) -> Path:
+    """Cut the first 10 frames away by an edit list that begins in the middle of a group of pictures."""
+    path = write_numbered(folder / "clip.mp4", 60, options={"g": "20", "bf": "2"})
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"elst") + 12  # past version, flags and count: duration, media time, rate
+    start = int.from_bytes(content[entry + 4 : entry + 8], "big")
+    content[entry + 4 : entry + 8] = (start + 10 * 512).to_bytes(4, "big")
+    path.write_bytes(content)
+    return path
+
+
+def transport_stream(folder: Path) -> Path:
+    return write_numbered(folder / "clip.ts", 120, "mpeg2video", options={"bf": "2", "g": "15"})
+
+
+@pytest.mark.parametrize(
+    "make", [long_gop, recovery_points, variable_rate, late_start, edit_list, transport_stream]
+)
+def test_seeking_gives_what_one_pass_gives(
+    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path)
+    truth = plain_pass(path)
+    refuse_full_decoding(monkeypatch)
+    for kept_bytes in (2**30, 0):
+        monkeypatch.setattr(video.packets, "KEPT_BYTES", kept_bytes)
+        for index in {0, 1, 7, len(truth) // 2, len(truth) - 1}:
+            clip = read_clip(path, just(index))
+            assert clip.total_frames == len(truth)
+            assert np.array_equal(clip.frames[0], truth[index])
+        for sampler in (eight, make_sampler("random", 5, 1)):
+            clip = read_clip(path, sampler, threads=3)
+            assert np.array_equal(clip.frames, np.stack([truth[index] for index in clip.indices]))
+
+
+def test_an_edit_list_cuts_the_first_frames_away(tmp_path: Path) -> None:
+    clip = read_clip(edit_list(tmp_path), every)
+    assert numbers_in(clip.frames) == list(range(10, 60))
+    assert clip.times_s[0] == 0
+
+
+def test_times_of_a_variable_rate(tmp_path: Path) -> None:
+    clip = read_clip(variable_rate(tmp_path), every)
+    assert numbers_in(clip.frames) == list(range(len(VARIABLE)))
+    assert clip.times_s == pytest.approx([time / 1000 for time in VARIABLE], abs=1e-4)
+    assert clip.duration_s == pytest.approx(5.04 + 5.04 / 17, abs=1e-3)
+
+
+def test_times_of_a_gif(tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(numbered(number)) for number in range(3))
+    first.save(tmp_path / "clip.gif", save_all=True, append_images=others, duration=[100, 200, 700], loop=0)
+    clip = read_clip(tmp_path / "clip.gif", every)
+    assert numbers_in(clip.frames) == [0, 1, 2]
+    assert clip.times_s == pytest.approx([0, 0.1, 0.3])
+    assert clip.duration_s == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "most"), [("mjpeg", "yuvj420p", 15), ("libx264", "yuv420p", 160)]
+)
+def test_eight_frames_cost_about_eight_frames(
+    tmp_path: Path, codec: str, pix_fmt: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_numbered(tmp_path / "clip.mkv", 800, codec, pix_fmt=pix_fmt, options={"g": "20", "bf": "0"})
+    runs: list[int] = []
+
+    def counted(*arguments: object) -> object:
+        packets = list(read_run(*arguments))  # type: ignore[arg-type]
+        runs.append(len(packets))
+        return iter(packets)
+
+    monkeypatch.setattr(video.decode, "read_run", counted)
+    refuse_full_decoding(monkeypatch)
+    seek_in_the_file(monkeypatch)
+    clip = read_clip(path, eight)
+    assert numbers_in(clip.frames) == list(clip.indices) == [49, 149, 249, 349, 449, 549, 649, 749]
+    assert len(runs) == 8
+    assert sum(runs) <= most
+
+
+def test_the_sampler_decides_order_and_repeats(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "clip.mp4", 30)
+    clip = read_clip(path, just(29, 3, 3, 0))
+    assert clip.indices == (29, 3, 3, 0)
+    assert numbers_in(clip.frames) == [29, 3, 3, 0]
+
+
+@pytest.mark.parametrize("indices", [[0, 30], [-1], []])
+def test_indices_outside_the_video_are_refused(tmp_path: Path, indices: list[int]) -> None:
+    path = write_numbered(tmp_path / "clip.mp4", 30)
+    with pytest.raises(ActionClipError, match="the video has the frames 0 to 29"):
+        read_clip(path, just(*indices))
+
+
+def test_fewer_frames_than_asked_for(tmp_path: Path) -> None:
+    one = read_clip(write_numbered(tmp_path / "one.mp4", 1), eight)
+    assert numbers_in(one.frames) == [0] * 8
+    assert (one.total_frames, one.times_s) == (1, (0.0,) * 8)
+    assert one.duration_s == pytest.approx(0.04)
+    three = read_clip(write_numbered(tmp_path / "three.mp4", 3), eight)
+    assert numbers_in(three.frames) == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.jpg", "picture.webp", "palette.png"])
+def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, name: str) -> None:
+    picture = Image.fromarray(numbered(77))
+    (picture.convert("P") if name == "palette.png" else picture).save(tmp_path / name)
+    clip = read_clip(tmp_path / name, just(0))
+    assert numbers_in(clip.frames) == [77]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_rotation_metadata(tmp_path: Path, rotation: int, mirrored: bool) -> None:
+    upright = np.random.default_rng(0).integers(0, 2, (4, 6, 1), np.uint8).repeat(3, 2) * 200 + 20
+    upright = upright.repeat(32, 0).repeat(32, 1)
+    # What a camera stores: turned back, so that turning it counter-clockwise makes it upright.
+    stored = np.rot90(upright[:, ::-1] if mirrored else upright, -rotation // 90)
+    stored = np.ascontiguousarray(stored)
+    path = write_video(tmp_path / "clip.mp4", [stored] * 3, rotation=rotation, mirrored=mirrored)
+    frames = read_clip(path, every).frames
+    assert frames.shape == (3, 128, 192, 3)
+    assert np.abs(frames[0].astype(int) - upright)[16::32, 16::32].max() < 30
+
+
+def test_a_turned_photograph(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: to be turned clockwise
+    Image.fromarray(np.rot90(numbered(300), 1)).save(tmp_path / "photo.jpg", exif=exif)
+    assert numbers_in(read_clip(tmp_path / "photo.jpg", every).frames) == [300]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.gif", "gif"), ("clip.apng", "apng")])
+def test_what_is_transparent_is_white(tmp_path: Path, name: str, codec: str) -> None:
+    opaque = Image.fromarray(numbered(5)).convert("RGBA")
+    hole = opaque.copy()
+    hole.paste((0, 0, 0, 0), (0, 0, 32, 48))
+    path = tmp_path / name
+    hole.save(path, save_all=True, append_images=[hole] * 3, duration=100, disposal=2)
+    frame = read_clip(path, eight).frames[-1]
+    assert frame[:44, :28].min() == 255
+    assert np.abs(frame[:, 40:].astype(int) - numbered(5)[:, 40:]).max() < 20
+
+
+def test_half_transparent_shows_half_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 10), (200, 100, 0, 51)).save(tmp_path / "glass.png")
+    assert read_clip(tmp_path / "glass.png", every).frames[0, 5, 5].tolist() == [244, 224, 204]
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "gray"])
+def test_odd_sizes(tmp_path: Path, pix_fmt: str) -> None:
+    pictures = [numbered(number, 163, 97) for number in range(12)]
+    path = write_video(tmp_path / "clip.mkv", pictures, "ffv1", pix_fmt=pix_fmt)
+    clip = read_clip(path, every)
+    assert clip.frames.shape == (12, 97, 163, 3)
+    assert numbers_in(clip.frames) == list(range(12))
+    assert np.abs(clip.frames[5].astype(int) - pictures[5])[:, :30].max() < 10
+
+
+@pytest.mark.parametrize(
+    ("colorspace", "color_range", "expected"),
+    [
+        # Y 200, Cb 90, Cr 160 by the formulas of BT.709 and BT.601
+        ("bt709", "tv", (255, 204, 134)),
+        ("bt470bg", "tv", (255, 203, 137)),
+        ("bt709", "pc", (250, 192, 129)),
+        ("bt470bg", "pc", (245, 190, 133)),
+    ],
+)
+def test_declared_colours(
+    tmp_path: Path, colorspace: str, color_range: str, expected: tuple[int, int, int]
+) -> None:
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv444p"
+        stream.options = {"colorspace": colorspace, "color_range": color_range}
+        frame = av.VideoFrame(32, 32, "yuv444p")
+        for plane, level in zip(frame.planes, (200, 90, 160), strict=True):
+            plane.update(bytes([level]) * plane.buffer_size)
+        frame.color_range = {"tv": 1, "pc": 2}[color_range]
+        frame.colorspace = {"bt709": 1, "bt470bg": 5}[colorspace]
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    pixel = read_clip(path, every).frames[0, 16, 16].astype(int)
+    assert np.abs(pixel - expected).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv"])
+def test_a_cut_file_ends_where_it_is_cut(tmp_path: Path, name: str) -> None:
+    options = {"movflags": "faststart"} if name.endswith("mp4") else {}
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 30, (100, 96, 160, 3), np.uint8)
+    pictures = [numbered(number) + noise[number] for number in range(100)]
+    path = write_video(
+        tmp_path / name, pictures, container_options=options, options={"g": "10", "bf": "0", "crf": "20"}
+    )
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    clip = read_clip(path, eight)
+    assert 40 < clip.total_frames < 60
+    assert numbers_in(clip.frames) == list(clip.indices)
+    assert clip.duration_s == pytest.approx(clip.total_frames / 25, abs=0.05)
+
+
+def test_a_recording_that_begins_between_keyframes(tmp_path: Path) -> None:
+    whole = write_numbered(tmp_path / "whole.ts", 60, options={"g": "20", "bf": "0", "sc_threshold": "0"})
+    clip = read_clip(copy_packets(whole, tmp_path / "clip.ts", skip=5), every)
+    numbers = numbers_in(clip.frames)
+    assert numbers == list(range(20, 60))
+    assert clip.times_s[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("libvpx-vp9", "webm"), ("libsvtav1", "mp4"), ("mjpeg", "avi")]
+)
+def test_broken_frames_give_way_to_their_neighbours(
+    tmp_path: Path,
+    codec: str,
+    suffix: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    intra = {
+        "libvpx-vp9": {"g": "1", "cpu-used": "8", "lag-in-frames": "0"},
+        "libsvtav1": {"preset": "12", "svtav1-params": "keyint=1"},
+        "mjpeg": {},
+    }[codec]
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = write_numbered(tmp_path / f"clip.{suffix}", 20, codec, pix_fmt=pix_fmt, options=intra)
+    break_packets(path, [4, 5, 10, 19])
+    capfd.readouterr()
+    results: list[Clip] = []
+    for threads in (None, 1, 4):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "action_clip"):
+            results.append(read_clip(path, just(3, 4, 5, 10, 10, 12, 19), threads=threads))
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{path}: 4 of the 6 frames to look at are broken, "
+            "their nearest good neighbours are taken instead."
+        ]
+    for clip in results:
+        assert clip.total_frames == 20
+        assert clip.indices == (3, 3, 6, 9, 9, 12, 18)
+        assert numbers_in(clip.frames) == [3, 3, 6, 9, 9, 12, 18]
+        assert clip.times_s == pytest.approx([index / 25 for index in clip.indices], abs=0.002)
+    assert capfd.readouterr().err == ""
+
+
+def test_broken_frames_that_nobody_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_numbered(tmp_path / "clip.avi", 20, "mjpeg", pix_fmt="yuvj420p")
+    break_packets(path, [10])
+    clip = read_clip(path, just(2, 9, 11))
+    assert numbers_in(clip.frames) == [2, 9, 11]
+    assert clip.total_frames == 20
+    assert not caplog.records
+
+
+def test_damage_in_the_middle_gives_the_same_result_every_time(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "clip.mp4", 100, options={"g": "25", "bf": "2"})
+    break_packets(path, [27, 30, 50, 51, 80], header=25)
+    clips = [read_clip(path, every, threads=threads) for threads in (1, 2, 4, 4)]
+    assert clips[0].total_frames == 100
+    for clip in clips[1:]:
+        assert clip.indices == clips[0].indices
+        assert np.array_equal(clip.frames, clips[0].frames)
+    assert numbers_in(clips[0].frames[:20]) == list(range(20))
+
+
+def test_no_decodable_frame_is_an_error(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "clip.avi", 5, "mjpeg", pix_fmt="yuvj420p")
+    break_packets(path, range(5))
+    with pytest.raises(ActionClipError, match=r"^No frame of .*clip.avi can be decoded; check that it plays"):
+        read_clip(path, eight)
+
+
+def test_a_change_of_size(tmp_path: Path) -> None:
+    small = write_video(tmp_path / "a.h264", [numbered(number) for number in range(10)])
+    large = write_video(tmp_path / "b.h264", [numbered(number, 320, 240) for number in range(10, 20)])
+    path = tmp_path / "clip.h264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    clip = read_clip(path, every)
+    assert clip.frames.shape == (20, 96, 160, 3)
+    assert numbers_in(clip.frames) == list(range(20))
+    assert read_clip(path, just(15, 2)).frames.shape == (2, 240, 320, 3)
+
+
+def test_metadata_that_is_not_unicode(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "clip.mkv", 10, metadata={"title": "PLACEHOLDER"})
+    path.write_bytes(path.read_bytes().replace(b"PLACEHOLDER", b"\xff\xfeLACEHOLDE\xff"))
+    assert numbers_in(read_clip(path, every).frames) == list(range(10))
+
+
+def test_odd_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = write_numbered(tmp_path / "clip.mp4", 3)
+    for name in ("http:clip.mp4", "a b%03d#?é.mp4", "-clip.mp4"):
+        (tmp_path / name).write_bytes(whole.read_bytes())
+        assert numbers_in(read_clip(name, every).frames) == [0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe(tmp_path: Path) -> None:
+    content = write_numbered(tmp_path / "clip.mp4", 40, options=B_FRAMES).read_bytes()
+    for data in (content, b""):
+        pipe = tmp_path / f"pipe{len(data)}"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+        writer.start()
+        if data:
+            clip = read_clip(pipe, eight)
+            assert numbers_in(clip.frames) == [2, 7, 12, 17, 22, 27, 32, 37]
+        else:
+            with pytest.raises(ActionClipError, match="Nothing came through the pipe"):
+                read_clip(pipe, eight)
+        writer.join()
+
+
+def make_text(folder: Path) -> Path:
+    (folder / "labels.txt").write_text("drinking\neating\n" * 200)
+    return folder / "labels.txt"
+
+
+def make_noise(folder: Path) -> Path:
+    (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(50000))
+    return folder / "noise.mp4"
+
+
+def make_empty(folder: Path) -> Path:
+    (folder / "empty.mp4").touch()
+    return folder / "empty.mp4"
+
+
+def make_headless(folder: Path) -> Path:
+    content = write_numbered(folder / "whole.mp4", 50).read_bytes()
+    (folder / "headless.mp4").write_bytes(content[: len(content) // 2])
+    return folder / "headless.mp4"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "missing.mp4", r"^The video .*missing.mp4 does not exist; check its name"),
+        (lambda folder: folder, r" is a folder, not a video; name one video file\.$"),
+        (make_empty, r"^The video .*empty.mp4 is empty \(0 bytes\); copy or download it again\.$"),
+        (make_text, r"labels.txt is a text file, not a video; name a video file\.$"),
+        (
+            make_noise,
+            r"noise.mp4 cannot be read as a video \(.*\); give a whole mp4, mkv, avi or gif file\.$",
+        ),
+        (make_headless, r"headless.mp4 cannot be read as a video \(.*\); give a whole mp4"),
+        (lambda folder: write_audio(folder / "a.m4a"), r"a.m4a is not a video: it holds no video stream;"),
+        (
+            lambda folder: write_audio(folder / "b.mp4", numbered(1)),
+            r"b.mp4 is not a video: it holds only audio with a cover picture;",
+        ),
+        (lambda _: Path("/dev/null"), r"^/dev/null is a device, not a video; name a video file\.$"),
+        (lambda _: "a\0b.mp4", r"^The video 'a.*' cannot be opened \(embedded null byte\); check its name"),
+        (lambda _: "ftp://example.org/a.mp4", r"is neither http nor https; give one of these or a file\.$"),
+    ],
+)
+def test_what_is_not_a_video(
+    tmp_path: Path, make: Callable[[Path], Path | str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = make(tmp_path)
+    with pytest.raises(ActionClipError, match=message) as raised:
+        read_clip(path, eight)
+    assert "\n" not in str(raised.value)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything is readable to root")
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "secret.mp4", 3)
+    path.chmod(0)
+    with pytest.raises(ActionClipError, match=r"secret.mp4' cannot be opened \(Permission denied\)"):
+        read_clip(path, eight)

@@ -1,0 +1,79 @@
+"""The two sampling rules against values worked out by hand."""
+
+import pytest
+
+from errors import ActionClipError
+from video.sampling import SAMPLINGS, make_sampler, random_indices, uniform_indices
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "expected"),
+    [
+        # N > T: int(i * N / T + (N / T - 1) / 2)
+        (16, 8, [0, 2, 4, 6, 8, 10, 12, 14]),  # offset 0.5
+        (24, 8, [1, 4, 7, 10, 13, 16, 19, 22]),  # offset 1
+        (9, 8, [0, 1, 2, 3, 4, 5, 6, 7]),  # 0.0625 + i * 1.125
+        (20, 8, [0, 3, 5, 8, 10, 13, 15, 18]),  # 0.75 + i * 2.5
+        (100, 8, [5, 18, 30, 43, 55, 68, 80, 93]),  # 5.75 + i * 12.5
+        (300, 8, [18, 55, 93, 130, 168, 205, 243, 280]),  # 18.25 + i * 37.5
+        (10, 3, [1, 4, 7]),  # 1.1667 + i * 3.3333
+        (7, 1, [3]),
+        (180000, 2, [44999, 134999]),
+        # N <= T: i * N // T
+        (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (7, 8, [0, 0, 1, 2, 3, 4, 5, 6]),
+        (5, 8, [0, 0, 1, 1, 2, 3, 3, 4]),
+        (3, 8, [0, 0, 0, 1, 1, 1, 2, 2]),
+        (1, 8, [0] * 8),
+        (1, 1, [0]),
+    ],
+)
+def test_uniform_table(total: int, count: int, expected: list[int]) -> None:
+    assert uniform_indices(total, count) == expected
+
+
+def test_random_takes_one_frame_of_each_segment() -> None:
+    # 21 frames in 8 segments begin at 0, 2, 5, 7, 10, 13, 15, 18.
+    ticks = [0, 2, 5, 7, 10, 13, 15, 18, 21]
+    seen = [random_indices(21, 8, seed) for seed in range(300)]
+    for place in range(8):
+        assert {indices[place] for indices in seen} == set(range(ticks[place], ticks[place + 1]))
+
+
+def test_random_takes_each_frame_of_a_short_video_and_repeats_some() -> None:
+    repeated = set()
+    for seed in range(100):
+        indices = random_indices(5, 8, seed)
+        assert len(indices) == 8
+        assert indices == sorted(indices)
+        assert set(indices) == set(range(5))
+        repeated |= {index for index in indices if indices.count(index) > 1}
+    assert repeated == set(range(5))
+    assert random_indices(8, 8, 3) == list(range(8))
+
+
+def test_random_is_repeatable_and_depends_on_the_seed() -> None:
+    assert random_indices(300, 8, 7) == random_indices(300, 8, 7)
+    assert len({tuple(random_indices(300, 8, seed)) for seed in range(10)}) == 10
+
+
+def test_samplers_by_name() -> None:
+    assert SAMPLINGS == ("uniform", "random")
+    assert make_sampler("uniform", 8, 5)(100) == uniform_indices(100, 8)
+    assert make_sampler("random", 8, 5)(100) == random_indices(100, 8, 5)
+    with pytest.raises(ActionClipError, match='no sampling "dense"; choose one of: uniform, random'):
+        make_sampler("dense", 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "seed", "message"),
+    [("uniform", 0, 0, "is 0; it must be at least 1"), ("random", -1, 0, "is -1"), ("random", 8, -1, "seed")],
+)
+def test_bad_numbers_are_refused_at_once(kind: str, count: int, seed: int, message: str) -> None:
+    with pytest.raises(ActionClipError, match=message):
+        make_sampler(kind, count, seed)
+
+
+def test_a_video_without_frames_is_refused() -> None:
+    with pytest.raises(ActionClipError, match="video of 0 frames"):
+        uniform_indices(0, 8)

@@ -1,0 +1,1 @@
+"""File, URL or pipe to RGB frames to the tensor that a graph takes: reading, sampling, preprocessing."""

@@ -1,0 +1,141 @@
+"""Reading the frames of a video that a sampler asks for."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from errors import ActionClipError
+from video.decode import SurpriseError, decode_wanted
+from video.onepass import decode_all
+from video.packets import PacketTable, scan
+from video.sampling import Sampler
+from video.source import Origin, locate, opened
+
+_log = logging.getLogger("action_clip")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Some frames of a video, in the order of the sampler's indices."""
+
+    frames: NDArray[np.uint8]
+    """(T, H, W, 3) RGB."""
+    indices: tuple[int, ...]
+    """Which frames of the video these are, from 0 in order of presentation; neighbours of broken ones."""
+    times_s: tuple[float, ...]
+    """Their presentation times, seconds from the first frame."""
+    total_frames: int
+    duration_s: float
+
+
+def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int | None = None) -> Clip:
+    """Return the frames at the indices that `sampler` gives for the number of frames in the video.
+
+    `source` is a file of any container and codec that PyAV reads (a picture is a video of one frame), a
+    pipe, or an http(s) URL; `threads` is the number of decoding threads, by default one a core. The packets
+    are read through once without decoding; where their timestamps say what each shows, only the stretches
+    from a keyframe to a wanted frame are decoded, otherwise everything is. A broken frame gives way to its
+    nearest decodable neighbour, with one warning. Frames of another size than the first one returned are
+    brought to its size. Raises ActionClipError when there is no video to read, and for indices outside the
+    video.
+    """
+    with locate(source) as origin:
+        with opened(origin, threads or 0) as video:
+            table = scan(video)
+            if table.is_regular:
+                indices = _indices(sampler, len(table.shown))
+                try:
+                    pictures = decode_wanted(video, table, set(indices))
+                except SurpriseError:
+                    pass
+                else:
+                    return _clip(pictures, indices, table.pts[table.shown].tolist(), table)
+        return _read_everything(origin, table, threads or 0, sampler)
+
+
+def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: Sampler) -> Clip:
+    """Decode everything, keeping the frames that will be asked for if each packet shows one."""
+    guess = len(table.shown)
+    found = decode_all(origin, table, threads, _wanted(sampler, guess))
+    if threads != 1 and (found.failures or found.spoilt or len(found.times) != guess):
+        # Decoders with several threads report an error late, lose good frames with the bad one, and conceal
+        # what is missing now this way, now that.
+        guess = len(found.times)
+        found = decode_all(origin, table, 1, _wanted(sampler, guess))
+    if not found.times:
+        raise ActionClipError(
+            f"No frame of {origin.name} can be decoded; check that it plays, or convert it to H.264 first."
+        )
+    times, numbers = found.timeline()
+    asked = _indices(sampler, len(times))
+    indices = [_nearest(numbers, index) for index in asked]
+    replaced = {a for a, index in zip(asked, indices, strict=True) if a != index}
+    if replaced:
+        _log.warning(
+            "%s: %d of the %d frames to look at are broken, their nearest good neighbours are taken instead.",
+            origin.name,
+            len(replaced),
+            len(set(asked)),
+        )
+    needed = {index: number for index in indices if (number := numbers[index]) is not None}
+    pictures = found.pictures
+    if not pictures.keys() >= set(needed.values()):
+        pictures = decode_all(origin, table, 1, set(needed.values()), to_end=False).pictures
+    return _clip({index: pictures[number] for index, number in needed.items()}, indices, times, table)
+
+
+def _wanted(sampler: Sampler, total: int) -> set[int]:
+    return set(sampler(total)) if total else set()
+
+
+def _indices(sampler: Sampler, total: int) -> list[int]:
+    indices = sampler(total)
+    if not indices or not all(0 <= index < total for index in indices):
+        raise ActionClipError(f"The sampler gives {indices}, but the video has the frames 0 to {total - 1}.")
+    return indices
+
+
+def _nearest(numbers: Sequence[int | None], index: int) -> int:
+    good = (i for i, number in enumerate(numbers) if number is not None)
+    return min(good, key=lambda i: (abs(i - index), i))
+
+
+def _clip(
+    pictures: Mapping[int, NDArray[np.uint8]],
+    indices: Sequence[int],
+    times: Sequence[int | None],
+    table: PacketTable,
+) -> Clip:
+    height, width, _ = pictures[indices[0]].shape
+    frames = np.empty((len(indices), height, width, 3), np.uint8)
+    for frame, index in zip(frames, indices, strict=True):
+        picture = pictures[index]
+        if picture.shape != frame.shape:
+            resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+            picture = np.asarray(resized)
+        frame[:] = picture
+    starts_s, duration_s = _seconds(times, table)
+    return Clip(frames, tuple(indices), tuple(starts_s[index] for index in indices), len(times), duration_s)
+
+
+def _seconds(times: Sequence[int | None], table: PacketTable) -> tuple[list[float], float]:
+    """Return when each frame starts, counted from the first one, and when the last one ends.
+
+    Frames without times, or with times that run backwards, are counted at the average rate instead.
+    """
+    known = [time for time in times if time is not None]
+    if len(known) < len(times) or known != sorted(known):
+        return [float(i / table.rate) for i in range(len(times))], float(len(times) / table.rate)
+    starts_s = [float((time - known[0]) * table.time_base) for time in known]
+    last_duration = int(table.duration[table.pts == known[-1]].max(initial=0))
+    # Where frames are reordered, a container's durations are often those between the times of decoding.
+    if last_duration and (len(known) == 1 or np.all(np.diff(table.pts) > 0)):
+        last_s = float(last_duration * table.time_base)
+    else:
+        last_s = starts_s[-1] / (len(starts_s) - 1) if starts_s[-1] else float(1 / table.rate)
+    return starts_s, starts_s[-1] + last_s

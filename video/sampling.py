@@ -1,0 +1,69 @@
+"""Which frames of a video are looked at.
+
+Both rules are ActionCLIP's own (github sallymmx/ActionCLIP): the evaluation rule takes the middle of each
+of `count` equal segments, the training rule a random frame of each.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from errors import ActionClipError
+
+Sampler = Callable[[int], list[int]]
+"""From the total number of frames of a video to the indices of the frames to look at, first to last."""
+
+SAMPLINGS = ("uniform", "random")
+
+
+def _check(total: int, count: int) -> None:
+    if count < 1:
+        raise ActionClipError(f"The number of frames to look at is {count}; it must be at least 1.")
+    if total < 1:
+        raise ActionClipError(f"A video of {total} frames has nothing to look at; give one with a frame.")
+
+
+def uniform_indices(total: int, count: int) -> list[int]:
+    """Return `count` indices spread evenly over `total` frames, in order.
+
+    The official evaluation rule, with N = total, T = count: `i * N // T` when N <= T (frames repeat), else
+    `int(i * N / T + (N / T - 1) / 2)`. Raises ActionClipError when either number is below 1.
+    """
+    _check(total, count)
+    if total <= count:
+        return [i * total // count for i in range(count)]
+    offset = (total / count - 1) / 2
+    return [int(i * total / count + offset) for i in range(count)]
+
+
+def random_indices(total: int, count: int, seed: int) -> list[int]:
+    """Return `count` indices, in order: one uniformly random frame in each of `count` equal segments.
+
+    The official training rule: segment i runs from `i * N // T` to `(i + 1) * N // T`; when N <= T, every
+    frame once and T - N random repeats. The same arguments give the same indices. Raises ActionClipError
+    when either number is below 1 or the seed is negative.
+    """
+    _check(total, count)
+    if seed < 0:
+        raise ActionClipError(f"The seed is {seed}; it must be 0 or more.")
+    generator = np.random.default_rng(seed)
+    if total <= count:
+        repeats = generator.integers(total, size=count - total)
+        return sorted([*range(total), *repeats.tolist()])
+    ticks = np.arange(count + 1) * total // count
+    return [int(i) for i in generator.integers(ticks[:-1], ticks[1:])]
+
+
+def make_sampler(kind: str, count: int, seed: int) -> Sampler:
+    """Return the sampler called `kind` (one of SAMPLINGS) that takes `count` frames.
+
+    Raises ActionClipError for another kind, for a count below 1 and for a negative seed.
+    """
+    if kind not in SAMPLINGS:
+        raise ActionClipError(f'There is no sampling "{kind}"; choose one of: {", ".join(SAMPLINGS)}.')
+    sampler = partial(uniform_indices, count=count)
+    if kind == "random":
+        sampler = partial(random_indices, count=count, seed=seed)
+    sampler(1)  # refuses bad numbers now, not after a video was opened
+    return sampler
