@@ -46,7 +46,7 @@ BENCHMARK_RUNS = 5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
-    parser = _parser()
+    parser = build_parser()
     options = parser.parse_args(arguments)
     if options.seed is not None and options.sampling != "random":
         parser.error("--seed belongs to --sampling random")
@@ -212,7 +212,8 @@ def _not_negative(text: str) -> int:
     return value
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command; the table of options in the README is made from it."""
     parser = argparse.ArgumentParser(
         prog="action_clip.py",
         description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",

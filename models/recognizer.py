@@ -246,10 +246,6 @@ class ActionClip:
 
         if not isinstance(video, np.ndarray):
             return read_clip(video, sampler, threads=self._threads)
-        if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8 or not len(video):
-            raise ActionClipError(
-                f"frames are {video.dtype} of shape {video.shape}: give (T, H, W, 3) uint8 RGB with T of at least 1"
-            )
         indices = sampler(len(video))
         return Clip(video[indices], tuple(indices), (), len(video), 0.0)
 

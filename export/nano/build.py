@@ -81,7 +81,7 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
     """
     spec = find("nano")
     assert spec is not None
-    minilm_file, efficientnet_file = _package_file(*_MINILM), _package_file(*_EFFICIENTNET)
+    minilm_file, efficientnet_file = package_file(*_MINILM), package_file(*_EFFICIENTNET)
     wordnet = WordNet(wordnet_folder)
     torch.manual_seed(seed)
     teacher = MiniLM(minilm_file)
@@ -229,7 +229,8 @@ def _fold_batch_norms(network: EfficientNetLite2) -> None:
         network.set_submodule(norm, nn.Identity())
 
 
-def _package_file(package: str, module: str, file: str) -> Path:
+def package_file(package: str, module: str, file: str) -> Path:
+    """Where the installed `package`, imported as `module`, keeps `file`. ActionClipError when it is not installed."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ActionClipError(f"the package {package} is not installed: pip install --no-deps {package}")

@@ -172,7 +172,7 @@ def test_wrong_choices_are_named(tmp_path: Path, arguments: dict[str, object], m
 )
 def test_frames_of_another_shape_are_refused(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
     save_model(random_model(12, 8, False), tmp_path, frames=8)
-    with pytest.raises(ActionClipError, match=r"give \(T, H, W, 3\) uint8 RGB"):
+    with pytest.raises(ActionClipError, match=r"\(T, H, W, 3\) RGB of uint8|0 frames"):
         ActionClip(tmp_path).classify(frames, LABELS)
 
 

