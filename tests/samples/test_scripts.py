@@ -155,3 +155,28 @@ def test_an_interpreter_that_is_not_there_fails_every_video(scripts: Scripts) ->
     run = scripts.run("label_file.sh", "labels.txt", "out.csv", "a.mp4", "b.mp4")
     assert run.returncode == 1
     assert scripts.table() == [HEADER, failed("a.mp4"), failed("b.mp4")]
+
+
+def test_with_the_real_program(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "samples" / "sample.gif", tmp_path / "a sample.gif")
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+
+    def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHON": sys.executable}
+        command = ["bash", str(ROOT / "samples" / script), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    labels = str(ROOT / "samples" / "labels.txt")
+    folder = run("classify_folder.sh", ".", "folder.csv", "--model", "nano", "--desc_file", labels)
+    files = run("label_file.sh", labels, "files.csv", "a sample.gif", "--", "--model", "nano")
+
+    assert folder.returncode == 1
+    assert "broken.mp4 cannot be read as a video" in folder.stderr
+    assert files.returncode == 0, files.stderr
+    with (tmp_path / "folder.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["video"]: row for row in csv.DictReader(file)}
+    with (tmp_path / "files.csv").open(newline="", encoding="utf-8") as file:
+        answer = next(csv.DictReader(file))
+    assert rows["./broken.mp4"]["label"] == ""
+    assert rows["./a sample.gif"]["label"] == answer["label"] == SAMPLE_ACTION
+    assert float(answer["probability"]) > 0.3

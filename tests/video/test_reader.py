@@ -147,9 +147,7 @@ def transport_stream(folder: Path) -> Path:
     return write_numbered(folder / "clip.ts", 120, "mpeg2video", options={"bf": "2", "g": "15"})
 
 
-@pytest.mark.parametrize(
-    "make", [long_gop, recovery_points, variable_rate, late_start, edit_list, transport_stream]
-)
+@pytest.mark.parametrize("make", [long_gop, recovery_points, variable_rate, late_start, edit_list, transport_stream])
 def test_seeking_gives_what_one_pass_gives(
     tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,9 +187,7 @@ def test_times_of_a_gif(tmp_path: Path) -> None:
     assert clip.duration_s == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt", "most"), [("mjpeg", "yuvj420p", 15), ("libx264", "yuv420p", 160)]
-)
+@pytest.mark.parametrize(("codec", "pix_fmt", "most"), [("mjpeg", "yuvj420p", 15), ("libx264", "yuv420p", 160)])
 def test_eight_frames_cost_about_eight_frames(
     tmp_path: Path, codec: str, pix_fmt: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,9 +297,7 @@ def test_odd_sizes(tmp_path: Path, pix_fmt: str) -> None:
         ("bt470bg", "pc", (245, 190, 133)),
     ],
 )
-def test_declared_colours(
-    tmp_path: Path, colorspace: str, color_range: str, expected: tuple[int, int, int]
-) -> None:
+def test_declared_colours(tmp_path: Path, colorspace: str, color_range: str, expected: tuple[int, int, int]) -> None:
     path = tmp_path / "clip.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -345,9 +339,7 @@ def test_a_recording_that_begins_between_keyframes(tmp_path: Path) -> None:
     assert clip.times_s[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("codec", "suffix"), [("libvpx-vp9", "webm"), ("libsvtav1", "mp4"), ("mjpeg", "avi")]
-)
+@pytest.mark.parametrize(("codec", "suffix"), [("libvpx-vp9", "webm"), ("libsvtav1", "mp4"), ("mjpeg", "avi")])
 def test_broken_frames_give_way_to_their_neighbours(
     tmp_path: Path,
     codec: str,
@@ -370,8 +362,7 @@ def test_broken_frames_give_way_to_their_neighbours(
         with caplog.at_level(logging.WARNING, "action_clip"):
             results.append(read_clip(path, just(3, 4, 5, 10, 10, 12, 19), threads=threads))
         assert [record.getMessage() for record in caplog.records] == [
-            f"{path}: 4 of the 6 frames to look at are broken, "
-            "their nearest good neighbours are taken instead."
+            f"{path}: 4 of the 6 frames to look at are broken, their nearest good neighbours are taken instead."
         ]
     for clip in results:
         assert clip.total_frames == 20

@@ -1,0 +1,104 @@
+"""A folder as a model: its metadata is read, and what is wrong with it is named."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from small_models import random_model, save_model
+
+from errors import ActionClipError
+from models.folder import folder_model
+from models.graphs import Graph, encode_tokens, provider
+from models.metadata import read_metadata
+from tokenizer.bpe import default_tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save_model(random_model(1, 8, False), tmp_path / "model", frames=8, prompts=["{} – so"])
+
+
+def change(path: Path, **facts: str) -> None:
+    """Replace metadata of a graph; an empty value removes the key."""
+    model = onnx.load(path)
+    kept = {p.key: p.value for p in model.metadata_props} | facts
+    onnx.helper.set_model_props(model, {key: value for key, value in kept.items() if value})
+    onnx.save(model, path)
+
+
+def test_metadata_is_what_onnx_reads(folder: Path) -> None:
+    for path in folder.glob("*.onnx"):
+        assert read_metadata(path) == {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert read_metadata(folder / "text.onnx")["prompts"] == '["{} \\u2013 so"]'
+
+
+def test_a_folder_says_all_that_a_catalog_entry_does(folder: Path) -> None:
+    spec, paths = folder_model(folder)
+    assert (spec.name, spec.frames, spec.image_size, spec.resize, spec.logit_scale) == ("small", 8, 32, 40, 10.0)
+    assert (spec.mean, spec.std) == ((0.4, 0.5, 0.6), (0.3, 0.25, 0.2))
+    assert spec.prompts == ("{} – so",)
+    assert paths == {role: folder / f"{role}.onnx" for role in ("text", "image", "fusion")}
+
+
+def test_graphs_are_found_by_role_whatever_their_names(folder: Path) -> None:
+    (folder / "text.onnx").rename(folder / "a.onnx")
+    (folder / "fusion.onnx").rename(folder / "text.onnx")
+    _, paths = folder_model(folder)
+    assert paths == {"text": folder / "a.onnx", "fusion": folder / "text.onnx", "image": folder / "image.onnx"}
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"\x00" * 100, b"\x3a\xff\xff\xff\xff\x0fabc"])
+def test_what_is_no_onnx_file_is_named(folder: Path, content: bytes) -> None:
+    (folder / "image.onnx").write_bytes(content)
+    with pytest.raises(
+        ActionClipError, match=r"image\.onnx is not an ONNX graph|no graph in it says that it is the image"
+    ):
+        folder_model(folder)
+
+
+def test_a_role_twice_is_an_error(folder: Path) -> None:
+    (folder / "other.onnx").write_bytes((folder / "text.onnx").read_bytes())
+    with pytest.raises(ActionClipError, match=r"two text graphs, other\.onnx and text\.onnx: keep one"):
+        folder_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"frames": ""}, "lacks the metadata key 'frames'"),
+        ({"frames": "0"}, "has '0' as metadata key 'frames'"),
+        ({"mean": "[1, 2]"}, "as metadata key 'mean'"),
+        ({"std": "narrow"}, "as metadata key 'std'"),
+        ({"logit_scale": "[]"}, "as metadata key 'logit_scale'"),
+        ({"prompts": '["no place"]'}, "as metadata key 'prompts'"),
+    ],
+)
+def test_metadata_that_is_wrong_is_named(folder: Path, facts: dict[str, str], message: str) -> None:
+    change(folder / "image.onnx", **facts)
+    with pytest.raises(ActionClipError, match=r"image\.onnx") as caught:
+        folder_model(folder)
+    assert message in str(caught.value)
+
+
+def test_a_text_longer_than_a_fixed_length_is_an_error(tmp_path: Path) -> None:
+    save_model(random_model(1, 8, False), tmp_path, frames=8, length=6)
+    graph = Graph(tmp_path / "text.onnx")
+    tokens = default_tokenizer().encode(["eating", "riding a very old bicycle"])
+    assert encode_tokens(graph, tokens[:1]).shape == (1, 16)
+    with pytest.raises(ActionClipError, match="takes 6 tokens, a label has 7: shorten it"):
+        encode_tokens(graph, tokens)
+
+
+def test_many_texts_come_back_in_their_order(tmp_path: Path) -> None:
+    model = random_model(2, 8, False)
+    save_model(model, tmp_path, frames=8)
+    texts = [" ".join(["word"] * (1 + i % 7)) + f" {i}" for i in range(600)]
+    tokens = default_tokenizer().encode(texts)
+    np.testing.assert_allclose(encode_tokens(Graph(tmp_path / "text.onnx"), tokens), model.text(tokens), atol=1e-5)
+
+
+def test_devices_are_named_as_users_know_them() -> None:
+    assert provider("cpu") == provider("CPU") == "CPUExecutionProvider"
+    with pytest.raises(ActionClipError, match="the device 'azure' is not there"):
+        provider("azure")
