@@ -12,8 +12,6 @@ from video.packets import PacketTable, SeekError, read_run
 from video.pixels import upright_rgb
 from video.source import Video
 
-_PROBE_PACKETS = 8  # enough to notice that packets and frames are not one to one (fields, hidden frames)
-
 
 class SurpriseError(Exception):
     """The decoder showed other frames than the timestamps promised: only decoding everything tells more."""
@@ -52,7 +50,6 @@ def _plan(table: PacketTable, wanted: Collection[int]) -> list[_Run]:
             runs.append(_Run(keyframe, packet))
         runs[-1].last = max(runs[-1].last, packet)
         runs[-1].wanted[int(table.pts[packet])] = frame
-    runs[0].last = min(max(runs[0].last, runs[0].first + _PROBE_PACKETS - 1), len(table.pts) - 1)
     return runs
 
 
@@ -60,18 +57,14 @@ def _decode_run(video: Video, table: PacketTable, run: _Run) -> dict[int, NDArra
     """Return the wanted pictures of a run; check that each of its packets showed its frame, in order."""
     start = int(table.pts[run.first])
     part = slice(run.first, run.last + 1)
-    # Frames shown before the keyframe but stored after it may refer to what was before it: not looked at.
+    # Frames shown before the keyframe but stored after it may refer to what was before it: decoders skip them.
     promised = np.sort(table.pts[part][table.is_shown[part] & (table.pts[part] >= start)]).tolist()
     seen: list[int] = []
     pictures: dict[int, NDArray[np.uint8]] = {}
     video.stream.codec_context.flush_buffers()
     for packet in chain(read_run(video, table, run.first, run.last), (None,)):
         for frame in video.stream.decode(packet):
-            if frame.pts is None:
-                raise SurpriseError
-            if frame.pts < start:
-                continue
-            if frame.is_corrupt or (frame.pts == start and not frame.key_frame):
+            if frame.pts is None or frame.is_corrupt or (frame.pts == start and not frame.key_frame):
                 raise SurpriseError
             seen.append(frame.pts)
             if frame.pts in run.wanted:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import av
@@ -74,8 +75,6 @@ def decode_all(
                     found.failures.append((packet.pts, len(found.times)))
             if not to_end and len(found.pictures) == len(wanted):
                 return found
-        try:
+        with suppress(av.FFmpegError):
             found.take(video.stream.decode(None), wanted)
-        except av.FFmpegError:
-            found.failures.append((None, len(found.times)))
     return found

@@ -20,7 +20,6 @@ KEPT_BYTES = 64 * 2**20
 
 NO_TIME = -(2**63)
 _DEFAULT_RATE = Fraction(25)  # FFmpeg's own, for streams that state none
-_CANVAS_CODECS = {"gif", "apng"}  # each frame draws over the one before, whatever its keyframe flag says
 _SEEK_BACK_S = (0, 1, 4, 16)
 
 
@@ -76,7 +75,7 @@ def scan(video: Video) -> PacketTable:
     rows: list[tuple[int, int, int, int, bool, bool]] = []
     kept: list[Packet[VideoStream]] | None = []
     kept_bytes = 0
-    starts_anywhere = stream.codec_context.name not in _CANVAS_CODECS
+    starts_anywhere = True
     for packet in read_packets(video):
         pts = NO_TIME if packet.pts is None else packet.pts
         dts = NO_TIME if packet.dts is None else packet.dts

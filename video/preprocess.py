@@ -28,9 +28,7 @@ def clip_tensor(
             f"Frames are {frames.shape} of {frames.dtype}; give one or more as (T, H, W, 3) RGB of uint8."
         )
     if not 1 <= size <= resize:
-        raise ActionClipError(
-            f"A crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}."
-        )
+        raise ActionClipError(f"A crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}.")
     _, height, width, _ = frames.shape
     short = min(height, width)
     rows = _span(height, int(resize * height / short), size)

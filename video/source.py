@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import av
 from av.container import InputContainer
@@ -24,7 +23,6 @@ from errors import ActionClipError
 URL_TIMEOUT_S = 20.0
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
-_URL_SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
     """
     name = os.fspath(source)
     if re.match(r"https?://", name, re.IGNORECASE):
-        yield Origin(name, quote(name, safe=_URL_SAFE), is_url=True)
+        yield Origin(name, name, is_url=True)
         return
     try:
         mode = os.stat(name).st_mode
@@ -95,8 +93,7 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
                 origin.address,
                 "r",
                 metadata_errors="ignore",
-                timeout=URL_TIMEOUT_S,
-                # PyAV's timeout does not cover seeking, this one of FFmpeg's does.
+                # PyAV's own timeout does not cover seeking, FFmpeg's does.
                 container_options={"rw_timeout": str(round(URL_TIMEOUT_S * 1e6))},
             )
         else:
@@ -158,7 +155,7 @@ def _failure(origin: Origin, error: Exception) -> ActionClipError:
         return ActionClipError(
             f"{origin.name} cannot be read as a video ({reason}); give a whole mp4, mkv, avi or gif file."
         )
-    if isinstance(error, av.error.ExitError | av.error.TimeoutError):
+    if isinstance(error, TimeoutError):
         reason = f"no answer for {URL_TIMEOUT_S:g} seconds"
     return ActionClipError(
         f"The video at {origin.name} could not be read ({reason}); check the address and the connection."

@@ -156,7 +156,7 @@ def test_quantising_keeps_zeros_and_the_largest() -> None:
     values = np.array([[0, 0], [1, -4]], np.float32)
     packed, scale = quantize(values, axis=0)
     np.testing.assert_array_equal(packed, [[0, 0], [32, -127]])
-    np.testing.assert_allclose(packed * scale, [[0, 0], [32 * 4 / 127, -4]])
+    np.testing.assert_allclose(packed * scale, np.array([[0, 0], [32 * 4 / 127, -4]], np.float32))
 
 
 def test_the_catalog_says_of_nano_what_its_graphs_say() -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_sample import ACTION
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,5 +179,5 @@ def test_with_the_real_program(tmp_path: Path) -> None:
     with (tmp_path / "files.csv").open(newline="", encoding="utf-8") as file:
         answer = next(csv.DictReader(file))
     assert rows["./broken.mp4"]["label"] == ""
-    assert rows["./a sample.gif"]["label"] == answer["label"] == SAMPLE_ACTION
+    assert rows["./a sample.gif"]["label"] == answer["label"] == ACTION
     assert float(answer["probability"]) > 0.3

@@ -19,10 +19,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 def plain_chain(frame: Picture, size: int, resize: int) -> NDArray[np.float32]:
     """Resize the whole picture, crop, scale, normalise: step by step, with nothing saved."""
     height, width, _ = frame.shape
-    if width < height:
-        resized = (resize, int(resize * height / width))
-    else:
-        resized = (int(resize * width / height), resize)
+    resized = (resize, int(resize * height / width)) if width < height else (int(resize * width / height), resize)
     picture = Image.fromarray(frame).resize(resized, Image.Resampling.BICUBIC)
     left, top = round((resized[0] - size) / 2), round((resized[1] - size) / 2)
     levels = np.asarray(picture.crop((left, top, left + size, top + size)), np.float32) / np.float32(255)
