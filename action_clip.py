@@ -2,9 +2,9 @@
 # requires-python = ">=3.11"
 # dependencies = [
 #     "onnxruntime>=1.20",
-#     "numpy>=1.26",
+#     "numpy>=2.0",
 #     "opencv-python>=5.0",
-#     "av>=14.0",
+#     "av>=18.1",
 #     "pillow>=10.1",
 #     "ftfy>=6.3",
 #     "regex>=2023.8",
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception) -> str:
     if isinstance(error, ActionClipError):
         return " ".join(str(error).split())
+    if isinstance(error, ImportError):
+        return f"a package cannot be loaded ({error}): install what requirements.txt lists"
     return (
         f"something went wrong that should not have ({type(error).__name__}: {error}): "
         "run again with --debug and report what it prints"

@@ -13,7 +13,7 @@ from PIL import Image
 
 Floats = NDArray[np.float32]
 WIDTH = 16
-SIZE, RESIZE, PATCH = 32, 40, 8
+PATCH = 8
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.25, 0.2)
 _TABLE = 97  # token embeddings; tokens count modulo this
 
@@ -27,6 +27,8 @@ class SmallModel:
     patches: Floats
     positions: Floats | None
     attention: Floats
+    size: int
+    """Side of the frames in pixels; their short side before the crop is a quarter more."""
 
     def text(self, tokens: NDArray[np.int64]) -> Floats:
         """Mean of the embeddings up to the end-of-text token, through a matrix."""
@@ -36,7 +38,7 @@ class SmallModel:
 
     def image(self, tensor: Floats) -> Floats:
         """Patch means, through a matrix."""
-        side = SIZE // PATCH
+        side = self.size // PATCH
         means = tensor.reshape(len(tensor), 3, side, PATCH, side, PATCH).mean(axis=(3, 5))
         features: Floats = means.reshape(len(tensor), -1) @ self.patches
         return features
@@ -54,7 +56,7 @@ class SmallModel:
         self, frames: NDArray[np.uint8], tokens: NDArray[np.int64], prompts: int, scale: float
     ) -> NDArray[np.float64]:
         """The whole way by hand, for frames that are all looked at; tokens prompt-major."""
-        video = self.fusion(self.image(preprocessed(frames))).astype(np.float64)
+        video = self.fusion(self.image(preprocessed(frames, self.size))).astype(np.float64)
         text = self.text(tokens).astype(np.float64)
         cosines = text @ video / np.linalg.norm(text, axis=1) / np.linalg.norm(video)
         exponentials = np.exp(scale * cosines.reshape(prompts, -1))
@@ -62,20 +64,25 @@ class SmallModel:
         return np.asarray(shares.mean(axis=0))
 
 
-def preprocessed(frames: NDArray[np.uint8]) -> Floats:
+def preprocessed(frames: NDArray[np.uint8], size: int = 32) -> Floats:
     """The official preprocessing, word for word: whole-image resize, crop, normalise."""
     tensors = []
     for frame in frames:
         image = Image.fromarray(frame)
-        factor = RESIZE / min(image.size)
+        factor = resize(size) / min(image.size)
         image = image.resize((int(image.width * factor), int(image.height * factor)), Image.Resampling.BICUBIC)
-        left, top = round((image.width - SIZE) / 2), round((image.height - SIZE) / 2)
-        pixels = np.asarray(image.crop((left, top, left + SIZE, top + SIZE)), dtype=np.float32) / 255
+        left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+        pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
         tensors.append(((pixels - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
     return np.stack(tensors).astype(np.float32)
 
 
-def random_model(seed: int, frames: int, transformer: bool) -> SmallModel:
+def resize(size: int) -> int:
+    """The short side that frames are brought to before the crop of `size`."""
+    return size * 5 // 4
+
+
+def random_model(seed: int, frames: int, transformer: bool, size: int = 32) -> SmallModel:
     """A model with random weights."""
     rng = np.random.default_rng(seed)
 
@@ -85,9 +92,10 @@ def random_model(seed: int, frames: int, transformer: bool) -> SmallModel:
     return SmallModel(
         words=weights(_TABLE, WIDTH),
         text_out=weights(WIDTH, WIDTH),
-        patches=weights(3 * (SIZE // PATCH) ** 2, WIDTH),
+        patches=weights(3 * (size // PATCH) ** 2, WIDTH),
         positions=weights(frames, WIDTH) if transformer else None,
         attention=weights(WIDTH, WIDTH),
+        size=size,
     )
 
 
@@ -108,8 +116,8 @@ def save_model(
     facts = {
         "model": "small",
         "frames": json.dumps(frames),
-        "image_size": json.dumps(SIZE),
-        "resize": json.dumps(RESIZE),
+        "image_size": json.dumps(model.size),
+        "resize": json.dumps(resize(model.size)),
         "mean": json.dumps(MEAN),
         "std": json.dumps(STD),
         "logit_scale": json.dumps(scale),
@@ -139,7 +147,8 @@ def save_model(
         mean = Div(sum, count)
         features = MatMul(mean, text_out)
     }}"""
-    image = f"""image ({floats}[{batch}, 3, {SIZE}, {SIZE}] frames) => ({floats}[{batch}, {WIDTH}] features) {{
+    side = model.size
+    image = f"""image ({floats}[{batch}, 3, {side}, {side}] frames) => ({floats}[{batch}, {WIDTH}] features) {{
         means = AveragePool<kernel_shape=[{PATCH}, {PATCH}], strides=[{PATCH}, {PATCH}]>(frames)
         flat = Flatten(means)
         features = MatMul(flat, patches)

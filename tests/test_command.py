@@ -8,14 +8,17 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
 import cv2
 import numpy as np
 import pytest
+from fault_server import FaultServer
 from small_models import random_model, save_model
 
 from action_clip import LABELS, SAMPLE_LABELS, ActionClip, main
+from models.catalog import find
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "action_clip.py"
@@ -304,6 +307,40 @@ def test_offline_without_the_model_names_the_way_out(
     assert "vit-32-8f-image_clip.onnx" in err
     assert os.environ["ACTION_CLIP_HOME"] in err
     assert "--model nano" in err
+
+
+def test_the_default_model_is_downloaded_once_and_used(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, video: str
+) -> None:
+    # As ailia exported them: 224 pixels, a text graph that takes one prompt of 77 tokens at a time.
+    graphs = save_model(random_model(5, 8, True, size=224), tmp_path, frames=8, batch=1, length=77)
+    spec = find("vit-32-8f")
+    assert spec is not None
+    labels = ["-t", "drinking", "-t", "eating", "--format", "json"]
+    with FaultServer() as server:
+        for file in spec.files:
+            path = urlsplit(file.url or "").path
+            server.add(f"/copy{path}", (graphs / f"{file.role}.onnx").read_bytes())
+        monkeypatch.setenv("ACTION_CLIP_MIRROR", f"{server.url}/copy")
+        code, out, err = run(capsys, "-v", video, *labels)
+        assert code == 0, err
+        assert "downloading vit-32-8f-text_clip.opt.onnx" in err
+        assert len(server.requests) == 3
+        first = json.loads(out)
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    code, out, err = run(capsys, "-m", "clip_vit_b32", "-v", video, *labels)
+    again = json.loads(out)
+    assert (code, err) == (0, "")
+    assert first["model"] == again["model"] == "vit-32-8f"
+    assert first["predictions"] == again["predictions"]
+    code, out, _ = run(capsys, "--verify")
+    assert code == 0
+    assert out.count("equal to first use") == 3
+    target = Path(os.environ["ACTION_CLIP_HOME"]) / "vit-32-8f" / "vit-32-8f-fusion.onnx"
+    target.write_bytes(target.read_bytes() + b"\0")
+    code, _, err = run(capsys, "--verify")
+    assert code == 1
+    assert f"{target} has the sha256" in err
 
 
 def test_the_sample_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip
 from benchmarks.accuracy import measure
 from tokenizer.prompts import read_labels
 
-ACTION = "SAMPLE_ACTION_HERE"
+ACTION = "playing piano"
 CLIPS = os.environ.get("ACTION_CLIP_CLIPS")
 
 

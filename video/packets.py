@@ -105,7 +105,8 @@ def scan(video: Video) -> PacketTable:
 def read_run(video: Video, table: PacketTable, first: int, last: int) -> Iterator[Packet[VideoStream]]:
     """Yield the packets `first` to `last` (included) of the table, from memory or by seeking in the file.
 
-    Raises SeekError when seeking leads elsewhere or the packets are not those of the table.
+    Raises SeekError when seeking leads elsewhere or the packets are not those of the table, and FFmpegError when
+    they cannot be read.
     """
     if table.kept is not None:
         yield from table.kept[first : last + 1]
@@ -131,7 +132,7 @@ def _seek(video: Video, table: PacketTable, first: int) -> Iterator[Packet[Video
             video.container.seek(target, stream=video.stream)
         except av.FFmpegError:
             continue
-        packets = read_packets(video)
+        packets = (packet for packet in video.container.demux(video.stream) if packet.size)
         for packet in packets:
             if packet.pts == pts and packet.size == size:
                 yield packet

@@ -20,7 +20,7 @@ BODIES = {"text": b"t" * 3000, "image": b"i" * 2000, "fusion": b"f" * 1000}
 # What a child process does: the same as example(), from the URLs' host and the home of its environment.
 CHILD = """
 import logging, sys
-sys.path[:0] = [sys.argv[1], sys.argv[2]]
+sys.path[:0] = sys.argv[1:]
 import models.download, models.store
 from test_store import example
 logging.basicConfig(format="%(message)s")
@@ -245,7 +245,7 @@ def test_folder_of_an_embedded_model() -> None:
 
 def child() -> "subprocess.Popen[str]":
     here = Path(__file__).parent
-    command = [sys.executable, "-c", CHILD, str(here), str(here.parents[1])]
+    command = [sys.executable, "-c", CHILD, str(here), str(here.parent), str(here.parents[1])]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

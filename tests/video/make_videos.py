@@ -96,15 +96,85 @@ def copy_packets(source: Path, target: Path, *, skip: int = 0, shift: int = 0) -
     return target
 
 
+def claim_keyframes(source: Path, target: Path) -> Path:
+    """Copy the video stream, telling of every packet that it is a keyframe."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        for packet in reading.demux(stream):
+            if packet.size:
+                packet.is_keyframe = True
+                packet.stream = copy
+                writing.mux(packet)
+    return target
+
+
+def split_hidden_frames(source: Path, target: Path) -> Path:
+    """Copy an AV1 video, giving each frame that is decoded but not shown a packet of its own."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream("libsvtav1", rate=25, options={"preset": "12"})
+        copy.width, copy.height, copy.pix_fmt = stream.width, stream.height, "yuv420p"
+        for packet in reading.demux(stream):
+            parts = list(_frames_of(bytes(packet)))
+            for index, data in enumerate(parts):
+                part = av.Packet(data)
+                part.stream = copy
+                part.time_base = packet.time_base
+                assert packet.pts is not None
+                part.pts = part.dts = packet.pts - 2 * (len(parts) - 1 - index)
+                part.is_keyframe = packet.is_keyframe and index == 0
+                writing.mux(part)
+    return target
+
+
+def _frames_of(unit: bytes) -> Iterable[bytes]:
+    """Split an AV1 temporal unit after each frame (AV1 specification, 5.3: open bitstream units with a size)."""
+    start = at = 0
+    while at < len(unit):
+        kind, position = unit[at] >> 3 & 15, at + 1 + (unit[at] >> 2 & 1)
+        size = shift = 0
+        while True:
+            size |= (unit[position] & 127) << shift
+            position, shift = position + 1, shift + 7
+            if unit[position - 1] < 128:
+                break
+        at = position + size
+        if kind in (3, 6):  # a frame header that shows an earlier frame, a frame
+            yield unit[start:at]
+            start = at
+
+
+def write_palettes(path: Path, count: int) -> Path:
+    """Write a video of numbers in two colours, whose palette is turned round every eight frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "pal8"
+        for index in range(count):
+            turned = index // 8 % 2
+            palette = np.full((256, 4), 255, np.uint8)
+            palette[turned, 1:], palette[1 - turned, 1:] = DARK, LIGHT
+            cells = (numbered(index)[..., 0] == LIGHT).astype(np.uint8) ^ np.uint8(turned)
+            frame = av.VideoFrame.from_ndarray((cells, palette), format="pal8")  # type: ignore[arg-type]
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def break_packets(path: Path, positions: Iterable[int], *, header: int = 0) -> None:
-    """Overwrite the video packets at `positions` (in decoding order) but for their first `header` bytes."""
+    """Overwrite the video packets at `positions` (in decoding order), with noise after a `header` of bytes.
+
+    Without a header nothing can be decoded; with one, decoders show something.
+    """
     with av.open(str(path)) as container:
         packets = [(bytes(packet), packet.pos or 0) for packet in container.demux(video=0)]
     content = bytearray(path.read_bytes())
     for position in positions:
         data, near = packets[position]
         start = content.index(data, near)
-        content[start + header : start + len(data)] = b"\xff" * (len(data) - header)
+        noise = np.random.default_rng(position).bytes(len(data) - header)
+        content[start + header : start + len(data)] = noise if header else b"\xff" * len(data)
     path.write_bytes(content)
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,11 +13,14 @@ import pytest
 from make_videos import (
     Picture,
     break_packets,
+    claim_keyframes,
     copy_packets,
     numbered,
     numbers_in,
+    split_hidden_frames,
     write_audio,
     write_numbered,
+    write_palettes,
     write_video,
 )
 from PIL import Image
@@ -25,10 +29,12 @@ import video.decode
 import video.packets
 import video.reader
 from errors import ActionClipError
-from video.packets import read_run
+from video.onepass import Pass, decode_all
+from video.packets import SeekError, read_run, scan
 from video.pixels import upright_rgb
 from video.reader import Clip, read_clip
 from video.sampling import Sampler, make_sampler
+from video.source import Origin, opened
 
 eight = make_sampler("uniform", 8, 0)
 
@@ -41,6 +47,12 @@ def every(total: int) -> list[int]:
 def just(*indices: int) -> Sampler:
     """Ask for these frames."""
     return lambda _: list(indices)
+
+
+def noisy(count: int) -> list[Picture]:
+    """Return numbered pictures that take many bytes."""
+    noise = np.random.default_rng(0).integers(0, 30, (count, 96, 160, 3), np.uint8)
+    return [numbered(number) + noise[number] for number in range(count)]
 
 
 def plain_pass(path: Path) -> list[Picture]:
@@ -143,6 +155,47 @@ def edit_list(folder: Path) -> Path:
     return path
 
 
+def leading_frames(folder: Path) -> Path:
+    """Begin with a keyframe that is followed by frames shown before it, which refer to what is gone."""
+    whole = write_numbered(
+        folder / "whole.mkv",
+        60,
+        "libx265",
+        options={"x265-params": "log-level=none:keyint=15:min-keyint=15:open-gop=1:bframes=3:b-adapt=0"},
+    )
+    with av.open(str(whole)) as container:
+        keys = [index for index, packet in enumerate(container.demux(video=0)) if packet.is_keyframe]
+    return copy_packets(whole, folder / "clip.mkv", skip=keys[1])
+
+
+def false_keyframes(folder: Path) -> Path:
+    whole = write_numbered(folder / "whole.mkv", 60, "msmpeg4", options={"g": "30"})
+    return claim_keyframes(whole, folder / "clip.mkv")
+
+
+def hidden_frames(folder: Path) -> Path:
+    options = {"preset": "12", "crf": "20", "svtav1-params": "keyint=20"}
+    whole = write_numbered(folder / "whole.mkv", 60, "libsvtav1", options=options)
+    return split_hidden_frames(whole, folder / "clip.mkv")
+
+
+def time_runs_back(folder: Path) -> Path:
+    """Join three recordings, the last with times between those of the others."""
+    whole = write_numbered(folder / "whole.ts", 30, options={"bf": "0"})
+    parts = [copy_packets(whole, folder / "part.ts", shift=90000 * start).read_bytes() for start in (0, 50, 20)]
+    (folder / "clip.ts").write_bytes(b"".join(parts))
+    return folder / "clip.ts"
+
+
+def same_times(folder: Path) -> Path:
+    times = [index * 40 if index < 10 else index // 2 * 80 for index in range(40)]
+    return write_numbered(folder / "clip.mkv", 40, "ffv1", times=times, options={"g": "100"})
+
+
+def palettes(folder: Path) -> Path:
+    return write_palettes(folder / "clip.avi", 40)
+
+
 def transport_stream(folder: Path) -> Path:
     return write_numbered(folder / "clip.ts", 120, "mpeg2video", options={"bf": "2", "g": "15"})
 
@@ -163,6 +216,45 @@ def test_seeking_gives_what_one_pass_gives(
         for sampler in (eight, make_sampler("random", 5, 1)):
             clip = read_clip(path, sampler, threads=3)
             assert np.array_equal(clip.frames, np.stack([truth[index] for index in clip.indices]))
+
+
+@pytest.mark.parametrize("make", [leading_frames, false_keyframes, hidden_frames, time_runs_back, same_times, palettes])
+def test_what_cannot_be_sought_is_decoded_in_one_pass(
+    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path)
+    truth = plain_pass(path)
+    for kept_bytes in (2**30, 0):
+        monkeypatch.setattr(video.packets, "KEPT_BYTES", kept_bytes)
+        for threads in (1, 3):
+            for sampler in (eight, just(len(truth) - 1, 20, 0), just(3)):
+                clip = read_clip(path, sampler, threads=threads)
+                assert clip.total_frames == len(truth)
+                assert np.array_equal(clip.frames, np.stack([truth[index] for index in clip.indices]))
+                assert list(clip.times_s) == sorted(clip.times_s) or sampler is not eight
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seek_in_the_file(monkeypatch)
+    path = write_numbered(tmp_path / "clip.mkv", 60, options={"g": "30", "bf": "0"})
+    with opened(Origin("clip", f"file:{path}", is_url=False), 1) as opened_video:
+        table = scan(opened_video)
+        assert len(list(read_run(opened_video, table, 30, 45))) == 16
+        sizes = table.size.copy()
+        sizes[40] += 1
+        for changed in (replace(table, size=sizes), replace(table, pts=table.pts + 7)):
+            with pytest.raises(SeekError):
+                list(read_run(opened_video, changed, 30, 45))
+
+
+def test_where_seeking_fails_everything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise SeekError
+
+    seek_in_the_file(monkeypatch)
+    monkeypatch.setattr(video.packets, "_seek", fail)
+    clip = read_clip(write_numbered(tmp_path / "clip.mp4", 60), eight)
+    assert numbers_in(clip.frames) == list(clip.indices) == [3, 10, 18, 25, 33, 40, 48, 55]
 
 
 def test_an_edit_list_cuts_the_first_frames_away(tmp_path: Path) -> None:
@@ -272,6 +364,16 @@ def test_what_is_transparent_is_white(tmp_path: Path, name: str, codec: str) -> 
     assert np.abs(frame[:, 40:].astype(int) - numbered(5)[:, 40:]).max() < 20
 
 
+def test_a_transparent_palette_entry(tmp_path: Path) -> None:
+    picture = Image.new("P", (20, 10), 1)
+    picture.putpalette([0, 0, 0, 10, 20, 30])
+    picture.putpixel((5, 5), 0)
+    picture.save(tmp_path / "icon.png", transparency=0)
+    frame = read_clip(tmp_path / "icon.png", every).frames[0]
+    assert frame[5, 5].tolist() == [255, 255, 255]
+    assert frame[5, 6].tolist() == [10, 20, 30]
+
+
 def test_half_transparent_shows_half_white(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 10), (200, 100, 0, 51)).save(tmp_path / "glass.png")
     assert read_clip(tmp_path / "glass.png", every).frames[0, 5, 5].tolist() == [244, 224, 204]
@@ -314,14 +416,16 @@ def test_declared_colours(tmp_path: Path, colorspace: str, color_range: str, exp
     assert np.abs(pixel - expected).max() <= 2
 
 
-@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv"])
-def test_a_cut_file_ends_where_it_is_cut(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("b.mkv", "libx264"), ("c.apng", "apng")])
+def test_a_cut_file_ends_where_it_is_cut(tmp_path: Path, name: str, codec: str) -> None:
     options = {"movflags": "faststart"} if name.endswith("mp4") else {}
-    generator = np.random.default_rng(0)
-    noise = generator.integers(0, 30, (100, 96, 160, 3), np.uint8)
-    pictures = [numbered(number) + noise[number] for number in range(100)]
     path = write_video(
-        tmp_path / name, pictures, container_options=options, options={"g": "10", "bf": "0", "crf": "20"}
+        tmp_path / name,
+        noisy(100),
+        codec,
+        pix_fmt="rgb24" if codec == "apng" else "yuv420p",
+        container_options=options,
+        options={} if codec == "apng" else {"g": "10", "bf": "0", "crf": "20"},
     )
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -372,6 +476,50 @@ def test_broken_frames_give_way_to_their_neighbours(
     assert capfd.readouterr().err == ""
 
 
+def test_a_broken_frame_among_the_last(tmp_path: Path) -> None:
+    # The decoder's threads report it when they are emptied, and PyAV drops that error with the frames after it.
+    path = write_numbered(tmp_path / "clip.webm", 20, "libvpx-vp9", options={"g": "1", "cpu-used": "8"})
+    break_packets(path, [18])
+    for threads in (1, 4):
+        clip = read_clip(path, just(17, 18, 19), threads=threads)
+        assert clip.total_frames == 20
+        assert numbers_in(clip.frames) == [17, 17, 19]
+
+
+def test_broken_frames_before_an_edit_list_begins(tmp_path: Path) -> None:
+    path = edit_list(tmp_path)
+    break_packets(path, [4, 6])
+    clip = read_clip(path, every)
+    assert clip.total_frames == 50
+    assert numbers_in(clip.frames[10:]) == list(range(20, 60))
+
+
+def test_frames_that_the_decoder_calls_corrupt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_video(tmp_path / "clip.mp4", noisy(6), options={"g": "1"})
+    break_packets(path, [1, 2], header=100)
+    assert numbers_in(read_clip(path, every).frames) == [0, 0, 3, 3, 4, 5]
+    assert len(caplog.records) == 1
+
+
+def test_where_broken_frames_belong() -> None:
+    by_time = Pass(times=[0, 10, 30, 40], spoilt={3}, failures=[(20, 2), (30, 2), (50, 4)])
+    assert by_time.timeline() == ([0, 10, 20, 30, 40, 50], [0, 1, None, 2, None, None])
+    by_place = Pass(times=[None] * 3, failures=[(None, 1), (None, 1), (None, 3)])
+    assert by_place.timeline() == ([None] * 6, [0, None, None, 1, 2, None])
+    backwards = Pass(times=[20, 0, 10], failures=[(5, 1)])
+    assert backwards.timeline() == ([20, 5, 0, 10], [0, None, 1, 2])
+    assert Pass(times=[0, 1], spoilt={0, 1}).timeline() == ([0, 1], [0, 1])
+
+
+def test_a_second_look_ends_with_the_last_frame_wanted(tmp_path: Path) -> None:
+    origin = Origin("clip", f"file:{write_numbered(tmp_path / 'clip.mp4', 60)}", is_url=False)
+    with opened(origin, 1) as opened_video:
+        table = scan(opened_video)
+    found = decode_all(origin, table, 1, {2, 5}, to_end=False)
+    assert sorted(found.pictures) == [2, 5]
+    assert 6 <= len(found.times) < 20
+
+
 def test_broken_frames_that_nobody_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_numbered(tmp_path / "clip.avi", 20, "mjpeg", pix_fmt="yuvj420p")
     break_packets(path, [10])
@@ -382,8 +530,8 @@ def test_broken_frames_that_nobody_asked_for(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_damage_in_the_middle_gives_the_same_result_every_time(tmp_path: Path) -> None:
-    path = write_numbered(tmp_path / "clip.mp4", 100, options={"g": "25", "bf": "2"})
-    break_packets(path, [27, 30, 50, 51, 80], header=25)
+    path = write_video(tmp_path / "clip.mp4", noisy(100), options={"g": "25", "bf": "2"})
+    break_packets(path, [27, 30, 50, 51, 80], header=100)
     clips = [read_clip(path, every, threads=threads) for threads in (1, 2, 4, 4)]
     assert clips[0].total_frames == 100
     for clip in clips[1:]:

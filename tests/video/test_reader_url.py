@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_videos import numbers_in, write_numbered
+from make_videos import numbered, numbers_in, write_numbered, write_video
 
 import video.packets
 import video.source
@@ -93,6 +93,19 @@ def test_a_video_at_an_address(
     assert np.array_equal(clip.frames, read_clip(tmp_path / "clip.mp4", eight).frames)
     if kept_bytes:
         assert len(asked) == 1
+
+
+def test_a_server_that_cannot_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 30, (200, 96, 160, 3), np.uint8)
+    pictures = [numbered(number) + noise[number] for number in range(200)]
+    options = {"g": "50", "crf": "1", "preset": "ultrafast"}
+    path = write_video(tmp_path / "clip.mkv", pictures, options=options)
+    assert path.stat().st_size > 2**21
+    monkeypatch.setattr(video.packets, "KEPT_BYTES", 0)
+    with serving(whole(path.read_bytes())) as (address, asked):
+        clip = read_clip(address, eight)
+    assert numbers_in(clip.frames) == list(clip.indices) == [12, 37, 62, 87, 112, 137, 162, 187]
+    assert len(asked) > 1
 
 
 def test_an_address_that_is_not_found() -> None:

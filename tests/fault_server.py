@@ -13,25 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# For 127.0.0.1, signed by itself, until 2120; it protects nothing and is trusted by these tests only.
-CERTIFICATE = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg5M/1haUlcG9O7G/v
-qg1FeSqMC96qouyuXyxW9cdXHUuhRANCAARV+7dE0Bhgh0/b1C/DV9yQ2KkE4N4Z
-jnAzxHidCkmVNU3tsUSB11Ar5P4pUH6ASi+LdqtITPotmAgnUwkG2Gnk
------END PRIVATE KEY-----
------BEGIN CERTIFICATE-----
-MIIBjTCCATKgAwIBAgIBATAKBggqhkjOPQQDAjAkMSIwIAYDVQQDDBlmYXVsdCBz
-ZXJ2ZXIgb2YgdGhlIHRlc3RzMCAXDTIwMDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAw
-MDAwWjAkMSIwIAYDVQQDDBlmYXVsdCBzZXJ2ZXIgb2YgdGhlIHRlc3RzMFkwEwYH
-KoZIzj0CAQYIKoZIzj0DAQcDQgAEVfu3RNAYYIdP29Qvw1fckNipBODeGY5wM8R4
-nQpJlTVN7bFEgddQK+T+KVB+gEovi3arSEz6LZgIJ1MJBthp5KNTMFEwDwYDVR0T
-AQH/BAUwAwEB/zAOBgNVHQ8BAf8EBAMCAoQwHQYDVR0OBBYEFOTaK5gBmgNtNcQt
-zNLURX28XZUPMA8GA1UdEQQIMAaHBH8AAAEwCgYIKoZIzj0EAwIDSQAwRgIhAJlT
-AY/h/iisFuanlxgIHJMzvu7KzPMqAALdZUj/wbaIAiEApJK5Mw45NON+sVu6WEy8
-KU6FiOhZyghWj19Ssnubfkw=
------END CERTIFICATE-----
-"""
+import trustme
 
 
 @dataclass(frozen=True)
@@ -73,7 +55,7 @@ class FaultServer:
     """A server of files: `with FaultServer() as server: server.add("/a.onnx", b"…")`."""
 
     certificate: Path | None = None
-    """Speak https; the key and the certificate are written to this file."""
+    """Speak https; the certificate of the authority that vouches for it is written to this file."""
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """Path and headers of every request so far."""
     resources: dict[str, Resource] = field(default_factory=dict)
@@ -91,9 +73,10 @@ class FaultServer:
 
         self._server = _QuietServer(("127.0.0.1", 0), Handler)
         if self.certificate is not None:
-            self.certificate.write_text(CERTIFICATE, encoding="ascii")
+            authority = trustme.CA()
+            authority.cert_pem.write_to_path(self.certificate)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.certificate)
+            authority.issue_cert("127.0.0.1").configure_cert(context)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
