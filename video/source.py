@@ -93,8 +93,7 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
                 origin.address,
                 "r",
                 metadata_errors="ignore",
-                # PyAV's own timeout does not cover seeking, FFmpeg's does.
-                container_options={"rw_timeout": str(round(URL_TIMEOUT_S * 1e6))},
+                container_options=_url_options(),
             )
         else:
             container = av.open(origin.address, "r", metadata_errors="ignore")
@@ -138,6 +137,18 @@ def _video_stream(name: str, container: InputContainer) -> VideoStream:
         raise ActionClipError(f"{name} has a video codec that PyAV cannot decode; convert it to H.264 first.")
     best = container.streams.best("video")
     return next((stream for stream in decodable if stream is best), decodable[0])
+
+
+def _url_options() -> dict[str, str]:
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    return {
+        # PyAV's own timeout does not cover seeking, FFmpeg's does.
+        "rw_timeout": str(round(URL_TIMEOUT_S * 1e6)),
+        # FFmpeg trusts every certificate unless told otherwise, and knows of no authorities by itself.
+        "tls_verify": "1",
+        "ca_file": os.environ.get("REQUESTS_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH,
+    }
 
 
 def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:

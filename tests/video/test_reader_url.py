@@ -1,5 +1,6 @@
 """Videos at http addresses, served by well and badly behaved servers on this machine."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 from make_videos import numbered, numbers_in, write_numbered, write_video
 
 import video.packets
@@ -21,7 +23,7 @@ eight = make_sampler("uniform", 8, 0)
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[tuple[str, list[str | None]]]:
+def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[str | None]]]:
     """Yield the address of a server that answers so, and the Range headers it was asked with."""
     asked: list[str | None] = []
 
@@ -35,9 +37,11 @@ def serving(answer: Answer) -> Iterator[tuple[str, list[str | None]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/my%20clip.mp4?x=é ü", asked
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}/my%20clip.mp4?x=é ü", asked
     finally:
         server.shutdown()
         server.server_close()
@@ -106,6 +110,22 @@ def test_a_server_that_cannot_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         clip = read_clip(address, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [12, 37, 62, 87, 112, 137, 162, 187]
     assert len(asked) > 1
+
+
+def test_https_needs_a_certificate_that_is_trusted(
+    tmp_path: Path, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    with serving(whole(clip_bytes), tls) as (address, asked):
+        with pytest.raises(ActionClipError, match="could not be read"):
+            read_clip(address, eight)
+        assert asked == []
+        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+        assert read_clip(address, eight).total_frames == 100
 
 
 def test_an_address_that_is_not_found() -> None:
