@@ -14,11 +14,11 @@ def check_target(path: str | os.PathLike[str]) -> None:
     """Raise ActionClipError if `path` cannot be written; cheap enough to ask before the work begins."""
     target = Path(path)
     if os.path.isdir(target):
-        raise ActionClipError(f"Cannot write {target}: it is a folder; name a file in it.")
+        raise ActionClipError(f"cannot write {target}: it is a folder; name a file in it")
     if not os.path.isdir(target.parent):
-        raise ActionClipError(f"Cannot write {target}: there is no folder {target.parent}; create it first.")
+        raise ActionClipError(f"cannot write {target}: there is no folder {target.parent}; create it first")
     if not os.access(target if os.path.exists(target) else target.parent, os.W_OK):
-        raise ActionClipError(f"Cannot write {target}: no permission; name a file in a folder of your own.")
+        raise ActionClipError(f"cannot write {target}: no permission; name a file in a folder of your own")
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -46,4 +46,4 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             raise
     except OSError as error:
         reason = error.strerror or error
-        raise ActionClipError(f"Cannot write {os.fspath(path)}: {reason}; name another file.") from error
+        raise ActionClipError(f"cannot write {os.fspath(path)}: {reason}; name another file") from error

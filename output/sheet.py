@@ -55,7 +55,7 @@ def check_path(path: str | os.PathLike[str]) -> None:
     extension = Path(path).suffix.lower()
     if extension not in _ENCODINGS:
         raise ActionClipError(
-            f"Cannot save the sheet {os.fspath(path)}: the name must end in one of {', '.join(_ENCODINGS)}."
+            f"cannot save the sheet {os.fspath(path)}: the name must end in one of {', '.join(_ENCODINGS)}"
         )
     check_target(path)
 
@@ -70,7 +70,7 @@ def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
     # cv2.imwrite cannot open names outside the local code page on Windows; encoding in memory can.
     encoded, data = cv2.imencode(extension, draw_sheet(prediction), _ENCODINGS[extension])
     if not encoded:
-        raise ActionClipError(f"Cannot save {os.fspath(path)}: OpenCV cannot encode it; use .png instead.")
+        raise ActionClipError(f"cannot save {os.fspath(path)}: OpenCV cannot encode it; use .png instead")
     write_file(path, data.tobytes())
 
 
@@ -96,7 +96,7 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
         note = "? is a character that OpenCV's font cannot draw; [n] is the label's place in the list, from 0."
         put_text(sheet, note, (_MARGIN, height - 24), 17, _GREY)
         logging.getLogger("action_clip").warning(
-            "The sheet shows ? for characters that OpenCV's font cannot draw, in: %s.", ", ".join(undrawable)
+            "the sheet shows ? for characters that OpenCV's font cannot draw, in: %s", ", ".join(undrawable)
         )
     return sheet
 

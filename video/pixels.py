@@ -23,7 +23,7 @@ def upright_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
         pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24", threads=1)
     except (av.FFmpegError, ValueError) as error:
         raise ActionClipError(
-            f"Pixels of the format {frame.format.name} cannot become RGB; convert the video to yuv420p first."
+            f"pixels of the format {frame.format.name} cannot become RGB; convert the video to yuv420p first"
         ) from error
     rgb = np.asarray(pixels, np.uint8)
     if has_alpha:

@@ -25,10 +25,10 @@ def clip_tensor(
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ActionClipError(
-            f"Frames are {frames.shape} of {frames.dtype}; give one or more as (T, H, W, 3) RGB of uint8."
+            f"frames are {frames.shape} of {frames.dtype}; give one or more as (T, H, W, 3) RGB of uint8"
         )
     if not 1 <= size <= resize:
-        raise ActionClipError(f"A crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}.")
+        raise ActionClipError(f"a crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}")
     _, height, width, _ = frames.shape
     short = min(height, width)
     rows = _span(height, int(resize * height / short), size)

@@ -69,7 +69,7 @@ def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: 
         found = decode_all(origin, table, 1, _wanted(sampler, guess))
     if not found.times:
         raise ActionClipError(
-            f"No frame of {origin.name} can be decoded; check that it plays, or convert it to H.264 first."
+            f"no frame of {origin.name} can be decoded; check that it plays, or convert it to H.264 first"
         )
     times, numbers = found.timeline()
     asked = _indices(sampler, len(times))
@@ -77,7 +77,7 @@ def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: 
     replaced = {a for a, index in zip(asked, indices, strict=True) if a != index}
     if replaced:
         _log.warning(
-            "%s: %d of the %d frames to look at are broken, their nearest good neighbours are taken instead.",
+            "%s: %d of the %d frames to look at are broken, their nearest good neighbours are taken instead",
             origin.name,
             len(replaced),
             len(set(asked)),
@@ -96,7 +96,7 @@ def _wanted(sampler: Sampler, total: int) -> set[int]:
 def _indices(sampler: Sampler, total: int) -> list[int]:
     indices = sampler(total)
     if not indices or not all(0 <= index < total for index in indices):
-        raise ActionClipError(f"The sampler gives {indices}, but the video has the frames 0 to {total - 1}.")
+        raise ActionClipError(f"the sampler gives {indices}, but the video has the frames 0 to {total - 1}")
     return indices
 
 

@@ -19,9 +19,9 @@ SAMPLINGS = ("uniform", "random")
 
 def _check(total: int, count: int) -> None:
     if count < 1:
-        raise ActionClipError(f"The number of frames to look at is {count}; it must be at least 1.")
+        raise ActionClipError(f"the number of frames to look at is {count}; it must be at least 1")
     if total < 1:
-        raise ActionClipError(f"A video of {total} frames has nothing to look at; give one with a frame.")
+        raise ActionClipError(f"a video of {total} frames has nothing to look at; give one with a frame")
 
 
 def uniform_indices(total: int, count: int) -> list[int]:
@@ -46,7 +46,7 @@ def random_indices(total: int, count: int, seed: int) -> list[int]:
     """
     _check(total, count)
     if seed < 0:
-        raise ActionClipError(f"The seed is {seed}; it must be 0 or more.")
+        raise ActionClipError(f"the seed is {seed}; it must be 0 or more")
     generator = np.random.default_rng(seed)
     if total <= count:
         repeats = generator.integers(total, size=count - total)
@@ -61,7 +61,7 @@ def make_sampler(kind: str, count: int, seed: int) -> Sampler:
     Raises ActionClipError for another kind, for a count below 1 and for a negative seed.
     """
     if kind not in SAMPLINGS:
-        raise ActionClipError(f'There is no sampling "{kind}"; choose one of: {", ".join(SAMPLINGS)}.')
+        raise ActionClipError(f'there is no sampling "{kind}"; choose one of: {", ".join(SAMPLINGS)}')
     sampler = partial(uniform_indices, count=count)
     if kind == "random":
         sampler = partial(random_indices, count=count, seed=seed)

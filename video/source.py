@@ -63,10 +63,10 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
     except (OSError, ValueError) as error:
         raise _not_there(name, error) from error
     if stat.S_ISDIR(mode):
-        raise ActionClipError(f"{name} is a folder, not a video; name one video file.")
+        raise ActionClipError(f"{name} is a folder, not a video; name one video file")
     if stat.S_ISREG(mode):
         if is_empty:
-            raise ActionClipError(f"The video {name} is empty (0 bytes); copy or download it again.")
+            raise ActionClipError(f"the video {name} is empty (0 bytes); copy or download it again")
         yield Origin(name, f"file:{os.path.abspath(name)}", is_url=False)
     elif stat.S_ISFIFO(mode):
         with tempfile.TemporaryDirectory() as folder:
@@ -74,10 +74,10 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
             with open(name, "rb") as pipe, copy.open("wb") as file:
                 shutil.copyfileobj(pipe, file)
             if not copy.stat().st_size:
-                raise ActionClipError(f"Nothing came through the pipe {name}; check what writes to it.")
+                raise ActionClipError(f"nothing came through the pipe {name}; check what writes to it")
             yield Origin(name, f"file:{copy}", is_url=False)
     else:
-        raise ActionClipError(f"{name} is a device, not a video; name a video file.")
+        raise ActionClipError(f"{name} is a device, not a video; name a video file")
 
 
 @contextmanager
@@ -126,15 +126,15 @@ def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
 
 def _video_stream(name: str, container: InputContainer) -> VideoStream:
     if container.format.name in _NOT_VIDEO_FORMATS:
-        raise ActionClipError(f"{name} is a text file, not a video; name a video file.")
+        raise ActionClipError(f"{name} is a text file, not a video; name a video file")
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not streams:
         found = "only audio with a cover picture" if container.streams.video else "no video stream"
-        raise ActionClipError(f"{name} is not a video: it holds {found}; name a video file.")
+        raise ActionClipError(f"{name} is not a video: it holds {found}; name a video file")
     decodable = [stream for stream in streams if stream.codec_context is not None]
     if not decodable:
-        raise ActionClipError(f"{name} has a video codec that PyAV cannot decode; convert it to H.264 first.")
+        raise ActionClipError(f"{name} has a video codec that PyAV cannot decode; convert it to H.264 first")
     best = container.streams.best("video")
     return next((stream for stream in decodable if stream is best), decodable[0])
 
@@ -153,21 +153,21 @@ def _url_options() -> dict[str, str]:
 
 def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
     if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
-        return ActionClipError(f"The address {name} is neither http nor https; give one of these or a file.")
+        return ActionClipError(f"the address {name} is neither http nor https; give one of these or a file")
     if isinstance(error, FileNotFoundError):
-        return ActionClipError(f"The video {name} does not exist; check its name and folder.")
+        return ActionClipError(f"the video {name} does not exist; check its name and folder")
     reason = getattr(error, "strerror", None) or error
-    return ActionClipError(f"The video {name!r} cannot be opened ({reason}); check its name and rights.")
+    return ActionClipError(f"the video {name!r} cannot be opened ({reason}); check its name and rights")
 
 
 def _failure(origin: Origin, error: Exception) -> ActionClipError:
     reason = getattr(error, "strerror", None) or error
     if not origin.is_url:
         return ActionClipError(
-            f"{origin.name} cannot be read as a video ({reason}); give a whole mp4, mkv, avi or gif file."
+            f"{origin.name} cannot be read as a video ({reason}); give a whole mp4, mkv, avi or gif file"
         )
     if isinstance(error, TimeoutError):
         reason = f"no answer for {URL_TIMEOUT_S:g} seconds"
     return ActionClipError(
-        f"The video at {origin.name} could not be read ({reason}); check the address and the connection."
+        f"the video at {origin.name} could not be read ({reason}); check the address and the connection"
     )

@@ -188,7 +188,7 @@ def test_a_label_that_cannot_be_drawn_is_said_to_be_so(caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING, "action_clip"):
         sheet = draw_sheet(prediction(("бег", "चलना", "走路")))
     assert [record.getMessage() for record in caplog.records] == [
-        "The sheet shows ? for characters that OpenCV's font cannot draw, in: चलना."
+        "the sheet shows ? for characters that OpenCV's font cannot draw, in: चलना"
     ]
     assert shows(sheet, "[1] ????", 23, INK)
     assert shows(sheet, "? is a character that OpenCV's font cannot draw", 17, GREY)

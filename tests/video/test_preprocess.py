@@ -94,7 +94,7 @@ def test_values_by_hand() -> None:
     ],
 )
 def test_other_arrays_are_refused(frames: NDArray[np.uint8]) -> None:
-    with pytest.raises(ActionClipError, match=r"^Frames are .*give one or more as \(T, H, W, 3\) RGB"):
+    with pytest.raises(ActionClipError, match=r"^frames are .*give one or more as \(T, H, W, 3\) RGB"):
         clip_tensor(frames, 224, MEAN, STD)
 
 

@@ -131,7 +131,7 @@ def test_https_needs_a_certificate_that_is_trusted(
 def test_an_address_that_is_not_found() -> None:
     with (
         serving(lambda handler: send(handler, 404, b"")) as (address, _),
-        pytest.raises(ActionClipError, match=r"^The video at http.*/my%20clip.mp4\?x=é ü could not .*404"),
+        pytest.raises(ActionClipError, match=r"^the video at http.*/my%20clip.mp4\?x=é ü could not .*404"),
     ):
         read_clip(address, eight)
 
