@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.helper import make_node, set_model_props
 
-# Smaller tensors are not worth the nodes that unpack them.
-_SMALLEST = 1024
+# Smaller tensors are not worth the node that unpacks them.
+_SMALLEST = 1 << 10
+# Below this many numbers int8 saves little and costs much: EfficientNet's narrow first layers suffer most from it.
+_SMALLEST_INT8 = 1 << 16
 
 
-def store_as_int8(model: onnx.ModelProto) -> None:
-    """Store the float32 weight matrices of a model as int8 with one scale a channel, in place.
+def pack_weights(model: onnx.ModelProto) -> None:
+    """Store the float32 matrices of a model as int8 with one scale a channel, small ones as float16, in place.
 
-    Convolution and matrix weights are unpacked by Cast and Mul, which onnxruntime folds away when it loads the graph:
-    the file is four times smaller and the run as fast as before. Tables behind a Gather stay packed, only the rows that
-    are looked up are unpacked.
+    Nodes that onnxruntime folds away when it loads the graph unpack them: the file is almost four times smaller and the
+    run as fast as before. Tables behind a Gather stay packed, only the rows that are looked up are unpacked.
     """
     graph = model.graph
     uses: dict[str, list[onnx.NodeProto]] = {}
@@ -29,11 +30,15 @@ def store_as_int8(model: onnx.ModelProto) -> None:
             uses.setdefault(name, []).append(node)
     kept, unpacking = [], []
     for weight in graph.initializer:
-        users = uses.get(weight.name, [])
-        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2 or np.prod(weight.dims) < _SMALLEST:
+        users, count = uses.get(weight.name, []), np.prod(weight.dims)
+        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2 or count < _SMALLEST:
             kept.append(weight)
             continue
         values = numpy_helper.to_array(weight)
+        if count < _SMALLEST_INT8:
+            kept.append(numpy_helper.from_array(values.astype(np.float16), weight.name + ".half"))
+            unpacking.append(_cast(weight.name + ".half", weight.name))
+            continue
         is_table = all(user.op_type == "Gather" and user.input[0] == weight.name for user in users)
         axis = 0 if is_table or users[0].op_type == "Conv" or _is_transposed(users[0]) else values.ndim - 1
         packed, scale = quantize(values, axis)
@@ -82,11 +87,12 @@ def _is_transposed(node: onnx.NodeProto) -> bool:
     return node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
 
 
+def _cast(packed: str, output: str) -> onnx.NodeProto:
+    return make_node("Cast", [packed], [output], to=onnx.TensorProto.FLOAT)
+
+
 def _unpack(output: str, packed: str, scale: str) -> list[onnx.NodeProto]:
-    return [
-        make_node("Cast", [packed], [output + ".float"], to=onnx.TensorProto.FLOAT),
-        make_node("Mul", [output + ".float", scale], [output]),
-    ]
+    return [_cast(packed, output + ".float"), make_node("Mul", [output + ".float", scale], [output])]
 
 
 def _unpack_rows(gather: onnx.NodeProto, table: str) -> list[onnx.NodeProto]:

