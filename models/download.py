@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 from tqdm import tqdm
 
+import connection
 from errors import ActionClipError
 from models.partial import Part, WrongContentError
 
@@ -28,7 +28,6 @@ PROGRESS = 1 << 20
 FIRST_PAUSE_S = 0.5
 """Doubled after every further failure, unless the server says Retry-After."""
 LONGEST_PAUSE_S = 60.0
-REDIRECTS = 5
 CHUNK = 1 << 16
 DISK_MARGIN = 64 << 20
 """Bytes that must stay free beside the file."""
@@ -140,23 +139,10 @@ def _open(url: str, part: Part) -> requests.Response:
     headers = {"Accept-Encoding": "identity", "User-Agent": "action_clip"}
     if part.received:
         headers |= {"Range": f"bytes={part.received}-", "If-Range": str(part.validator)}
-    for _ in range(REDIRECTS + 1):
-        response = requests.get(
-            url,
-            headers=headers,
-            stream=True,
-            allow_redirects=False,
-            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-        )
-        if not response.is_redirect:
-            return response
-        response.close()
-        following = urljoin(url, response.headers["Location"])
-        allowed = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
-        if urlsplit(following).scheme not in allowed:
-            raise _PermanentError(f"the server redirects to {following}, which is not {' or '.join(allowed)}")
-        url = following
-    raise _PermanentError(f"the server redirects more than {REDIRECTS} times")
+    try:
+        return connection.get(url, headers, (CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
+    except connection.RedirectError as error:
+        raise _PermanentError(str(error)) from error
 
 
 def _begin(response: requests.Response, part: Part, size: int | None) -> None:

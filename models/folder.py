@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from errors import ActionClipError
+from models import fields
 from models.catalog import ROLES, GraphFile, ModelSpec
 from models.metadata import read_metadata
 from tokenizer.prompts import DEFAULT_PROMPTS
+
+T = TypeVar("T")
 
 
 def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
@@ -38,28 +41,36 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
         )
     metadata = read_metadata(paths["image"])
 
-    def value(key: str, parse: Callable[[Any], Any]) -> Any:
+    def value(key: str, parse: Callable[[Any], T]) -> T:
+        if key not in metadata:
+            raise ActionClipError(f"{paths['image']} lacks the metadata key '{key}': export it again")
         try:
-            return parse(json.loads(metadata[key]))
-        except KeyError:
-            raise ActionClipError(f"{paths['image']} lacks the metadata key '{key}': export it again") from None
-        except (ValueError, TypeError) as error:
+            content = json.loads(metadata[key])
+        except (ValueError, RecursionError):
+            content = metadata[key]
+        try:
+            return parse(content)
+        except ValueError as error:
             raise ActionClipError(
-                f"{paths['image']} has {metadata[key]!r} as metadata key '{key}': export it again"
+                f"{paths['image']} has {metadata[key]!r} as metadata key '{key}', which must be {error}: "
+                "export it again"
             ) from error
 
+    image_size, resize = value("image_size", fields.count), value("resize", fields.count)
+    if resize < image_size:
+        raise ActionClipError(f"{paths['image']} has a resize of {resize} below its image_size: export it again")
     spec = ModelSpec(
         name=metadata.get("model", folder.resolve().name),
         aliases=(),
         kind="zero-shot",
         description=f"graphs in {folder}",
-        frames=value("frames", _count),
-        image_size=value("image_size", _count),
-        resize=value("resize", _count),
-        mean=value("mean", _three),
-        std=value("std", _three),
-        logit_scale=value("logit_scale", float),
-        prompts=value("prompts", _prompts) if "prompts" in metadata else DEFAULT_PROMPTS,
+        frames=value("frames", fields.frame_count),
+        image_size=image_size,
+        resize=resize,
+        mean=value("mean", fields.three_numbers),
+        std=value("std", fields.three_positive_numbers),
+        logit_scale=value("logit_scale", fields.positive_number),
+        prompts=value("prompts", fields.prompts) if "prompts" in metadata else DEFAULT_PROMPTS,
         licence=metadata.get("licence", "not stated"),
         accuracy="not stated",
         citation="",
@@ -68,20 +79,3 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
         files=tuple(GraphFile(role=role, name=paths[role].name) for role in ROLES),
     )
     return spec, paths
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError("not a whole number above 0")
-    return value
-
-
-def _three(value: Any) -> tuple[float, float, float]:
-    red, green, blue = map(float, value)
-    return red, green, blue
-
-
-def _prompts(value: Any) -> tuple[str, ...]:
-    if not value or any(prompt.count("{}") != 1 for prompt in value):
-        raise ValueError("not prompt templates")
-    return tuple(value)

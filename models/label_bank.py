@@ -1,6 +1,7 @@
 """Text features kept on disk, so that a label is encoded once and not at every run."""
 
 import logging
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,23 @@ CREATE TABLE IF NOT EXISTS features (
 ) WITHOUT ROWID
 """
 _WAIT_S = 30.0
+_OUT_OF_REACH = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
 _GROUP = 500  # texts of one query, below sqlite's limit of parameters
+
+
+def _is_out_of_reach(error: sqlite3.Error) -> bool:
+    """Whether the file cannot be had just now or here; any other error of sqlite's means that it is damaged."""
+    # The lowest byte is the primary code.
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _OUT_OF_REACH
 
 
 class LabelBank:
@@ -32,15 +49,20 @@ class LabelBank:
     def __init__(self, path: Path, space: str) -> None:
         self.path = path
         self.space = space
+        self._gave_up = False
 
     def read(self, texts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """The features (D,) of those texts that the bank knows."""
+        # Unlike Path.exists, this is False for what is in a folder that may not be entered.
+        if not os.path.exists(self.path):
+            return {}
         try:
-            return self._read(list(texts)) if self.path.exists() else {}
-        except sqlite3.OperationalError as error:
-            self._unusable(error)
-        except (sqlite3.DatabaseError, ValueError) as error:
-            self._discard(error)
+            return self._read(list(texts))
+        except sqlite3.Error as error:
+            if _is_out_of_reach(error):
+                self._give_up(error)
+            else:
+                self._discard(error)
         return {}
 
     def write(self, features: Mapping[str, NDArray[np.float32]]) -> None:
@@ -53,13 +75,13 @@ class LabelBank:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._insert(rows)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError as error:
+            except sqlite3.Error as error:
+                if _is_out_of_reach(error):
+                    raise
                 self._discard(error)
                 self._insert(rows)
         except (sqlite3.Error, OSError) as error:
-            self._unusable(error)
+            self._give_up(error)
 
     def _read(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
         known = {}
@@ -71,8 +93,8 @@ class LabelBank:
                 marks = ",".join("?" * len(group))
                 query = f"SELECT text, vector, crc FROM features WHERE space = ? AND text IN ({marks})"
                 for text, vector, crc in bank.execute(query, (self.space, *group)):
-                    if zlib.crc32(vector) != crc:
-                        raise ValueError("checksum mismatch")
+                    if not isinstance(vector, bytes) or zlib.crc32(vector) != crc:
+                        raise sqlite3.DatabaseError("checksum mismatch")
                     known[text] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
         return known
 
@@ -95,7 +117,10 @@ class LabelBank:
             for suffix in ("", "-journal"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         except OSError as problem:
-            self._unusable(problem)
+            self._give_up(problem)
 
-    def _unusable(self, error: Exception) -> None:
+    def _give_up(self, error: Exception) -> None:
+        if self._gave_up:
+            return
+        self._gave_up = True
         _LOG.warning("the label bank %s cannot be used (%s): labels are encoded anew each time", self.path, error)

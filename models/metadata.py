@@ -1,6 +1,6 @@
 """The key-value pairs that an ONNX file carries about itself, read without loading its weights."""
 
-from io import BytesIO
+from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,8 +24,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             end = path.stat().st_size
+            if end == 0:
+                raise EOFError
             while file.tell() < end:
-                entry = _field(file, keep=_METADATA_PROPS)
+                entry = _field(file, end, keep=_METADATA_PROPS)
                 if entry is not None:
                     key, value = _entry(entry)
                     metadata[key] = value
@@ -36,14 +38,18 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _field(file: BinaryIO, keep: int) -> bytes | None:
-    """Pass over one protobuf field; its bytes when it is number `keep`."""
+def _field(file: BinaryIO, end: int, keep: int) -> bytes | None:
+    """Pass over one protobuf field of a file that is `end` bytes long; its bytes when it is number `keep`."""
     number, wire = divmod(_varint(file), 8)
+    if number == 0:
+        raise ValueError("not a protobuf field")
     if wire == _BYTES:
         size = _varint(file)
         if number == keep:
             return _exactly(file, size)
-        file.seek(size, 1)
+        # Seeking would go beyond the end without a word.
+        if file.seek(size, SEEK_CUR) > end:
+            raise EOFError
     elif wire == _VARINT:
         _varint(file)
     elif wire in (_FIXED32, _FIXED64):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from connection import is_offline
 from errors import ActionClipError
 from models.catalog import GraphFile, ModelSpec
 
@@ -36,7 +37,10 @@ class VerifiedFile:
 def home() -> Path:
     """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder."""
     if chosen := os.environ.get("ACTION_CLIP_HOME"):
-        return Path(chosen).expanduser().absolute()
+        try:
+            return Path(chosen).expanduser().absolute()
+        except RuntimeError as error:
+            raise ActionClipError(f"ACTION_CLIP_HOME is '{chosen}': name a folder that can be made") from error
     from platformdirs import user_cache_path
 
     return user_cache_path("action_clip", appauthor=False)
@@ -116,7 +120,8 @@ def sha256_of(path: Path) -> str:
 
 def _present(spec: ModelSpec, file: GraphFile) -> Path | None:
     paths = (folder_of(spec) / name for name in (file.name, *file.also_accepted))
-    return next((path for path in paths if path.is_file()), None)
+    # Unlike Path.is_file, this is False for what is in a folder that may not be entered.
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _require(spec: ModelSpec, file: GraphFile) -> Path:
@@ -131,13 +136,16 @@ def _require(spec: ModelSpec, file: GraphFile) -> Path:
 
 def _download_missing(spec: ModelSpec) -> None:
     folder = folder_of(spec)
-    names = " and ".join(file.name for file in spec.files if _present(spec, file) is None)
-    if _offline():
+    missing = [file for file in spec.files if _present(spec, file) is None]
+    names = " and ".join(file.name for file in missing)
+    urls = {file.role: _mirrored(file.url) for file in spec.files if file.url is not None}
+    if is_offline():
+        missing_urls = [urls[file.role] for file in missing if file.role in urls]
         raise ActionClipError(
             f"the model {spec.name} needs {names} in {folder}, and ACTION_CLIP_OFFLINE forbids downloading: "
-            "put the missing files there by hand, or use --model nano, which needs no download"
+            f"put the missing files there by hand (from {', '.join(missing_urls)}), "
+            "or use --model nano, which needs no download"
         )
-    urls = {file.role: _mirrored(file.url) for file in spec.files if file.url is not None}
     with _locked(folder, spec):
         from models.download import download
         from models.partial import remove_stale
@@ -156,10 +164,6 @@ def _download_missing(spec: ModelSpec) -> None:
                 _log.warning("%s is not the file it was before: sha256 %s, now %s", target, previous, digest)
             _record(spec, {file.name: digest})
             _remember(target, _stamp(target), digest)
-
-
-def _offline() -> bool:
-    return os.environ.get("ACTION_CLIP_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def _mirrored(url: str) -> str:
@@ -265,7 +269,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """The object in the file; an empty one where the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -68,15 +68,29 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     """
     if isinstance(labels, str):
         raise ActionClipError(f"the labels are one string, {labels!r}: give a list of strings")
-    counts = Counter(label.strip() for label in labels)
+    given = list(labels)
+    if not all(isinstance(label, str) for label in given):
+        raise ActionClipError("the labels are not all strings: give a list of strings")
+    # A line break inside a label would break the lines of the answer; to the tokenizer it is a space.
+    counts = Counter(" ".join(label.split()) for label in given)
     if not counts:
         raise ActionClipError("there are no labels to choose from: give at least one")
     if "" in counts:
         raise ActionClipError("a label is blank: give it words or leave it out")
+    for label in counts:
+        _require_unicode(label)
     repeated = [label for label, count in counts.items() if count > 1]
     if repeated:
         _log.warning("labels given more than once are used once: %s", ", ".join(repeated))
     return list(counts)
+
+
+def _require_unicode(label: str) -> None:
+    # What comes from a command line that is not UTF-8 carries its odd bytes as lone surrogates.
+    try:
+        label.encode()
+    except UnicodeEncodeError as error:
+        raise ActionClipError(f"the label {label!r} is not valid Unicode: write it in UTF-8") from error
 
 
 def _read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, str]]:

@@ -18,6 +18,7 @@ from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+import connection
 from errors import ActionClipError
 
 URL_TIMEOUT_S = 20.0
@@ -53,7 +54,11 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
     """
     name = os.fspath(source)
     if re.match(r"https?://", name, re.IGNORECASE):
-        yield Origin(name, name, is_url=True)
+        if connection.is_offline():
+            raise ActionClipError(
+                f"the video {name} is an address, and ACTION_CLIP_OFFLINE forbids connecting; download it first"
+            )
+        yield Origin(name, _final_address(name), is_url=True)
         return
     try:
         mode = os.stat(name).st_mode
@@ -93,7 +98,7 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
                 origin.address,
                 "r",
                 metadata_errors="ignore",
-                container_options=_url_options(),
+                container_options=_url_options(origin.address),
             )
         else:
             container = av.open(origin.address, "r", metadata_errors="ignore")
@@ -139,16 +144,35 @@ def _video_stream(name: str, container: InputContainer) -> VideoStream:
     return next((stream for stream in decodable if stream is best), decodable[0])
 
 
-def _url_options() -> dict[str, str]:
+def _final_address(name: str) -> str:
+    """Where an https address leads in the end: FFmpeg itself would follow a redirect to plain http."""
+    if not name.lower().startswith("https:"):
+        return name
+    import requests
+
+    try:
+        with connection.get(name, {}, (URL_TIMEOUT_S, URL_TIMEOUT_S)) as response:
+            return str(response.url)
+    except (connection.RedirectError, requests.RequestException) as error:
+        reason = error if isinstance(error, connection.RedirectError) else "no secure connection to the server"
+        raise ActionClipError(
+            f"the video at {name} could not be read ({reason}); check the address and the connection"
+        ) from error
+
+
+def _url_options(address: str) -> dict[str, str]:
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    return {
+    options = {
         # PyAV's own timeout does not cover seeking, FFmpeg's does.
         "rw_timeout": str(round(URL_TIMEOUT_S * 1e6)),
         # FFmpeg trusts every certificate unless told otherwise, and knows of no authorities by itself.
         "tls_verify": "1",
         "ca_file": os.environ.get("REQUESTS_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH,
     }
+    if address.lower().startswith("https:"):
+        options["max_redirects"] = "0"  # they have been followed
+    return options
 
 
 def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:

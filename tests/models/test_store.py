@@ -187,7 +187,8 @@ def test_offline(server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatc
     message = refusal(example())
     assert message == (
         f"the model tiny needs text.onnx and fusion.onnx in {home / 'tiny'}, and ACTION_CLIP_OFFLINE forbids "
-        "downloading: put the missing files there by hand, or use --model nano, which needs no download"
+        f"downloading: put the missing files there by hand (from {server.url}/base/text.onnx, "
+        f"{server.url}/base/fusion.onnx), or use --model nano, which needs no download"
     )
     place(home / "tiny", text=b"t", fusion=b"f")
     assert set(store.fetch(example())) == set(BODIES)

@@ -128,6 +128,29 @@ def test_https_needs_a_certificate_that_is_trusted(
         assert read_clip(address, eight).total_frames == 100
 
 
+def test_https_never_becomes_http(tmp_path: Path, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    with serving(whole(clip_bytes)) as (plain, asked), serving(whole(clip_bytes), tls) as (secure, _):
+        with serving(lambda h: send(h, 302, b"", Location=plain.replace("é ü", "")), tls) as (address, _):
+            with pytest.raises(ActionClipError, match=r"redirects to http://127.* which is not https"):
+                read_clip(address, eight)
+            assert asked == []
+        with serving(lambda h: send(h, 302, b"", Location=secure.replace("é ü", "")), tls) as (address, _):
+            assert read_clip(address, eight).total_frames == 100
+
+
+def test_offline_means_no_connection(clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    with serving(whole(clip_bytes)) as (address, asked):
+        with pytest.raises(ActionClipError, match="is an address, and ACTION_CLIP_OFFLINE forbids connecting"):
+            read_clip(address, eight)
+        assert asked == []
+
+
 def test_an_address_that_is_not_found() -> None:
     with (
         serving(lambda handler: send(handler, 404, b"")) as (address, _),
