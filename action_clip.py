@@ -20,10 +20,11 @@ The command, and the import: `from action_clip import ActionClip`.
 """
 
 import argparse
+import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -53,12 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     try:
         _run(options)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read the output has gone: keep Python from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the output has gone
         return 1
     except Exception as error:
         if options.debug:
@@ -72,7 +70,10 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, ActionClipError):
         return " ".join(str(error).split())
     if isinstance(error, ImportError):
-        return f"a package cannot be loaded ({error}): install what requirements.txt lists"
+        return (
+            f"a package cannot be loaded ({error}): install what requirements.txt lists, and for a system library "
+            "(lib….so) see Troubleshooting in the README"
+        )
     return (
         f"something went wrong that should not have ({type(error).__name__}: {error}): "
         "run again with --debug and report what it prints"
@@ -94,6 +95,9 @@ def _classify(options: argparse.Namespace) -> None:
     from tokenizer.prompts import read_prompts
 
     # Whatever can be checked at once is checked before a model is downloaded.
+    files = [os.path.realpath(name) for name in (options.video, options.output, options.save) if name]
+    if len(set(files)) < len(files):
+        raise ActionClipError("--video, --output and --save name the same file twice: one would overwrite the other")
     if options.output:
         check_target(options.output)
     if options.save:
@@ -130,8 +134,9 @@ def _classify(options: argparse.Namespace) -> None:
     if options.output:
         writer.save(prediction, options.output)
     else:
-        _utf8_stdout()
-        writer.write(prediction, sys.stdout)
+        text = io.StringIO()
+        writer.write(prediction, text)
+        _write(text.getvalue())
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
@@ -182,14 +187,23 @@ def _timing_table(timings_s: dict[str, float]) -> str:
 
 
 def _write(text: str) -> None:
-    _utf8_stdout()
-    sys.stdout.write(text)
-
-
-def _utf8_stdout() -> None:
-    # File names that are not valid Unicode must not stop a run either.
-    if hasattr(sys.stdout, "reconfigure"):
+    """Write the whole text to stdout; ActionClipError where that cannot be done."""
+    if sys.stdout is None:
+        raise ActionClipError("there is no stdout to write to: name a file with --output")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name that is not valid Unicode must not stop a run.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer goes nowhere: or Python would complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise ActionClipError(
+            f"the answer cannot be written to stdout ({error.strerror}): name a file with --output"
+        ) from error
 
 
 def _log_to_stderr() -> None:
@@ -200,18 +214,24 @@ def _log_to_stderr() -> None:
     log.propagate = False
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return value
+def _from(lowest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{value} is below {lowest}")
+        return value
+
+    return parse
 
 
-def _not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is below 0")
-    return value
+def _given(text: str) -> str:
+    # An unset variable in a shell script, and not the wish for the default.
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -223,58 +243,59 @@ def build_parser() -> argparse.ArgumentParser:
         "code is 0, 1 when something went wrong, 2 for wrong arguments.",
         allow_abbrev=False,
     )
-    ask = parser.add_argument_group("what to look at, and for")
-    ask.add_argument("-v", "--video", metavar="VIDEO", help="a video file or an http(s) URL; default: the sample")
-    ask.add_argument(
-        "-t",
-        "--text",
-        metavar="LABEL",
-        action="append",
-        default=[],
-        help="a label; repeat it for more labels",
+    add = parser.add_argument_group("what to look at, and for").add_argument
+    add("-v", "--video", metavar="VIDEO", type=_given, help="a video file or an http(s) URL; default: the sample")
+    add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
+    add("--desc_file", metavar="FILE", type=_given, help="labels, one a line in UTF-8; after those of --text")
+    add("--prompts", metavar="FILE", type=_given, help="prompt templates, one a line in UTF-8, each with one {}")
+    add(
+        "--sampling",
+        choices=SAMPLINGS,
+        default="uniform",
+        help="which frames: the official evaluation's, or a random one from each segment (default: %(default)s)",
     )
-    ask.add_argument("--desc_file", metavar="FILE", help="labels from a UTF-8 file, one a line; after those of --text")
-    ask.add_argument(
-        "--prompts", metavar="FILE", help="prompt templates from a UTF-8 file, one a line, each with one {}"
+    add("--seed", metavar="N", type=_from(0), help="seed of --sampling random (default: 0)")
+
+    add = parser.add_argument_group("the model").add_argument
+    add(
+        "-m",
+        "--model",
+        metavar="NAME_OR_FOLDER",
+        type=_given,
+        default=DEFAULT_MODEL,
+        help="a name that --list-models shows, or a folder with three exported graphs (default: %(default)s)",
     )
-    ask.add_argument(
-        "--sampling", choices=SAMPLINGS, default="uniform", help="which frames: the official evaluation's, or one "
-        "random frame from each segment (default: %(default)s)"
-    )  # fmt: skip
-    ask.add_argument("--seed", metavar="N", type=_not_negative, help="seed of --sampling random (default: 0)")
-    model = parser.add_argument_group("the model")
-    model.add_argument(
-        "-m", "--model", metavar="NAME_OR_FOLDER", default=DEFAULT_MODEL, help="a name that --list-models shows, or a "
-        "folder with three exported graphs (default: %(default)s)"
-    )  # fmt: skip
-    model.add_argument(
-        "--average", choices=AVERAGES, default="probabilities", help="what is averaged over the prompts: ActionCLIP "
-        "averages probabilities, open_clip embeddings (default: %(default)s)"
-    )  # fmt: skip
-    model.add_argument(
-        "--device", default="cpu", help="cpu, cuda, openvino, coreml, … as the installed onnxruntime has them "
-        "(default: %(default)s)"
-    )  # fmt: skip
-    model.add_argument("--threads", metavar="N", type=_positive, help="CPU threads (default: all cores)")
-    model.add_argument("--no-cache", action="store_true", help="encode every label anew and keep no text features")
-    answer = parser.add_argument_group("the answer")
-    answer.add_argument(
-        "--top-k", metavar="K", type=_positive, default=5, help="how many labels (default: %(default)s)"
+    add(
+        "--average",
+        choices=AVERAGES,
+        default="probabilities",
+        help="over the prompts: probabilities as ActionCLIP, embeddings as open_clip (default: %(default)s)",
     )
-    answer.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default: %(default)s")
-    answer.add_argument("--output", metavar="FILE", help="write the answer to a file instead of stdout")
-    answer.add_argument(
-        "--save", metavar="SHEET.png", help="also draw the frames that were looked at and the top labels"
+    add(
+        "--device",
+        type=_given,
+        default="cpu",
+        help="cpu, cuda, openvino, coreml, … as the installed onnxruntime has them (default: %(default)s)",
     )
-    answer.add_argument(
-        "--benchmark", action="store_true", help=f"time each stage: the median of {BENCHMARK_RUNS} runs after one to "
-        "warm up, labels encoded anew"
-    )  # fmt: skip
-    other = parser.add_argument_group("other")
-    other.add_argument("--list-models", action="store_true", help="show every model and exit")
-    other.add_argument("--verify", action="store_true", help="read the model's files, compare their sha256 and exit")
-    other.add_argument("--version", action="version", version=f"action_clip {__version__}")
-    other.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add("--threads", metavar="N", type=_from(1), help="CPU threads (default: all cores)")
+    add("--no-cache", action="store_true", help="encode every label anew and keep no text features")
+
+    add = parser.add_argument_group("the answer").add_argument
+    add("--top-k", metavar="K", type=_from(1), default=5, help="how many labels (default: %(default)s)")
+    add("--format", choices=("text", "json", "csv"), default="text", help="default: %(default)s")
+    add("--output", metavar="FILE", type=_given, help="write the answer to a file instead of stdout")
+    add("--save", metavar="SHEET.png", type=_given, help="also draw the frames looked at and the top labels")
+    add(
+        "--benchmark",
+        action="store_true",
+        help=f"time each stage: median of {BENCHMARK_RUNS} runs after one to warm up, labels encoded anew",
+    )
+
+    add = parser.add_argument_group("other").add_argument
+    add("--list-models", action="store_true", help="show every model and exit")
+    add("--verify", action="store_true", help="read the model's files anew, compare their sha256 and exit")
+    add("--version", action="version", version=f"action_clip {__version__}")
+    add("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

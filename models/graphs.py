@@ -47,7 +47,7 @@ def provider(device: str) -> str:
 
 
 class Graph:
-    """One ONNX graph with one input that matters and one output; its session is made at the first call."""
+    """One ONNX graph with one input, of which the first output is taken; its session is made at the first call."""
 
     def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
         """`threads`: of one operator; None leaves it to onnxruntime (the physical cores)."""

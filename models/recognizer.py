@@ -1,7 +1,7 @@
 """ActionCLIP: a video and labels in plain words in, probabilities out."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from errors import ActionClipError
 from models.catalog import ModelSpec, catalog, find
+from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import fill, unique_labels
 from video.sampling import Sampler, make_sampler
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from video.reader import Clip
 
 DEFAULT_MODEL = "vit-32-8f"
+MOST_THREADS = 1024
 AVERAGES = ("probabilities", "embeddings")
 Video = str | os.PathLike[str] | NDArray[np.uint8]
 
@@ -106,7 +108,7 @@ class ActionClip:
         *,
         device: str = "cpu",
         threads: int | None = None,
-        prompts: Sequence[str] | None = None,
+        prompts: Iterable[str] | None = None,
         average: str = "probabilities",
         cache: bool = True,
     ) -> None:
@@ -131,11 +133,11 @@ class ActionClip:
             provider(device)
         if average not in AVERAGES:
             raise ActionClipError(f"average is '{average}': choose {' or '.join(AVERAGES)}")
-        if threads is not None and threads < 1:
-            raise ActionClipError(f"threads is {threads}: give a number above 0")
-        if prompts is not None and (not prompts or any(prompt.count("{}") != 1 for prompt in prompts)):
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise ActionClipError(f"threads is {threads}: give a number from 1 to {MOST_THREADS}")
+        self.prompts = self.spec.prompts if prompts is None else tuple(prompts)
+        if not self.prompts or any(prompt.count("{}") != 1 for prompt in self.prompts):
             raise ActionClipError("prompts must be templates with exactly one {} each")
-        self.prompts = tuple(prompts) if prompts is not None else self.spec.prompts
         self.average = average
         self._device = device
         self._threads = threads
@@ -145,7 +147,7 @@ class ActionClip:
     def classify(
         self,
         video: Video,
-        labels: Sequence[str],
+        labels: Iterable[str],
         *,
         top_k: int = 5,
         sampling: str = "uniform",
@@ -166,6 +168,9 @@ class ActionClip:
         labels = unique_labels(labels)
         if top_k < 1:
             raise ActionClipError(f"top_k is {top_k}: give a number above 0")
+        if not self._is_on_disk():
+            # A label that does not fit is better known of before the download than after it.
+            default_tokenizer().encode(fill(self.prompts, labels), labels * len(self.prompts))
         encoded = self.encode_video(video, sampling=sampling, seed=seed)
         timings = dict(encoded.timings_s)
         with _timed(timings, "text"):
@@ -204,7 +209,7 @@ class ActionClip:
         source = None if isinstance(video, np.ndarray) else os.fspath(video)
         return EncodedVideo(_normalized(features), clip, source, timings)
 
-    def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
+    def encode_labels(self, labels: Iterable[str]) -> NDArray[np.float32]:
         """The label bank: (prompts, labels, D) float32, L2-normalised; (1, labels, D) when averaging embeddings.
 
         Only texts that were never seen before go through the text graph; when there are none it is not loaded.
@@ -221,7 +226,6 @@ class ActionClip:
     def _known_features(self, texts: list[str], owners: list[str]) -> dict[str, NDArray[np.float32]]:
         from models.label_bank import LabelBank
         from models.store import home, sha256_of
-        from tokenizer.bpe import default_tokenizer
 
         tokenizer = default_tokenizer()
         known: dict[str, NDArray[np.float32]] = {}
@@ -244,10 +248,17 @@ class ActionClip:
     def _clip(self, video: Video, sampler: Sampler) -> "Clip":
         from video.reader import Clip, read_clip
 
-        if not isinstance(video, np.ndarray):
+        if isinstance(video, str | os.PathLike):
             return read_clip(video, sampler, threads=self._threads)
+        if not isinstance(video, np.ndarray) or video.ndim != 4:
+            raise ActionClipError("the video must be a path, an address or an array of frames, (T, H, W, 3) uint8 RGB")
         indices = sampler(len(video))
         return Clip(video[indices], tuple(indices), (), len(video), 0.0)
+
+    def _is_on_disk(self) -> bool:
+        from models.store import locate
+
+        return self._paths is not None or locate(self.spec) is not None
 
     def _path(self, role: str) -> Path:
         if self._paths is None:
@@ -273,7 +284,14 @@ def score(video: NDArray[np.float32], bank: NDArray[np.float32], logit_scale: fl
     Args:
         video: (D,), L2-normalised.
         bank: (prompts, labels, D), L2-normalised.
+
+    Raises:
+        ActionClipError: the two D differ.
     """
+    if bank.shape[-1] != len(video):
+        raise ActionClipError(
+            f"the text graph gives {bank.shape[-1]} numbers and the fusion graph {len(video)}: they are not one model's"
+        )
     logits = logit_scale * (bank @ video).astype(np.float64)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = (exponentials / exponentials.sum(axis=1, keepdims=True)).mean(axis=0)
@@ -298,7 +316,7 @@ def _find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Pat
 def _normalized(features: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(features, axis=-1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
-        raise ActionClipError("the graphs returned features that are not finite: download or export them again")
+        raise ActionClipError("the graphs returned features that are zero or not finite: download or export them again")
     normalized: NDArray[np.float32] = features / lengths
     return normalized
 

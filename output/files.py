@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -30,15 +31,18 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     Raises ActionClipError: missing folder, no permission, full disk.
     """
     check_target(path)
-    target = Path(os.path.realpath(path))
     try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)
+        # Asked of the path as given: /dev/stdout may lead to a pipe that has no path of its own.
+        if os.path.exists(path) and not os.path.isfile(path):
+            Path(path).write_bytes(data)
             return
+        target = Path(os.path.realpath(path))
         # Not derived from the target's name: that one may already be as long as the file system allows.
         temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
             temporary.write_bytes(data)
+            if target.exists():
+                shutil.copymode(target, temporary)
             temporary.replace(target)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -9,8 +9,14 @@ PYTHON=${PYTHON:-python3}
 # The rows gather in OUT.csv.part, which becomes OUT.csv when the last video is done.
 # Returns 0 if every video was classified, 1 otherwise.
 classify_videos() {
-    local out=$1 part=$1.part failed=0 quote='"' video table
+    local out=$1 part=$1.part failed=0 quote='"' video table option
     shift
+    for option in "$@"; do
+        if [[ $option == --output || $option == --output=* ]]; then
+            echo "--output is not for action_clip.py here: the answers go to $out." >&2
+            return 2
+        fi
+    done
     if [[ -e $out && ! -f $out ]] || ! { echo "video,rank,index,label,probability" >"$part"; } 2>/dev/null; then
         echo "Cannot write $out: name a file in a folder that exists." >&2
         return 1

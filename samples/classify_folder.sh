@@ -8,7 +8,7 @@ Usage: classify_folder.sh FOLDER OUT.csv [OPTION...]
 
 Classifies every video in FOLDER (not in its subfolders) and writes OUT.csv: the header
 video,rank,index,label,probability, then one row a video with its most probable label.
-Each OPTION is passed to action_clip.py:
+Each OPTION is passed to action_clip.py (all but --output and --format, which are taken):
 
     classify_folder.sh holiday out.csv --model nano --text swimming --text "riding a bicycle"
     classify_folder.sh holiday out.csv --desc_file samples/labels.txt

@@ -8,7 +8,8 @@ Usage: label_file.sh LABELS.txt OUT.csv VIDEO... [-- OPTION...]
 
 Classifies each VIDEO (a file or a URL) against the labels in LABELS.txt (UTF-8, one a line)
 and writes OUT.csv: the header video,rank,index,label,probability, then one row a video, in
-the order given, with its most probable label. What follows -- is passed to action_clip.py:
+the order given, with its most probable label. What follows -- is passed to action_clip.py (all but --output and
+--format, which are taken):
 
     label_file.sh samples/labels.txt out.csv holiday/*.mp4
     label_file.sh samples/labels.txt out.csv first.mp4 second.webm -- --model nano

@@ -125,7 +125,7 @@ def save_model(
     }
     if prompts is not None:
         facts["prompts"] = json.dumps(list(prompts))
-    text = f"""text ({tokens}[{batch}, {length}] tokens) => ({floats}[{batch}, {WIDTH}] features) {{
+    text = f"""text ({tokens}[{batch}, {length}] tokens) => ({floats}[{batch}, {model.text_out.shape[1]}] features) {{
         end = ArgMax<axis=1, keepdims=1>(tokens)
         shape = Shape<start=1, end=2>(tokens)
         zero = Constant<value_int=0>()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from fault_server import FaultServer
 from small_models import random_model, save_model
+from test_sample import ACTION
 
 from action_clip import LABELS, SAMPLE_LABELS, ActionClip, main
 from models.catalog import find
@@ -241,8 +242,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--device", "abacus"], "the device 'abacus' is not there"),
         (["--output", "no/such/folder/x.json"], "there is no folder"),
         (["--save", "sheet.xyz"], "the name must end in one of"),
-        (["-v", __file__], "test_command.py"),
-        (["-v", "."], "."),
+        (["-v", __file__], "test_command.py cannot be read as a video"),
+        (["-v", "."], ". is a folder, not a video"),
+        (["--output", "x.png", "--save", "x.png"], "name the same file twice"),
     ],
 )
 def test_errors_are_one_sentence_and_exit_1(
@@ -259,9 +261,11 @@ def test_errors_are_one_sentence_and_exit_1(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top-k", "0"], "0 is not above 0"),
-        (["--top-k", "many"], "invalid"),
-        (["--threads", "-1"], "-1 is not above 0"),
+        (["--top-k", "0"], "0 is below 1"),
+        (["--top-k", "many"], "'many' is not a whole number"),
+        (["-v", ""], "it is empty"),
+        (["--desc_file", ""], "it is empty"),
+        (["--threads", "-1"], "-1 is below 1"),
         (["--sampling", "clever"], "invalid choice"),
         (["--seed", "3"], "--seed belongs to --sampling random"),
         (["--sampling", "random", "--seed", "-1"], "-1 is below 0"),
@@ -298,6 +302,46 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         assert process.wait() == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(SCRIPT), "--list-models"]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr == (
+        "action_clip: error: the answer cannot be written to stdout (No space left on device): "
+        "name a file with --output\n"
+    )
+
+
+def test_an_interrupt_is_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str, video: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ActionClip, "classify", interrupted)
+    assert run(capsys, "-m", model, "-v", video) == (130, "", "")
+
+
+def test_the_answer_may_go_through_a_pipe_by_name(model: str, video: str) -> None:
+    if not Path("/dev/stdout").exists():
+        pytest.skip("no /dev/stdout")
+    command = [sys.executable, str(SCRIPT), "-m", model, "-v", video, "--format", "csv", "--output", "/dev/stdout"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("video,rank,index,label,probability\n")
+
+
+def test_a_label_too_long_is_found_before_the_download(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, video: str
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    code, _, err = run(capsys, "-v", video, "-t", "word " * 100)
+    assert code == 1
+    assert "the label 'word word" in err
+
+
 def test_offline_without_the_model_names_the_way_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, video: str
 ) -> None:
@@ -306,6 +350,7 @@ def test_offline_without_the_model_names_the_way_out(
     assert code == 1
     assert "vit-32-8f-image_clip.onnx" in err
     assert os.environ["ACTION_CLIP_HOME"] in err
+    assert "https://storage.googleapis.com/ailia-models/action_clip/vit-32-8f-image_clip.onnx" in err
     assert "--model nano" in err
 
 
@@ -350,5 +395,6 @@ def test_the_sample_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path(answer["video"]).name == "sample.gif"
     labels = SAMPLE_LABELS.read_text("utf-8").split("\n")
     assert answer["class_count"] == 10
-    assert answer["predictions"][0]["label"] in labels
+    assert answer["predictions"][0]["label"] == ACTION
+    assert ACTION in labels
     assert len(set(LABELS) - set(labels)) <= 3

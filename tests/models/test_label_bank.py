@@ -87,9 +87,40 @@ def test_a_file_of_another_layout_is_replaced(tmp_path: Path) -> None:
     assert set(bank.read(VECTORS)) == set(VECTORS)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE features",
+        "ALTER TABLE features RENAME COLUMN crc TO checksum",
+        "UPDATE features SET vector = 'text'",
+        "UPDATE features SET crc = 1",
+    ],
+)
+def test_damage_of_every_kind_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    with sqlite3.connect(tmp_path / "bank") as connection:
+        connection.execute(damage)
+    connection.close()
+    assert bank.read(VECTORS) == {}
+    bank.write(VECTORS)
+    assert set(bank.read(VECTORS)) == set(VECTORS)
+    assert len(caplog.records) == 1
+    assert "was damaged" in caplog.text
+
+
+def test_a_text_that_no_file_can_hold_harms_nothing(tmp_path: Path) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    with pytest.raises(UnicodeEncodeError):
+        bank.read(["\udcff"])
+    assert set(bank.read(VECTORS)) == set(VECTORS)
+
+
 def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("not a folder")
     LabelBank(tmp_path / "file" / "bank", "a").write(VECTORS)
+    assert [r.message.startswith("the label bank ") for r in caplog.records] == [True]
     assert "cannot be used" in caplog.text
     assert (tmp_path / "file").read_text() == "not a folder"
 

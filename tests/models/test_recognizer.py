@@ -1,5 +1,6 @@
 """Scores, features and frames against plain numpy, on small random models."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_features_of_another_text_graph_are_not_taken(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"average": "votes"}, "average is 'votes': choose probabilities or embeddings"),
-        ({"threads": 0}, "threads is 0: give a number above 0"),
+        ({"threads": 0}, "threads is 0: give a number from 1 to 1024"),
         ({"prompts": ["no place"]}, "prompts must be templates with exactly one {} each"),
         ({"device": "abacus"}, "the device 'abacus' is not there: this onnxruntime has cpu"),
     ],
@@ -168,11 +169,14 @@ def test_wrong_choices_are_named(tmp_path: Path, arguments: dict[str, object], m
         np.zeros((8, 40, 40, 3), np.float32),
         np.zeros((0, 40, 40, 3), np.uint8),
         np.zeros((8, 40, 40, 4), np.uint8),
+        np.array(5),
+        None,
+        [np.zeros((40, 40, 3), np.uint8)],
     ],
 )
 def test_frames_of_another_shape_are_refused(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
     save_model(random_model(12, 8, False), tmp_path, frames=8)
-    with pytest.raises(ActionClipError, match=r"\(T, H, W, 3\) RGB of uint8|0 frames"):
+    with pytest.raises(ActionClipError, match=r"\(T, H, W, 3\)|0 frames"):
         ActionClip(tmp_path).classify(frames, LABELS)
 
 
@@ -181,6 +185,31 @@ def test_a_label_too_long_is_named_with_its_token_count(tmp_path: Path) -> None:
     label = "very " * 80 + "long"
     with pytest.raises(ActionClipError, match=r"label 'very very .* makes, in its prompt, \d\d tokens"):
         ActionClip(tmp_path).classify(frames_of(8), ["eating", label])
+
+
+@pytest.mark.parametrize("labels", [[1, 2], [b"eating"], "eating", [], ["eating", " "], ["\udcff"]])
+def test_what_are_no_labels_is_refused(tmp_path: Path, labels: object) -> None:
+    save_model(random_model(13, 8, False), tmp_path, frames=8)
+    with pytest.raises(ActionClipError, match="label"):
+        ActionClip(tmp_path).classify(frames_of(8), labels)  # type: ignore[arg-type]
+
+
+def test_labels_and_prompts_may_be_any_iterable(tmp_path: Path) -> None:
+    save_model(random_model(13, 8, False), tmp_path, frames=8)
+    one = ActionClip(tmp_path, prompts=(p for p in ("{}", "a {}"))).classify(frames_of(8), (name for name in LABELS))
+    other = ActionClip(tmp_path, prompts=["{}", "a {}"]).classify(frames_of(8), np.array(LABELS))
+    assert one.labels == tuple(LABELS)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+
+def test_graphs_of_two_models_are_not_mixed(tmp_path: Path) -> None:
+    model = random_model(14, 8, False)
+    save_model(model, tmp_path, frames=8)
+    narrow = replace(model, text_out=model.text_out[:, :12])
+    save_model(narrow, tmp_path / "narrow", frames=8)
+    (tmp_path / "text.onnx").write_bytes((tmp_path / "narrow" / "text.onnx").read_bytes())
+    with pytest.raises(ActionClipError, match="the text graph gives 12 numbers and the fusion graph 16"):
+        ActionClip(tmp_path).classify(frames_of(8), LABELS)
 
 
 def test_an_unknown_model_names_those_there_are() -> None:
@@ -216,5 +245,5 @@ def test_features_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     model = random_model(16, 8, False)
     model.patches[:] = np.nan
     save_model(model, tmp_path, frames=8)
-    with pytest.raises(ActionClipError, match="not finite"):
+    with pytest.raises(ActionClipError, match="zero or not finite"):
         ActionClip(tmp_path).classify(frames_of(8), LABELS)
