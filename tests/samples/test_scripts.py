@@ -158,6 +158,14 @@ def test_an_interpreter_that_is_not_there_fails_every_video(scripts: Scripts) ->
     assert scripts.table() == [HEADER, failed("a.mp4"), failed("b.mp4")]
 
 
+def test_an_output_of_its_own_is_refused(scripts: Scripts) -> None:
+    (scripts.folder / "labels.txt").write_text("walking\n")
+    run = scripts.run("label_file.sh", "labels.txt", "out.csv", "a.mp4", "--", "--output=x.csv")
+    assert run.returncode == 2
+    assert run.stderr == "--output is not for action_clip.py here: the answers go to out.csv.\n"
+    assert scripts.calls() == []
+
+
 def test_with_the_real_program(tmp_path: Path) -> None:
     shutil.copy(ROOT / "samples" / "sample.gif", tmp_path / "a sample.gif")
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
