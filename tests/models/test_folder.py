@@ -48,7 +48,7 @@ def test_graphs_are_found_by_role_whatever_their_names(folder: Path) -> None:
     assert paths == {"text": folder / "a.onnx", "fusion": folder / "text.onnx", "image": folder / "image.onnx"}
 
 
-@pytest.mark.parametrize("content", [b"", b"words", bytes(9), b"\x3a\xff\xff\xff\xff\x0fabc", None])
+@pytest.mark.parametrize("content", [b"", b"words", bytes(8), b"\x3a\xff\xff\xff\xff\x0fabc", None])
 def test_what_is_no_onnx_file_is_named(folder: Path, content: bytes | None) -> None:
     path = folder / "image.onnx"
     path.write_bytes(path.read_bytes()[:1000] if content is None else content)
@@ -101,6 +101,18 @@ def test_many_texts_come_back_in_their_order(tmp_path: Path) -> None:
     texts = [" ".join(["word"] * (1 + i % 7)) + f" {i}" for i in range(600)]
     tokens = default_tokenizer().encode(texts)
     np.testing.assert_allclose(encode_tokens(Graph(tmp_path / "text.onnx"), tokens), model.text(tokens), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_device_that_does_not_start_is_no_silent_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a machine with onnxruntime-gpu but without the CUDA libraries looks like.
+    import onnxruntime
+
+    claimed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: claimed)
+    graph = Graph(folder / "fusion.onnx", device="cuda")
+    with pytest.raises(ActionClipError, match="the device 'cuda' could not be started, only CPUExecutionProvider"):
+        graph(np.zeros((1, 8, 16), np.float32))
 
 
 def test_devices_are_named_as_users_know_them() -> None:

@@ -117,6 +117,17 @@ def test_a_text_that_no_file_can_hold_harms_nothing(tmp_path: Path) -> None:
     assert set(bank.read(VECTORS)) == set(VECTORS)
 
 
+def test_one_warning_for_a_file_out_of_reach(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "bank").mkdir()
+    bank = LabelBank(tmp_path / "bank", "a")
+    assert bank.read(VECTORS) == {}
+    bank.write(VECTORS)
+    assert [r.message for r in caplog.records] == [
+        f"the label bank {tmp_path / 'bank'} cannot be used (unable to open database file): "
+        "labels are encoded anew each time"
+    ]
+
+
 def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("not a folder")
     LabelBank(tmp_path / "file" / "bank", "a").write(VECTORS)

@@ -14,6 +14,7 @@ import pytest
 
 from errors import ActionClipError
 from models.recognizer import Prediction
+from output.files import write_file
 from output.writers import FORMATS
 
 PREDICTION = Prediction(
@@ -151,3 +152,13 @@ def test_the_file_gets_the_permissions_that_any_new_file_gets(tmp_path: Path) ->
     FORMATS["text"].save(PREDICTION, tmp_path / "a")
     (tmp_path / "b").touch()
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
+    target = tmp_path / "private.json"
+    target.write_text("old")
+    target.chmod(0o600)
+    write_file(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600

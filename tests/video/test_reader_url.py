@@ -143,6 +143,27 @@ def test_https_never_becomes_http(tmp_path: Path, clip_bytes: bytes, monkeypatch
             assert read_clip(address, eight).total_frames == 100
 
 
+def test_a_redirect_that_comes_late_is_not_followed(
+    tmp_path: Path, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    with serving(whole(clip_bytes)) as (plain, asked):
+        answers: list[Answer] = [
+            whole(clip_bytes),
+            lambda h: send(h, 302, b"", Location=plain.replace("é ü", "")),
+        ]
+        with (
+            serving(lambda h: answers.pop(0)(h), tls) as (address, _),
+            pytest.raises(ActionClipError, match="could not be read"),
+        ):
+            read_clip(address, eight)
+        assert asked == []
+
+
 def test_offline_means_no_connection(clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
     with serving(whole(clip_bytes)) as (address, asked):
