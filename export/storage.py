@@ -1,7 +1,5 @@
 """How weights and facts are kept in an ONNX file."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.helper import make_node, set_model_props
+
+from files import write_file
 
 # Smaller tensors are not worth the node that unpacks them.
 _SMALLEST = 1 << 10
@@ -28,7 +28,9 @@ def pack_weights(model: onnx.ModelProto) -> None:
     for node in graph.node:
         for name in node.input:
             uses.setdefault(name, []).append(node)
-    kept, unpacking = [], []
+    kept: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+    tables: set[str] = set()
     for weight in graph.initializer:
         users, count = uses.get(weight.name, []), np.prod(weight.dims)
         if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2 or count < _SMALLEST:
@@ -37,7 +39,7 @@ def pack_weights(model: onnx.ModelProto) -> None:
         values = numpy_helper.to_array(weight)
         if count < _SMALLEST_INT8:
             kept.append(numpy_helper.from_array(values.astype(np.float16), weight.name + ".half"))
-            unpacking.append(_cast(weight.name + ".half", weight.name))
+            nodes.append(_cast(weight.name + ".half", weight.name))
             continue
         is_table = all(user.op_type == "Gather" and user.input[0] == weight.name for user in users)
         axis = 0 if is_table or users[0].op_type == "Conv" or _is_transposed(users[0]) else values.ndim - 1
@@ -47,16 +49,16 @@ def pack_weights(model: onnx.ModelProto) -> None:
             numpy_helper.from_array(scale, weight.name + ".scale"),
         ]
         if is_table:
-            for user in users:
-                unpacking += _unpack_rows(user, weight.name)
-                graph.node.remove(user)
+            tables.add(weight.name)
         else:
-            unpacking += _unpack(weight.name, weight.name + ".int8", weight.name + ".scale")
+            nodes += _unpack(weight.name, weight.name + ".int8", weight.name + ".scale")
+    for node in graph.node:
+        is_lookup = node.op_type == "Gather" and node.input[0] in tables
+        nodes += _unpack_rows(node, node.input[0]) if is_lookup else [node]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    nodes = [*unpacking, *graph.node]
     del graph.node[:]
-    graph.node.extend(_in_order(nodes, {*(i.name for i in graph.input), *(w.name for w in kept)}))
+    graph.node.extend(nodes)
 
 
 def quantize(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -72,15 +74,7 @@ def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> 
     set_model_props(model, dict(facts))
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.SerializeToString())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_file(path, model.SerializeToString())
 
 
 def _is_transposed(node: onnx.NodeProto) -> bool:
@@ -102,15 +96,3 @@ def _unpack_rows(gather: onnx.NodeProto, table: str) -> list[onnx.NodeProto]:
         make_node("Gather", [table + ".scale", index], [output + ".scale"], axis=0),
         *_unpack(output, output + ".int8", output + ".scale"),
     ]
-
-
-def _in_order(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto]:
-    """Nodes sorted so that each stands behind those whose outputs it takes."""
-    ordered = []
-    waiting = nodes
-    while waiting:
-        ready = [node for node in waiting if known.issuperset(filter(None, node.input))]
-        ordered += ready
-        known |= {name for node in ready for name in node.output}
-        waiting = [node for node in waiting if not known.issuperset(node.output)]
-    return ordered

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from tokenizer.prompts import is_template
+
 KINDS = ("zero-shot",)
 
 
@@ -131,6 +133,6 @@ def sha256(value: Any) -> str:
 def prompts(value: Any) -> tuple[str, ...]:
     """Prompt templates, one `{}` in each."""
     templates = items(value, "a list of templates")
-    if not templates or not all(isinstance(item, str) and item.count("{}") == 1 for item in templates):
+    if not templates or not all(isinstance(item, str) and is_template(item) for item in templates):
         raise ValueError("a list of templates with one {} each")
     return tuple(templates)

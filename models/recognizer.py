@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from errors import ActionClipError
 from models.catalog import ModelSpec, catalog, find
 from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import fill, unique_labels
+from tokenizer.prompts import fill, is_template, unique_labels
 from video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class ActionClip:
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise ActionClipError(f"threads is {threads}: give a number from 1 to {MOST_THREADS}")
         self.prompts = self.spec.prompts if prompts is None else tuple(prompts)
-        if not self.prompts or any(prompt.count("{}") != 1 for prompt in self.prompts):
+        if not self.prompts or not all(map(is_template, self.prompts)):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
         self._device = device
@@ -170,7 +170,7 @@ class ActionClip:
             raise ActionClipError(f"top_k is {top_k}: give a number above 0")
         if not self._is_on_disk():
             # A label that does not fit is better known of before the download than after it.
-            default_tokenizer().encode(fill(self.prompts, labels), labels * len(self.prompts))
+            default_tokenizer().encode(*self._texts(labels))
         encoded = self.encode_video(video, sampling=sampling, seed=seed)
         timings = dict(encoded.timings_s)
         with _timed(timings, "text"):
@@ -218,10 +218,14 @@ class ActionClip:
             ActionClipError: a label is blank or too long for the model's 77 tokens.
         """
         labels = unique_labels(labels)
-        texts = fill(self.prompts, labels)
-        known = self._known_features(texts, owners=labels * len(self.prompts))
+        texts, owners = self._texts(labels)
+        known = self._known_features(texts, owners)
         bank = np.stack([known[text] for text in texts]).reshape(len(self.prompts), len(labels), -1)
         return _normalized(bank.mean(axis=0, keepdims=True)) if self.average == "embeddings" else bank
+
+    def _texts(self, labels: list[str]) -> tuple[list[str], list[str]]:
+        """Every label in every prompt, prompt-major, and the label that each of these texts was made from."""
+        return fill(self.prompts, labels), labels * len(self.prompts)
 
     def _known_features(self, texts: list[str], owners: list[str]) -> dict[str, NDArray[np.float32]]:
         from models.label_bank import LabelBank

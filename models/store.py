@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from connection import is_offline
 from errors import ActionClipError
+from files import write_file
 from models.catalog import GraphFile, ModelSpec
 
 _log = logging.getLogger("action_clip")
@@ -83,8 +83,7 @@ def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
     for file in spec.files:
         path = _require(spec, file)
         actual = _read_sha256(path)
-        known = file.sha256 if path.name == file.name else None
-        expected, against = known, "catalog"
+        expected, against = _published(file, path), "catalog"
         if expected is None:
             expected, against = recorded.get(path.name), "first use"
         if expected is None:
@@ -124,6 +123,15 @@ def _present(spec: ModelSpec, file: GraphFile) -> Path | None:
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
+def _missing(spec: ModelSpec) -> list[GraphFile]:
+    return [file for file in spec.files if _present(spec, file) is None]
+
+
+def _published(file: GraphFile, path: Path) -> str | None:
+    """The catalog's sha256, which does not hold for a file under another accepted name."""
+    return file.sha256 if path.name == file.name else None
+
+
 def _require(spec: ModelSpec, file: GraphFile) -> Path:
     path = _present(spec, file)
     if path is None:
@@ -136,14 +144,14 @@ def _require(spec: ModelSpec, file: GraphFile) -> Path:
 
 def _download_missing(spec: ModelSpec) -> None:
     folder = folder_of(spec)
-    missing = [file for file in spec.files if _present(spec, file) is None]
-    names = " and ".join(file.name for file in missing)
     urls = {file.role: _mirrored(file.url) for file in spec.files if file.url is not None}
     if is_offline():
-        missing_urls = [urls[file.role] for file in missing if file.role in urls]
+        missing = _missing(spec)
+        names = " and ".join(file.name for file in missing)
+        sources = ", ".join(urls[file.role] for file in missing)
         raise ActionClipError(
             f"the model {spec.name} needs {names} in {folder}, and ACTION_CLIP_OFFLINE forbids downloading: "
-            f"put the missing files there by hand (from {', '.join(missing_urls)}), "
+            f"put the missing files there by hand (from {sources}), "
             "or use --model nano, which needs no download"
         )
     with _locked(folder, spec):
@@ -151,7 +159,7 @@ def _download_missing(spec: ModelSpec) -> None:
         from models.partial import remove_stale
 
         remove_stale(folder)
-        missing = [file for file in spec.files if file.role in urls and _present(spec, file) is None]
+        missing = _missing(spec)  # asked under the lock: another run may just have fetched them
         if missing:
             names = " and ".join(file.name for file in missing)
             size = round(spec.size / 1e6)
@@ -215,7 +223,7 @@ def _record_first_use(spec: ModelSpec, found: Mapping[str, Path]) -> None:
         if path.name in recorded:
             continue
         digest = sha256_of(path)
-        if path.name == file.name and file.sha256 not in (None, digest):
+        if _published(file, path) not in (None, digest):
             raise ActionClipError(
                 f"{path} has the sha256 {digest} instead of the catalog's {file.sha256}: delete it to download it again"
             )
@@ -280,11 +288,6 @@ def _update_json(path: Path, entries: Mapping[str, Any]) -> None:
     content = before | dict(entries)
     if content == before:
         return
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with suppress(OSError):
+    with suppress(OSError, ActionClipError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(path, json.dumps(content, indent=1).encode("utf-8"))

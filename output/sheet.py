@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
-from output.files import check_target, write_file
+from files import check_target, write_file
 from output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TextIO
 
-from output.files import write_file
+from files import write_file
 
 if TYPE_CHECKING:
     from models.recognizer import Prediction
@@ -26,11 +26,15 @@ class ResultWriter(ABC):
     def write(self, prediction: Prediction, stream: TextIO) -> None:
         """Write `prediction` to a text stream, with a line end after the last line."""
 
+    def text(self, prediction: Prediction) -> str:
+        """What `write` writes."""
+        stream = io.StringIO()
+        self.write(prediction, stream)
+        return stream.getvalue()
+
     def save(self, prediction: Prediction, path: str | os.PathLike[str]) -> None:
         """Write `prediction` to the file `path`, UTF-8, whole or not at all; else ActionClipError."""
-        text = io.StringIO()
-        self.write(prediction, text)
-        write_file(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+        write_file(path, self.text(prediction).encode("utf-8", errors="backslashreplace"))
 
 
 class TextWriter(ResultWriter):

@@ -30,6 +30,11 @@ DEFAULT_PROMPTS: tuple[str, ...] = (
 _log = logging.getLogger("action_clip")
 
 
+def is_template(text: str) -> bool:
+    """Whether a label has exactly one place in it, written `{}`."""
+    return text.count("{}") == 1
+
+
 def fill(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
     """Put every label into every prompt: label l in prompt p is text `p * len(labels) + l`."""
     return [prompt.replace("{}", label) for prompt in prompts for label in labels]
@@ -43,7 +48,7 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     numbered = _read_lines(path, "prompts")
     for number, prompt in numbered:
-        if prompt.count("{}") != 1:
+        if not is_template(prompt):
             raise ActionClipError(
                 f"line {number} of the prompts file {os.fspath(path)} has {{}} {prompt.count('{}')} times: "
                 "write it exactly once, where the label goes"

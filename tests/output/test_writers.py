@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from errors import ActionClipError
+from files import write_file
 from models.recognizer import Prediction
-from output.files import write_file
 from output.writers import FORMATS
 
 PREDICTION = Prediction(

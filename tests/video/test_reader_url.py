@@ -80,6 +80,16 @@ def clip_bytes(tmp_path: Path) -> bytes:
     ).read_bytes()
 
 
+@pytest.fixture
+def secure(tmp_path: Path) -> tuple[ssl.SSLContext, str]:
+    """What makes a server speak https, and the file with the certificate to trust it by."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    return tls, str(tmp_path / "authority.pem")
+
+
 @pytest.mark.parametrize("kept_bytes", [2**30, 0])
 @pytest.mark.parametrize("server", [whole, ranges])
 def test_a_video_at_an_address(
@@ -113,44 +123,37 @@ def test_a_server_that_cannot_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_https_needs_a_certificate_that_is_trusted(
-    tmp_path: Path, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+    secure: tuple[ssl.SSLContext, str], clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority = trustme.CA()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    tls, trusted = secure
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     with serving(whole(clip_bytes), tls) as (address, asked):
         with pytest.raises(ActionClipError, match="could not be read"):
             read_clip(address, eight)
         assert asked == []
-        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
         assert read_clip(address, eight).total_frames == 100
 
 
-def test_https_never_becomes_http(tmp_path: Path, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority = trustme.CA()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
-    with serving(whole(clip_bytes)) as (plain, asked), serving(whole(clip_bytes), tls) as (secure, _):
+def test_https_never_becomes_http(
+    secure: tuple[ssl.SSLContext, str], clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, trusted = secure
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
+    with serving(whole(clip_bytes)) as (plain, asked), serving(whole(clip_bytes), tls) as (other, _):
         with serving(lambda h: send(h, 302, b"", Location=plain.replace("é ü", "")), tls) as (address, _):
             with pytest.raises(ActionClipError, match=r"redirects to http://127.* which is not https"):
                 read_clip(address, eight)
             assert asked == []
-        with serving(lambda h: send(h, 302, b"", Location=secure.replace("é ü", "")), tls) as (address, _):
+        with serving(lambda h: send(h, 302, b"", Location=other.replace("é ü", "")), tls) as (address, _):
             assert read_clip(address, eight).total_frames == 100
 
 
 def test_a_redirect_that_comes_late_is_not_followed(
-    tmp_path: Path, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+    secure: tuple[ssl.SSLContext, str], clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority = trustme.CA()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    tls, trusted = secure
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
     with serving(whole(clip_bytes)) as (plain, asked):
         answers: list[Answer] = [
             whole(clip_bytes),
