@@ -155,7 +155,8 @@ def _model_table() -> str:
     rows = [("name", "frames", "size", "on this disk", "published accuracy", "licence")]
     for spec in catalog():
         names = ", ".join((spec.name, *spec.aliases))
-        here = "yes" if locate(spec) else "no"
+        absent = "no" if spec.checkpoint is None else f"no: python -m export {spec.name}"
+        here = "yes" if locate(spec) else absent
         rows.append((names, str(spec.frames), f"{spec.size / 1e6:.0f} MB", here, spec.accuracy, spec.licence))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

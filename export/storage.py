@@ -1,7 +1,9 @@
 """How weights and facts are kept in an ONNX file."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -17,56 +19,94 @@ _SMALLEST = 1 << 10
 _SMALLEST_INT8 = 1 << 16
 
 
-def pack_weights(model: onnx.ModelProto) -> None:
-    """Store the float32 matrices of a model as int8 with one scale a channel, small ones as float16, in place.
+def large_weights(model: onnx.ModelProto) -> set[str]:
+    """The weights that are large enough for int8 to be worth its loss."""
+    return {weight.name for weight in model.graph.initializer if np.prod(weight.dims) >= _SMALLEST_INT8}
 
-    Nodes that onnxruntime folds away when it loads the graph unpack them: the file is almost four times smaller and the
-    run as fast as before. Tables behind a Gather stay packed, only the rows that are looked up are unpacked.
+
+def tables(model: onnx.ModelProto) -> set[str]:
+    """The large weights of which only rows are looked up, by Gather."""
+    uses = _uses(model.graph)
+    return {name for name in large_weights(model) if _is_table(name, uses.get(name, []))}
+
+
+def pack_weights(model: onnx.ModelProto, int8: Collection[str]) -> None:
+    """Store the float32 matrices of those names as int8 with one scale a channel, the others as float16, in place.
+
+    Nodes that onnxruntime folds away when it loads the graph unpack them: the file is two to four times smaller and the
+    run as fast as before. Tables behind a Gather stay packed, only the rows that are looked up are unpacked. What
+    float16 cannot hold stays as it is.
     """
     graph = model.graph
-    uses: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            uses.setdefault(name, []).append(node)
+    uses = _uses(graph)
     kept: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
-    tables: set[str] = set()
+    looked_up: dict[str, list[str]] = {}
     for weight in graph.initializer:
-        users, count = uses.get(weight.name, []), np.prod(weight.dims)
-        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2 or count < _SMALLEST:
+        users = uses.get(weight.name, [])
+        is_matrix = weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) >= 2
+        if not (is_matrix and users and np.prod(weight.dims) >= _SMALLEST):
             kept.append(weight)
             continue
-        values = numpy_helper.to_array(weight)
-        if count < _SMALLEST_INT8:
-            kept.append(numpy_helper.from_array(values.astype(np.float16), weight.name + ".half"))
-            nodes.append(_cast(weight.name + ".half", weight.name))
-            continue
-        is_table = all(user.op_type == "Gather" and user.input[0] == weight.name for user in users)
-        axis = 0 if is_table or users[0].op_type == "Conv" or _is_transposed(users[0]) else values.ndim - 1
-        packed, scale = quantize(values, axis)
-        kept += [
-            numpy_helper.from_array(packed, weight.name + ".int8"),
-            numpy_helper.from_array(scale, weight.name + ".scale"),
-        ]
+        is_table = _is_table(weight.name, users)
+        channels = 0 if is_table or users[0].op_type == "Conv" or _is_transposed(users[0]) else len(weight.dims) - 1
+        packed = _as_int8(weight, channels) if weight.name in int8 else _as_float16(weight)
+        kept += packed
+        names = [tensor.name for tensor in packed]
         if is_table:
-            tables.add(weight.name)
-        else:
-            nodes += _unpack(weight.name, weight.name + ".int8", weight.name + ".scale")
+            looked_up[weight.name] = names
+        elif names != [weight.name]:
+            nodes += _unpack(weight.name, names)
     for node in graph.node:
-        is_lookup = node.op_type == "Gather" and node.input[0] in tables
-        nodes += _unpack_rows(node, node.input[0]) if is_lookup else [node]
+        if node.op_type == "Gather" and node.input[0] in looked_up:
+            nodes += _unpack_rows(node, looked_up[node.input[0]])
+        else:
+            nodes.append(node)
     del graph.initializer[:]
     graph.initializer.extend(kept)
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def quantize(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round to -127…127 with one scale for each index of `axis`: values ≈ packed · scale (broadcast)."""
+def quantize(
+    values: NDArray[np.float32], axis: int, largest: int = 127
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round to -largest…largest with one scale for each index of `axis`: values ≈ packed · scale (broadcast)."""
     others = tuple(i for i in range(values.ndim) if i != axis)
-    largest = np.abs(values).max(axis=others, keepdims=True)
-    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    extent = np.abs(values).max(axis=others, keepdims=True)
+    scale = (np.where(extent > 0, extent, 1) / largest).astype(np.float32)
     return np.rint(values / scale).astype(np.int8), scale
+
+
+class Fed(Protocol):
+    """What is needed to feed a model; ModelSpec says of its attributes what they are."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def resize(self) -> int: ...
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+    @property
+    def std(self) -> tuple[float, float, float]: ...
+    @property
+    def logit_scale(self) -> float: ...
+
+
+def model_facts(model: Fed, *, name: str, prompts: Sequence[str], licence: str) -> dict[str, str]:
+    """The metadata of every graph of a model; the role is each graph's own. See docs/architecture.md."""
+    values = {
+        "frames": model.frames,
+        "image_size": model.image_size,
+        "resize": model.resize,
+        "mean": model.mean,
+        "std": model.std,
+        "prompts": prompts,
+        "logit_scale": model.logit_scale,
+    }
+    return {"model": name, "licence": licence} | {key: json.dumps(value) for key, value in values.items()}
 
 
 def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None:
@@ -77,22 +117,51 @@ def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> 
     write_file(path, model.SerializeToString())
 
 
+def _uses(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that take each tensor."""
+    uses: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            uses.setdefault(name, []).append(node)
+    return uses
+
+
+def _is_table(name: str, users: list[onnx.NodeProto]) -> bool:
+    return all(user.op_type == "Gather" and user.input[0] == name for user in users)
+
+
 def _is_transposed(node: onnx.NodeProto) -> bool:
     return node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
 
 
-def _cast(packed: str, output: str) -> onnx.NodeProto:
-    return make_node("Cast", [packed], [output], to=onnx.TensorProto.FLOAT)
-
-
-def _unpack(output: str, packed: str, scale: str) -> list[onnx.NodeProto]:
-    return [_cast(packed, output + ".float"), make_node("Mul", [output + ".float", scale], [output])]
-
-
-def _unpack_rows(gather: onnx.NodeProto, table: str) -> list[onnx.NodeProto]:
-    output, index = gather.output[0], gather.input[1]
+def _as_int8(weight: onnx.TensorProto, axis: int) -> list[onnx.TensorProto]:
+    packed, scale = quantize(numpy_helper.to_array(weight), axis)
     return [
-        make_node("Gather", [table + ".int8", index], [output + ".int8"], axis=0),
-        make_node("Gather", [table + ".scale", index], [output + ".scale"], axis=0),
-        *_unpack(output, output + ".int8", output + ".scale"),
+        numpy_helper.from_array(packed, weight.name + ".int8"),
+        numpy_helper.from_array(scale, weight.name + ".scale"),
     ]
+
+
+def _as_float16(weight: onnx.TensorProto) -> list[onnx.TensorProto]:
+    values = numpy_helper.to_array(weight)
+    if np.abs(values).max() > np.finfo(np.float16).max:
+        return [weight]
+    return [numpy_helper.from_array(values.astype(np.float16), weight.name + ".half")]
+
+
+def _unpack(output: str, packed: list[str]) -> list[onnx.NodeProto]:
+    """float16 → float32, or (int8, scale) → float32."""
+    if len(packed) == 1:
+        return [make_node("Cast", packed, [output], to=onnx.TensorProto.FLOAT)]
+    values, scale = packed
+    return [
+        make_node("Cast", [values], [output + ".float"], to=onnx.TensorProto.FLOAT),
+        make_node("Mul", [output + ".float", scale], [output]),
+    ]
+
+
+def _unpack_rows(gather: onnx.NodeProto, packed: list[str]) -> list[onnx.NodeProto]:
+    (table, index), output = gather.input, gather.output[0]
+    rows = [output + name.removeprefix(table) for name in packed]
+    gathers = [make_node("Gather", [name, index], [row], axis=0) for name, row in zip(packed, rows, strict=True)]
+    return [*gathers, *_unpack(output, rows)] if packed != [table] else [gather]

@@ -1,7 +1,7 @@
 """The models this program knows: catalog.toml, read and checked."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,23 +13,30 @@ from tokenizer.prompts import DEFAULT_PROMPTS
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 ROLES = ("text", "image", "fusion")
+CHECKPOINT = "checkpoint"
+# The keys of a file besides its name. The bytes of an exported graph depend on the machine and the precision.
+_DOWNLOADED = ("url", "size", "sha256", "also_accepted")
+_EMBEDDED = ("size", "sha256", "also_accepted")
+_EXPORTED = ()
+_EXPORTED_FROM = ("url", "size", "sha256")
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 
 @dataclass(frozen=True)
-class GraphFile:
-    """One graph of a model: its role, its file name, and what is known of it before it is on this disk."""
+class ModelFile:
+    """One file of a model: a graph, or the checkpoint that its graphs are exported from."""
 
     role: str
+    """One of ROLES, or CHECKPOINT."""
     name: str
     url: str | None = None
-    """Where to download it; None when it is embedded."""
+    """Where to download it; None when it is embedded or exported."""
     size: int | None = None
-    """Bytes; None when not published."""
+    """Bytes; None when not known before it is on this disk."""
     sha256: str | None = None
-    """64 lower-case hexadecimal digits; None when not published."""
+    """64 lower-case hexadecimal digits; None when not known before it is on this disk."""
     also_accepted: tuple[str, ...] = ()
     """Other file names under which this graph is used when it is already in the model's folder."""
 
@@ -57,8 +64,10 @@ class ModelSpec:
     size: int
     """Bytes of all graphs together; an estimate where not published."""
     folder: str | None
-    """Folder of an embedded model, relative to models/ (or an absolute path); None: downloaded."""
-    files: tuple[GraphFile, ...]
+    """Folder of an embedded model, relative to models/ (or an absolute path); None: downloaded or exported."""
+    checkpoint: ModelFile | None
+    """What the graphs are exported from (`python -m export NAME`); None: they are downloaded or embedded."""
+    files: tuple[ModelFile, ...]
 
 
 def find(name: str) -> ModelSpec | None:
@@ -124,11 +133,13 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     name = table.take("name", fields.model_name)
     table.where = f"{where} ('{name}')"
     folder = table.take_or("folder", fields.file_name, None)
+    source = table.take_or(CHECKPOINT, fields.table, None)
+    if folder is not None and source is not None:
+        raise ActionClipError(f"{table.where}: the keys 'folder' and '{CHECKPOINT}' exclude each other")
+    checkpoint = None if source is None else _file(CHECKPOINT, source, f"{table.where}, {CHECKPOINT}", _EXPORTED_FROM)
+    keys = _EMBEDDED if folder is not None else _DOWNLOADED if source is None else _EXPORTED
     files = _Table(table.take("files", fields.table), f"{table.where}, files")
-    graphs = tuple(
-        _graph(role, files.take(role, fields.table), f"{table.where}, files.{role}", folder is not None)
-        for role in ROLES
-    )
+    graphs = tuple(_file(role, files.take(role, fields.table), f"{table.where}, files.{role}", keys) for role in ROLES)
     files.finish()
     spec = ModelSpec(
         name=name,
@@ -147,6 +158,7 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
         citation=table.take("citation", fields.text),
         size=table.take("size", fields.count),
         folder=folder,
+        checkpoint=checkpoint,
         files=graphs,
     )
     table.finish()
@@ -155,15 +167,20 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     return spec
 
 
-def _graph(role: str, entry: Mapping[str, Any], where: str, embedded: bool) -> GraphFile:
+def _file(role: str, entry: Mapping[str, Any], where: str, keys: Collection[str]) -> ModelFile:
+    """A file from its table: of `keys`, the url must be there, the others may."""
     table = _Table(entry, where)
-    graph = GraphFile(
+
+    def known(key: str, parse: Callable[[Any], T], default: D) -> T | D:
+        return table.take_or(key, parse, default) if key in keys else default
+
+    file = ModelFile(
         role=role,
         name=table.take("name", fields.file_name),
-        url=None if embedded else table.take("url", fields.https_url),
-        size=table.take_or("size", fields.count, None),
-        sha256=table.take_or("sha256", fields.sha256, None),
-        also_accepted=table.take_or("also_accepted", fields.file_names, ()),
+        url=table.take("url", fields.https_url) if "url" in keys else None,
+        size=known("size", fields.count, None),
+        sha256=known("sha256", fields.sha256, None),
+        also_accepted=known("also_accepted", fields.file_names, ()),
     )
     table.finish()
-    return graph
+    return file

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from errors import ActionClipError
 from models import fields
-from models.catalog import ROLES, GraphFile, ModelSpec
+from models.catalog import ROLES, ModelFile, ModelSpec
 from models.metadata import read_metadata
 from tokenizer.prompts import DEFAULT_PROMPTS
 
@@ -76,6 +76,7 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
         citation="",
         size=sum(path.stat().st_size for path in paths.values()),
         folder=str(folder.resolve()),
-        files=tuple(GraphFile(role=role, name=paths[role].name) for role in ROLES),
+        checkpoint=None,
+        files=tuple(ModelFile(role=role, name=paths[role].name) for role in ROLES),
     )
     return spec, paths

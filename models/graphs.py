@@ -19,7 +19,8 @@ _INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(int32)": np.int32,
 }
 _SUFFIX = "ExecutionProvider"
-# Rows of one run where the graph leaves the number open: bounds the memory, costs no speed.
+# Rows of one run where the graph leaves the number open and they need not stay together: bounds the memory, costs no
+# speed.
 _MAX_BATCH = 256
 
 
@@ -49,11 +50,20 @@ def provider(device: str) -> str:
 class Graph:
     """One ONNX graph with one input, of which the first output is taken; its session is made at the first call."""
 
-    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
-        """`threads`: of one operator; None leaves it to onnxruntime (the physical cores)."""
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None, group: int = 1) -> None:
+        """Choose the graph and how it runs.
+
+        Args:
+            path: of the ONNX file.
+            device: as `provider` takes it.
+            threads: of one operator; None leaves it to onnxruntime (the physical cores).
+            group: rows that belong together: runs are split only between groups, unless the graph's declared batch
+                asks for something else.
+        """
         self.path = path
         self._device = device
         self._threads = threads
+        self._group = group
 
     @cached_property
     def _session(self) -> "onnxruntime.InferenceSession":
@@ -104,7 +114,7 @@ class Graph:
                 "check that the model's metadata belongs to its graphs"
             )
         rows = np.ascontiguousarray(rows, dtype=_INPUT_TYPES[self._session.get_inputs()[0].type])
-        step = batch or _MAX_BATCH
+        step = batch or max(_MAX_BATCH // self._group, 1) * self._group
         return np.concatenate([self._run(rows[i : i + step], batch) for i in range(0, len(rows), step)])
 
     def _run(self, rows: NDArray[Any], batch: int | None) -> NDArray[np.float32]:

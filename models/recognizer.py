@@ -98,8 +98,8 @@ class Prediction:
 class ActionClip:
     """A zero-shot recogniser: `ActionClip("nano").classify("video.mp4", ["drinking", "eating"])`.
 
-    Making one is cheap; graphs are found (and downloaded, where they are not on this disk) and their sessions created
-    when they are first needed.
+    Making one is cheap; graphs are found (and downloaded, where they are published and not on this disk) and their
+    sessions created when they are first needed.
     """
 
     def __init__(
@@ -197,6 +197,9 @@ class ActionClip:
 
         spec = self.spec
         sampler = make_sampler(sampling, spec.frames, seed)
+        if spec.checkpoint is not None:
+            # Where the graphs have yet to be exported, that is better known of before the video is read than after it.
+            self._path("image")
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
             clip = self._clip(video, sampler)
@@ -275,7 +278,9 @@ class ActionClip:
         if role not in self._graphs:
             from models.graphs import Graph
 
-            self._graphs[role] = Graph(self._path(role), device=self._device, threads=self._threads)
+            # An image graph may let the frames of a clip look at each other.
+            group = self.spec.frames if role == "image" else 1
+            self._graphs[role] = Graph(self._path(role), device=self._device, threads=self._threads, group=group)
         return self._graphs[role]
 
 

@@ -1,14 +1,15 @@
-"""Where a model's graphs are on this disk: found, downloaded, kept and verified.
+"""Where a model's graphs are on this disk: found, downloaded, installed, kept and verified.
 
-The layout under home(): `<model>/` with the graphs, `<model>/sha256.json` (the hashes recorded at first use),
-`<model>/.lock`, and `hashes.json` (hashes of any graph file, so that none is read twice for its hash).
+The layout under home(): `<model>/` with the graphs and the checkpoint that they were exported from, if they were,
+`<model>/sha256.json` (the hashes recorded at first use), `<model>/.lock`, and `hashes.json` (hashes of any such file,
+so that none is read twice for its hash).
 """
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from connection import is_offline
 from errors import ActionClipError
 from files import write_file
-from models.catalog import GraphFile, ModelSpec
+from models.catalog import ModelFile, ModelSpec
 
 _log = logging.getLogger("action_clip")
 
@@ -62,14 +63,52 @@ def fetch(spec: ModelSpec) -> dict[str, Path]:
 
     Two runs at once download once. ACTION_CLIP_MIRROR (`https://host/base`) stands in for the URLs' host, and
     with ACTION_CLIP_OFFLINE=1 nothing ever connects. The sha256 of a file of home() is recorded at first
-    use. Raises ActionClipError when a file is missing and cannot be had, or is not the catalog's.
+    use. Raises ActionClipError when a file is missing and cannot be had, or is not the catalog's; graphs that are
+    yet to be exported cannot be had.
     """
     if spec.folder is None and locate(spec) is None:
-        _download_missing(spec)
-    found = {file.role: _require(spec, file) for file in spec.files}
+        if spec.checkpoint is not None:
+            raise ActionClipError(f"the graphs of {spec.name} are not on this disk yet: {_export_cure(spec)}")
+        about = f"{spec.name} is about {round(spec.size / 1e6)} MB in all"
+        _download_missing(spec, spec.files, f"the model {spec.name}", about)
+    found = {file: _require(spec, file) for file in spec.files}
     if spec.folder is None:
         _record_first_use(spec, found)
-    return found
+    return {file.role: path for file, path in found.items()}
+
+
+def fetch_checkpoint(spec: ModelSpec) -> Path:
+    """The path of what the model's graphs are exported from, after downloading it if it is not on this disk.
+
+    The path is in folder_of(spec), the rules are those of `fetch`. Raises ActionClipError also when the model's graphs
+    are not exported.
+    """
+    if spec.checkpoint is None:
+        raise ActionClipError(f"the graphs of {spec.name} are ready, not exported: use --model {spec.name}")
+    if _present(spec, spec.checkpoint) is None:
+        about = f"{spec.name} is exported from it"
+        _download_missing(spec, [spec.checkpoint], f"the export of {spec.name}", about)
+    path = _require(spec, spec.checkpoint)
+    _record_first_use(spec, {spec.checkpoint: path})
+    return path
+
+
+def install(spec: ModelSpec, graphs: Mapping[str, Path]) -> None:
+    """Give exported graphs their names: `graphs` has the path of each by role, inside folder_of(spec).
+
+    Their sha256 takes the place of what was recorded before. Raises ActionClipError when the folder cannot be written.
+    """
+    folder = folder_of(spec)
+    with _locked(folder, spec):
+        for file in spec.files:
+            digest = _read_sha256(graphs[file.role])
+            target = folder / file.name
+            try:
+                os.replace(graphs[file.role], target)
+                _update_json(_record_path(spec), {file.name: digest})
+            except OSError as error:
+                raise _unwritable(folder, error) from error
+            _remember(target, _stamp(target), digest)
 
 
 def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
@@ -94,7 +133,10 @@ def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
     if changed:
         cure = "reinstall the program"
         if spec.folder is None:
-            cure = f"delete it to download it again, or delete {_record_path(spec)} if the change was yours"
+            again = "delete it to download it again"
+            if spec.checkpoint is not None:
+                again = f"run python -m export {spec.name} to export it again"
+            cure = f"{again}, or delete {_record_path(spec)} if the change was yours"
         raise ActionClipError(f"{'; '.join(changed)}: {cure}")
     if spec.folder is None:
         _record(spec, {item.path.name: item.sha256 for item in verified})
@@ -117,40 +159,50 @@ def sha256_of(path: Path) -> str:
     return digest
 
 
-def _present(spec: ModelSpec, file: GraphFile) -> Path | None:
+def _present(spec: ModelSpec, file: ModelFile) -> Path | None:
     paths = (folder_of(spec) / name for name in (file.name, *file.also_accepted))
     # Unlike Path.is_file, this is False for what is in a folder that may not be entered.
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
-def _missing(spec: ModelSpec) -> list[GraphFile]:
-    return [file for file in spec.files if _present(spec, file) is None]
+def _missing(spec: ModelSpec, files: Sequence[ModelFile]) -> list[ModelFile]:
+    return [file for file in files if _present(spec, file) is None]
 
 
-def _published(file: GraphFile, path: Path) -> str | None:
+def _published(file: ModelFile, path: Path) -> str | None:
     """The catalog's sha256, which does not hold for a file under another accepted name."""
     return file.sha256 if path.name == file.name else None
 
 
-def _require(spec: ModelSpec, file: GraphFile) -> Path:
+def _require(spec: ModelSpec, file: ModelFile) -> Path:
     path = _present(spec, file)
     if path is None:
         cure = "put it back or reinstall the program"
-        if spec.folder is None:
+        if spec.checkpoint is not None:
+            cure = _export_cure(spec)
+        elif spec.folder is None:
             cure = f"run once with --model {spec.name} to download it, or put it there by hand"
         raise ActionClipError(f"{file.name} of the model {spec.name} is missing in {folder_of(spec)}: {cure}")
     return path
 
 
-def _download_missing(spec: ModelSpec) -> None:
+def _export_cure(spec: ModelSpec) -> str:
+    return (
+        f"run python -m export {spec.name} once (it needs requirements-export.txt), "
+        "or use --model nano, which needs no download"
+    )
+
+
+def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, about: str) -> None:
+    """Download those of the files that are not there; `user` is what needs them, `about` what is said besides."""
     folder = folder_of(spec)
-    urls = {file.role: _mirrored(file.url) for file in spec.files if file.url is not None}
+    urls = {file.role: _mirrored(file.url) for file in files if file.url is not None}
     if is_offline():
-        missing = _missing(spec)
+        missing = _missing(spec, files)
         names = " and ".join(file.name for file in missing)
         sources = ", ".join(urls[file.role] for file in missing)
         raise ActionClipError(
-            f"the model {spec.name} needs {names} in {folder}, and ACTION_CLIP_OFFLINE forbids downloading: "
+            f"{user} needs {names} in {folder}, and ACTION_CLIP_OFFLINE forbids downloading: "
             f"put the missing files there by hand (from {sources}), "
             "or use --model nano, which needs no download"
         )
@@ -159,11 +211,10 @@ def _download_missing(spec: ModelSpec) -> None:
         from models.partial import remove_stale
 
         remove_stale(folder)
-        missing = _missing(spec)  # asked under the lock: another run may just have fetched them
+        missing = _missing(spec, files)  # asked under the lock: another run may just have fetched them
         if missing:
             names = " and ".join(file.name for file in missing)
-            size = round(spec.size / 1e6)
-            _log.warning("downloading %s (%s is about %d MB in all) to %s", names, spec.name, size, folder)
+            _log.warning("downloading %s (%s) to %s", names, about, folder)
         for file in missing:
             target = folder / file.name
             digest = download(urls[file.role], target, size=file.size, sha256=file.sha256)
@@ -202,24 +253,27 @@ def _locked(folder: Path, spec: ModelSpec) -> Iterator[None]:
             _log.warning("waiting for another run that is downloading %s", spec.name)
             lock.acquire()
     except OSError as error:
-        raise ActionClipError(
-            f"{folder} cannot be written ({error.strerror or error}): set ACTION_CLIP_HOME to another one, "
-            "or use --model nano, which needs no download"
-        ) from error
+        raise _unwritable(folder, error) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def _record_first_use(spec: ModelSpec, found: Mapping[str, Path]) -> None:
+def _unwritable(folder: Path, error: OSError) -> ActionClipError:
+    return ActionClipError(
+        f"{folder} cannot be written ({error.strerror or error}): set ACTION_CLIP_HOME to another one, "
+        "or use --model nano, which needs no download"
+    )
+
+
+def _record_first_use(spec: ModelSpec, found: Mapping[ModelFile, Path]) -> None:
     # Hashing what cannot be recorded would be repeated by every run on a read-only folder.
     if not os.access(folder_of(spec), os.W_OK):
         return
     recorded = _recorded(spec)
     new = {}
-    for file in spec.files:
-        path = found[file.role]
+    for file, path in found.items():
         if path.name in recorded:
             continue
         digest = sha256_of(path)
@@ -242,7 +296,9 @@ def _recorded(spec: ModelSpec) -> dict[str, str]:
 
 
 def _record(spec: ModelSpec, hashes: Mapping[str, str]) -> None:
-    _update_json(_record_path(spec), hashes)
+    """Record the hashes, where the folder can be written."""
+    with suppress(OSError, ActionClipError):
+        _update_json(_record_path(spec), hashes)
 
 
 def _memory_path() -> Path:
@@ -250,7 +306,8 @@ def _memory_path() -> Path:
 
 
 def _remember(path: Path, stamp: list[int], digest: str) -> None:
-    _update_json(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
+    with suppress(OSError, ActionClipError):
+        _update_json(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
 
 
 def _stamp(path: Path) -> list[int]:
@@ -283,11 +340,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _update_json(path: Path, entries: Mapping[str, Any]) -> None:
-    """Add entries to the object in the file, where the folder can be written; never leaves half a file."""
+    """Add entries to the object in the file; never leaves half a file."""
     before = _read_json(path)
     content = before | dict(entries)
     if content == before:
         return
-    with suppress(OSError, ActionClipError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(content, indent=1).encode("utf-8"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(content, indent=1).encode("utf-8"))

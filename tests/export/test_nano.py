@@ -19,7 +19,7 @@ from export.nano.minilm import MiniLM
 from export.nano.student import Student, distillation_loss, encode, student_of, train
 from export.nano.texts import TextStream
 from export.nano.wordnet import WordNet
-from export.storage import pack_weights, quantize, save_model
+from export.storage import large_weights, pack_weights, quantize, save_model
 from models.catalog import find
 from models.folder import folder_model
 from tokenizer.bpe import default_tokenizer
@@ -142,7 +142,7 @@ def test_packing_keeps_a_model_nearly_as_it_was(tmp_path: Path) -> None:
     graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in weights.items())
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     plain_size = model.ByteSize()
-    pack_weights(model)
+    pack_weights(model, large_weights(model))
     save_model(model, tmp_path / "packed.onnx", {"role": "text", "höhe": "1"})
 
     saved = onnx.load(tmp_path / "packed.onnx")

@@ -5,16 +5,31 @@ from pathlib import Path
 import pytest
 
 from errors import ActionClipError
-from models.catalog import CATALOG_FILE, ROLES, catalog, find, read_catalog
+from models.catalog import CATALOG_FILE, ROLES, ModelFile, catalog, find, read_catalog
 from tokenizer.prompts import DEFAULT_PROMPTS
+
+OPENMMLAB = "https://download.openmmlab.com/mmaction/v1.0/projects/actionclip/actionclip_vit-base-"
+OPENAI = "https://openaipublic.azureedge.net/clip/models/"
+B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+B16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
+# What is exported: frames, resize, megabytes, accuracy, where the checkpoint is.
+EXPORTED = {
+    "vit-b-32-8f": (8, 256, 681, "78.36 %", OPENMMLAB + "p32-res224-clip-pre_1x1x8_k400-rgb/vit-b-32-8f.pth"),
+    "vit-b-16-8f": (8, 256, 674, "81.09 %", OPENMMLAB + "p16-res224-clip-pre_1x1x8_k400-rgb/vit-b-16-8f.pth"),
+    "vit-b-16-16f": (16, 256, 674, "81.68 %", OPENMMLAB + "p16-res224-clip-pre_1x1x16_k400-rgb/vit-b-16-16f.pth"),
+    "vit-b-16-32f": (32, 256, 674, "82.32 %", OPENMMLAB + "p16-res224-clip-pre_1x1x32_k400-rgb/vit-b-16-32f.pth"),
+    "clip-vit-b-32": (8, 224, 605, "not stated", f"{OPENAI}{B32}/ViT-B-32.pt"),
+    "clip-vit-b-16": (8, 224, 598, "68.1 %", f"{OPENAI}{B16}/ViT-B-16.pt"),
+}
 
 
 def test_models_of_the_catalog() -> None:
-    assert [spec.name for spec in catalog()][:2] == ["vit-32-8f", "nano"]
+    assert [spec.name for spec in catalog()] == ["vit-32-8f", "nano", *EXPORTED]
     for spec in catalog():
         assert tuple(file.role for file in spec.files) == ROLES
-        assert (spec.folder is None) == all(file.url is not None for file in spec.files)
-        assert (spec.frames, spec.image_size, spec.resize) == (8, 224, 256)
+        is_downloaded = spec.folder is None and spec.checkpoint is None
+        assert [file.url is not None for file in spec.files] == [is_downloaded] * 3
+        assert (spec.image_size, spec.kind) == (224, "zero-shot")
         assert spec.mean == (0.48145466, 0.4578275, 0.40821073)
         assert spec.std == (0.26862954, 0.26130258, 0.27577711)
         assert spec.prompts == DEFAULT_PROMPTS
@@ -24,6 +39,7 @@ def test_ailias_graphs() -> None:
     spec = find("vit-32-8f")
     assert spec is not None
     assert spec is find("clip_vit_b32")
+    assert (spec.frames, spec.resize, spec.checkpoint) == (8, 256, None)
     base = "https://storage.googleapis.com/ailia-models/action_clip/"
     assert [(file.role, file.name, file.url) for file in spec.files] == [
         ("text", "vit-32-8f-text_clip.opt.onnx", base + "vit-32-8f-text_clip.opt.onnx"),
@@ -40,9 +56,28 @@ def test_ailias_graphs() -> None:
 def test_nano_is_embedded() -> None:
     spec = find("nano")
     assert spec is not None
-    assert spec.folder == "nano"
+    assert (spec.folder, spec.checkpoint) == ("nano", None)
+    assert (spec.frames, spec.resize) == (8, 256)
     assert [file.name for file in spec.files] == ["text.onnx", "image.onnx", "fusion.onnx"]
     assert spec.size < 25_000_000
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_models_to_be_exported(name: str) -> None:
+    spec = find(name)
+    assert spec is not None
+    assert spec.checkpoint is not None
+    frames, resize, megabytes, accuracy, url = EXPORTED[name]
+    assert (spec.frames, spec.resize, spec.size, spec.logit_scale) == (frames, resize, megabytes * 10**6, 100)
+    assert (spec.folder, spec.aliases) == (None, ("clip_vit_b16",) if name == "vit-b-16-8f" else ())
+    assert accuracy in spec.accuracy
+    assert spec.files == tuple(ModelFile(role, f"{role}.onnx") for role in ROLES)
+    folder, file_name = url.split("/")[-2:]
+    is_frozen = name.startswith("clip")
+    assert spec.checkpoint == ModelFile("checkpoint", file_name, url, sha256=folder if is_frozen else None)
+    assert spec.licence.startswith("MIT")
+    assert ("mmaction2 (Apache-2.0)" in spec.licence) is not is_frozen
+    assert ("2103.00020" if is_frozen else "2109.08472") in spec.citation
 
 
 def test_unknown_name() -> None:
@@ -83,6 +118,20 @@ name = "fusion.onnx"
 url = "https://models.example/fusion.onnx"
 """
 GOOD = HEAD + FILES
+GOOD_EXPORTED = (
+    HEAD
+    + """
+[model.checkpoint]
+name = "tiny.pth"
+url = "https://models.example/tiny.pth"
+size = 9000
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+[model.files]
+text.name = "text.onnx"
+image.name = "image.onnx"
+fusion.name = "fusion.onnx"
+"""
+)
 
 
 def read(folder: Path, text: str) -> str:
@@ -99,10 +148,25 @@ def test_everything_is_read(tmp_path: Path) -> None:
     path.write_text(GOOD, encoding="utf-8")
     (spec,) = read_catalog(path)
     assert (spec.name, spec.aliases, spec.prompts) == ("tiny", ("small",), ("a {}", "{}"))
-    assert (spec.std, spec.logit_scale, spec.size, spec.folder) == ((0.5, 0.5, 1.0), 100.0, 6000, None)
+    assert (spec.std, spec.logit_scale, spec.size) == ((0.5, 0.5, 1.0), 100.0, 6000)
+    assert (spec.folder, spec.checkpoint) == (None, None)
     text, image, _ = spec.files
     assert (text.size, text.sha256, text.also_accepted) == (3000, "0" * 64, ("old.onnx",))
     assert (image.size, image.sha256, image.also_accepted) == (None, None, ())
+
+
+def test_everything_of_an_exported_model_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    optional = f'size = 9000\nsha256 = "{"0" * 64}"\n'
+    assert optional in GOOD_EXPORTED
+    second = GOOD_EXPORTED.replace(optional, "").replace('"tiny"', '"huge"').replace('"small"', "")
+    path.write_text(GOOD_EXPORTED + second, encoding="utf-8")
+    tiny, huge = read_catalog(path)
+    url = "https://models.example/tiny.pth"
+    assert tiny.checkpoint == ModelFile("checkpoint", "tiny.pth", url, 9000, "0" * 64)
+    assert huge.checkpoint == ModelFile("checkpoint", "tiny.pth", url)
+    assert tiny.folder is None
+    assert tiny.files == tuple(ModelFile(role, f"{role}.onnx") for role in ROLES)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +217,44 @@ def test_damaged_entry(tmp_path: Path, old: str, new: str, message: str) -> None
     found = read(tmp_path, GOOD.replace(old, new))
     assert found.startswith(", model ")
     assert message in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("size = 6000", 'size = 6000\nfolder = "tiny"', ": the keys 'folder' and 'checkpoint' exclude each other"),
+        ('text.name = "text.onnx"', 'text = {name = "t", url = "https://a/t"}', ", files.text: the key 'url' is not"),
+        ('text.name = "text.onnx"', 'text = {name = "t", size = 1}', ", files.text: the key 'size' is not known"),
+        ('text.name = "text.onnx"', 'text = {name = "t", sha256 = ""}', ", files.text: the key 'sha256' is not known"),
+        (
+            'text.name = "text.onnx"',
+            'text = {name = "t", also_accepted = ["u"]}',
+            ", files.text: the key 'also_accepted' is not known",
+        ),
+        ("size = 9000", 'also_accepted = ["old.pth"]', ", checkpoint: the key 'also_accepted' is not known"),
+        ("size = 9000", "size = 0", ", checkpoint: the key 'size' must be a whole number above 0, not 0"),
+        ('sha256 = "0', 'sha256 = "', ", checkpoint: the key 'sha256' must be 64 lower-case hexadecimal digits, not '"),
+        ('name = "tiny.pth"\n', "", ", checkpoint: the key 'name' is missing"),
+        ('url = "https://models.example/tiny.pth"\n', "", ", checkpoint: the key 'url' is missing"),
+        ('"https://models', '"http://models', ", checkpoint: the key 'url' must be an https URL, not 'http:"),
+        ("size = 6000", "size = 6000\ncheckpoints = {}", ": the key 'checkpoints' is not known"),
+    ],
+)
+def test_damaged_entry_of_an_exported_model(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert GOOD_EXPORTED.count(old) == 1
+    assert read(tmp_path, GOOD_EXPORTED.replace(old, new)).startswith(f", model 1 ('tiny'){message}")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ('"tiny.pth"', ": the key 'checkpoint' must be a table, not 'tiny.pth'"),
+        ("{}", ", checkpoint: the key 'name' is missing"),
+    ],
+)
+def test_checkpoint_that_is_none(tmp_path: Path, checkpoint: str, message: str) -> None:
+    text = HEAD + f"checkpoint = {checkpoint}" + FILES
+    assert read(tmp_path, text) == f", model 1 ('tiny'){message}"
 
 
 def test_name_of_another_model(tmp_path: Path) -> None:

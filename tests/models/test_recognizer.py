@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from small_models import preprocessed, random_model, save_model
 
+import video.reader
 from action_clip import ActionClip, ActionClipError
 from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill
@@ -125,6 +128,49 @@ def test_own_prompts_replace_the_models(tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(own.probabilities, expected, atol=1e-5)
     np.testing.assert_array_equal(own.probabilities, exported.probabilities)
+
+
+def test_a_clip_is_never_split(tmp_path: Path) -> None:
+    model = random_model(8, 300, False)
+    save_model(model, tmp_path, frames=300)
+    # Every frame's features change with those of all the others.
+    graph = onnx.load(tmp_path / "image.onnx")
+    graph.graph.node[-1].output[0] = "own"
+    graph.graph.node.extend(
+        [
+            onnx.helper.make_node("CumSum", ["own", "first"], ["sums"], exclusive=1),
+            onnx.helper.make_node("Tanh", ["sums"], ["features"]),
+        ]
+    )
+    graph.graph.initializer.append(numpy_helper.from_array(np.array(0), "first"))
+    onnx.save(graph, tmp_path / "image.onnx")
+    frames = frames_of(300)
+    own = model.image(preprocessed(frames))
+    expected = np.tanh(own.cumsum(axis=0) - own).mean(axis=0)
+    features = ActionClip(tmp_path).encode_video(frames).features
+    np.testing.assert_allclose(features, expected / np.linalg.norm(expected), atol=1e-4)
+
+
+def test_graphs_to_be_exported_are_missed_before_the_video_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(video.reader, "read_clip", opened)
+    recogniser = ActionClip("vit-b-16-16f")
+    for call in (
+        lambda: recogniser.classify("clip.mp4", LABELS),
+        lambda: recogniser.encode_video("clip.mp4"),
+        lambda: recogniser.encode_labels(LABELS),
+    ):
+        with pytest.raises(ActionClipError) as caught:
+            call()
+        assert str(caught.value) == (
+            "the graphs of vit-b-16-16f are not on this disk yet: run python -m export vit-b-16-16f once "
+            "(it needs requirements-export.txt), or use --model nano, which needs no download"
+        )
+    # What is wrong with the labels is known earlier.
+    with pytest.raises(ActionClipError, match="the label 'word word"):
+        recogniser.classify("clip.mp4", ["word " * 100])
 
 
 def test_known_labels_need_no_text_graph(tmp_path: Path) -> None:

@@ -5,18 +5,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fault_server import Fault, FaultServer, wait_until
+from filelock import FileLock
 from platformdirs import user_cache_path
 
 import models.download
 from errors import ActionClipError
 from models import store
-from models.catalog import GraphFile, ModelSpec
+from models.catalog import ModelFile, ModelSpec
 
 BODIES = {"text": b"t" * 3000, "image": b"i" * 2000, "fusion": b"f" * 1000}
+CHECKPOINT = b"c" * 100_000
+EXPORT = (
+    "run python -m export tiny once (it needs requirements-export.txt), or use --model nano, which needs no download"
+)
 # What a child process does: the same as example(), from the URLs' host and the home of its environment.
 CHILD = """
 import logging, sys
@@ -32,7 +38,7 @@ print(sorted(path.name for path in models.store.fetch(example()).values()))
 def example(folder: str | None = None, sha256: str | None = None) -> ModelSpec:
     """A model of three files of a few bytes, to be had from the mirror at /base/."""
     files = tuple(
-        GraphFile(
+        ModelFile(
             role=role,
             name=f"{role}.onnx",
             url=f"https://models.example/base/{role}.onnx" if folder is None else None,
@@ -58,8 +64,17 @@ def example(folder: str | None = None, sha256: str | None = None) -> ModelSpec:
         citation="none",
         size=6000,
         folder=folder,
+        checkpoint=None,
         files=files,
     )
+
+
+def exported(size: int | None = None, sha256: str | None = None) -> ModelSpec:
+    """The same model, to be exported from a checkpoint that is to be had from the mirror."""
+    url = "https://models.example/base/tiny.pth"
+    checkpoint = ModelFile(role="checkpoint", name="tiny.pth", url=url, size=size, sha256=sha256)
+    files = tuple(ModelFile(role=role, name=f"{role}.onnx") for role in BODIES)
+    return replace(example(), checkpoint=checkpoint, files=files)
 
 
 @pytest.fixture
@@ -67,6 +82,7 @@ def server() -> Iterator[FaultServer]:
     with FaultServer() as server:
         for role, body in BODIES.items():
             server.add(f"/base/{role}.onnx", body)
+        server.add("/base/tiny.pth", CHECKPOINT)
         yield server
 
 
@@ -166,6 +182,16 @@ def test_files_of_a_read_only_folder_are_not_hashed(home: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "access", lambda path, mode: not (path == home / "tiny" and mode == os.W_OK))
     assert set(store.fetch(example())) == set(BODIES)
     assert not (home / "hashes.json").exists()
+
+
+def test_hashes_that_cannot_be_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ActionClipError
+
+    monkeypatch.setattr(store, "write_file", refuse)
+    assert set(store.fetch(example())) == set(BODIES)
+    assert [item.against for item in store.verify(example())] == ["nothing"] * 3
+    assert not (home / "tiny" / "sha256.json").exists()
 
 
 def test_failed_download(server: FaultServer, home: Path) -> None:
@@ -442,3 +468,182 @@ def test_sha256_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_sha256_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match=r"a\.onnx cannot be read \(No such file or directory\)"):
         store.sha256_of(tmp_path / "a.onnx")
+
+
+def drafts(home: Path, **bodies: bytes) -> dict[str, Path]:
+    """Exported graphs that have not got their names yet, in the model's folder."""
+    folder = home / "tiny" / "draft"
+    place(folder, **bodies)
+    return {role: folder / f"{role}.onnx" for role in bodies}
+
+
+def checkpoint_refusal(spec: ModelSpec) -> str:
+    with pytest.raises(ActionClipError) as caught:
+        store.fetch_checkpoint(spec)
+    return str(caught.value)
+
+
+def test_graphs_that_are_not_exported_yet(server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = f"the graphs of tiny are not on this disk yet: {EXPORT}"
+    assert refusal(exported()) == sentence
+    assert not home.exists()
+    # The checkpoint alone makes no model, nor does one graph.
+    place(home / "tiny", image=b"i")
+    (home / "tiny" / "tiny.pth").write_bytes(CHECKPOINT)
+    assert store.locate(exported()) is None
+    assert refusal(exported()) == sentence
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    assert refusal(exported()) == sentence
+    assert server.requests == []
+
+
+def test_exported_graphs_need_no_checkpoint(server: FaultServer, home: Path) -> None:
+    place(home / "tiny", **BODIES)
+    found = store.fetch(exported())
+    assert found == store.locate(exported()) == {role: home / "tiny" / f"{role}.onnx" for role in BODIES}
+    recorded = json.loads((home / "tiny" / "sha256.json").read_text())
+    assert recorded == {f"{role}.onnx": sha256(body) for role, body in BODIES.items()}
+    assert [item.against for item in store.verify(exported())] == ["first use"] * 3
+    assert server.requests == []
+
+
+def test_verify_of_graphs_that_are_not_exported_yet(home: Path) -> None:
+    place(home / "tiny", text=b"t")
+    with pytest.raises(ActionClipError) as caught:
+        store.verify(exported())
+    assert str(caught.value) == f"image.onnx of the model tiny is missing in {home / 'tiny'}: {EXPORT}"
+
+
+def test_checkpoint_is_downloaded_once(server: FaultServer, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec = exported(len(CHECKPOINT), sha256(CHECKPOINT))
+    path = store.fetch_checkpoint(spec)
+    assert path == home / "tiny" / "tiny.pth"
+    assert path.read_bytes() == CHECKPOINT
+    assert json.loads((home / "tiny" / "sha256.json").read_text()) == {"tiny.pth": sha256(CHECKPOINT)}
+    assert store.fetch_checkpoint(spec) == path
+    assert paths(server) == ["/base/tiny.pth"]
+    assert caplog.messages == [f"downloading tiny.pth (tiny is exported from it) to {home / 'tiny'}"]
+
+
+def test_checkpoint_that_is_cut_is_continued(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.download, "CHUNK", 1000)
+    server.add("/base/tiny.pth", CHECKPOINT, [Fault(cut_after=60_000), Fault(status=404)])
+    assert "tiny.pth: the server answers 404" in checkpoint_refusal(exported())
+    assert store.fetch_checkpoint(exported()).read_bytes() == CHECKPOINT
+    assert server.asked("Range") == [None, "bytes=60000-", "bytes=60000-"]
+
+
+def test_checkpoint_of_another_sha256(server: FaultServer, home: Path) -> None:
+    assert checkpoint_refusal(exported(sha256="0" * 64)) == (
+        f"could not download {server.url}/base/tiny.pth: the file's sha256 is {sha256(CHECKPOINT)} instead of "
+        f"{'0' * 64}; put the file into {home / 'tiny'} by hand, or use --model nano, which needs no download"
+    )
+    assert [path.name for path in (home / "tiny").iterdir()] == [".lock"]
+
+
+def test_checkpoint_of_another_size(server: FaultServer) -> None:
+    assert "the server's file has 100000 bytes instead of 5" in checkpoint_refusal(exported(size=5))
+
+
+def test_checkpoint_offline(server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    assert checkpoint_refusal(exported()) == (
+        f"the export of tiny needs tiny.pth in {home / 'tiny'}, and ACTION_CLIP_OFFLINE forbids downloading: put the "
+        f"missing files there by hand (from {server.url}/base/tiny.pth), "
+        "or use --model nano, which needs no download"
+    )
+    place(home / "tiny")
+    (home / "tiny" / "tiny.pth").write_bytes(CHECKPOINT)
+    assert store.fetch_checkpoint(exported()) == home / "tiny" / "tiny.pth"
+    assert server.requests == []
+
+
+def test_checkpoint_by_hand(server: FaultServer, home: Path) -> None:
+    place(home / "tiny")
+    path = home / "tiny" / "tiny.pth"
+    path.write_bytes(b"by hand")
+    assert checkpoint_refusal(exported(sha256=sha256(CHECKPOINT))) == (
+        f"{path} has the sha256 {sha256(b'by hand')} instead of the catalog's {sha256(CHECKPOINT)}: "
+        "delete it to download it again"
+    )
+    assert store.fetch_checkpoint(exported()).read_bytes() == b"by hand"
+    assert json.loads((home / "tiny" / "sha256.json").read_text()) == {"tiny.pth": sha256(b"by hand")}
+    assert server.requests == []
+
+
+def test_checkpoint_of_a_model_that_has_none(server: FaultServer) -> None:
+    assert checkpoint_refusal(example()) == "the graphs of tiny are ready, not exported: use --model tiny"
+    assert server.requests == []
+
+
+def test_installed_graphs_are_found_and_verified(home: Path) -> None:
+    store.fetch_checkpoint(exported())
+    graphs = drafts(home, **BODIES)
+    store.install(exported(), graphs)
+    found = store.fetch(exported())
+    assert {role: path.read_bytes() for role, path in found.items()} == BODIES
+    assert not any(path.exists() for path in graphs.values())
+    hashes = {f"{role}.onnx": sha256(body) for role, body in BODIES.items()}
+    assert json.loads((home / "tiny" / "sha256.json").read_text()) == {"tiny.pth": sha256(CHECKPOINT), **hashes}
+    assert [item.against for item in store.verify(exported())] == ["first use"] * 3
+
+
+def test_installed_graphs_take_the_place_of_others(home: Path) -> None:
+    others = {role: body.upper() for role, body in BODIES.items()}
+    # As many bytes at the same time as before: what is remembered of a path no longer holds.
+    for bodies in (BODIES, others):
+        graphs = drafts(home, **bodies)
+        for draft in graphs.values():
+            os.utime(draft, (0, 0))
+            store.sha256_of(draft)
+        store.install(exported(), graphs)
+        for path in store.fetch(exported()).values():
+            store.sha256_of(path)
+    found = store.fetch(exported())
+    assert {role: path.read_bytes() for role, path in found.items()} == others
+    hashes = [sha256(body) for body in others.values()]
+    assert [item.sha256 for item in store.verify(exported())] == hashes
+    assert [store.sha256_of(path) for path in found.values()] == hashes
+
+
+def test_exported_graph_that_changed(home: Path) -> None:
+    store.install(exported(), drafts(home, **BODIES))
+    place(home / "tiny", image=b"other")
+    with pytest.raises(ActionClipError) as caught:
+        store.verify(exported())
+    assert str(caught.value) == (
+        f"{home / 'tiny' / 'image.onnx'} has the sha256 {sha256(b'other')} instead of {sha256(BODIES['image'])} "
+        "(first use): run python -m export tiny to export it again, "
+        f"or delete {home / 'tiny' / 'sha256.json'} if the change was yours"
+    )
+
+
+def test_install_waits_for_another_run(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    graphs = drafts(home, **BODIES)
+    lock = FileLock(home / "tiny" / ".lock", thread_local=False)
+    lock.acquire()
+    thread = threading.Thread(target=store.install, args=(exported(), graphs))
+    thread.start()
+    wait_until(lambda: caplog.messages)
+    assert store.locate(exported()) is None
+    lock.release()
+    thread.join()
+    assert store.locate(exported()) is not None
+
+
+@pytest.mark.parametrize("culprit", ["replace", "write_file"])
+def test_install_into_a_folder_that_cannot_be_written(
+    home: Path, monkeypatch: pytest.MonkeyPatch, culprit: str
+) -> None:
+    graphs = drafts(home, **BODIES)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os if culprit == "replace" else store, culprit, refuse)
+    with pytest.raises(ActionClipError) as caught:
+        store.install(exported(), graphs)
+    assert str(caught.value) == (
+        f"{home / 'tiny'} cannot be written (No space left on device): set ACTION_CLIP_HOME to another one, "
+        "or use --model nano, which needs no download"
+    )

@@ -1,0 +1,294 @@
+"""From a checkpoint's weights to networks: every size is read off the weights, and every weight finds its place."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from errors import ActionClipError
+from export.checkpoints import Checkpoint, Preprocessing, State
+from export.networks import (
+    ACTIVATIONS,
+    ClassTokenHead,
+    ConvolutionHead,
+    ImageTower,
+    MeanHead,
+    RecurrentHead,
+    Size,
+    TextTower,
+    TransformerHead,
+)
+from tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
+
+DEFAULT_FRAMES = 8
+CLIP_PREPROCESSING = Preprocessing(None, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+# ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
+ACTIONCLIP_LOGIT_SCALE = 100.0
+_HEAD_WIDTH = 64
+# open_clip's ViT-H, -g and -bigG divide these widths into heads of another width.
+_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
+# PyTorch's TransformerEncoder in Transf_cls.
+_CLASS_TOKEN_HEADS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """A model in PyTorch, and what must be known to feed it."""
+
+    text: TextTower
+    image: ImageTower
+    fusion: nn.Module
+    head: str
+    """Name of the frame head, one of choices.HEADS."""
+    activation: str
+    frames: int
+    resize: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    logit_scale: float
+    checkpoint: Checkpoint
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square that the image tower takes, in pixels."""
+        return self.image.image_size
+
+    def of(self, role: str) -> nn.Module:
+        """The network of a graph's role."""
+        return {"text": self.text, "image": self.image, "fusion": self.fusion}[role]
+
+
+def assemble(
+    checkpoint: Checkpoint, *, fusion: str | None = None, frames: int | None = None, activation: str | None = None
+) -> Networks:
+    """Build the networks of a checkpoint and load its weights, in float32 and for evaluation.
+
+    Args:
+        checkpoint: as read.
+        fusion: the frame head that the checkpoint is said to have, one of choices.HEADS; None: whatever it has.
+        frames: of a clip, T; None: what the weights ask for, else 8.
+        activation: "quickgelu" or "gelu", where the checkpoint does not say.
+
+    Raises:
+        ActionClipError: weights are missing or left over, or contradict what was asked for.
+    """
+    state = checkpoint.clip
+    if any(name.startswith("visual.layer1.") for name in state):
+        raise ActionClipError("the checkpoint is a CLIP with a ResNet: only those with a vision transformer are known")
+    needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "token_embedding.weight")
+    _require(state, (*needed, "positional_embedding", "text_projection"))
+    head = _head(checkpoint, fusion)
+    count = _frames(checkpoint, head, frames)
+    chosen = _activation(checkpoint, activation)
+    text, image = _text_tower(checkpoint, chosen), _image_tower(checkpoint, chosen, count)
+    network = _HEADS[head](checkpoint, count)
+    images = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
+    texts = {name: value for name, value in state.items() if not name.startswith(("visual.", "logit_scale"))}
+    used = {name: value for name, value in (checkpoint.fusion or {}).items() if name not in _unused(head)}
+    _fill([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
+    preprocessing = checkpoint.preprocessing or CLIP_PREPROCESSING
+    # ActionCLIP is evaluated on the centre of a somewhat larger frame, CLIP on as much as fits.
+    resize = image.image_size * 256 // 224 if checkpoint.fusion is not None else image.image_size
+    scale = ACTIONCLIP_LOGIT_SCALE
+    if checkpoint.fusion is None and "logit_scale" in state:
+        scale = math.exp(float(state["logit_scale"]))
+    return Networks(
+        text=text,
+        image=image,
+        fusion=network,
+        head=head,
+        activation=chosen,
+        frames=count,
+        resize=max(preprocessing.resize or resize, image.image_size),
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        logit_scale=scale,
+        checkpoint=checkpoint,
+    )
+
+
+def _head(checkpoint: Checkpoint, asked: str | None) -> str:
+    """The frame head, told by its weights."""
+    names = checkpoint.fusion or {}
+    marks = {
+        "LSTM": "lstm_visual.",
+        "Conv_1D": "shift.",
+        "Transf_cls": "cls_token",
+        "Transf": "transformer.",
+    }
+    found = next((head for head, mark in marks.items() if any(name.startswith(mark) for name in names)), "meanP")
+    if checkpoint.layout == "ActionCLIP" and checkpoint.fusion is None and asked != "meanP":
+        raise ActionClipError(
+            "the checkpoint has a model_state_dict but no fusion_model_state_dict: give one with both, or say "
+            "--fusion meanP for the mean over frames"
+        )
+    if asked not in (None, found):
+        raise ActionClipError(f"the checkpoint's frame head is {found}, not {asked}: leave out --fusion")
+    return found
+
+
+def _frames(checkpoint: Checkpoint, head: str, asked: int | None) -> int:
+    fixed = None
+    if checkpoint.temporal == "joint":
+        fixed = len(checkpoint.clip["visual.time_embedding"])
+    elif head == "Transf_cls":
+        _require(checkpoint.fusion or {}, ("pos_embed",))
+        fixed = (checkpoint.fusion or {})["pos_embed"].shape[1] - 1
+    if fixed is not None and asked not in (None, fixed):
+        raise ActionClipError(f"the checkpoint's weights are for {fixed} frames: leave out --frames {asked}")
+    most = None
+    if head == "Transf":
+        name = "frame_position_embeddings.weight"
+        _require(checkpoint.fusion or {}, (name,))
+        most = len((checkpoint.fusion or {})[name])
+    if fixed is None and asked is None and most is not None and most < CONTEXT_LENGTH:
+        # mmaction2 has a position for each frame; the official code has 77, whatever the clip.
+        return most
+    count = fixed or asked or DEFAULT_FRAMES
+    if most is not None and count > most:
+        raise ActionClipError(f"the checkpoint has positions for {most} frames: give --frames {most} or fewer")
+    return count
+
+
+def _activation(checkpoint: Checkpoint, asked: str | None) -> str:
+    if checkpoint.activation is None and asked is None:
+        raise ActionClipError(
+            "the weights do not say with which activation they were trained: give --activation quickgelu (OpenAI's "
+            "weights, and models of open_clip with quickgelu in their name) or --activation gelu (its others)"
+        )
+    if asked not in (None, checkpoint.activation) and checkpoint.activation is not None:
+        raise ActionClipError(f"the checkpoint's activation is {checkpoint.activation}: leave out --activation {asked}")
+    return checkpoint.activation or str(asked)
+
+
+def _text_tower(checkpoint: Checkpoint, activation: str) -> TextTower:
+    state = checkpoint.clip
+    vocabulary = len(state["token_embedding.weight"])
+    context = len(state["positional_embedding"])
+    if (vocabulary, context) != (VOCABULARY_SIZE, CONTEXT_LENGTH):
+        raise ActionClipError(
+            f"the checkpoint has {vocabulary} tokens and texts of {context}: only CLIP's own tokens are known "
+            f"({VOCABULARY_SIZE}, {CONTEXT_LENGTH})"
+        )
+    width, embedding = _matrix(state, "text_projection")
+    size = _size(state, "transformer.", width, checkpoint.heads[0] or width // _HEAD_WIDTH)
+    return TextTower(size, vocabulary, context, embedding, ACTIVATIONS[activation], checkpoint.epsilons[0])
+
+
+def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageTower:
+    state = checkpoint.clip
+    width, embedding = _matrix(state, "visual.proj")
+    patch = state["visual.conv1.weight"].shape[-1]
+    side = math.isqrt(len(state["visual.positional_embedding"]) - 1)
+    heads = checkpoint.heads[1] or width // _HEAD_WIDTHS.get(width, _HEAD_WIDTH)
+    return ImageTower(
+        _size(state, "visual.transformer.", width, heads),
+        side * patch,
+        patch,
+        embedding,
+        ACTIVATIONS[activation],
+        checkpoint.epsilons[1],
+        temporal=checkpoint.temporal,
+        frames=frames,
+    )
+
+
+def _embedding(checkpoint: Checkpoint) -> int:
+    return _matrix(checkpoint.clip, "text_projection")[1]
+
+
+def _mean_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
+    return MeanHead()
+
+
+def _convolution_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
+    return ConvolutionHead(_embedding(checkpoint))
+
+
+def _recurrent_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
+    return RecurrentHead(_embedding(checkpoint))
+
+
+def _transformer_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
+    state = checkpoint.fusion or {}
+    # As many heads as the text tower has, whatever the embedding's width.
+    heads = _matrix(checkpoint.clip, "text_projection")[0] // _HEAD_WIDTH
+    size = _size(state, "transformer.", _embedding(checkpoint), heads)
+    return TransformerHead(size, len(state["frame_position_embeddings.weight"]), checkpoint.fusion_epsilon)
+
+
+def _class_token_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
+    size = _size(checkpoint.fusion or {}, "transformer.", _embedding(checkpoint), _CLASS_TOKEN_HEADS)
+    return ClassTokenHead(size, frames)
+
+
+_HEADS: dict[str, Callable[[Checkpoint, int], nn.Module]] = {
+    "meanP": _mean_head,
+    "Conv_1D": _convolution_head,
+    "LSTM": _recurrent_head,
+    "Transf": _transformer_head,
+    "Transf_cls": _class_token_head,
+}
+
+
+def _unused(head: str) -> tuple[str, ...]:
+    """The published code gives every head but meanP frame positions, and only Transf looks at them."""
+    return () if head == "Transf" else ("frame_position_embeddings.weight",)
+
+
+def _size(state: State, prefix: str, width: int, heads: int) -> Size:
+    layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
+    first = f"{prefix}resblocks.0.mlp.c_fc.weight"
+    _require(state, (first,))
+    if heads < 1 or width % heads:
+        raise ActionClipError(
+            f"a width of {width} cannot be divided among {heads} attention heads: check the checkpoint"
+        )
+    return Size(width, len(layers), heads, hidden=state[first].shape[0])
+
+
+def _matrix(state: State, name: str) -> tuple[int, int]:
+    shape = state[name].shape
+    if len(shape) != 2:
+        raise ActionClipError(
+            f"{name} has the shape {tuple(shape)}, not two sides: give the checkpoint of a CLIP model"
+        )
+    return shape[0], shape[1]
+
+
+def _require(state: State, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise ActionClipError(f"the checkpoint lacks {', '.join(missing)}: give that of a CLIP or ActionCLIP model")
+
+
+@torch.no_grad()
+def _fill(parts: list[tuple[nn.Module, State, str]]) -> None:
+    """Load each network's weights; what is missing, left over or of another shape in any of them is named."""
+    missing, left, unfit = [], [], []
+    for network, state, prefix in parts:
+        own = network.state_dict()
+        missing += [prefix + name for name in own if name not in state]
+        left += [prefix + name for name in state if name not in own]
+        unfit += [
+            f"{prefix}{name} {_written(state[name])} instead of {_written(own[name])}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ]
+    faults = [
+        f"{what} {', '.join(names)}"
+        for what, names in (("lacks", missing), ("has left over", left), ("has", unfit))
+        if names
+    ]
+    if faults:
+        raise ActionClipError(f"the checkpoint {'; it '.join(faults)}: it is not of a model that is known here")
+    for network, state, _ in parts:
+        # Not copied: the weights are already in float32.
+        network.load_state_dict(state, assign=True)
+        network.eval().requires_grad_(False)
+
+
+def _written(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "()"

@@ -1,0 +1,297 @@
+"""The networks of CLIP and ActionCLIP, written out.
+
+CLIP: A. Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021, arXiv 2103.00020;
+its vision transformer: A. Dosovitskiy et al., 2021, arXiv 2010.11929. ActionCLIP: M. Wang et al., 2021, arXiv
+2109.08472, and its published code, github.com/sallymmx/ActionCLIP, which decides where the paper is silent.
+
+Parameters have the names of OpenAI's CLIP, except that the queries', keys' and values' matrices, one tensor there, are
+three here: so onnxruntime's optimiser knows the pattern as attention.
+
+N: texts, frames or videos at once. L: tokens, patches or frames in a row. T: frames of a clip. W: a network's width.
+D: the embedding's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EPSILON = 1e-5
+# Temporal shift takes this part of the channels from the next frame, and as many from the one before.
+SHIFTED = 8
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x · sigmoid(1.702 x), the GELU of OpenAI's CLIP."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Activation] = {"quickgelu": quick_gelu, "gelu": functional.gelu}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a transformer: its width W, its layers, its attention heads, and the width within a layer's perceptron."""
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: (N, L, W) → (N, L, W)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`mask`, (L, L), is added to the logits: 0 where a row may look, -inf where it may not."""
+        count, length, width = x.shape
+
+        def by_head(values: Tensor) -> Tensor:
+            """(N, heads, L, W / heads)."""
+            return values.reshape(count, length, self.heads, width // self.heads).transpose(1, 2)
+
+        queries, keys, values = by_head(self.q_proj(x)), by_head(self.k_proj(x)), by_head(self.v_proj(x))
+        logits = queries @ keys.transpose(2, 3) * (width // self.heads) ** -0.5
+        if mask is not None:
+            logits = logits + mask
+        seen = logits.softmax(3) @ values
+        mixed: Tensor = self.out_proj(seen.transpose(1, 2).reshape(count, length, width))
+        return mixed
+
+
+class Perceptron(nn.Module):
+    """Two matrices with an activation between them: (N, L, W) → (N, L, W)."""
+
+    def __init__(self, size: Size, activation: Activation) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(size.width, size.hidden)
+        self.c_proj = nn.Linear(size.hidden, size.width)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.c_proj(self.activation(self.c_fc(x)))
+        return y
+
+
+class Block(nn.Module):
+    """A transformer's layer: (N, L, W) → (N, L, W).
+
+    CLIP normalises before attention and perceptron; `norm_last` normalises after each, as A. Vaswani et al., 2017,
+    arXiv 1706.03762, and PyTorch's TransformerEncoderLayer do.
+    """
+
+    def __init__(self, size: Size, activation: Activation, epsilon: float, norm_last: bool = False) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(size.width, eps=epsilon)
+        self.attn = Attention(size.width, size.heads)
+        self.ln_2 = nn.LayerNorm(size.width, eps=epsilon)
+        self.mlp = Perceptron(size, activation)
+        self.norm_last = norm_last
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.norm_last:
+            x = self.ln_1(x + self.attn(x, mask))
+            normalised: Tensor = self.ln_2(x + self.mlp(x))
+            return normalised
+        x = x + self.attn(self.ln_1(x), mask)
+        added: Tensor = x + self.mlp(self.ln_2(x))
+        return added
+
+
+class Transformer(nn.Module):
+    """Blocks in a row: (N, L, W) → (N, L, W)."""
+
+    def __init__(self, size: Size, activation: Activation, epsilon: float, norm_last: bool = False) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(size, activation, epsilon, norm_last) for _ in range(size.layers))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        for block in self.resblocks:
+            x = block(x, mask)
+        return x
+
+
+class TextTower(nn.Module):
+    """(N, L) CLIP tokens → (N, D) features, not normalised.
+
+    A causal transformer; a text's feature is the state at its end-of-text token, which has the largest id of all.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        vocabulary: int,
+        context: int,
+        embedding: int,
+        activation: Activation,
+        epsilon: float = EPSILON,
+    ) -> None:
+        """`vocabulary`: number of tokens. `context`: the largest L."""
+        super().__init__()
+        self.token_embedding = nn.Embedding(vocabulary, size.width)
+        self.positional_embedding = nn.Parameter(torch.zeros(context, size.width))
+        self.transformer = Transformer(size, activation, epsilon)
+        self.ln_final = nn.LayerNorm(size.width, eps=epsilon)
+        self.text_projection = nn.Parameter(torch.zeros(size.width, embedding))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.token_embedding(tokens) + self.positional_embedding[places]
+        behind = places[None, :] > places[:, None]
+        x = self.transformer(x, torch.where(behind, float("-inf"), 0.0))
+        texts = torch.arange(tokens.shape[0], device=tokens.device)
+        # Only this row is normalised and projected, not all L.
+        features: Tensor = self.ln_final(x[texts, tokens.argmax(1)]) @ self.text_projection
+        return features
+
+
+class ImageTower(nn.Module):
+    """(N, 3, S, S) frames → (N, D) features, not normalised; a vision transformer read at its class token.
+
+    ActionCLIP has two variants that let the frames of a clip see each other; N must then be a multiple of T, and the
+    frames of a clip follow one another:
+
+    * "shift": before each block, patches exchange channels with the frames before and after (TSM: J. Lin, C. Gan,
+      S. Han, 2019, arXiv 1811.08383).
+    * "joint": all patches of a clip are one sequence with a learned embedding of time. The clip then has a single
+      feature; it is returned for each of its frames, so that their mean is the clip's.
+    """
+
+    time_embedding: nn.Parameter
+
+    def __init__(
+        self,
+        size: Size,
+        image_size: int,
+        patch: int,
+        embedding: int,
+        activation: Activation,
+        epsilon: float = EPSILON,
+        *,
+        temporal: str | None = None,
+        frames: int = 1,
+    ) -> None:
+        """`image_size` S and `patch` in pixels; `temporal`: None, "shift" or "joint", over `frames` T."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, size.width, patch, patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.zeros(size.width))
+        self.positional_embedding = nn.Parameter(torch.zeros((image_size // patch) ** 2 + 1, size.width))
+        self.ln_pre = nn.LayerNorm(size.width, eps=epsilon)
+        self.transformer = Transformer(size, activation, epsilon)
+        self.ln_post = nn.LayerNorm(size.width, eps=epsilon)
+        self.proj = nn.Parameter(torch.zeros(size.width, embedding))
+        self.image_size = image_size
+        self.temporal = temporal
+        self.frames = frames
+        if temporal == "joint":
+            self.time_embedding = nn.Parameter(torch.zeros(frames, size.width))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        patches = self.conv1(frames).flatten(2).transpose(1, 2)  # (N, (S / patch)², W)
+        classes = self.class_embedding.expand(patches.shape[0], 1, -1)
+        x = torch.cat([classes, patches], 1) + self.positional_embedding
+        if self.temporal == "joint":
+            x = self._joined(x)
+        x = self.ln_pre(x)
+        for block in self.transformer.resblocks:
+            if self.temporal == "shift":
+                x = self._shifted(x)
+            x = block(x)
+        features: Tensor = self.ln_post(x[:, 0]) @ self.proj
+        if self.temporal == "joint":
+            return features[:, None].expand(-1, self.frames, -1).flatten(0, 1)
+        return features
+
+    def _joined(self, x: Tensor) -> Tensor:
+        """(N, 1 + P, W) → (N / T, 1 + T · P, W)."""
+        x = x.reshape(-1, self.frames, *x.shape[1:])
+        patches = x[:, :, 1:] + self.time_embedding[:, None]
+        return torch.cat([x[:, 0, :1], patches.flatten(1, 2)], 1)
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        """(N, 1 + P, W) → the same shape; class tokens stay as they are."""
+        patches = x[:, 1:].reshape(-1, self.frames, x.shape[1] - 1, x.shape[2])
+        part = x.shape[2] // SHIFTED
+        none = torch.zeros_like(patches[:, :1, :, :part])
+        following = torch.cat([patches[:, 1:, :, :part], none], 1)
+        previous = torch.cat([none, patches[:, :-1, :, part : 2 * part]], 1)
+        shifted = torch.cat([following, previous, patches[..., 2 * part :]], 3)
+        return torch.cat([x[:, :1], shifted.flatten(0, 1)], 1)
+
+
+class MeanHead(nn.Module):
+    """meanP: (N, T, D) → (N, D), the mean over the frames."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(1)
+
+
+class ConvolutionHead(nn.Module):
+    """Conv_1D: (N, T, D) → (N, D), a depthwise convolution over three frames, added to them; then the mean."""
+
+    def __init__(self, embedding: int) -> None:
+        super().__init__()
+        self.shift = nn.Conv1d(embedding, embedding, 3, padding=1, groups=embedding, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        count, frames, embedding = features.shape
+        # The published code reads (N, T, D) as (N, D, T) without transposing; the weights were trained with that.
+        mixed = self.shift(features.reshape(count, embedding, frames)).transpose(1, 2)
+        mean: Tensor = (mixed + features).mean(1)
+        return mean
+
+
+class RecurrentHead(nn.Module):
+    """LSTM: (N, T, D) → (N, D), the states of one layer, added to the frames; then the mean."""
+
+    def __init__(self, embedding: int) -> None:
+        super().__init__()
+        self.lstm_visual = nn.LSTM(embedding, embedding, batch_first=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean: Tensor = (self.lstm_visual(features)[0] + features).mean(1)
+        return mean
+
+
+class TransformerHead(nn.Module):
+    """Transf: (N, T, D) → (N, D), a transformer over the frames, added to them; then the mean."""
+
+    def __init__(self, size: Size, positions: int, epsilon: float) -> None:
+        """`positions`: the largest T."""
+        super().__init__()
+        self.frame_position_embeddings = nn.Embedding(positions, size.width)
+        self.transformer = Transformer(size, quick_gelu, epsilon)
+
+    def forward(self, features: Tensor) -> Tensor:
+        places = torch.arange(features.shape[1], device=features.device)
+        mixed = self.transformer(features + self.frame_position_embeddings(places))
+        mean: Tensor = (mixed + features).mean(1)
+        return mean
+
+
+class ClassTokenHead(nn.Module):
+    """Transf_cls: (N, T, D) → (N, D), a transformer over a class token and the frames, read at the class token."""
+
+    def __init__(self, size: Size, frames: int) -> None:
+        """`frames`: T, the only one that the learned positions allow."""
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, frames + 1, size.width))
+        self.transformer = Transformer(size, functional.relu, EPSILON, norm_last=True)
+        self.norm = nn.LayerNorm(size.width, eps=EPSILON)
+
+    def forward(self, features: Tensor) -> Tensor:
+        classes = self.cls_token.expand(features.shape[0], -1, -1)
+        x = self.transformer(torch.cat([classes, features], 1) + self.pos_embed)
+        read: Tensor = self.norm(x[:, 0])
+        return read

@@ -1,0 +1,159 @@
+"""The three precisions of a graph: fp32 as exported, fp16 weights, int8 multiplication."""
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.helper import make_node, make_tensor_value_info
+from tqdm import tqdm
+
+from export.storage import pack_weights, quantize, tables
+
+_LOG = logging.getLogger("action_clip")
+
+
+# What int8 aims at where it is measured: on other frames and texts it may be a little worse.
+_AIM = 0.997
+# Weights have seven bits: with eight, processors without VNNI may overflow their 16-bit sums, and answer wrongly.
+_LARGEST = 63
+
+
+def to_precision(model: onnx.ModelProto, precision: str, example: NDArray[Any]) -> onnx.ModelProto:
+    """The graph in a precision of choices.PRECISIONS; the model given may be changed.
+
+    * fp16: weights are stored in half the bytes and unpacked when the graph is loaded; the run is in float32.
+    * int8: matrices are multiplied in int8, weights with one scale a column, activations with one a tensor, found as it
+      runs. What suffers most stays in float: the convolution, the projection at the end, and as many other matrices as
+      `example` (input of the graph, real frames or texts) shows to be needed. Tables are stored in int8, one scale a
+      row; all else in float16.
+    """
+    if precision == "int8":
+        model = _quantized(model, example)
+        pack_weights(model, tables(model))
+    elif precision == "fp16":
+        pack_weights(model, ())
+    return model
+
+
+def _quantized(model: onnx.ModelProto, example: NDArray[Any]) -> onnx.ModelProto:
+    """With all matrices in int8 but the last and those that cost most; for the aim, as few as measuring shows."""
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    matrices = [
+        node for node in model.graph.node if node.op_type == "MatMul" and len(_dims(weights, node.input[1])) == 2
+    ]
+    inner = [node for node in matrices if node.output[0] != model.graph.output[0].name]
+    # quantize_dynamic makes every Gemm a MatMul, whose name is then this. They are few, and near the end.
+    always = [node.name for node in matrices if node not in inner]
+    always += [f"{node.name}_MatMul" for node in model.graph.node if node.op_type == "Gemm"]
+    if not inner:
+        return model
+    wanted, losses = run(model, example), None
+    kept = 0
+    while True:
+        candidate = _dynamic(model, [*always, *(node.name for node in inner[:kept])])
+        found = float(cosines(wanted, run(candidate, example)).min())
+        _LOG.info("int8 with %d of %d matrices in float: least cosine %.5f", kept, len(inner), found)
+        if found >= _AIM or kept == len(inner):
+            return candidate
+        if losses is None:
+            losses = _losses(model, example, inner, weights)
+            inner.sort(key=lambda node: -losses[node.name])
+        # Losses add up: so many must go for what remains to be small enough, and at least one more than before.
+        remaining = sum(losses.values())
+        fewest = kept + 1
+        kept = 0
+        while kept < len(inner) and (kept < fewest or remaining > 1 - _AIM):
+            remaining -= losses[inner[kept].name]
+            kept += 1
+
+
+def _dims(weights: dict[str, onnx.TensorProto], name: str) -> Sequence[int]:
+    return weights[name].dims if name in weights else ()
+
+
+def _losses(
+    model: onnx.ModelProto, example: NDArray[Any], matrices: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]
+) -> dict[str, float]:
+    """What each matrix alone costs in int8: 1 - the least cosine of the features, its error added to its product."""
+    inputs = list(dict.fromkeys(node.input[0] for node in matrices))
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
+    wanted, *values = _session(opened).run(None, {model.graph.input[0].name: example})
+    activations = dict(zip(inputs, values, strict=True))
+
+    names = {node.name for node in matrices}
+    disturbed = onnx.ModelProto()
+    disturbed.CopyFrom(model)
+    del disturbed.graph.node[:]
+    for node in model.graph.node:
+        disturbed.graph.node.append(node)
+        if node.name in names:
+            product = node.output[0]
+            disturbed.graph.node[-1].output[0] = f"{product}.exact"
+            disturbed.graph.node.append(make_node("Add", [f"{product}.exact", f"{node.name}.error"], [product]))
+            disturbed.graph.input.append(make_tensor_value_info(f"{node.name}.error", onnx.TensorProto.FLOAT, None))
+    session = _session(disturbed)
+    nothing = {f"{name}.error": np.zeros(1, np.float32) for name in names}
+    losses = {}
+    for node in tqdm(matrices, desc="measuring", leave=False, disable=None):
+        error = _error(activations[node.input[0]], numpy_helper.to_array(weights[node.input[1]]))
+        feeds = {**nothing, model.graph.input[0].name: example, f"{node.name}.error": error}
+        losses[node.name] = 1 - float(cosines(wanted, np.asarray(session.run(None, feeds)[0])).min())
+    return losses
+
+
+def _error(activation: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """int8 product less product, rounded as onnxruntime rounds."""
+    low, high = min(float(activation.min()), 0.0), max(float(activation.max()), 0.0)
+    step = (high - low) / 255 or 1.0
+    zero = round(-low / step)
+    rounded = ((np.clip(np.rint(activation / step) + zero, 0, 255) - zero) * step).astype(np.float32)
+    packed, scale = quantize(weight, axis=1, largest=_LARGEST)
+    error: NDArray[np.float32] = rounded @ (packed * scale) - activation @ weight
+    return error
+
+
+def _dynamic(model: onnx.ModelProto, in_float: list[str]) -> onnx.ModelProto:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "int8.onnx")
+        quantize_dynamic(
+            copy,
+            path,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,  # see _LARGEST
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=in_float,
+        )
+        return onnx.load(path)
+
+
+def run(model: onnx.ModelProto, value: NDArray[Any]) -> NDArray[np.float32]:
+    """The first output of a graph with one input, on the CPU."""
+    return np.asarray(_session(model).run(None, {model.graph.input[0].name: value})[0])
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def cosines(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of each pair of rows, (N, D) and (N, D) → (N,)."""
+    products = (first.astype(np.float64) * second).sum(1)
+    lengths = [np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (first, second)]
+    found: NDArray[np.float64] = products / lengths[0] / lengths[1]
+    return found
