@@ -1,16 +1,25 @@
-"""The table of options in the README, made from the command's own parser: `python -m docs.options` writes it."""
+"""The tables of options in the documents, made from the commands' own parsers: `python -m docs.options` writes them."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
-from action_clip import build_parser
+import action_clip
+import export.__main__
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- options: written by python -m docs.options -->\n", "<!-- end of options -->\n"
 
 
-def table() -> str:
+def parsers() -> dict[Path, ArgumentParser]:
+    """The documents that have a table, and what it is of."""
+    return {
+        ROOT / "README.md": action_clip.build_parser(),
+        ROOT / "docs" / "export.md": export.__main__.build_parser(),
+    }
+
+
+def table(parser: ArgumentParser) -> str:
     """Markdown, the same with every version of Python (argparse's own layout is not)."""
-    parser = build_parser()
     formatter = parser._get_formatter()
     lines = ["| option | |", "| --- | --- |"]
     for action in parser._actions:
@@ -19,16 +28,17 @@ def table() -> str:
             name += f" `{{{','.join(map(str, action.choices))}}}`"
         elif action.nargs != 0:
             name += f" `{action.metavar or action.dest.upper()}`"
-        lines.append(f"| {name} | {formatter._expand_help(action)} |")
+        lines.append(f"| {name.strip()} | {formatter._expand_help(action)} |")
     return "\n".join(lines) + "\n"
 
 
-def with_table(readme: str) -> str:
-    """The README with the table as it is now."""
-    before, _, rest = readme.partition(BEGIN)
+def with_table(text: str, parser: ArgumentParser) -> str:
+    """The document with the table as it is now."""
+    before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return before + BEGIN + table() + END + after
+    return before + BEGIN + table(parser) + END + after
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text("utf-8")), "utf-8")
+    for document, parser in parsers().items():
+        document.write_text(with_table(document.read_text("utf-8"), parser), "utf-8")

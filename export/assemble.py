@@ -20,10 +20,11 @@ from export.networks import (
     TextTower,
     TransformerHead,
 )
+from models.catalog import CLIP_MEAN, CLIP_STD
 from tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 
 DEFAULT_FRAMES = 8
-CLIP_PREPROCESSING = Preprocessing(None, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+CLIP_PREPROCESSING = Preprocessing(None, CLIP_MEAN, CLIP_STD)
 # ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
 ACTIONCLIP_LOGIT_SCALE = 100.0
 _HEAD_WIDTH = 64

@@ -51,6 +51,8 @@ def to_onnx(network: nn.Module, name: str, example: Tensor, free: Axes) -> onnx.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        # Of an LSTM, whose weights PyTorch also keeps in a list.
+        warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)
         program = torch.onnx.export(
             network.eval(),
             (example,),

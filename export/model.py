@@ -187,7 +187,8 @@ def _verified(
     if roles:
         _LOG.warning("%s", table)
         raise ActionClipError(
-            f"the {' and the '.join(roles)} graph differ from PyTorch by more than {precision} allows (max |Δ| below "
-            f"{bound.difference:g}, cosine at least {bound.cosine:g}): try another precision"
+            f"the {' and the '.join(roles)} graph {'differs' if len(roles) == 1 else 'differ'} from PyTorch by more than "
+            f"{precision} allows (max |Δ| below {bound.difference:g}, cosine at least {bound.cosine:g}): try another "
+            "precision"
         )
     return table

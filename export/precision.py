@@ -48,30 +48,35 @@ def _quantized(model: onnx.ModelProto, example: NDArray[Any]) -> onnx.ModelProto
     matrices = [
         node for node in model.graph.node if node.op_type == "MatMul" and len(_dims(weights, node.input[1])) == 2
     ]
-    inner = [node for node in matrices if node.output[0] != model.graph.output[0].name]
+    last = _last(model.graph)
+    inner = [node for node in matrices if node.output[0] != last]
     # quantize_dynamic makes every Gemm a MatMul, whose name is then this. They are few, and near the end.
     always = [node.name for node in matrices if node not in inner]
     always += [f"{node.name}_MatMul" for node in model.graph.node if node.op_type == "Gemm"]
     if not inner:
         return model
-    wanted, losses = run(model, example), None
-    kept = 0
+    wanted = run(model, example)
+    kept: list[str] = []
+    losses: dict[str, float] = {}
     while True:
-        candidate = _dynamic(model, [*always, *(node.name for node in inner[:kept])])
+        candidate = _dynamic(model, [*always, *kept])
         found = float(cosines(wanted, run(candidate, example)).min())
-        _LOG.info("int8 with %d of %d matrices in float: least cosine %.5f", kept, len(inner), found)
-        if found >= _AIM or kept == len(inner):
+        _LOG.info("int8 with %d of %d matrices in float: least cosine %.5f", len(kept), len(inner), found)
+        if found >= _AIM or len(kept) == len(inner):
             return candidate
-        if losses is None:
-            losses = _losses(model, example, inner, weights)
-            inner.sort(key=lambda node: -losses[node.name])
-        # Losses add up: so many must go for what remains to be small enough, and at least one more than before.
-        remaining = sum(losses.values())
-        fewest = kept + 1
-        kept = 0
-        while kept < len(inner) and (kept < fewest or remaining > 1 - _AIM):
-            remaining -= losses[inner[kept].name]
-            kept += 1
+        losses = losses or _losses(model, example, inner, weights)
+        kept = _costliest(losses, more_than=len(kept))
+
+
+def _costliest(losses: dict[str, float], more_than: int) -> list[str]:
+    """The matrices to keep in float. Losses add up, so they are enough when what remains is within the aim."""
+    ranked = sorted(losses, key=lambda name: -losses[name])
+    remaining = sum(losses.values())
+    for count, name in enumerate(ranked):
+        if count > more_than and remaining <= 1 - _AIM:
+            return ranked[:count]
+        remaining -= losses[name]
+    return ranked
 
 
 def _dims(weights: dict[str, onnx.TensorProto], name: str) -> Sequence[int]:

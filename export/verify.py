@@ -14,6 +14,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from errors import ActionClipError
 from export.assemble import Networks
 from export.choices import Bound
 from export.networks import ClassTokenHead
@@ -82,17 +83,28 @@ def _tokens(texts: list[str], length: int = 0) -> NDArray[np.int64]:
 def compare(
     networks: Networks, graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
 ) -> list[Difference]:
-    """Run the ONNX file of each role and its network on the inputs of that role."""
+    """Run the ONNX file of each role and its network on the inputs of that role.
+
+    Raises ActionClipError when a graph cannot be loaded, or does not take what the network takes.
+    """
     differences = []
     for role in ROLES:
-        session = _session(graphs[role])
-        for value in inputs[role]:
+        founds = _answers(graphs[role], inputs[role])
+        for value, found in zip(inputs[role], founds, strict=True):
             with torch.no_grad():
                 wanted = networks.of(role)(torch.from_numpy(value)).numpy()
-            found = np.asarray(session.run(None, {session.get_inputs()[0].name: value})[0])
             length = None if role == "image" else value.shape[1]
             differences.append(_difference(role, len(value), length, wanted, found))
     return differences
+
+
+def _answers(graph: Path, values: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    try:
+        session = _session(graph)
+        return [np.asarray(session.run(None, {session.get_inputs()[0].name: value})[0]) for value in values]
+    except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        reason = " ".join(str(error).split())
+        raise ActionClipError(f"the graph {graph} cannot be run on what the checkpoint takes ({reason})") from error
 
 
 def _difference(

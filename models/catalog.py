@@ -14,10 +14,12 @@ from tokenizer.prompts import DEFAULT_PROMPTS
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 ROLES = ("text", "image", "fusion")
 CHECKPOINT = "checkpoint"
-# The keys of a file besides its name. The bytes of an exported graph depend on the machine and the precision.
+# OpenAI's CLIP and all that was made from it.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# The keys of a file besides its name.
 _DOWNLOADED = ("url", "size", "sha256", "also_accepted")
 _EMBEDDED = ("size", "sha256", "also_accepted")
-_EXPORTED = ()
 _EXPORTED_FROM = ("url", "size", "sha256")
 
 T = TypeVar("T")
@@ -137,10 +139,16 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     if folder is not None and source is not None:
         raise ActionClipError(f"{table.where}: the keys 'folder' and '{CHECKPOINT}' exclude each other")
     checkpoint = None if source is None else _file(CHECKPOINT, source, f"{table.where}, {CHECKPOINT}", _EXPORTED_FROM)
-    keys = _EMBEDDED if folder is not None else _DOWNLOADED if source is None else _EXPORTED
-    files = _Table(table.take("files", fields.table), f"{table.where}, files")
-    graphs = tuple(_file(role, files.take(role, fields.table), f"{table.where}, files.{role}", keys) for role in ROLES)
-    files.finish()
+    if checkpoint is not None:
+        # Nothing is known of them: their bytes depend on the machine and the precision.
+        graphs = tuple(ModelFile(role, f"{role}.onnx") for role in ROLES)
+    else:
+        keys = _DOWNLOADED if folder is None else _EMBEDDED
+        files = _Table(table.take("files", fields.table), f"{table.where}, files")
+        graphs = tuple(
+            _file(role, files.take(role, fields.table), f"{table.where}, files.{role}", keys) for role in ROLES
+        )
+        files.finish()
     spec = ModelSpec(
         name=name,
         aliases=table.take("aliases", fields.model_names),
@@ -149,8 +157,8 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
         frames=table.take("frames", fields.frame_count),
         image_size=table.take("image_size", fields.count),
         resize=table.take("resize", fields.count),
-        mean=table.take("mean", fields.three_numbers),
-        std=table.take("std", fields.three_positive_numbers),
+        mean=table.take_or("mean", fields.three_numbers, CLIP_MEAN),
+        std=table.take_or("std", fields.three_positive_numbers, CLIP_STD),
         logit_scale=table.take("logit_scale", fields.positive_number),
         prompts=table.take_or("prompts", fields.prompts, DEFAULT_PROMPTS),
         licence=table.take("licence", fields.text),

@@ -2,17 +2,21 @@
 
 import re
 import tomllib
+from argparse import ArgumentParser
 from pathlib import Path
 
-from docs.options import README, with_table
+import pytest
+
+from docs.options import parsers, with_table
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_options_in_the_readme_are_the_commands() -> None:
-    readme = README.read_text("utf-8")
-    assert with_table(readme) == readme, "run python -m docs.options"
-    assert "| `-v`, `--video` `VIDEO` |" in readme
+@pytest.mark.parametrize(("document", "parser"), parsers().items(), ids=lambda value: getattr(value, "name", ""))
+def test_the_options_in_the_documents_are_the_commands(document: Path, parser: ArgumentParser) -> None:
+    text = document.read_text("utf-8")
+    assert with_table(text, parser) == text, "run python -m docs.options"
+    assert re.search(r"^\| `(-v`, `--video` `VIDEO|SOURCE)` \|", text, re.MULTILINE)
 
 
 def test_pep_723_names_what_requirements_txt_names() -> None:
@@ -25,7 +29,8 @@ def test_pep_723_names_what_requirements_txt_names() -> None:
     assert metadata["requires-python"] == ">=3.11"
 
 
-def test_the_files_that_the_readme_links_to_exist() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text("utf-8"))
-    assert "LICENSE" in links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_the_files_that_documents_link_to_exist() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
+        assert links or document.name == "architecture.md"
+        assert [link for link in links if not (document.parent / link).exists()] == []

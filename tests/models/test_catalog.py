@@ -126,10 +126,6 @@ name = "tiny.pth"
 url = "https://models.example/tiny.pth"
 size = 9000
 sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
-[model.files]
-text.name = "text.onnx"
-image.name = "image.onnx"
-fusion.name = "fusion.onnx"
 """
 )
 
@@ -155,6 +151,16 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert (image.size, image.sha256, image.also_accepted) == (None, None, ())
 
 
+def test_what_is_left_out_is_clips(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    kept = [line for line in GOOD.splitlines() if not line.startswith(("mean", "std", "prompts"))]
+    path.write_text("\n".join(kept), encoding="utf-8")
+    (spec,) = read_catalog(path)
+    assert spec.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert spec.std == (0.26862954, 0.26130258, 0.27577711)
+    assert spec.prompts == DEFAULT_PROMPTS
+
+
 def test_everything_of_an_exported_model_is_read(tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     optional = f'size = 9000\nsha256 = "{"0" * 64}"\n'
@@ -166,6 +172,7 @@ def test_everything_of_an_exported_model_is_read(tmp_path: Path) -> None:
     assert tiny.checkpoint == ModelFile("checkpoint", "tiny.pth", url, 9000, "0" * 64)
     assert huge.checkpoint == ModelFile("checkpoint", "tiny.pth", url)
     assert tiny.folder is None
+    assert (tiny.mean, tiny.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 1.0))
     assert tiny.files == tuple(ModelFile(role, f"{role}.onnx") for role in ROLES)
 
 
@@ -223,14 +230,7 @@ def test_damaged_entry(tmp_path: Path, old: str, new: str, message: str) -> None
     ("old", "new", "message"),
     [
         ("size = 6000", 'size = 6000\nfolder = "tiny"', ": the keys 'folder' and 'checkpoint' exclude each other"),
-        ('text.name = "text.onnx"', 'text = {name = "t", url = "https://a/t"}', ", files.text: the key 'url' is not"),
-        ('text.name = "text.onnx"', 'text = {name = "t", size = 1}', ", files.text: the key 'size' is not known"),
-        ('text.name = "text.onnx"', 'text = {name = "t", sha256 = ""}', ", files.text: the key 'sha256' is not known"),
-        (
-            'text.name = "text.onnx"',
-            'text = {name = "t", also_accepted = ["u"]}',
-            ", files.text: the key 'also_accepted' is not known",
-        ),
+        ("[model.checkpoint]", '[model.files]\ntext.name = "t"\n[model.checkpoint]', ": the key 'files' is not known"),
         ("size = 9000", 'also_accepted = ["old.pth"]', ", checkpoint: the key 'also_accepted' is not known"),
         ("size = 9000", "size = 0", ", checkpoint: the key 'size' must be a whole number above 0, not 0"),
         ('sha256 = "0', 'sha256 = "', ", checkpoint: the key 'sha256' must be 64 lower-case hexadecimal digits, not '"),
