@@ -27,13 +27,28 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from errors import ActionClipError
-from models.recognizer import AVERAGES, DEFAULT_MODEL, ActionClip, EncodedVideo, Prediction
+from models.classifier import TimeSformer
+from models.loading import load
+from models.model import EncodedVideo, Prediction, find_model
+from models.operators import ActionClipOperator, TimeSformerOperator
+from models.recognizer import AVERAGES, DEFAULT_MODEL, ActionClip
 from video.sampling import SAMPLINGS
 
 __version__ = "0.1.0"
-__all__ = ["ActionClip", "ActionClipError", "EncodedVideo", "Prediction", "main"]
+__all__ = [
+    "ActionClip",
+    "ActionClipError",
+    "ActionClipOperator",
+    "EncodedVideo",
+    "Prediction",
+    "TimeSformer",
+    "TimeSformerOperator",
+    "load",
+    "main",
+]
 
 LABELS = (
     "applauding", "dancing", "driving", "driving car", "driving truck",
@@ -92,7 +107,6 @@ def _run(options: argparse.Namespace) -> None:
 def _classify(options: argparse.Namespace) -> None:
     from files import check_target
     from output.writers import FORMATS
-    from tokenizer.prompts import read_prompts
 
     # Whatever can be checked at once is checked before a model is downloaded.
     files = [os.path.realpath(name) for name in (options.video, options.output, options.save) if name]
@@ -104,25 +118,7 @@ def _classify(options: argparse.Namespace) -> None:
         from output.sheet import check_path, save_sheet
 
         check_path(options.save)
-    labels = _labels(options)
-    model = ActionClip(
-        options.model,
-        device=options.device,
-        threads=options.threads,
-        prompts=read_prompts(options.prompts) if options.prompts else None,
-        average=options.average,
-        cache=not (options.no_cache or options.benchmark),
-    )
-
-    def classify() -> Prediction:
-        return model.classify(
-            options.video or SAMPLE_VIDEO,
-            labels,
-            top_k=options.top_k,
-            sampling=options.sampling,
-            seed=options.seed or 0,
-        )
-
+    classify = _classifier(options) if _is_closed_set(options.model) else _recognizer(options)
     prediction = classify()
     if options.benchmark:
         runs = [classify().timings_s for _ in range(BENCHMARK_RUNS)]
@@ -135,6 +131,49 @@ def _classify(options: argparse.Namespace) -> None:
         writer.save(prediction, options.output)
     else:
         _write(writer.text(prediction))
+
+
+def _is_closed_set(model: str) -> bool:
+    return find_model(model)[0].kind == TimeSformer.kind
+
+
+def _recognizer(options: argparse.Namespace) -> Callable[[], Prediction]:
+    """What classifies the video with a zero-shot model."""
+    from tokenizer.prompts import read_prompts
+
+    if options.classmap:
+        raise ActionClipError(f"--classmap is for closed-set models, {options.model} takes labels: use --desc_file")
+    labels = _labels(options)
+    model = ActionClip(
+        options.model,
+        device=options.device,
+        threads=options.threads,
+        prompts=read_prompts(options.prompts) if options.prompts else None,
+        average=options.average,
+        cache=not (options.no_cache or options.benchmark),
+    )
+    return lambda: model.classify(options.video or SAMPLE_VIDEO, labels, **_how(options))
+
+
+def _classifier(options: argparse.Namespace) -> Callable[[], Prediction]:
+    """What classifies the video with a closed-set model."""
+    from models.classmap import read_classmap
+
+    for option in ("text", "desc_file", "prompts"):
+        if getattr(options, option):
+            raise ActionClipError(
+                f"{options.model} is a closed-set model, it knows its own classes and no other labels: leave out "
+                f"--{option}, or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
+            )
+    if options.average != AVERAGES[0]:
+        raise ActionClipError(f"--average is over prompts, and {options.model} has none: leave it out")
+    classmap = read_classmap(options.classmap) if options.classmap else None
+    model = TimeSformer(options.model, device=options.device, threads=options.threads, classmap=classmap)
+    return lambda: model.classify(options.video or SAMPLE_VIDEO, **_how(options))
+
+
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    return {"top_k": options.top_k, "sampling": options.sampling, "seed": options.seed or 0}
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
@@ -167,7 +206,7 @@ def _verified(model: str) -> str:
     from models.store import verify
 
     lines = []
-    for file in verify(ActionClip(model).spec):
+    for file in verify(find_model(model)[0]):
         known = "nothing to compare it with" if file.against == "nothing" else f"equal to {file.against}"
         lines.append(f"{file.path}\n  sha256 {file.sha256}, {known}\n")
     return "".join(lines)
@@ -246,6 +285,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-v", "--video", metavar="VIDEO", type=_given, help="a video file or an http(s) URL; default: the sample")
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
     add("--desc_file", metavar="FILE", type=_given, help="labels, one a line in UTF-8; after those of --text")
+    add("--classmap", metavar="FILE", type=_given, help="names of a closed-set model's classes: JSON, or one a line")
     add("--prompts", metavar="FILE", type=_given, help="prompt templates, one a line in UTF-8, each with one {}")
     add(
         "--sampling",

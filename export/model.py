@@ -134,7 +134,7 @@ def _check_folder(folder: Path) -> None:
     for place in (parent, folder):
         if place.exists() and not os.access(place, os.W_OK):
             raise ActionClipError(f"{place} cannot be written: name a folder of your own")
-    others = [graph.name for graph in folder.glob("*.onnx") if graph.stem not in ROLES]
+    others = [graph.name for graph in folder.glob("*.onnx") if graph.stem not in ROLES["zero-shot"]]
     if others:
         raise ActionClipError(f"{folder} already holds {', '.join(sorted(others))}: name a folder of its own")
 
@@ -161,7 +161,7 @@ def _drafted(
     inputs = examples(networks)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as draft:
         graphs = {}
-        for role in ROLES:
+        for role in ROLES["zero-shot"]:
             _LOG.info("exporting the %s graph", role)
             model = to_precision(role_graph(networks, role), precision, inputs[role][0])
             if model.ByteSize() > _LARGEST:

@@ -12,7 +12,8 @@ from models import fields
 from tokenizer.prompts import DEFAULT_PROMPTS
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
-ROLES = ("text", "image", "fusion")
+# The graphs of a model of each kind.
+ROLES = {"zero-shot": ("text", "image", "fusion"), "closed-set": ("video",)}
 CHECKPOINT = "checkpoint"
 # OpenAI's CLIP and all that was made from it.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -31,7 +32,7 @@ class ModelFile:
     """One file of a model: a graph, or the checkpoint that its graphs are exported from."""
 
     role: str
-    """One of ROLES, or CHECKPOINT."""
+    """One of the ROLES of its model's kind, or CHECKPOINT."""
     name: str
     url: str | None = None
     """Where to download it; None when it is embedded or exported."""
@@ -58,8 +59,13 @@ class ModelSpec:
     """Pixels: short side before the centre crop."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    uniform: str
+    """Which frames "uniform" sampling means, see video/sampling.py."""
     logit_scale: float
     prompts: tuple[str, ...]
+    """() for a closed set."""
+    classes: tuple[str, ...]
+    """Of a closed set, in the order of the logits; () for a zero-shot model."""
     licence: str
     accuracy: str
     citation: str
@@ -134,6 +140,9 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     table = _Table(entry, where)
     name = table.take("name", fields.model_name)
     table.where = f"{where} ('{name}')"
+    kind = table.take("kind", fields.kind)
+    roles = ROLES[kind]
+    is_closed = kind == "closed-set"
     folder = table.take_or("folder", fields.file_name, None)
     source = table.take_or(CHECKPOINT, fields.table, None)
     if folder is not None and source is not None:
@@ -141,26 +150,28 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     checkpoint = None if source is None else _file(CHECKPOINT, source, f"{table.where}, {CHECKPOINT}", _EXPORTED_FROM)
     if checkpoint is not None:
         # Nothing is known of them: their bytes depend on the machine and the precision.
-        graphs = tuple(ModelFile(role, f"{role}.onnx") for role in ROLES)
+        graphs = tuple(ModelFile(role, f"{role}.onnx") for role in roles)
     else:
         keys = _DOWNLOADED if folder is None else _EMBEDDED
         files = _Table(table.take("files", fields.table), f"{table.where}, files")
         graphs = tuple(
-            _file(role, files.take(role, fields.table), f"{table.where}, files.{role}", keys) for role in ROLES
+            _file(role, files.take(role, fields.table), f"{table.where}, files.{role}", keys) for role in roles
         )
         files.finish()
     spec = ModelSpec(
         name=name,
         aliases=table.take("aliases", fields.model_names),
-        kind=table.take("kind", fields.kind),
+        kind=kind,
         description=table.take("description", fields.text),
         frames=table.take("frames", fields.frame_count),
         image_size=table.take("image_size", fields.count),
         resize=table.take("resize", fields.count),
         mean=table.take_or("mean", fields.three_numbers, CLIP_MEAN),
         std=table.take_or("std", fields.three_positive_numbers, CLIP_STD),
-        logit_scale=table.take("logit_scale", fields.positive_number),
-        prompts=table.take_or("prompts", fields.prompts, DEFAULT_PROMPTS),
+        uniform=table.take_or("uniform", fields.uniform_rule, "segments"),
+        logit_scale=1.0 if is_closed else table.take("logit_scale", fields.positive_number),
+        prompts=() if is_closed else table.take_or("prompts", fields.prompts, DEFAULT_PROMPTS),
+        classes=_read_classes(table.take("classes", fields.file_name), table.where) if is_closed else (),
         licence=table.take("licence", fields.text),
         accuracy=table.take("accuracy", fields.text),
         citation=table.take("citation", fields.text),
@@ -173,6 +184,14 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     if spec.resize < spec.image_size:
         raise ActionClipError(f"{table.where}: the key 'resize' must not be below image_size")
     return spec
+
+
+def _read_classes(name: str, where: str) -> tuple[str, ...]:
+    """The names in a file beside the catalog, one a line."""
+    try:
+        return fields.class_names(CATALOG_FILE.with_name(name).read_text("utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise ActionClipError(f"{where}: the classes in {name} cannot be read ({error}); reinstall") from error
 
 
 def _file(role: str, entry: Mapping[str, Any], where: str, keys: Collection[str]) -> ModelFile:

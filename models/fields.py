@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from tokenizer.prompts import is_template
 
-KINDS = ("zero-shot",)
+KINDS = ("zero-shot", "closed-set")
+# Rules for the frames that are looked at, of video/sampling.py.
+UNIFORM_RULES = ("segments", "linspace")
 
 
 def text(value: Any) -> str:
@@ -90,6 +92,21 @@ def kind(value: Any) -> str:
     if value not in KINDS:
         raise ValueError("one of " + ", ".join(f"'{known}'" for known in KINDS))
     return str(value)
+
+
+def uniform_rule(value: Any) -> str:
+    """One of UNIFORM_RULES."""
+    if value not in UNIFORM_RULES:
+        raise ValueError("one of " + ", ".join(f"'{known}'" for known in UNIFORM_RULES))
+    return str(value)
+
+
+def class_names(value: Any) -> tuple[str, ...]:
+    """The names of a closed set's classes, in the order of the logits."""
+    names = items(value, "a list of names")
+    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError("a list of names")
+    return tuple(names)
 
 
 def model_name(value: Any) -> str:

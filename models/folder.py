@@ -1,4 +1,4 @@
-"""A folder with three graphs is a complete model: what it needs to be fed is in the graphs' own metadata."""
+"""A folder with a model's graphs is a complete model: what it needs to be fed is in the graphs' own metadata."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,8 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
     """The model in `folder` and where its graph of each role is.
 
     The metadata keys are written by the exporter: role in every graph; model, frames, image_size, resize, mean, std,
-    logit_scale, prompts (JSON) and licence are read from the image graph.
+    uniform, logit_scale, prompts (JSON) and licence are read from the image graph, or from the video graph of a closed
+    set, which has classes instead of the last two.
 
     Raises:
         ActionClipError: a role is missing or doubled, or a value is missing or malformed.
@@ -26,24 +27,29 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
     paths: dict[str, Path] = {}
     for path in sorted(folder.glob("*.onnx")):
         role = read_metadata(path).get("role")
-        if role not in ROLES:
+        if role is None or all(role not in roles for roles in ROLES.values()):
             continue
         if role in paths:
             raise ActionClipError(
                 f"{folder} has two {role} graphs, {paths[role].name} and {path.name}: keep one of them"
             )
         paths[role] = path
-    missing = [role for role in ROLES if role not in paths]
+    kind = "closed-set" if "video" in paths else "zero-shot"
+    if foreign := [role for role in paths if role not in ROLES[kind]]:
+        raise ActionClipError(f"{folder} has a video graph and the {' and the '.join(foreign)} graph: keep one model")
+    missing = [role for role in ROLES[kind] if role not in paths]
     if missing:
         raise ActionClipError(
             f"{folder} is not a model: no graph in it says that it is the {' or the '.join(missing)} graph "
             "(ONNX metadata key 'role'); export the model again with python -m export"
         )
-    metadata = read_metadata(paths["image"])
+    # The graph that frames go into says what they must be like.
+    first = paths["video" if kind == "closed-set" else "image"]
+    metadata = read_metadata(first)
 
     def value(key: str, parse: Callable[[Any], T]) -> T:
         if key not in metadata:
-            raise ActionClipError(f"{paths['image']} lacks the metadata key '{key}': export it again")
+            raise ActionClipError(f"{first} lacks the metadata key '{key}': export it again")
         try:
             content = json.loads(metadata[key])
         except (ValueError, RecursionError):
@@ -52,31 +58,33 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
             return parse(content)
         except ValueError as error:
             raise ActionClipError(
-                f"{paths['image']} has {metadata[key]!r} as metadata key '{key}', which must be {error}: "
-                "export it again"
+                f"{first} has {metadata[key]!r} as metadata key '{key}', which must be {error}: export it again"
             ) from error
 
     image_size, resize = value("image_size", fields.count), value("resize", fields.count)
     if resize < image_size:
-        raise ActionClipError(f"{paths['image']} has a resize of {resize} below its image_size: export it again")
+        raise ActionClipError(f"{first} has a resize of {resize} below its image_size: export it again")
+    prompts = value("prompts", fields.prompts) if "prompts" in metadata else DEFAULT_PROMPTS
     spec = ModelSpec(
         name=metadata.get("model", folder.resolve().name),
         aliases=(),
-        kind="zero-shot",
+        kind=kind,
         description=f"graphs in {folder}",
         frames=value("frames", fields.frame_count),
         image_size=image_size,
         resize=resize,
         mean=value("mean", fields.three_numbers),
         std=value("std", fields.three_positive_numbers),
-        logit_scale=value("logit_scale", fields.positive_number),
-        prompts=value("prompts", fields.prompts) if "prompts" in metadata else DEFAULT_PROMPTS,
+        uniform=value("uniform", fields.uniform_rule) if "uniform" in metadata else "segments",
+        logit_scale=value("logit_scale", fields.positive_number) if kind == "zero-shot" else 1.0,
+        prompts=prompts if kind == "zero-shot" else (),
+        classes=value("classes", fields.class_names) if kind == "closed-set" else (),
         licence=metadata.get("licence", "not stated"),
         accuracy="not stated",
         citation="",
         size=sum(path.stat().st_size for path in paths.values()),
         folder=str(folder.resolve()),
         checkpoint=None,
-        files=tuple(ModelFile(role=role, name=paths[role].name) for role in ROLES),
+        files=tuple(ModelFile(role=role, name=paths[role].name) for role in ROLES[kind]),
     )
     return spec, paths

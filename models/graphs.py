@@ -48,7 +48,7 @@ def provider(device: str) -> str:
 
 
 class Graph:
-    """One ONNX graph with one input, of which the first output is taken; its session is made at the first call."""
+    """One ONNX graph with one input; its session is made at the first call."""
 
     def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None, group: int = 1) -> None:
         """Choose the graph and how it runs.
@@ -100,7 +100,13 @@ class Graph:
         return tuple(size if isinstance(size, int) and size > 0 else None for size in declared)
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Run all `rows` (N, …) → (N, …) float32, in as many runs as the graph's declared batch asks for.
+        """The first of `outputs`."""
+        return self.outputs(rows, 1)[0]
+
+    def outputs(self, rows: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
+        """Run all `rows` (N, …) → the first `count` outputs, (N, …) float32 each.
+
+        It takes as many runs as the graph's declared batch asks for.
 
         Raises:
             ActionClipError: the rows do not have the shape that the graph declares, or the run fails.
@@ -115,23 +121,25 @@ class Graph:
             )
         rows = np.ascontiguousarray(rows, dtype=_INPUT_TYPES[self._session.get_inputs()[0].type])
         step = batch or max(_MAX_BATCH // self._group, 1) * self._group
-        return np.concatenate([self._run(rows[i : i + step], batch) for i in range(0, len(rows), step)])
+        names = [output.name for output in self._session.get_outputs()]
+        if len(names) < count:
+            raise ActionClipError(f"the graph {self.path.name} has {len(names)} outputs, not {count}: export it again")
+        parts = [self._run(rows[i : i + step], batch, names[:count]) for i in range(0, len(rows), step)]
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
-    def _run(self, rows: NDArray[Any], batch: int | None) -> NDArray[np.float32]:
+    def _run(self, rows: NDArray[Any], batch: int | None, names: list[str]) -> list[NDArray[np.float32]]:
         count = len(rows)
         if batch is not None and count < batch:
             rows = np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
         try:
-            answer = self._session.run(
-                [self._session.get_outputs()[0].name], {self._session.get_inputs()[0].name: rows}
-            )
+            answer = self._session.run(names, {self._session.get_inputs()[0].name: rows})
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise ActionClipError(
                 f"the graph {self.path.name} failed on '{self._device}' ({reason}): "
                 "use fewer frames or labels, or another --device"
             ) from error
-        return np.asarray(answer[0][:count], dtype=np.float32)
+        return [np.asarray(output[:count], dtype=np.float32) for output in answer]
 
 
 def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32]:

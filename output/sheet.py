@@ -19,7 +19,7 @@ from files import check_target, write_file
 from output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
 
 if TYPE_CHECKING:
-    from models.recognizer import Prediction, Ranked
+    from models.model import Prediction, Ranked
 
 # Full colour resolution in JPEG and lossless WebP (a quality above 100) keep small text crisp.
 _FULL_COLOUR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from files import write_file
 
 if TYPE_CHECKING:
-    from models.recognizer import Prediction
+    from models.model import Prediction
 
 
 class ResultWriter(ABC):

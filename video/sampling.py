@@ -1,7 +1,8 @@
 """Which frames of a video are looked at.
 
-Both rules are ActionCLIP's own (github sallymmx/ActionCLIP): the evaluation rule takes the middle of each
-of `count` equal segments, the training rule a random frame of each.
+Two rules are ActionCLIP's own (github sallymmx/ActionCLIP): the evaluation rule takes the middle of each
+of `count` equal segments, the training rule a random frame of each. TimeSformer's takes frames from the first to the
+last.
 """
 
 from collections.abc import Callable
@@ -37,6 +38,18 @@ def uniform_indices(total: int, count: int) -> list[int]:
     return [int(i * total / count + offset) for i in range(count)]
 
 
+def linspace_indices(total: int, count: int) -> list[int]:
+    """Return `count` indices from the first frame to the last, evenly spaced and rounded down.
+
+    PyTorchVideo's uniform temporal subsampling. Raises ActionClipError when either number is below 1.
+    """
+    _check(total, count)
+    return [i * (total - 1) // max(1, count - 1) for i in range(count)]
+
+
+UNIFORM_RULES: dict[str, Callable[..., list[int]]] = {"segments": uniform_indices, "linspace": linspace_indices}
+
+
 def random_indices(total: int, count: int, seed: int) -> list[int]:
     """Return `count` indices, in order: one uniformly random frame in each of `count` equal segments.
 
@@ -55,14 +68,15 @@ def random_indices(total: int, count: int, seed: int) -> list[int]:
     return [int(i) for i in generator.integers(ticks[:-1], ticks[1:])]
 
 
-def make_sampler(kind: str, count: int, seed: int) -> Sampler:
+def make_sampler(kind: str, count: int, seed: int, uniform: str = "segments") -> Sampler:
     """Return the sampler called `kind` (one of SAMPLINGS) that takes `count` frames.
 
-    Raises ActionClipError for another kind, for a count below 1 and for a negative seed.
+    `uniform`, one of UNIFORM_RULES, says what "uniform" is. Raises ActionClipError for another kind, for a
+    count below 1 and for a negative seed.
     """
     if kind not in SAMPLINGS:
         raise ActionClipError(f'there is no sampling "{kind}"; choose one of: {", ".join(SAMPLINGS)}')
-    sampler = partial(uniform_indices, count=count)
+    sampler: Sampler = partial(UNIFORM_RULES[uniform], count=count)
     if kind == "random":
         sampler = partial(random_indices, count=count, seed=seed)
     sampler(1)  # refuses bad numbers now, not after a video was opened

@@ -24,15 +24,33 @@ EXPORTED = {
 
 
 def test_models_of_the_catalog() -> None:
-    assert [spec.name for spec in catalog()] == ["vit-32-8f", "nano", *EXPORTED]
-    for spec in catalog():
-        assert tuple(file.role for file in spec.files) == ROLES
+    assert [spec.name for spec in catalog()] == ["vit-32-8f", "nano", *EXPORTED, "timesformer_k400_8x224"]
+    for spec in catalog()[:-1]:
+        assert tuple(file.role for file in spec.files) == ROLES[spec.kind]
         is_downloaded = spec.folder is None and spec.checkpoint is None
         assert [file.url is not None for file in spec.files] == [is_downloaded] * 3
         assert (spec.image_size, spec.kind) == (224, "zero-shot")
         assert spec.mean == (0.48145466, 0.4578275, 0.40821073)
         assert spec.std == (0.26862954, 0.26130258, 0.27577711)
         assert spec.prompts == DEFAULT_PROMPTS
+        assert (spec.classes, spec.uniform) == ((), "segments")
+
+
+def test_timesformer() -> None:
+    spec = find("timesformer_k400_8x224")
+    assert spec is not None
+    assert spec.kind == "closed-set"
+    assert [file.name for file in spec.files] == ["video.onnx"]
+    assert (spec.frames, spec.image_size, spec.resize, spec.uniform) == (8, 224, 224, "linspace")
+    assert (spec.mean, spec.std) == ((0.45,) * 3, (0.225,) * 3)
+    assert (spec.prompts, len(spec.classes)) == ((), 400)
+    assert [spec.classes[index] for index in (0, 100, 399)] == ["abseiling", "drinking", "zumba"]
+    assert spec.checkpoint is not None
+    assert spec.checkpoint.url == (
+        "https://huggingface.co/facebook/timesformer-base-finetuned-k400/resolve/main/pytorch_model.bin"
+    )
+    assert "77.9 %" in spec.accuracy
+    assert "NC" in spec.licence
 
 
 def test_ailias_graphs() -> None:
@@ -71,7 +89,7 @@ def test_models_to_be_exported(name: str) -> None:
     assert (spec.frames, spec.resize, spec.size, spec.logit_scale) == (frames, resize, megabytes * 10**6, 100)
     assert (spec.folder, spec.aliases) == (None, ("clip_vit_b16",) if name == "vit-b-16-8f" else ())
     assert accuracy in spec.accuracy
-    assert spec.files == tuple(ModelFile(role, f"{role}.onnx") for role in ROLES)
+    assert spec.files == tuple(ModelFile(role, f"{role}.onnx") for role in ROLES["zero-shot"])
     folder, file_name = url.split("/")[-2:]
     is_frozen = name.startswith("clip")
     assert spec.checkpoint == ModelFile("checkpoint", file_name, url, sha256=folder if is_frozen else None)
@@ -173,7 +191,7 @@ def test_everything_of_an_exported_model_is_read(tmp_path: Path) -> None:
     assert huge.checkpoint == ModelFile("checkpoint", "tiny.pth", url)
     assert tiny.folder is None
     assert (tiny.mean, tiny.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 1.0))
-    assert tiny.files == tuple(ModelFile(role, f"{role}.onnx") for role in ROLES)
+    assert tiny.files == tuple(ModelFile(role, f"{role}.onnx") for role in ROLES["zero-shot"])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +204,7 @@ def test_everything_of_an_exported_model_is_read(tmp_path: Path) -> None:
         ('name = "tiny"\n', "", ": the key 'name' is missing"),
         ('"tiny"', '"Tiny/1"', ": the key 'name' must be a name of lower-case letters, digits,"),
         ('["small"]', '"small"', " ('tiny'): the key 'aliases' must be a list of names, not 'small'"),
-        ('"zero-shot"', '"magic"', " ('tiny'): the key 'kind' must be one of 'zero-shot', not 'magic'"),
+        ('"zero-shot"', '"magic"', " ('tiny'): the key 'kind' must be one of 'zero-shot', 'closed-set', not 'magic'"),
         ('"three files"', '" "', " ('tiny'): the key 'description' must be a text, not ' '"),
         ("resize = 256", "resize = 223", " ('tiny'): the key 'resize' must not be below image_size"),
         ("mean = [0.5, 0.5, 0.5]", "mean = 0.5", " ('tiny'): the key 'mean' must be three numbers, not 0.5"),

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from errors import ActionClipError
-from models.recognizer import Prediction
+from models.model import Prediction
 from output.lettering import SEMIBOLD, drawable, fit, put_text, text_width
 from output.sheet import WIDTH, check_path, draw_sheet, save_sheet
 

@@ -14,7 +14,7 @@ import pytest
 
 from errors import ActionClipError
 from files import write_file
-from models.recognizer import Prediction
+from models.model import Prediction
 from output.writers import FORMATS
 
 PREDICTION = Prediction(

@@ -1,0 +1,24 @@
+"""One way in for all models."""
+
+import os
+from typing import Any
+
+from models.classifier import TimeSformer
+from models.model import find_model
+from models.recognizer import DEFAULT_MODEL, ActionClip
+
+CLASSES: dict[str, type[ActionClip] | type[TimeSformer]] = {model.kind: model for model in (ActionClip, TimeSformer)}
+
+
+def load(model: str | os.PathLike[str] = DEFAULT_MODEL, **options: Any) -> ActionClip | TimeSformer:
+    """The model of that name or folder, as an object of the class for its kind.
+
+    Args:
+        model: a name from the catalog, or a folder with exported graphs.
+        options: keyword arguments of that class.
+
+    Raises:
+        ActionClipError: unknown model, or an option with a wrong value.
+        TypeError: an option that the class does not have.
+    """
+    return CLASSES[find_model(model)[0].kind](model, **options)

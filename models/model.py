@@ -1,0 +1,265 @@
+"""What all models have in common: where they are, the frames that they look at, the answer that they give."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import ActionClipError
+from models.catalog import ModelSpec, catalog, find
+from video.sampling import Sampler, make_sampler
+
+if TYPE_CHECKING:
+    from models.graphs import Graph
+    from video.reader import Clip
+
+MOST_THREADS = 1024
+Video = str | os.PathLike[str] | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One line of the answer: `rank` from 1, `index` of the label in the order it was given."""
+
+    rank: int
+    index: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer for one video.
+
+    Attributes:
+        labels: the labels in the order they were given, repeated ones once.
+        probabilities: (labels,) float64, sum 1.
+        top_k: length of `ranked`, at most the number of labels.
+        video_features: (D,) float32, L2-normalised.
+        frame_indices: which frames of the video were looked at, from 0.
+        model: name of the model.
+        video: path or URL; None where frames were given.
+        duration_s: of the video in seconds; None where frames were given.
+        frame_times_s: seconds from the first frame; () where frames were given.
+        frames: (T, H, W, 3) uint8 RGB, the frames that were looked at.
+        timings_s: seconds for decode, preprocess, image, fusion, text and score.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    top_k: int
+    video_features: NDArray[np.float32]
+    frame_indices: tuple[int, ...]
+    model: str
+    video: str | None
+    duration_s: float | None
+    frame_times_s: tuple[float, ...]
+    frames: NDArray[np.uint8] = field(repr=False)
+    timings_s: dict[str, float]
+
+    @cached_property
+    def ranked(self) -> tuple[Ranked, ...]:
+        """The `top_k` most probable labels, highest first; equal ones in the order they were given."""
+        order = np.argsort(-self.probabilities, kind="stable")[: self.top_k]
+        return tuple(
+            Ranked(rank, int(index), self.labels[index], float(self.probabilities[index]))
+            for rank, index in enumerate(order, start=1)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What the graphs make of a clip.
+
+    Attributes:
+        features: (D,) float32, L2-normalised.
+        logits: (classes,) float32 of a closed set; None where the labels are free.
+    """
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedVideo(Encoding):
+    """What the graphs make of a video.
+
+    Attributes:
+        clip: the frames that were looked at, with indices and times.
+        video: the path or URL; None where frames were given.
+        timings_s: seconds of each stage so far.
+    """
+
+    clip: "Clip"
+    video: str | None
+    timings_s: dict[str, float]
+
+
+class Model(ABC):
+    """A model of the catalog or of a folder. Graphs are found, and sessions made, when they are first needed."""
+
+    kind: str
+    """Of the catalog: which models the class can run."""
+
+    def __init__(self, model: str | os.PathLike[str], device: str, threads: int | None) -> None:
+        self.spec, self._paths = find_model(model)
+        if self.spec.kind != self.kind:
+            raise ActionClipError(
+                f"{self.spec.name} is a {self.spec.kind} model, not {self.kind}: use action_clip.load"
+            )
+        if device != "cpu":  # which is always there
+            from models.graphs import provider
+
+            provider(device)
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise ActionClipError(f"threads is {threads}: give a number from 1 to {MOST_THREADS}")
+        self._device = device
+        self._threads = threads
+        self._graphs: dict[str, Graph] = {}
+
+    @abstractmethod
+    def encode_clip(self, tensor: NDArray[np.float32], timings_s: dict[str, float] | None = None) -> Encoding:
+        """Run the graphs on a preprocessed clip.
+
+        Args:
+            tensor: (T, 3, S, S) float32, T = `spec.frames`, normalised as the model wants it.
+            timings_s: receives the seconds of each graph.
+
+        Raises:
+            ActionClipError: the tensor is not what the graphs take, or the graphs cannot be had.
+        """
+
+    def encode_video(self, video: Video, *, sampling: str = "uniform", seed: int = 0) -> EncodedVideo:
+        """Look at `spec.frames` frames of the video.
+
+        Args:
+            video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8 RGB.
+            sampling: "uniform", the model's own rule, or "random", one frame from each segment.
+            seed: of the random sampling.
+
+        Raises:
+            ActionClipError: anything wrong with the video or the model.
+        """
+        from video.preprocess import clip_tensor
+
+        spec = self.spec
+        sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
+        if spec.checkpoint is not None:
+            # Where the graphs have yet to be exported, that is better known of before the video is read than after it.
+            self._graph_paths()
+        timings: dict[str, float] = {}
+        with timed(timings, "decode"):
+            clip = self._clip(video, sampler)
+        with timed(timings, "preprocess"):
+            tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize)
+        encoding = self.encode_clip(tensor, timings)
+        source = None if isinstance(video, np.ndarray) else os.fspath(video)
+        return EncodedVideo(encoding.features, encoding.logits, clip, source, timings)
+
+    def _prediction(
+        self,
+        labels: Sequence[str],
+        probabilities: NDArray[np.float64],
+        top_k: int,
+        encoded: EncodedVideo,
+        timings_s: dict[str, float],
+    ) -> Prediction:
+        return Prediction(
+            labels=tuple(labels),
+            probabilities=probabilities,
+            top_k=min(top_k, len(labels)),
+            video_features=encoded.features,
+            frame_indices=encoded.clip.indices,
+            model=self.spec.name,
+            video=encoded.video,
+            duration_s=encoded.clip.duration_s if encoded.video is not None else None,
+            frame_times_s=encoded.clip.times_s if encoded.video is not None else (),
+            frames=encoded.clip.frames,
+            timings_s=timings_s,
+        )
+
+    def _clip(self, video: Video, sampler: Sampler) -> "Clip":
+        from video.reader import Clip, read_clip
+
+        if isinstance(video, str | os.PathLike):
+            return read_clip(video, sampler, threads=self._threads)
+        if not isinstance(video, np.ndarray) or video.ndim != 4:
+            raise ActionClipError("the video must be a path, an address or an array of frames, (T, H, W, 3) uint8 RGB")
+        indices = sampler(len(video))
+        return Clip(video[indices], tuple(indices), (), len(video), 0.0)
+
+    def _is_on_disk(self) -> bool:
+        from models.store import locate
+
+        return self._paths is not None or locate(self.spec) is not None
+
+    def _graph_paths(self) -> dict[str, Path]:
+        if self._paths is None:
+            from models.store import fetch
+
+            self._paths = fetch(self.spec)
+        return self._paths
+
+    def _graph(self, role: str) -> "Graph":
+        if role not in self._graphs:
+            from models.graphs import Graph
+
+            # An image graph may let the frames of a clip look at each other.
+            group = self.spec.frames if role == "image" else 1
+            self._graphs[role] = Graph(
+                self._graph_paths()[role], device=self._device, threads=self._threads, group=group
+            )
+        return self._graphs[role]
+
+
+def find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Path] | None]:
+    """The model of that name, alias or folder; the paths too where it is a folder."""
+    name = os.fspath(model)
+    spec = find(name)
+    if spec is not None:
+        return spec, None
+    if Path(name).is_dir():
+        from models.folder import folder_model
+
+        return folder_model(Path(name))
+    raise ActionClipError(
+        f"there is no model or folder '{name}': the models are {', '.join(known.name for known in catalog())}"
+    )
+
+
+def normalized(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features of length 1, (…, D); ActionClipError where one has no direction."""
+    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        raise ActionClipError("the graphs returned features that are zero or not finite: download or export them again")
+    normalized: NDArray[np.float32] = features / lengths
+    return normalized
+
+
+@contextmanager
+def timed(timings: dict[str, Any], stage: str) -> Iterator[None]:
+    """Note the seconds that the block takes."""
+    began = perf_counter()
+    yield
+    timings[stage] = perf_counter() - began
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the last axis."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def check_top_k(top_k: int) -> None:
+    """Raise ActionClipError where it is below 1."""
+    if top_k < 1:
+        raise ActionClipError(f"top_k is {top_k}: give a number above 0")

@@ -1,0 +1,152 @@
+"""ActionCLIP and TimeSformer as operators of Towhee pipelines and as plain functions: frames in, best classes out."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import ActionClipError
+from models.catalog import find
+from models.classifier import TimeSformer
+from models.classmap import ClassMap, class_names
+from models.model import Encoding, Model, check_top_k
+from models.recognizer import ActionClip
+
+Answer = tuple[list[str], list[float], NDArray[np.float32]]
+Frames = Iterable[NDArray[Any]] | NDArray[Any]
+
+
+class _Operator:
+    """What both operators do with frames; how a clip is scored is theirs."""
+
+    def __init__(self, model: Model, labels: Sequence[str], skip_preprocess: bool, topk: int) -> None:
+        check_top_k(topk)
+        self._model = model
+        self._labels = list(labels)
+        self._skip_preprocess = skip_preprocess
+        self._topk = topk
+
+    def __call__(self, frames: Frames) -> Answer:
+        """Classify one clip.
+
+        Args:
+            frames: RGB images of one size, (H, W, 3) uint8 each, or Towhee's VideoFrames, as many as there are; with
+                `skip_preprocess`, the preprocessed clip that the model takes: float32 (T, 3, S, S) or (3, T, S, S).
+
+        Returns:
+            The names of the `topk` best classes, their probabilities from high to low, and the features of the clip,
+            (D,) float32, L2-normalised.
+
+        Raises:
+            ActionClipError: the frames are not what was described, or anything is wrong with the model.
+        """
+        encoding = self._model.encode_clip(self._tensor(frames)) if self._skip_preprocess else self._encode(frames)
+        probabilities = self._score(encoding)
+        order = np.argsort(-probabilities, kind="stable")[: self._topk]
+        names = [self._labels[index] for index in order]
+        return names, [float(probabilities[index]) for index in order], encoding.features
+
+    def _score(self, encoding: Encoding) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+    def _encode(self, frames: Frames) -> Encoding:
+        images = [_rgb(frame) for frame in frames]
+        if not images:
+            raise ActionClipError("there are no frames: give at least one RGB image")
+        if len({image.shape for image in images}) > 1:
+            raise ActionClipError("the frames differ in size: give those of one video")
+        return self._model.encode_video(np.stack(images))
+
+    def _tensor(self, frames: Frames) -> NDArray[np.float32]:
+        spec = self._model.spec
+        tensor = np.asarray(frames if isinstance(frames, np.ndarray) else list(frames))
+        wanted = (spec.frames, 3, spec.image_size, spec.image_size)
+        if tensor.shape == (3, spec.frames, *wanted[2:]) and tensor.shape != wanted:
+            tensor = tensor.swapaxes(0, 1)
+        if tensor.shape != wanted or not np.issubdtype(tensor.dtype, np.floating):
+            raise ActionClipError(
+                f"with skip_preprocess the frames must be one float32 array of the shape {wanted}, not "
+                f"{tensor.dtype} {tensor.shape}: preprocess them, or leave out skip_preprocess"
+            )
+        return tensor.astype(np.float32)
+
+
+class ActionClipOperator(_Operator):
+    """ActionCLIP with fixed labels: `ActionClipOperator("nano")(frames)` → labels, scores, features."""
+
+    def __init__(
+        self,
+        model_name: str = "clip_vit_b16",
+        skip_preprocess: bool = False,
+        classmap: ClassMap | None = None,
+        topk: int = 5,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        """Choose model and labels.
+
+        Args:
+            model_name: a zero-shot model's name or folder.
+            skip_preprocess: the frames are already what the model takes.
+            classmap: {name: index} or {index: name}, the labels; None: the 400 of Kinetics-400.
+            topk: how many classes are returned; clamped to their number.
+            device, threads: as of ActionClip.
+
+        Raises:
+            ActionClipError: anything wrong with these.
+        """
+        labels = kinetics_400() if classmap is None else class_names(classmap)
+        self._recognizer = ActionClip(model_name, device=device, threads=threads)
+        super().__init__(self._recognizer, labels, skip_preprocess, topk)
+
+    def _score(self, encoding: Encoding) -> NDArray[np.float64]:
+        return self._recognizer.score(encoding, self._labels)
+
+
+class TimeSformerOperator(_Operator):
+    """TimeSformer: `TimeSformerOperator()(frames)` → labels, scores, features."""
+
+    def __init__(
+        self,
+        model_name: str = "timesformer_k400_8x224",
+        skip_preprocess: bool = False,
+        classmap: ClassMap | None = None,
+        topk: int = 5,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        """Choose the model.
+
+        Args:
+            model_name: a closed-set model's name or folder.
+            skip_preprocess: the frames are already what the model takes.
+            classmap: {name: index} or {index: name}, in place of the model's own names.
+            topk: how many classes are returned; clamped to their number.
+            device, threads: as of TimeSformer.
+
+        Raises:
+            ActionClipError: anything wrong with these.
+        """
+        self._classifier = TimeSformer(model_name, device=device, threads=threads, classmap=classmap)
+        super().__init__(self._classifier, self._classifier.classes, skip_preprocess, topk)
+
+    def _score(self, encoding: Encoding) -> NDArray[np.float64]:
+        return self._classifier.score(encoding)
+
+
+def kinetics_400() -> tuple[str, ...]:
+    """The names of the 400 classes of Kinetics-400, in their order."""
+    spec = find("timesformer_k400_8x224")
+    assert spec is not None
+    return spec.classes
+
+
+def _rgb(frame: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image as (H, W, 3) uint8 RGB; Towhee's frames say in `mode` when they are BGR."""
+    image = np.asarray(frame)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ActionClipError(f"a frame is {image.dtype} {image.shape}, not uint8 (H, W, 3): give RGB images")
+    return image[..., ::-1] if str(getattr(frame, "mode", "RGB")).upper() == "BGR" else image
