@@ -302,7 +302,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_FOLDER",
         type=_given,
         default=DEFAULT_MODEL,
-        help="a name that --list-models shows, or a folder with three exported graphs (default: %(default)s)",
+        help="a name that --list-models shows, or a folder with exported graphs (default: %(default)s)",
     )
     add(
         "--average",

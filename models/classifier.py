@@ -80,17 +80,18 @@ class TimeSformer(Model):
 
     def encode_clip(self, tensor: NDArray[np.float32], timings_s: dict[str, float] | None = None) -> Encoding:
         graph = self._graph("video")
-        clip = tensor[np.newaxis]
-        # Graphs declare frames first or colours first.
-        if len(graph.shape) == 5 and graph.shape[1] == 3 and graph.shape[2] != 3:
-            clip = clip.transpose(0, 2, 1, 3, 4)
+        # Graphs declare frames first, (N, T, 3, S, S), or colours first, (N, 3, T, S, S).
+        colours_first = graph.shape[1:2] == (3,) and graph.shape[2:3] != (3,)
+        clip = tensor.swapaxes(0, 1) if colours_first else tensor
         with timed({} if timings_s is None else timings_s, "video"):
-            logits, features = graph.outputs(clip, 2)
-        if logits.shape[1] != len(self.classes):
+            logits, features = graph.outputs(clip[np.newaxis], 2)
+        if logits.shape[1:] != (len(self.classes),) or features.ndim != 2:
             raise ActionClipError(
-                f"the graph {graph.path.name} gives {logits.shape[1]} logits for {len(self.classes)} classes: "
-                "export it again"
+                f"the graph {graph.path.name} gives logits of the shape {logits.shape} and features of "
+                f"{features.shape}, not (1, {len(self.classes)}) and (1, D): export it again"
             )
+        if not np.isfinite(logits).all():
+            raise ActionClipError(f"the graph {graph.path.name} gives logits that are not finite: export it again")
         return Encoding(normalized(features[0]), logits[0])
 
     def score(self, encoding: Encoding) -> NDArray[np.float64]:

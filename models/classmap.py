@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from errors import ActionClipError
 
 ClassMap = Mapping[str, int] | Mapping[int, str]
@@ -15,18 +17,20 @@ def class_names(classmap: Mapping[Any, Any], count: int | None = None) -> list[s
     """The names of a class map in the order of their indices.
 
     Args:
-        classmap: {name: index} or {index: name}; indices may be written as texts, as in JSON.
+        classmap: {name: index} or {index: name}; indices may be written as texts, as in JSON. White space in a name
+            counts as one space.
         count: of a closed set: the indices must be 0 … count - 1.
 
     Raises:
         ActionClipError: it is neither, an index stands twice, or it is not that of the closed set.
     """
-    pairs = list(classmap.items())
-    if not all(_is_index(index) for _, index in pairs):
-        pairs = [(name, index) for index, name in pairs]
-    if not pairs or not all(_is_index(index) and isinstance(name, str) and name.strip() for name, index in pairs):
+    pairs = list(classmap.items()) if isinstance(classmap, Mapping) else []
+    if not all(_is_index(index) and isinstance(name, str) for index, name in pairs):
+        pairs = [(index, name) for name, index in pairs]
+    if not pairs or not all(_is_index(index) and isinstance(name, str) and name.strip() for index, name in pairs):
         raise ActionClipError("the class map must be {name: index} or {index: name}, with whole numbers from 0")
-    by_index = {int(index): name for name, index in pairs}
+    # A line break inside a name would break the lines of the answer.
+    by_index = {int(index): " ".join(name.split()) for index, name in pairs}
     if len(by_index) < len(pairs):
         raise ActionClipError("the class map has an index twice: give each class its own")
     if count is not None and sorted(by_index) != list(range(count)):
@@ -49,8 +53,10 @@ def read_classmap(path: str | os.PathLike[str]) -> dict[Any, Any]:
         raise ActionClipError(f"cannot read the class map {path} ({error.strerror}): check its name") from error
     except UnicodeDecodeError as error:
         raise ActionClipError(f"the class map {path} is not UTF-8: save it as UTF-8") from error
+    if "\0" in text:  # UTF-16 without a byte-order mark decodes as UTF-8
+        raise ActionClipError(f"the class map {path} is not UTF-8: save it as UTF-8")
     if not text.lstrip().startswith(("{", "[")):
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+        names = [line.strip() for line in text.split("\n") if line.strip()]
         return dict(enumerate(names))
     try:
         content = json.loads(text)
@@ -63,5 +69,5 @@ def read_classmap(path: str | os.PathLike[str]) -> dict[Any, Any]:
 
 def _is_index(value: Any) -> bool:
     if isinstance(value, str):
-        return value.isascii() and value.isdecimal()
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return value.isascii() and value.isdecimal() and len(value) < 10
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ Video = str | os.PathLike[str] | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Ranked:
-    """One line of the answer: `rank` from 1, `index` of the label in the order it was given."""
+    """One line of the answer: `rank` from 1, `index` of the label among the labels."""
 
     rank: int
     index: int
@@ -40,7 +40,7 @@ class Prediction:
     """The answer for one video.
 
     Attributes:
-        labels: the labels in the order they were given, repeated ones once.
+        labels: the labels in the order they were given, repeated ones once; or the classes of a closed set.
         probabilities: (labels,) float64, sum 1.
         top_k: length of `ranked`, at most the number of labels.
         video_features: (D,) float32, L2-normalised.
@@ -50,7 +50,8 @@ class Prediction:
         duration_s: of the video in seconds; None where frames were given.
         frame_times_s: seconds from the first frame; () where frames were given.
         frames: (T, H, W, 3) uint8 RGB, the frames that were looked at.
-        timings_s: seconds for decode, preprocess, image, fusion, text and score.
+        timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
+            (TimeSformer), score.
     """
 
     labels: tuple[str, ...]
@@ -226,7 +227,8 @@ def find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Path
     spec = find(name)
     if spec is not None:
         return spec, None
-    if Path(name).is_dir():
+    # Unlike Path.is_dir, this is False for what no path can be.
+    if os.path.isdir(name):
         from models.folder import folder_model
 
         return folder_model(Path(name))
@@ -245,7 +247,7 @@ def normalized(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @contextmanager
-def timed(timings: dict[str, Any], stage: str) -> Iterator[None]:
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     """Note the seconds that the block takes."""
     began = perf_counter()
     yield
@@ -260,6 +262,6 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def check_top_k(top_k: int) -> None:
-    """Raise ActionClipError where it is below 1."""
-    if top_k < 1:
-        raise ActionClipError(f"top_k is {top_k}: give a number above 0")
+    """Raise ActionClipError where it is no whole number above 0."""
+    if not isinstance(top_k, int | np.integer) or top_k < 1:
+        raise ActionClipError(f"top_k is {top_k}: give a whole number above 0")

@@ -1,6 +1,8 @@
 """ActionCLIP and TimeSformer as operators of Towhee pipelines and as plain functions: frames in, best classes out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -8,16 +10,18 @@ from numpy.typing import NDArray
 
 from errors import ActionClipError
 from models.catalog import find
-from models.classifier import TimeSformer
+from models.classifier import DEFAULT_MODEL, TimeSformer
 from models.classmap import ClassMap, class_names
 from models.model import Encoding, Model, check_top_k
-from models.recognizer import ActionClip
+from models.recognizer import ActionClip, score
+from tokenizer.prompts import unique_labels
+from video.sampling import make_sampler
 
 Answer = tuple[list[str], list[float], NDArray[np.float32]]
-Frames = Iterable[NDArray[Any]] | NDArray[Any]
+Frames = Iterable[NDArray[Any]]
 
 
-class _Operator:
+class _Operator(ABC):
     """What both operators do with frames; how a clip is scored is theirs."""
 
     def __init__(self, model: Model, labels: Sequence[str], skip_preprocess: bool, topk: int) -> None:
@@ -32,7 +36,8 @@ class _Operator:
 
         Args:
             frames: RGB images of one size, (H, W, 3) uint8 each, or Towhee's VideoFrames, as many as there are; with
-                `skip_preprocess`, the preprocessed clip that the model takes: float32 (T, 3, S, S) or (3, T, S, S).
+                `skip_preprocess`, the preprocessed clip that the model takes: floats, (T, 3, S, S) or (3, T, S, S),
+                with or without a batch of 1 before it.
 
         Returns:
             The names of the `topk` best classes, their probabilities from high to low, and the features of the clip,
@@ -47,21 +52,31 @@ class _Operator:
         names = [self._labels[index] for index in order]
         return names, [float(probabilities[index]) for index in order], encoding.features
 
+    @abstractmethod
     def _score(self, encoding: Encoding) -> NDArray[np.float64]:
-        raise NotImplementedError
+        """Probabilities of the labels, (labels,)."""
 
     def _encode(self, frames: Frames) -> Encoding:
-        images = [_rgb(frame) for frame in frames]
+        try:
+            items = iter(frames)
+        except TypeError as error:
+            raise ActionClipError(f"the frames are one {type(frames).__name__}: give a list of RGB images") from error
+        images = [_rgb(frame) for frame in items]
         if not images:
             raise ActionClipError("there are no frames: give at least one RGB image")
         if len({image.shape for image in images}) > 1:
             raise ActionClipError("the frames differ in size: give those of one video")
-        return self._model.encode_video(np.stack(images))
+        spec = self._model.spec
+        # Of frames as many as the model looks at, it looks at each: only these are copied.
+        indices = make_sampler("uniform", spec.frames, 0, spec.uniform)(len(images))
+        return self._model.encode_video(np.stack([images[index] for index in indices]))
 
     def _tensor(self, frames: Frames) -> NDArray[np.float32]:
         spec = self._model.spec
-        tensor = np.asarray(frames if isinstance(frames, np.ndarray) else list(frames))
+        tensor = _array(frames)
         wanted = (spec.frames, 3, spec.image_size, spec.image_size)
+        if tensor.ndim == 5 and len(tensor) == 1:
+            tensor = tensor[0]
         if tensor.shape == (3, spec.frames, *wanted[2:]) and tensor.shape != wanted:
             tensor = tensor.swapaxes(0, 1)
         if tensor.shape != wanted or not np.issubdtype(tensor.dtype, np.floating):
@@ -97,12 +112,16 @@ class ActionClipOperator(_Operator):
         Raises:
             ActionClipError: anything wrong with these.
         """
-        labels = kinetics_400() if classmap is None else class_names(classmap)
+        labels = unique_labels(kinetics_400() if classmap is None else class_names(classmap))
         self._recognizer = ActionClip(model_name, device=device, threads=threads)
         super().__init__(self._recognizer, labels, skip_preprocess, topk)
 
+    @cached_property
+    def _bank(self) -> NDArray[np.float32]:
+        return self._recognizer.encode_labels(self._labels)
+
     def _score(self, encoding: Encoding) -> NDArray[np.float64]:
-        return self._recognizer.score(encoding, self._labels)
+        return score(encoding.features, self._bank, self._recognizer.spec.logit_scale)
 
 
 class TimeSformerOperator(_Operator):
@@ -110,7 +129,7 @@ class TimeSformerOperator(_Operator):
 
     def __init__(
         self,
-        model_name: str = "timesformer_k400_8x224",
+        model_name: str = DEFAULT_MODEL,
         skip_preprocess: bool = False,
         classmap: ClassMap | None = None,
         topk: int = 5,
@@ -144,9 +163,19 @@ def kinetics_400() -> tuple[str, ...]:
     return spec.classes
 
 
-def _rgb(frame: NDArray[Any]) -> NDArray[np.uint8]:
+def _rgb(frame: Any) -> NDArray[np.uint8]:
     """An image as (H, W, 3) uint8 RGB; Towhee's frames say in `mode` when they are BGR."""
-    image = np.asarray(frame)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    image = _array(frame)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ActionClipError(f"a frame is {image.dtype} {image.shape}, not uint8 (H, W, 3): give RGB images")
-    return image[..., ::-1] if str(getattr(frame, "mode", "RGB")).upper() == "BGR" else image
+    mode = getattr(frame, "mode", None) or "RGB"
+    if mode not in ("RGB", "BGR"):
+        raise ActionClipError(f"a frame is {mode}: give RGB images")
+    return image[..., ::-1] if mode == "BGR" else image
+
+
+def _array(value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # whatever an array of another library, or a list of lists, raises
+        raise ActionClipError(f"the frames cannot be read as an array ({error}): give numpy arrays") from error

@@ -60,7 +60,7 @@ class ActionClip(Model):
     def classify(
         self,
         video: Video,
-        labels: Iterable[str],
+        labels: Iterable[str] | None = None,
         *,
         top_k: int = 5,
         sampling: str = "uniform",
@@ -70,7 +70,7 @@ class ActionClip(Model):
 
         Args:
             video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8 RGB.
-            labels: in plain words; repeated ones are used once.
+            labels: in plain words, at least one; repeated ones are used once.
             top_k: how many of them to rank; clamped to the number of labels.
             sampling: "uniform", the official evaluation's frames, or "random", one from each segment.
             seed: of the random sampling.
@@ -78,6 +78,8 @@ class ActionClip(Model):
         Raises:
             ActionClipError: anything wrong with the video, the labels or the model.
         """
+        if labels is None:
+            raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
         labels = unique_labels(labels)
         check_top_k(top_k)
         if not self._is_on_disk():
@@ -98,10 +100,6 @@ class ActionClip(Model):
         with timed(timings, "fusion"):
             features = self._graph("fusion")(frame_features[np.newaxis])[0]
         return Encoding(normalized(features), None)
-
-    def score(self, encoding: Encoding, labels: Iterable[str]) -> NDArray[np.float64]:
-        """Probabilities of the labels, (labels,) float64, for what `encode_video` or `encode_clip` returned."""
-        return score(encoding.features, self.encode_labels(labels), self.spec.logit_scale)
 
     def encode_labels(self, labels: Iterable[str]) -> NDArray[np.float32]:
         """The label bank: (prompts, labels, D) float32, L2-normalised; (1, labels, D) when averaging embeddings.

@@ -1,10 +1,12 @@
 """Small random models in the real contract, as ONNX folders and as plain numpy, for tests of everything around them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ Floats = NDArray[np.float32]
 WIDTH = 16
 PATCH = 8
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.25, 0.2)
+CLASSES = ("abseiling", "dancing", "drinking", "eating", "läuft", "reading", "zumba")
 _TABLE = 97  # token embeddings; tokens count modulo this
 
 
@@ -75,6 +78,12 @@ def preprocessed(frames: NDArray[np.uint8], size: int = 32) -> Floats:
         pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
         tensors.append(((pixels - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
     return np.stack(tensors).astype(np.float32)
+
+
+def decoded(path: Path) -> NDArray[np.uint8]:
+    """All frames of a video, (N, H, W, 3) RGB."""
+    with av.open(str(path)) as video:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
 
 
 def resize(size: int) -> int:
@@ -181,14 +190,105 @@ def save_model(
     if model.positions is not None:
         values["positions"] = model.positions.astype(dtype)
     for role, body in (("text", text), ("image", image), ("fusion", fusion)):
-        graph = parser.parse_graph(body)
-        used = {name for node in graph.node for name in node.input}
-        graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in values.items() if name in used)
-        proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-        onnx.helper.set_model_props(proto, {**facts, "role": role})
-        onnx.checker.check_model(proto, full_check=True)
-        onnx.save(proto, folder / f"{role}.onnx")
+        _save_graph(body, values, facts, role, folder)
     return folder
+
+
+@dataclass(frozen=True)
+class SmallClosedModel:
+    """Weights of the one graph of a closed-set model; every frame has weights of its own, so their order counts."""
+
+    patches: Floats
+    head: Floats
+    frames: int
+    size: int
+
+    def features(self, tensor: Floats) -> Floats:
+        """Patch means of all frames, (T, 3, S, S), through a matrix, to length 1."""
+        side = self.size // PATCH
+        means = tensor.reshape(self.frames, 3, side, PATCH, side, PATCH).mean(axis=(3, 5))
+        features = means.reshape(-1) @ self.patches
+        return np.asarray(features / np.linalg.norm(features))
+
+    def probabilities(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The whole way by hand, for frames that are all looked at."""
+        return self.scores(preprocessed(frames, self.size))
+
+    def scores(self, tensor: Floats) -> NDArray[np.float64]:
+        """Probabilities for a preprocessed clip."""
+        exponentials = np.exp((self.features(tensor) @ self.head).astype(np.float64))
+        return np.asarray(exponentials / exponentials.sum())
+
+
+def random_closed_model(seed: int, frames: int, classes: int = len(CLASSES), size: int = 32) -> SmallClosedModel:
+    """A closed-set model with random weights."""
+    rng = np.random.default_rng(seed)
+    inputs = frames * 3 * (size // PATCH) ** 2
+    return SmallClosedModel(
+        patches=rng.normal(size=(inputs, WIDTH)).astype(np.float32),
+        head=rng.normal(size=(WIDTH, classes)).astype(np.float32) * 2,
+        frames=frames,
+        size=size,
+    )
+
+
+def save_closed_model(
+    model: SmallClosedModel,
+    folder: Path,
+    *,
+    colours_first: bool = False,
+    classes: Sequence[str] = CLASSES,
+    uniform: str = "linspace",
+    batch: int | str = "N",
+) -> Path:
+    """Write the graph with its metadata, its input declared (N, T, 3, S, S) or (N, 3, T, S, S)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "model": "small-closed",
+        "frames": json.dumps(model.frames),
+        "image_size": json.dumps(model.size),
+        "resize": json.dumps(resize(model.size)),
+        "mean": json.dumps(MEAN),
+        "std": json.dumps(STD),
+        "uniform": uniform,
+        "classes": json.dumps(list(classes)),
+        "licence": "none",
+    }
+    axes = f"3, {model.frames}" if colours_first else f"{model.frames}, 3"
+    count = model.head.shape[1]
+    video = f"""video (float[{batch}, {axes}, {model.size}, {model.size}] clip)
+        => (float[{batch}, {count}] logits, float[{batch}, {WIDTH}] features) {{
+        frames = Transpose<perm={[0, 2, 1, 3, 4] if colours_first else [0, 1, 2, 3, 4]}>(clip)
+        images = Reshape(frames, image)
+        means = AveragePool<kernel_shape=[{PATCH}, {PATCH}], strides=[{PATCH}, {PATCH}]>(images)
+        flat = Reshape(means, row)
+        raw = MatMul(flat, patches)
+        length = ReduceL2(raw, last)
+        direction = Div(raw, length)
+        logits = MatMul(direction, head)
+        features = Mul(raw, two)
+    }}"""
+    values = {
+        "image": np.array([-1, 3, model.size, model.size]),
+        "row": np.array([-1, len(model.patches)]),
+        "patches": model.patches,
+        "last": np.array([-1]),
+        "head": model.head,
+        "two": np.array(2, np.float32),
+    }
+    _save_graph(video, values, facts, "video", folder)
+    return folder
+
+
+def _save_graph(body: str, values: Mapping[str, NDArray[Any]], facts: dict[str, str], role: str, folder: Path) -> None:
+    """Write a graph from its text, with those of the values that it uses as weights."""
+    graph = parser.parse_graph(body)
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in values.items() if name in used)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.helper.set_model_props(proto, {**facts, "role": role})
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, folder / f"{role}.onnx")
 
 
 def _number(name: str) -> int:

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pytest
 from fault_server import FaultServer
-from small_models import random_model, save_model
+from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 from test_sample import ACTION
 
-from action_clip import LABELS, SAMPLE_LABELS, ActionClip, main
+from action_clip import LABELS, SAMPLE_LABELS, ActionClip, TimeSformer, main
 from models.catalog import find
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +28,11 @@ SCRIPT = ROOT / "action_clip.py"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_model(random_model(1, 8, True), tmp_path_factory.mktemp("model"), frames=8))
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_closed_model(random_closed_model(1, frames=4), tmp_path_factory.mktemp("closed")))
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +224,8 @@ def test_list_models_shows_the_catalog(capsys: pytest.CaptureFixture[str]) -> No
     row = r"clip_vit_b16 +8 +674 MB +no: python -m export vit-b-16-8f  +Kinetics-400.*81\.09.*MIT"
     assert re.search(row, lines["vit-b-16-8f"])
     assert re.search(r"clip-vit-b-32 +8 +605 MB +no: python -m export clip-vit-b-32 +not stated +MIT", out)
+    row = r"8 +486 MB +no: python -m export timesformer_k400_8x224  +Kinetics-400, closed set: 77\.9 %.*CC-BY-NC-4\.0"
+    assert re.search(row, lines["timesformer_k400_8x224"])
 
 
 def test_verify_compares_nano_with_the_catalog(capsys: pytest.CaptureFixture[str]) -> None:
@@ -394,6 +401,151 @@ def test_an_exported_model_is_used(capsys: pytest.CaptureFixture[str], video: st
     code, out, _ = run(capsys, "--verify", "-m", "vit-b-16-16f")
     assert code == 0
     assert out.count("equal to first use") == 3
+
+
+def test_a_closed_set_needs_no_labels(capsys: pytest.CaptureFixture[str], closed: str, video: str) -> None:
+    code, out, err = run(capsys, "-m", closed, "-v", video)
+    prediction = TimeSformer(closed).classify(video)
+    assert (code, err) == (0, "")
+    assert out == (
+        "=" * 62
+        + "\nclass_count = 7\n"
+        + "".join(
+            f"+ idx = {entry.rank - 1}\n  category = {entry.index} [{entry.label}]\n  prob = {entry.probability!r}\n"
+            for entry in prediction.ranked
+        )
+        + "\nScript finished successfully.\n"
+    )
+    assert out.count("+ idx") == 5
+
+
+def test_the_answer_of_a_closed_set_in_every_format(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, closed: str, video: str
+) -> None:
+    ranked = TimeSformer(closed).classify(video).ranked
+    code, out, _ = run(capsys, "-m", closed, "-v", video, "--format", "json")
+    answer = json.loads(out)
+    assert code == 0
+    assert (answer["video"], answer["model"], answer["class_count"]) == (video, "small-closed", 7)
+    assert answer["frames"] == [0, 6, 12, 19]
+    assert [(line["index"], line["label"], line["probability"]) for line in answer["predictions"]] == [
+        (entry.index, entry.label, entry.probability) for entry in ranked
+    ]
+    assert set(answer["timings_s"]) == {"decode", "preprocess", "video", "score"}
+
+    target = tmp_path / "answer.csv"
+    code, out, _ = run(capsys, "-m", closed, "-v", video, "--format", "csv", "--output", str(target), "--top-k", "2")
+    assert (code, out) == (0, "")
+    rows = list(csv.reader(target.open(encoding="utf-8")))
+    assert rows == [
+        ["video", "rank", "index", "label", "probability"],
+        *([video, str(e.rank), str(e.index), e.label, repr(e.probability)] for e in ranked[:2]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({f"class {index}": index for index in range(7)}),
+        json.dumps({index: f"class {index}" for index in range(7)}),
+        "\ufeff" + "\n".join(f"class {index}" for index in range(7)),
+    ],
+    ids=["name to index", "index to name", "one a line"],
+)
+def test_a_class_map_replaces_the_names(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, closed: str, video: str, content: str
+) -> None:
+    file = tmp_path / "classes"
+    file.write_text(content, encoding="utf-8")
+    code, out, err = run(capsys, "-m", closed, "-v", video, "--classmap", str(file), "--format", "json")
+    assert (code, err) == (0, "")
+    predictions = json.loads(out)["predictions"]
+    assert [line["label"] for line in predictions] == [f"class {line['index']}" for line in predictions]
+    assert [CLASSES[line["index"]] for line in predictions] == [
+        entry.label for entry in TimeSformer(closed).classify(video).ranked
+    ]
+
+
+NO_LABELS = (
+    "small-closed is a closed-set model, it knows its own classes and no other labels: leave out {}, "
+    "or choose a zero-shot model, such as vit-32-8f or nano"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-t", "drinking"], NO_LABELS.format("--text")),
+        (["--desc_file", str(SAMPLE_LABELS)], NO_LABELS.format("--desc_file")),
+        (["--prompts", "prompts.txt"], NO_LABELS.format("--prompts")),
+        (["--average", "embeddings"], "--average is over prompts, and small-closed has none: leave it out"),
+        (["--classmap", "missing.json"], "cannot read the class map missing.json"),
+        (["--classmap", str(SAMPLE_LABELS)], "the class map has 10 classes, 0 to 9, and the model 7, 0 to 6"),
+        (["-v", "missing.mp4"], "the video missing.mp4 does not exist"),
+        (["--device", "abacus"], "the device 'abacus' is not there"),
+    ],
+)
+def test_errors_of_a_closed_set_explain(
+    capsys: pytest.CaptureFixture[str], closed: str, video: str, arguments: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, "-m", closed, "-v", video, *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"action_clip: error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_a_class_map_is_for_closed_sets(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    code, out, err = run(capsys, "-m", model, "-v", video, "--classmap", str(SAMPLE_LABELS))
+    assert (code, out) == (1, "")
+    assert err == "action_clip: error: --classmap is for closed-set models, small takes labels: use --desc_file\n"
+
+
+def test_everything_else_works_with_a_closed_set(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, closed: str, video: str
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    code, _, err = run(capsys, "-m", closed, "-v", video, "--benchmark", "--save", str(sheet), "--threads", "1")
+    assert code == 0
+    assert re.findall(r"^(\w+) +[\d.]+ ms$", err, re.MULTILINE) == ["decode", "preprocess", "video", "score", "sum"]
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    assert picture.shape[1] == 1400
+
+    random = ["-m", closed, "-v", video, "--sampling", "random", "--format", "json", "--seed"]
+    frames = [json.loads(run(capsys, *random, seed)[1])["frames"] for seed in ("1", "1", "2")]
+    assert frames[0] == frames[1] != frames[2]
+
+    code, out, _ = run(capsys, "--verify", "-m", closed)
+    assert code == 0
+    assert re.fullmatch(r".*video\.onnx\n  sha256 [0-9a-f]{64}, nothing to compare it with\n", out)
+
+
+def test_timesformer_is_used_once_it_is_exported(capsys: pytest.CaptureFixture[str], video: str) -> None:
+    name = "timesformer_k400_8x224"
+    assert run(capsys, "--model", name, "-v", video) == (
+        1,
+        "",
+        f"action_clip: error: the graphs of {name} are not on this disk yet: run python -m export {name} once "
+        "(it needs requirements-export.txt), or use --model nano, which needs no download\n",
+    )
+    small = random_closed_model(5, frames=8, classes=400, size=224)
+    save_closed_model(small, Path(os.environ["ACTION_CLIP_HOME"]) / name, colours_first=True)
+    code, out, err = run(capsys, "--model", name, "-v", video, "--format", "json")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (answer["model"], answer["class_count"]) == (name, 400)
+    assert answer["frames"] == [0, 2, 5, 8, 10, 13, 16, 19]
+    classes = find(name)
+    assert classes is not None
+    assert [line["label"] for line in answer["predictions"]] == [
+        classes.classes[line["index"]] for line in answer["predictions"]
+    ]
+    _, out, _ = run(capsys, "--list-models")
+    assert re.search(rf"{name} +8 +486 MB +yes ", out)
+    code, out, _ = run(capsys, "--verify", "-m", name)
+    assert code == 0
+    assert "video.onnx\n" in out
+    assert out.count("equal to first use") == 1
 
 
 def test_the_default_model_is_downloaded_once_and_used(

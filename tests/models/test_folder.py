@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from small_models import random_model, save_model
+from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 
 from errors import ActionClipError
 from models.folder import folder_model
@@ -17,6 +17,11 @@ from tokenizer.bpe import default_tokenizer
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return save_model(random_model(1, 8, False), tmp_path / "model", frames=8, prompts=["{} – so"])
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    return save_closed_model(random_closed_model(1, frames=4), tmp_path / "closed")
 
 
 def change(path: Path, **facts: str) -> None:
@@ -83,6 +88,54 @@ def test_metadata_that_is_wrong_is_named(folder: Path, facts: dict[str, str], me
     change(folder / "image.onnx", **facts)
     with pytest.raises(ActionClipError, match=r"image\.onnx") as caught:
         folder_model(folder)
+    assert message in str(caught.value)
+
+
+def test_a_closed_set_is_one_graph_that_names_its_classes(closed: Path) -> None:
+    (closed / "video.onnx").rename(closed / "model.onnx")
+    spec, paths = folder_model(closed)
+    assert paths == {"video": closed / "model.onnx"}
+    assert (spec.name, spec.kind, spec.classes, spec.prompts) == ("small-closed", "closed-set", CLASSES, ())
+    assert (spec.frames, spec.image_size, spec.resize, spec.uniform) == (4, 32, 40, "linspace")
+    assert (spec.mean, spec.std) == ((0.4, 0.5, 0.6), (0.3, 0.25, 0.2))
+    assert [(file.role, file.name) for file in spec.files] == [("video", "model.onnx")]
+    assert spec.size == (closed / "model.onnx").stat().st_size
+
+
+def test_without_a_rule_uniform_is_the_official_one(closed: Path, folder: Path) -> None:
+    change(closed / "video.onnx", uniform="")
+    assert folder_model(closed)[0].uniform == "segments"
+    assert folder_model(folder)[0].uniform == "segments"
+    change(folder / "image.onnx", uniform="linspace")
+    assert folder_model(folder)[0].uniform == "linspace"
+
+
+@pytest.mark.parametrize("kept", [("text", "image", "fusion"), ("text",), ("image", "fusion")])
+def test_graphs_of_both_kinds_are_not_one_model(folder: Path, closed: Path, kept: tuple[str, ...]) -> None:
+    for role in kept:
+        (folder / f"{role}.onnx").rename(closed / f"{role}.onnx")
+    with pytest.raises(ActionClipError) as caught:
+        folder_model(closed)
+    foreign = " and the ".join(sorted(kept))
+    assert str(caught.value) == f"{closed} has a video graph and the {foreign} graph: keep one model"
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"classes": ""}, "lacks the metadata key 'classes'"),
+        ({"classes": "[]"}, "as metadata key 'classes', which must be a list of names"),
+        ({"classes": "drinking"}, "as metadata key 'classes', which must be a list of names"),
+        ({"classes": '["drinking", " "]'}, "as metadata key 'classes', which must be a list of names"),
+        ({"classes": '["drinking", 1]'}, "as metadata key 'classes', which must be a list of names"),
+        ({"uniform": "dense"}, "has 'dense' as metadata key 'uniform', which must be one of 'segments', 'linspace'"),
+        ({"frames": ""}, "lacks the metadata key 'frames'"),
+    ],
+)
+def test_metadata_of_a_closed_set_that_is_wrong_is_named(closed: Path, facts: dict[str, str], message: str) -> None:
+    change(closed / "video.onnx", **facts)
+    with pytest.raises(ActionClipError, match=r"video\.onnx") as caught:
+        folder_model(closed)
     assert message in str(caught.value)
 
 

@@ -1,9 +1,20 @@
-"""The two sampling rules against values worked out by hand."""
+"""The sampling rules against values worked out by hand."""
+
+from fractions import Fraction
+from math import floor
 
 import pytest
 
 from errors import ActionClipError
-from video.sampling import SAMPLINGS, make_sampler, random_indices, uniform_indices
+from models.fields import UNIFORM_RULES as NAMED_RULES
+from video.sampling import (
+    SAMPLINGS,
+    UNIFORM_RULES,
+    linspace_indices,
+    make_sampler,
+    random_indices,
+    uniform_indices,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +41,37 @@ from video.sampling import SAMPLINGS, make_sampler, random_indices, uniform_indi
 )
 def test_uniform_table(total: int, count: int, expected: list[int]) -> None:
     assert uniform_indices(total, count) == expected
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "expected"),
+    [
+        # i * (N - 1) / (T - 1), rounded down
+        (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (9, 8, [0, 1, 2, 3, 4, 5, 6, 8]),
+        (16, 8, [0, 2, 4, 6, 8, 10, 12, 15]),
+        (29, 8, [0, 4, 8, 12, 16, 20, 24, 28]),
+        (300, 8, [0, 42, 85, 128, 170, 213, 256, 299]),
+        (180000, 2, [0, 179999]),
+        # fewer frames than are looked at: they repeat
+        (5, 8, [0, 0, 1, 1, 2, 2, 3, 4]),
+        (2, 8, [0, 0, 0, 0, 0, 0, 0, 1]),
+        (1, 8, [0] * 8),
+        # one is the first
+        (300, 1, [0]),
+        (1, 1, [0]),
+    ],
+)
+def test_linspace_table(total: int, count: int, expected: list[int]) -> None:
+    assert linspace_indices(total, count) == expected
+
+
+def test_linspace_is_exact_from_the_first_frame_to_the_last() -> None:
+    for total in [*range(1, 60), 997, 123457, 10**9]:
+        for count in (2, 3, 8, 16, 96):
+            indices = linspace_indices(total, count)
+            assert indices == [floor(Fraction(i * (total - 1), count - 1)) for i in range(count)]
+            assert (indices[0], indices[-1]) == (0, total - 1)
 
 
 def test_random_takes_one_frame_of_each_segment() -> None:
@@ -61,6 +103,9 @@ def test_samplers_by_name() -> None:
     assert SAMPLINGS == ("uniform", "random")
     assert make_sampler("uniform", 8, 5)(100) == uniform_indices(100, 8)
     assert make_sampler("random", 8, 5)(100) == random_indices(100, 8, 5)
+    assert make_sampler("uniform", 8, 5, "linspace")(100) == linspace_indices(100, 8)
+    assert make_sampler("random", 8, 5, "linspace")(100) == random_indices(100, 8, 5)
+    assert tuple(UNIFORM_RULES) == NAMED_RULES
     with pytest.raises(ActionClipError, match='no sampling "dense"; choose one of: uniform, random'):
         make_sampler("dense", 8, 0)
 
@@ -77,3 +122,5 @@ def test_bad_numbers_are_refused_at_once(kind: str, count: int, seed: int, messa
 def test_a_video_without_frames_is_refused() -> None:
     with pytest.raises(ActionClipError, match="video of 0 frames"):
         uniform_indices(0, 8)
+    with pytest.raises(ActionClipError, match="video of 0 frames"):
+        linspace_indices(0, 8)
