@@ -83,18 +83,18 @@ def assemble(
     head = _head(checkpoint, fusion)
     count = _frames(checkpoint, head, frames)
     chosen = _activation(checkpoint, activation)
-    text, image = _text_tower(checkpoint, chosen), _image_tower(checkpoint, chosen, count)
-    network = _HEADS[head](checkpoint, count)
+    with torch.device("meta"):  # no room and no initial values: the checkpoint has both
+        text, image = _text_tower(checkpoint, chosen), _image_tower(checkpoint, chosen, count)
+        network = _HEADS[head](checkpoint, count)
     images = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
-    texts = {name: value for name, value in state.items() if not name.startswith(("visual.", "logit_scale"))}
+    texts = {name: value for name, value in state.items() if not name.startswith("visual.") and name != "logit_scale"}
     used = {name: value for name, value in (checkpoint.fusion or {}).items() if name not in _unused(head)}
     _fill([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
     preprocessing = checkpoint.preprocessing or CLIP_PREPROCESSING
     # ActionCLIP is evaluated on the centre of a somewhat larger frame, CLIP on as much as fits.
-    resize = image.image_size * 256 // 224 if checkpoint.fusion is not None else image.image_size
-    scale = ACTIONCLIP_LOGIT_SCALE
-    if checkpoint.fusion is None and "logit_scale" in state:
-        scale = math.exp(float(state["logit_scale"]))
+    is_action_clip = checkpoint.fusion is not None or checkpoint.layout == "ActionCLIP"
+    resize = image.image_size * 256 // 224 if is_action_clip else image.image_size
+    scale = ACTIONCLIP_LOGIT_SCALE if is_action_clip else _logit_scale(state)
     return Networks(
         text=text,
         image=image,
@@ -133,17 +133,16 @@ def _head(checkpoint: Checkpoint, asked: str | None) -> str:
 def _frames(checkpoint: Checkpoint, head: str, asked: int | None) -> int:
     fixed = None
     if checkpoint.temporal == "joint":
-        fixed = len(checkpoint.clip["visual.time_embedding"])
+        fixed = _sides(checkpoint.clip, "visual.time_embedding", 2)[0]
     elif head == "Transf_cls":
-        _require(checkpoint.fusion or {}, ("pos_embed",))
-        fixed = (checkpoint.fusion or {})["pos_embed"].shape[1] - 1
+        fixed = _sides(checkpoint.fusion or {}, "pos_embed", 3)[1] - 1
+        if fixed < 1:
+            raise ActionClipError("pos_embed has no place for a frame: give the checkpoint of an ActionCLIP model")
     if fixed is not None and asked not in (None, fixed):
         raise ActionClipError(f"the checkpoint's weights are for {fixed} frames: leave out --frames {asked}")
     most = None
     if head == "Transf":
-        name = "frame_position_embeddings.weight"
-        _require(checkpoint.fusion or {}, (name,))
-        most = len((checkpoint.fusion or {})[name])
+        most = _sides(checkpoint.fusion or {}, "frame_position_embeddings.weight", 2)[0]
     if fixed is None and asked is None and most is not None and most < CONTEXT_LENGTH:
         # mmaction2 has a position for each frame; the official code has 77, whatever the clip.
         return most
@@ -166,23 +165,28 @@ def _activation(checkpoint: Checkpoint, asked: str | None) -> str:
 
 def _text_tower(checkpoint: Checkpoint, activation: str) -> TextTower:
     state = checkpoint.clip
-    vocabulary = len(state["token_embedding.weight"])
-    context = len(state["positional_embedding"])
+    vocabulary = _sides(state, "token_embedding.weight", 2)[0]
+    context = _sides(state, "positional_embedding", 2)[0]
     if (vocabulary, context) != (VOCABULARY_SIZE, CONTEXT_LENGTH):
         raise ActionClipError(
             f"the checkpoint has {vocabulary} tokens and texts of {context}: only CLIP's own tokens are known "
             f"({VOCABULARY_SIZE}, {CONTEXT_LENGTH})"
         )
-    width, embedding = _matrix(state, "text_projection")
+    width, embedding = _sides(state, "text_projection", 2)
     size = _size(state, "transformer.", width, checkpoint.heads[0] or width // _HEAD_WIDTH)
     return TextTower(size, vocabulary, context, embedding, ACTIVATIONS[activation], checkpoint.epsilons[0])
 
 
 def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageTower:
     state = checkpoint.clip
-    width, embedding = _matrix(state, "visual.proj")
-    patch = state["visual.conv1.weight"].shape[-1]
-    side = math.isqrt(len(state["visual.positional_embedding"]) - 1)
+    width, embedding = _sides(state, "visual.proj", 2)
+    if embedding != _embedding(checkpoint):
+        raise ActionClipError(
+            f"images are embedded in {embedding} dimensions, texts in {_embedding(checkpoint)}: give the checkpoint of "
+            "a CLIP model"
+        )
+    patch = _sides(state, "visual.conv1.weight", 4)[3]
+    side = max(1, math.isqrt(_sides(state, "visual.positional_embedding", 2)[0] - 1))
     heads = checkpoint.heads[1] or width // _HEAD_WIDTHS.get(width, _HEAD_WIDTH)
     return ImageTower(
         _size(state, "visual.transformer.", width, heads),
@@ -197,7 +201,7 @@ def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageT
 
 
 def _embedding(checkpoint: Checkpoint) -> int:
-    return _matrix(checkpoint.clip, "text_projection")[1]
+    return _sides(checkpoint.clip, "text_projection", 2)[1]
 
 
 def _mean_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
@@ -215,9 +219,9 @@ def _recurrent_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
 def _transformer_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
     state = checkpoint.fusion or {}
     # As many heads as the text tower has, whatever the embedding's width.
-    heads = _matrix(checkpoint.clip, "text_projection")[0] // _HEAD_WIDTH
+    heads = _sides(checkpoint.clip, "text_projection", 2)[0] // _HEAD_WIDTH
     size = _size(state, "transformer.", _embedding(checkpoint), heads)
-    return TransformerHead(size, len(state["frame_position_embeddings.weight"]), checkpoint.fusion_epsilon)
+    return TransformerHead(size, _sides(state, "frame_position_embeddings.weight", 2)[0], checkpoint.fusion_epsilon)
 
 
 def _class_token_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
@@ -242,21 +246,32 @@ def _unused(head: str) -> tuple[str, ...]:
 def _size(state: State, prefix: str, width: int, heads: int) -> Size:
     layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
     first = f"{prefix}resblocks.0.mlp.c_fc.weight"
-    _require(state, (first,))
+    hidden = _sides(state, first, 2)[0]
     if heads < 1 or width % heads:
         raise ActionClipError(
             f"a width of {width} cannot be divided among {heads} attention heads: check the checkpoint"
         )
-    return Size(width, len(layers), heads, hidden=state[first].shape[0])
+    return Size(width, len(layers), heads, hidden)
 
 
-def _matrix(state: State, name: str) -> tuple[int, int]:
-    shape = state[name].shape
-    if len(shape) != 2:
+def _sides(state: State, name: str, count: int) -> tuple[int, ...]:
+    """The shape of a weight, which must have `count` sides."""
+    _require(state, (name,))
+    shape = tuple(state[name].shape)
+    if len(shape) != count or 0 in shape:
         raise ActionClipError(
-            f"{name} has the shape {tuple(shape)}, not two sides: give the checkpoint of a CLIP model"
+            f"{name} has the shape {_written(state[name])}, not {count} sides: give the checkpoint of a CLIP model"
         )
-    return shape[0], shape[1]
+    return shape
+
+
+def _logit_scale(state: State) -> float:
+    """What a CLIP multiplies cosines by; it learns the logarithm."""
+    learned = state.get("logit_scale", torch.tensor(math.log(ACTIONCLIP_LOGIT_SCALE)))
+    # CLIP keeps it at most at ln 100; far more is damage.
+    if learned.numel() != 1 or not abs(float(learned)) < 20:
+        raise ActionClipError("logit_scale is not one number below 20: give the checkpoint of a CLIP model")
+    return math.exp(float(learned))
 
 
 def _require(state: State, names: tuple[str, ...]) -> None:

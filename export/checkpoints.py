@@ -4,25 +4,29 @@ A file never gets to run code of its own: PyTorch's weights_only reader for pick
 is not Python. What cannot be read so is refused, unless the user says that its source is trusted.
 """
 
+import errno
 import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from errors import ActionClipError
+from models import fields
+from models.catalog import CLIP_MEAN, CLIP_STD
 
+T = TypeVar("T")
 State = dict[str, Tensor]
 Rules = tuple[tuple[str, str], ...]
+Colours = tuple[float, float, float]
 
 HF_CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 # In this order: where a folder has both, the first is taken.
@@ -71,8 +75,8 @@ class Preprocessing:
     """Of frames, as a checkpoint's own configuration says: pixels of the short side, mean and std of each colour."""
 
     resize: int | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colours
+    std: Colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,19 +116,19 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
     Raises:
         ActionClipError: the file is missing, damaged, unsafe, or of no known layout.
     """
-    if not path.exists():
-        raise ActionClipError(f"there is no checkpoint {path}: give a file, a folder or a name of the catalog")
     try:
+        if not path.exists():
+            raise ActionClipError(f"there is no checkpoint {path}: give a file, a folder or a name of the catalog")
         if path.is_dir():
             return _read_folder(path, trust)
-        content, sha256 = _load(path, trust), _sha256([path])
+        checkpoint = _recognised(_load(path, trust), _sha256([path]), path)
+        # A plain state dict is OpenAI's or open_clip's, and only a configuration beside it tells.
+        config = path.with_name(OPEN_CLIP_CONFIG)
+        if checkpoint.activation is None and config.is_file():
+            return _with_open_clip_config(checkpoint, config)
     except OSError as error:
-        raise ActionClipError(f"{path} cannot be read ({error.strerror or error}): check the file") from error
-    checkpoint = _recognised(content, sha256, path)
-    # A plain state dict is OpenAI's or open_clip's, and only a configuration beside it tells.
-    config = path.with_name(OPEN_CLIP_CONFIG)
-    if checkpoint.activation is None and config.is_file():
-        return _with_open_clip_config(checkpoint, config)
+        fault = f"{error.filename or path} cannot be read ({error.strerror or error})"
+        raise ActionClipError(f"{fault}: check the file") from error
     return checkpoint
 
 
@@ -136,8 +140,7 @@ def _read_folder(folder: Path, trust: bool) -> Checkpoint:
             if files := _shards(folder, name):
                 state: State = {}
                 for file in files:
-                    part = _load(file, trust)
-                    state |= _tensors(part, file)
+                    state |= _weights(_load(file, trust), file)
                 sha256 = _sha256(files)
                 if config_name == HF_CONFIG:
                     return _hugging_face(state, sha256, folder)
@@ -156,8 +159,8 @@ def _shards(folder: Path, name: str) -> list[Path]:
     index = folder / f"{name}.index.json"
     if not index.is_file():
         return []
-    names = _json(index).get("weight_map")
-    if not isinstance(names, dict) or not all(isinstance(shard, str) for shard in names.values()):
+    names = _table(_json(index), "weight_map", index)
+    if not names or not all(isinstance(shard, str) for shard in names.values()):
         raise ActionClipError(f"{index} has no weight_map: download the folder again")
     shards = [folder / shard for shard in sorted(set(names.values()))]
     missing = [shard.name for shard in shards if shard.parent != folder or not shard.is_file()]
@@ -169,10 +172,10 @@ def _shards(folder: Path, name: str) -> list[Path]:
 def _load(path: Path, trust: bool) -> Any:
     """The file's content: a module's state dict, or whatever object was saved."""
     try:
+        _refuse_text(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         if not zipfile.is_zipfile(path):
-            _refuse_text(path)
             return torch.load(path, map_location="cpu", weights_only=not trust)
         with zipfile.ZipFile(path) as archive:
             is_script = any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -180,23 +183,28 @@ def _load(path: Path, trust: bool) -> Any:
             return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
         # Mapped: the optimiser's state, two thirds of a training checkpoint, is never read.
         return torch.load(path, map_location="cpu", weights_only=not trust, mmap=True)
-    except UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)|Unsupported (?:class|global|type) (\S+)", str(error))
-        if found is None:
-            raise ActionClipError(f"{path} is not a PyTorch checkpoint: download it again") from error
-        raise ActionClipError(
-            f"{path} holds more than weights ({found[1] or found[2]}), and reading that may run any code: save its "
-            "state dict alone, or give --trust if you trust where it comes from"
-        ) from error
-    except (ImportError, AttributeError) as error:
-        raise ActionClipError(
-            f"{path} needs code that is not here ({error}): install it or save the weights alone"
-        ) from error
-    except OSError:
-        raise
-    except (RuntimeError, ValueError, KeyError, EOFError, SafetensorError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ActionClipError(f"{path} is damaged or no checkpoint ({reason}): download it again") from error
+    except Exception as error:  # a damaged file makes its readers raise almost anything
+        # EINVAL: PyTorch looked for the end of an archive before its beginning.
+        if isinstance(error, ActionClipError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise
+        raise ActionClipError(f"{path} {_fault(error, path, trust)}") from error
+
+
+def _fault(error: Exception, path: Path, trust: bool) -> str:
+    """What is wrong with a file that could not be read, and what to do."""
+    if trust and isinstance(error, ImportError | AttributeError):
+        return f"needs code that is not here ({error}): install it or save the weights alone"
+    if not isinstance(error, UnpicklingError):
+        reason = re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
+        return f"is damaged or no checkpoint ({reason}): download it again"
+    # An archive's checksums are right, so what cannot be read is what the safe reader does not allow.
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found is None and not zipfile.is_zipfile(path):
+        return "is not a PyTorch checkpoint: download it again"
+    return (
+        f"holds more than weights ({found[1] if found else 'other objects'}), and reading that may run any code: save "
+        "its state dict alone, or give --trust if you trust where it comes from"
+    )
 
 
 def _refuse_text(path: Path) -> None:
@@ -214,10 +222,11 @@ def _recognised(content: Any, sha256: str, path: Path) -> Checkpoint:
     if isinstance(content, torch.nn.Module):  # only where trusted
         content = content.state_dict()
     if not isinstance(content, Mapping):
-        raise ActionClipError(f"{path} holds a {type(content).__name__}, not a checkpoint: give a state dict")
+        kind = type(content).__name__
+        raise ActionClipError(f"{path} holds an object of type {kind}, not a checkpoint: give a state dict")
     if "model_state_dict" in content:
         return _official(content, sha256, path)
-    state = _tensors(content.get("state_dict", content), path)
+    state = _weights(content, path)
     if any(name.startswith("adapter.") for name in state):
         clip = {name.removeprefix("clip."): value for name, value in state.items() if not name.startswith("adapter.")}
         head = {name.removeprefix("adapter."): value for name, value in state.items() if name.startswith("adapter.")}
@@ -253,22 +262,28 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
         raise ActionClipError(
             f"{folder} holds a model of type {config.get('model_type')!r}, not 'clip': give a CLIPModel's folder"
         )
-    # What a configuration leaves out is transformers' default.
+    path = folder / HF_CONFIG
+    # What a configuration leaves out is transformers' default; the older text_config_dict is stronger, as it is there.
     text, vision = (
-        {**config.get(f"{part}_config_dict", {}), **config.get(f"{part}_config", {})} for part in ("text", "vision")
+        _table(config, f"{part}_config" if config.get(f"{part}_config_dict") is None else f"{part}_config_dict", path)
+        for part in ("text", "vision")
     )
-    activations = {part.get("hidden_act", "quick_gelu") for part in (text, vision)}
+    activations = {_value(part, "hidden_act", fields.text, "quick_gelu", path) for part in (text, vision)}
     if not activations <= {"quick_gelu", "gelu"} or len(activations) > 1:
         raise ActionClipError(f"{folder} has the activations {sorted(activations)}: only quick_gelu or gelu are known")
     named = _renamed(state, _FROM_HUGGING_FACE)
     for name in ("visual.proj", "text_projection"):
-        if name in named:
+        if name in named and named[name].ndim == 2:
             named[name] = named[name].T
     checkpoint = _checkpoint("Hugging Face CLIP", sha256, named, activation=activations.pop().replace("_", ""))
+    epsilons = [_value(part, "layer_norm_eps", fields.positive_number, 1e-5, path) for part in (text, vision)]
     return replace(
         checkpoint,
-        heads=(int(text.get("num_attention_heads", 8)), int(vision.get("num_attention_heads", 12))),
-        epsilons=(float(text.get("layer_norm_eps", 1e-5)), float(vision.get("layer_norm_eps", 1e-5))),
+        heads=(
+            _value(text, "num_attention_heads", fields.count, 8, path),
+            _value(vision, "num_attention_heads", fields.count, 12, path),
+        ),
+        epsilons=(epsilons[0], epsilons[1]),
         preprocessing=_hugging_face_preprocessing(folder / _PREPROCESSOR),
     )
 
@@ -277,36 +292,44 @@ def _hugging_face_preprocessing(path: Path) -> Preprocessing | None:
     if not path.is_file():
         return None
     config = _json(path)
-    size = config.get("size")
-    resize = size.get("shortest_edge") if isinstance(size, dict) else size
-    return _preprocessing(resize, config.get("image_mean"), config.get("image_std"), path)
+    if isinstance(size := config.get("size"), dict):
+        config["size"] = size.get("shortest_edge")
+    resize = _value(config, "size", fields.count, None, path)
+    return Preprocessing(resize, *_normalisation(config, "image_mean", "image_std", path))
 
 
 def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     config = _json(path)
-    model = config.get("model_cfg", {})
-    text, vision = model.get("text_cfg", {}), model.get("vision_cfg", {})
-    heads = None
-    if "head_width" in vision and "width" in vision:
-        heads = int(vision["width"]) // int(vision["head_width"])
-    own = config.get("preprocess_cfg", {})
+    if "model_cfg" not in config:
+        raise ActionClipError(f"{path} has no model_cfg: download it again")
+    model = _table(config, "model_cfg", path)
+    text, vision = _table(model, "text_cfg", path), _table(model, "vision_cfg", path)
+    for part, pool in ((text, "argmax"), (vision, "tok")):
+        # These change what is computed from the same weights; of all else that is not known here the weights tell.
+        own = [key for key in ("act_kwargs", "norm_kwargs", "no_causal_mask") if part.get(key)]
+        own += ["pool_type"] * (part.get("pool_type", pool) != pool)
+        if own:
+            raise ActionClipError(f"{path} sets {', '.join(own)}: such variants of CLIP are not known here")
+    # What a configuration leaves out is open_clip's default.
+    width = _value(vision, "width", fields.count, 768, path)
+    images = _table(config, "preprocess_cfg", path)
     return replace(
         checkpoint,
         layout="open_clip",
         activation="quickgelu" if model.get("quick_gelu") else "gelu",
-        heads=(text.get("heads"), heads),
-        preprocessing=_preprocessing(None, own["mean"], own["std"], path) if {"mean", "std"} <= own.keys() else None,
+        heads=(
+            _value(text, "heads", fields.count, 8, path),
+            width // _value(vision, "head_width", fields.count, 64, path),
+        ),
+        preprocessing=Preprocessing(None, *_normalisation(images, "mean", "std", path)),
     )
 
 
-def _preprocessing(resize: Any, mean: Any, std: Any, path: Path) -> Preprocessing:
-    from models import fields
-
-    try:
-        pixels = None if resize is None else fields.count(resize)
-        return Preprocessing(pixels, fields.three_numbers(mean), fields.three_positive_numbers(std))
-    except ValueError as error:
-        raise ActionClipError(f"{path} has a value that must be {error}: download it again") from error
+def _normalisation(config: Mapping[str, Any], mean: str, std: str, path: Path) -> tuple[Colours, Colours]:
+    return (
+        _value(config, mean, fields.three_numbers, CLIP_MEAN, path),
+        _value(config, std, fields.three_positive_numbers, CLIP_STD, path),
+    )
 
 
 def _checkpoint(
@@ -337,7 +360,7 @@ def _canonical(state: State) -> State:
         if _NOT_WEIGHTS.match(name):
             continue
         stem, _, kind = name.rpartition("in_proj_")
-        if stem.endswith("attn."):
+        if stem.endswith("attn.") and value.ndim and len(value) % 3 == 0:
             for projection, part in zip("qkv", value.float().chunk(3), strict=True):
                 canonical[f"{stem}{projection}_proj.{kind}"] = part
         else:
@@ -354,11 +377,52 @@ def _renamed(state: State, rules: Rules) -> State:
     return renamed
 
 
+def _weights(content: Any, path: Path) -> State:
+    """A state dict, or that within a checkpoint of its training."""
+    inner = content.get("state_dict") if isinstance(content, Mapping) else None
+    return _tensors(content if inner is None else inner, path)
+
+
 def _tensors(content: Any, path: Path) -> State:
     """A state dict, without the prefixes that DataParallel and torch.compile put before every name."""
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping):
         raise ActionClipError(f"{path} holds no state dict (names and tensors): give the checkpoint of a CLIP model")
+    for name, value in content.items():
+        if not _is_plain(value):
+            raise ActionClipError(
+                f"{path} holds no state dict ({name!r} is of type {type(value).__name__}, not a plain tensor): "
+                "give the checkpoint of a CLIP model"
+            )
     return {re.sub(r"^((module|_orig_mod)\.)+", "", str(name)): value for name, value in content.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """A tensor of real numbers that are all there, one after the other."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_complex() or value.is_quantized or value.is_meta)
+    )
+
+
+def _table(config: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """A part of a configuration; empty where it is left out or null."""
+    return _value(config, key, _object, {}, path)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object")
+    return value
+
+
+def _value(config: Mapping[str, Any], key: str, check: Callable[[Any], T], default: T, path: Path) -> T:
+    """A value of a configuration, `default` where it is left out or null."""
+    value = config.get(key)
+    try:
+        return default if value is None else check(value)
+    except ValueError as error:
+        raise ActionClipError(f"{path}: {key} must be {error}, not {value!r:.60}: download it again") from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from models.store import fetch_checkpoint, folder_of, install
 from tokenizer.prompts import DEFAULT_PROMPTS
 
 _LOG = logging.getLogger("action_clip")
-# What a file of protocol buffers can hold.
+# Bytes that a file of protocol buffers can hold.
 _LARGEST = 2**31 - 1
 
 
@@ -145,6 +145,16 @@ def _place(graphs: Mapping[str, Path], folder: Path) -> None:
         os.replace(graph, folder / f"{role}.onnx")
 
 
+def _check_sizes(networks: Networks, precision: str) -> None:
+    """Before the work begins, whether each graph fits a file; int8 comes from the fp32 graph, which must fit too."""
+    for role in ROLES:
+        numbers = sum(weight.numel() for weight in networks.of(role).state_dict().values())
+        size = numbers * (2 if precision == "fp16" else 4)
+        if size > _LARGEST:
+            cure = "only smaller models can be exported" if precision == "fp16" else "give --precision fp16"
+            raise ActionClipError(f"the {role} graph has {size / 1e9:.1f} GB, an ONNX file at most 2.1: {cure}")
+
+
 @contextmanager
 def _drafted(
     networks: Networks, precision: str, facts: Mapping[str, str], parent: Path
@@ -158,17 +168,13 @@ def _drafted(
         "checkpoint_sha256": networks.checkpoint.sha256,
         "exporter": f"action_clip {__version__}",
     }
+    _check_sizes(networks, precision)
     inputs = examples(networks)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as draft:
         graphs = {}
         for role in ROLES["zero-shot"]:
             _LOG.info("exporting the %s graph", role)
             model = to_precision(role_graph(networks, role), precision, inputs[role][0])
-            if model.ByteSize() > _LARGEST:
-                raise ActionClipError(
-                    f"the {role} graph has {model.ByteSize() / 1e9:.1f} GB, more than an ONNX file can hold: give "
-                    "--precision fp16 or int8"
-                )
             graphs[role] = Path(draft, f"{role}.onnx")
             save_model(model, graphs[role], {**facts, **own, "role": role})
             del model
@@ -187,8 +193,8 @@ def _verified(
     if roles:
         _LOG.warning("%s", table)
         raise ActionClipError(
-            f"the {' and the '.join(roles)} graph {'differs' if len(roles) == 1 else 'differ'} from PyTorch by more than "
-            f"{precision} allows (max |Δ| below {bound.difference:g}, cosine at least {bound.cosine:g}): try another "
-            "precision"
+            f"the {' and the '.join(roles)} graph {'differs' if len(roles) == 1 else 'differ'} from PyTorch by more "
+            f"than {precision} allows (max |Δ| below {bound.difference:g}, cosine at least {bound.cosine:g}): try "
+            "another precision"
         )
     return table

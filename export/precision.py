@@ -79,6 +79,20 @@ def _costliest(losses: dict[str, float], more_than: int) -> list[str]:
     return ranked
 
 
+def _last(graph: onnx.GraphProto) -> str:
+    """The product that the graph ends with, before a bias is added to it or its shape is changed."""
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = {weight.name for weight in graph.initializer}
+    name = str(graph.output[0].name)
+    while name in makers and makers[name].op_type in ("Add", "Expand", "Reshape", "Unsqueeze"):
+        inputs = makers[name].input
+        products = inputs[:1] if makers[name].op_type != "Add" else [term for term in inputs if term not in constants]
+        if len(products) > 1:
+            break
+        name = str(products[0])
+    return name
+
+
 def _dims(weights: dict[str, onnx.TensorProto], name: str) -> Sequence[int]:
     return weights[name].dims if name in weights else ()
 

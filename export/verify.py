@@ -104,7 +104,9 @@ def _answers(graph: Path, values: list[NDArray[Any]]) -> list[NDArray[np.float32
         return [np.asarray(session.run(None, {session.get_inputs()[0].name: value})[0]) for value in values]
     except Exception as error:  # onnxruntime's exceptions have no base class of their own
         reason = " ".join(str(error).split())
-        raise ActionClipError(f"the graph {graph} cannot be run on what the checkpoint takes ({reason})") from error
+        raise ActionClipError(
+            f"the graph {graph} cannot be run on what the checkpoint takes ({reason}): check that they belong together"
+        ) from error
 
 
 def _difference(
@@ -112,7 +114,8 @@ def _difference(
 ) -> Difference:
     if wanted.shape != found.shape or not np.isfinite(found).all():
         return Difference(role, rows, length, float("nan"), float("nan"))
-    unit = [features / np.linalg.norm(features, axis=1, keepdims=True) for features in (wanted, found)]
+    with np.errstate(invalid="ignore"):  # features that are all zero have no direction, and exceed every bound
+        unit = [features / np.linalg.norm(features, axis=1, keepdims=True) for features in (wanted, found)]
     return Difference(role, rows, length, float(np.abs(unit[0] - unit[1]).max()), float(cosines(*unit).min()))
 
 

@@ -1,10 +1,13 @@
 """Random checkpoints in the layouts that people have, of any size."""
 
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 State = dict[str, Tensor]
 
@@ -26,12 +29,17 @@ VIT_B_32 = Sizes(image_size=224, patch=32, width=768, layers=12, text_width=512,
 
 
 class Maker:
-    """Draws tensors from one seeded stream, as large as in trained networks."""
+    """Draws tensors from one seeded stream, as large as in trained networks.
 
-    def __init__(self, seed: int = 0) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+    Without a seed they are zeros, which take no room in memory or in a file.
+    """
+
+    def __init__(self, seed: int | None = 0) -> None:
+        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, std: float) -> Tensor:
+        if self._generator is None:
+            return torch.zeros(()).expand(shape)
         return torch.randn(*shape, generator=self._generator) * std
 
     def norm(self, name: str, width: int) -> State:
@@ -63,14 +71,14 @@ class Maker:
         return state
 
 
-def openai_state(sizes: Sizes = Sizes(), seed: int = 0) -> State:
+def openai_state(sizes: Sizes = Sizes(), seed: int | None = 0) -> State:
     """The weights of OpenAI's CLIP, by its names."""
     make = Maker(seed)
     places = (sizes.image_size // sizes.patch) ** 2 + 1
     return {
         "positional_embedding": make.normal(77, sizes.text_width, std=0.3),
         "text_projection": make.normal(sizes.text_width, sizes.embedding, std=sizes.text_width**-0.5),
-        "logit_scale": torch.tensor(4.5),
+        "logit_scale": torch.tensor(0.0 if seed is None else 4.5),
         "visual.class_embedding": make.normal(sizes.width, std=0.5),
         "visual.positional_embedding": make.normal(places, sizes.width, std=0.5),
         "visual.proj": make.normal(sizes.width, sizes.embedding, std=sizes.width**-0.5),
@@ -121,3 +129,93 @@ def head_state(head: str, embedding: int, seed: int = 1, positions: int = 77, fr
 def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
     """The same weights, `prefix` before every name."""
     return {prefix + name: value for name, value in state.items()}
+
+
+def as_openai_stores(state: Mapping[str, Tensor]) -> State:
+    """In the types of OpenAI's archives: float16, but for norms, tokens, and what is neither matrix nor bias of one."""
+    kept = r"(^|\.)(ln_\w+|token_embedding)\.|(positional|class)_embedding$|logit_scale$"
+    return {name: value if re.search(kept, name) else value.half() for name, value in state.items()}
+
+
+def with_openai_facts(state: State, image_size: int = 32) -> State:
+    """With the three numbers that OpenAI's archives have beside the weights."""
+    facts = {"input_resolution": image_size, "context_length": 77, "vocab_size": 49408}
+    return {**state, **{name: torch.tensor(value) for name, value in facts.items()}}
+
+
+def with_temporal_shift(state: Mapping[str, Tensor]) -> State:
+    """By the names that the official code's temporal shift gives the image tower's blocks."""
+    return {re.sub(r"^(visual\.transformer\.resblocks\.\d+)\.", r"\1.net.", n): v for n, v in state.items()}
+
+
+def hugging_face_state(state: Mapping[str, Tensor]) -> State:
+    """The weights of OpenAI's layout in that of transformers' CLIPModel."""
+    renamed: State = {}
+    for name, value in state.items():
+        tower, inner = ("vision", name[7:]) if name.startswith("visual.") else ("text", name)
+        parts = inner.split(".")
+        if name in ("visual.proj", "text_projection"):
+            renamed[f"{'visual' if tower == 'vision' else 'text'}_projection.weight"] = value.T.contiguous()
+        elif name == "logit_scale":
+            renamed[name] = value
+        elif parts[0] != "transformer":
+            new = {
+                "class_embedding": "embeddings.class_embedding",
+                "positional_embedding": "embeddings.position_embedding.weight",
+                "token_embedding": "embeddings.token_embedding",
+                "conv1": "embeddings.patch_embedding",
+                "ln_pre": "pre_layrnorm",
+                "ln_post": "post_layernorm",
+                "ln_final": "final_layer_norm",
+            }[parts[0]]
+            renamed[".".join([f"{tower}_model", new, *parts[1:]])] = value
+        else:
+            layer = f"{tower}_model.encoder.layers.{parts[2]}"
+            kind, last = ".".join(parts[3:-1]), parts[-1]
+            if last.startswith("in_proj_"):
+                rows = len(value) // 3
+                for third, letter in enumerate("qkv"):
+                    part = value[third * rows : (third + 1) * rows].clone()
+                    renamed[f"{layer}.self_attn.{letter}_proj.{last[8:]}"] = part
+                continue
+            new = {
+                "attn.out_proj": "self_attn.out_proj",
+                "ln_1": "layer_norm1",
+                "ln_2": "layer_norm2",
+                "mlp.c_fc": "mlp.fc1",
+                "mlp.c_proj": "mlp.fc2",
+            }[kind]
+            renamed[f"{layer}.{new}.{last}"] = value
+    return renamed
+
+
+class Shell(nn.Module):
+    """A module that only holds others, or tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def module_of(state: Mapping[str, Tensor]) -> nn.Module:
+    """A module with these parameters; what has no sides is a buffer."""
+    root = Shell()
+    for name, value in state.items():
+        *folders, leaf = name.split(".")
+        module: nn.Module = root
+        for folder in folders:
+            if folder not in module._modules:
+                module.add_module(folder, Shell())
+            module = module.get_submodule(folder)
+        if value.ndim:
+            module.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
+        else:
+            module.register_buffer(leaf, value)
+    return root
+
+
+def save_torchscript(state: Mapping[str, Tensor], path: Path) -> None:
+    """A TorchScript archive of such a module, as OpenAI's checkpoints are."""
+    with warnings.catch_warnings():
+        # TorchScript is on its way out, its archives are not.
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(module_of(state)), path)

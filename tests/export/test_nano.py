@@ -251,7 +251,7 @@ def test_class_embeddings_are_centred(teacher: MiniLM) -> None:
     [
         (["nano", "--wordnet", "absent"], 1, "absent has no WordNet 3.0 database"),
         (["nano", "--steps", "0"], 2, "--steps must be above 0"),
-        (["pico"], 2, "invalid choice: 'pico'"),
+        (["pico"], 2, "--out FOLDER is needed"),
     ],
 )
 def test_wrong_use_of_the_exporter(

@@ -1,0 +1,924 @@
+"""The exporter as it is typed: what it writes says what PyTorch says, and what does not say it is not written."""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from fault_server import FaultServer
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from PIL import Image
+from random_checkpoints import VIT_B_32, Sizes, State, head_state, openai_state, prefixed
+from torch.export import Dim
+from torch.nn import functional
+
+import action_clip
+from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip
+from export.__main__ import main
+from export.assemble import Networks, assemble
+from export.checkpoints import read_checkpoint
+from export.choices import PRECISIONS, Bound
+from export.graphs import to_onnx
+from export.precision import run
+from models.catalog import ROLES, ModelSpec, find
+from models.metadata import read_metadata
+from models.recognizer import score
+from tokenizer.bpe import default_tokenizer
+from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from video.preprocess import clip_tensor
+from video.reader import read_clip
+from video.sampling import uniform_indices
+
+ROOT = Path(__file__).parents[2]
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+START, END = 49406, 49407
+
+
+def first_layers(head: State, count: int) -> State:
+    """A frame head of so many layers: exporting all six takes time."""
+    layers = {name: re.search(r"(?:resblocks|layers)\.(\d+)\.", name) for name in head}
+    return {name: head[name] for name, layer in layers.items() if layer is None or int(layer[1]) < count}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A random checkpoint, how it is exported, and what can be told of it beforehand."""
+
+    sizes: Sizes
+    head: str | None
+    """None: a CLIP that was never trained on video."""
+    frames: int
+    temporal: str | None = None
+    arguments: tuple[str, ...] = ()
+
+    def checkpoint(self, seed: int = 0) -> dict[str, Any]:
+        """What torch.save writes of it."""
+        clip = openai_state(self.sizes, seed)
+        if self.head is None:
+            return clip
+        if self.temporal == "shift":
+            blocks = r"^(visual\.transformer\.resblocks\.\d+)\."
+            clip = {re.sub(blocks, r"\1.net.", name): value for name, value in clip.items()}
+        elif self.temporal == "joint":
+            numbers = torch.Generator().manual_seed(7)
+            clip["visual.time_embedding"] = torch.randn(self.frames, self.sizes.width, generator=numbers)
+        head = head_state(self.head, self.sizes.embedding, frames=self.frames)
+        if self.head == "Transf_cls":
+            head = first_layers(head, 2)
+        return {"epoch": 1, "model_state_dict": clip, "fusion_model_state_dict": head}
+
+
+CASES = {
+    "Transf": Case(
+        Sizes(image_size=48, layers=2, text_width=128, text_layers=1), "Transf", 8, arguments=("--licence", "ours")
+    ),
+    "LSTM": Case(
+        Sizes(patch=8, width=64, layers=1, text_layers=2, embedding=48),
+        "LSTM", 5, arguments=("--frames", "5", "--fusion", "LSTM"),
+    ),
+    "Transf_cls": Case(Sizes(image_size=64, patch=32, layers=1, text_layers=1, embedding=32), "Transf_cls", 4),
+    "shift": Case(
+        Sizes(image_size=56, patch=14, width=192, layers=2, text_layers=1, embedding=40),
+        "Conv_1D", 6, "shift", ("--frames", "6"),
+    ),
+    "joint": Case(Sizes(image_size=28, patch=14, layers=1, text_layers=1, embedding=24), "meanP", 3, "joint"),
+    "CLIP": Case(Sizes(layers=2, text_layers=1, embedding=80), None, 8, arguments=("--activation", "gelu")),
+}  # fmt: skip
+GELU = "CLIP"
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A case after its export."""
+
+    case: Case
+    checkpoint: Path
+    folder: Path
+    printed: str
+
+    def networks(self) -> Networks:
+        activation = "gelu" if self.case.head is None else None
+        return assemble(read_checkpoint(self.checkpoint), frames=self.case.frames, activation=activation)
+
+    def graph(self, role: str) -> onnx.ModelProto:
+        return onnx.load(self.folder / f"{role}.onnx")
+
+    def session(self, role: str) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(self.folder / f"{role}.onnx", providers=["CPUExecutionProvider"])
+
+
+Exports = Callable[[str], Exported]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """The cases, each exported when it is first asked for."""
+    place = tmp_path_factory.mktemp("exports")
+
+    @cache
+    def export(name: str) -> Exported:
+        case, folder, checkpoint = CASES[name], place / name, place / f"{name}.pt"
+        torch.save(case.checkpoint(), checkpoint)
+        if case.head is not None:
+            folder.mkdir()
+            (folder / "notes.txt").write_text("mine")
+            (folder / "text.onnx").write_text("an older one")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert main([str(checkpoint), "--out", str(folder), *case.arguments]) == 0
+        return Exported(case, checkpoint, folder, printed.getvalue())
+
+    return export
+
+
+def random_tokens(rows: int, length: int) -> NDArray[np.int64]:
+    """Texts of 3 to `length` tokens, the first one of all."""
+    rng = np.random.default_rng(rows * 100 + length)
+    tokens = np.zeros((rows, length), np.int64)
+    for row in tokens:
+        end = length if row is tokens[0] else rng.integers(3, length + 1)
+        row[0] = START
+        row[1:end] = rng.integers(1, START, end - 1)
+        row[end - 1] = END
+    tokens[0, -1] = END
+    return tokens
+
+
+def other_inputs(case: Case) -> dict[str, list[NDArray[Any]]]:
+    """Inputs of each graph in other sizes than those it was exported and compared with."""
+    rng = np.random.default_rng(0)
+    side = case.sizes.image_size
+    batches = (1, 5, 40) if case.temporal is None else (case.frames, 3 * case.frames)
+    lengths = [case.frames] if case.head == "Transf_cls" else [case.frames, 1, 2, 20]
+    return {
+        "text": [random_tokens(*shape) for shape in ((1, 3), (5, 20), (40, 77), (2, 5), (1, 77))],
+        "image": [rng.normal(size=(rows, 3, side, side)).astype(np.float32) for rows in batches],
+        "fusion": [
+            rng.normal(size=(rows, length, case.sizes.embedding)).astype(np.float32)
+            for rows in (1, 5, 40)
+            for length in lengths
+        ],
+    }
+
+
+def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
+    assert (lengths > 0).all()
+    found: NDArray[np.float32] = features / lengths
+    return found
+
+
+@every_case
+def test_graphs_say_what_pytorch_says(exports: Exports, name: str) -> None:
+    exported = exports(name)
+    networks = exported.networks()
+    for role, values in other_inputs(exported.case).items():
+        session, network = exported.session(role), networks.of(role)
+        for value in values:
+            found = session.run(None, {session.get_inputs()[0].name: value})[0]
+            with torch.no_grad():
+                wanted = network(torch.from_numpy(value)).numpy()
+            assert found.shape == wanted.shape == (len(value), exported.case.sizes.embedding)
+            difference = np.abs(unit(found) - unit(wanted)).max()
+            assert difference < 1e-5, f"{role} {value.shape}: {difference}"
+            # Rows are told apart, or nothing would be shown by their being equal.
+            if len(value) > exported.case.frames:
+                assert np.abs(unit(found)[0] - unit(found)[-1]).max() > 1e-2
+
+
+@torch.no_grad()
+def by_hand(networks: Networks, labels: list[str], resize: int, scale: float) -> NDArray[np.float64]:
+    """The sample's probabilities, by PyTorch."""
+    clip = read_clip(SAMPLE_VIDEO, partial(uniform_indices, count=networks.frames))
+    frames = clip_tensor(clip.frames, networks.image_size, MEAN, STD, resize)
+    video = networks.fusion(networks.image(torch.from_numpy(frames))[None])[0].numpy()
+    tokens = torch.from_numpy(default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels)))
+    bank = networks.text(tokens).numpy().reshape(len(DEFAULT_PROMPTS), len(labels), -1)
+    return score(unit(video), unit(bank), scale)
+
+
+@every_case
+def test_the_program_says_what_pytorch_says(exports: Exports, name: str) -> None:
+    exported = exports(name)
+    case = exported.case
+    labels = read_labels(SAMPLE_LABELS)
+    found = ActionClip(exported.folder).classify(SAMPLE_VIDEO, labels)
+    side = case.sizes.image_size
+    resize, scale = (side, math.exp(4.5)) if case.head is None else (side * 256 // 224, 100.0)
+    wanted = by_hand(exported.networks(), labels, resize, scale)
+    assert np.abs(found.probabilities - wanted).max() < 1e-4
+    assert wanted.max() > 1.5 / len(labels)
+    assert len(found.frame_indices) == case.frames
+
+
+@every_case
+def test_metadata(exports: Exports, name: str) -> None:
+    exported = exports(name)
+    case, side = exported.case, exported.case.sizes.image_size
+    is_clip = case.head is None
+    wanted = {
+        "model": name,
+        "frames": case.frames,
+        "image_size": side,
+        "resize": side if is_clip else side * 256 // 224,
+        "mean": list(MEAN),
+        "std": list(STD),
+        "prompts": list(DEFAULT_PROMPTS),
+        "logit_scale": pytest.approx(math.exp(4.5)) if is_clip else 100.0,
+        "licence": "ours" if name == "Transf" else "not stated",
+        "precision": "fp32",
+        "fusion": case.head or "meanP",
+        "activation": "gelu" if is_clip else "quickgelu",
+        "checkpoint": "CLIP state dict" if is_clip else "ActionCLIP",
+        "checkpoint_sha256": hashlib.sha256(exported.checkpoint.read_bytes()).hexdigest(),
+        "exporter": f"action_clip {action_clip.__version__}",
+    }
+    numbers = ("frames", "image_size", "resize", "mean", "std", "prompts", "logit_scale")
+    for role in ROLES:
+        found = {entry.key: entry.value for entry in exported.graph(role).metadata_props}
+        assert found.pop("role") == role
+        assert {key: json.loads(value) if key in numbers else value for key, value in found.items()} == wanted
+
+
+def axes(value: onnx.ValueInfoProto) -> tuple[str | int, ...]:
+    """Sizes, those that are free by their names."""
+    return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+@every_case
+def test_graphs_are_standard_and_their_sizes_free(exports: Exports, name: str) -> None:
+    exported = exports(name)
+    case, side, embedding = exported.case, exported.case.sizes.image_size, exported.case.sizes.embedding
+    rows = "batch" if case.temporal is None else f"{case.frames}*clips"
+    length = case.frames if case.head == "Transf_cls" else "frames"
+    wanted: dict[str, tuple[str, int, tuple[str | int, ...]]] = {
+        "text": ("tokens", onnx.TensorProto.INT64, ("batch", "length")),
+        "image": ("frames", onnx.TensorProto.FLOAT, (rows, 3, side, side)),
+        "fusion": ("frame_features", onnx.TensorProto.FLOAT, ("batch", length, embedding)),
+    }
+    for role in ROLES:
+        model = exported.graph(role)
+        assert [(entry.domain, entry.version >= 17) for entry in model.opset_import] == [("", True)]
+        assert {node.domain for node in model.graph.node} == {""}
+        assert len(model.functions) == 0
+        (given,), (made,) = model.graph.input, model.graph.output
+        assert (given.name, given.type.tensor_type.elem_type, axes(given)) == wanted[role]
+        assert (made.name, axes(made)[1]) == ("features", embedding)
+        assert isinstance(axes(made)[0], str)
+        # Where in which file a node comes from, and on which machine, is nobody's business.
+        assert str(ROOT).encode() not in model.SerializeToString()
+
+
+@every_case
+def test_only_the_end_of_text_row_is_normalised_and_projected(exports: Exports, name: str) -> None:
+    graph = onnx.shape_inference.infer_shapes(exports(name).graph("text"), data_prop=True).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    shapes = {value.name: axes(value) for value in graph.value_info}
+    projection = makers["features"]
+    norm = makers[projection.input[0]]
+    assert (projection.op_type, norm.op_type) == ("MatMul", "LayerNormalization")
+    width = exports(name).case.sizes.text_width
+    assert len(shapes[norm.input[0]]) == 2
+    assert shapes[norm.input[0]][1] == width
+    others = [node for node in graph.node if node.op_type == "LayerNormalization" and node.name != norm.name]
+    assert {(len(shapes[node.output[0]]), shapes[node.output[0]][2]) for node in others} == {(3, width)}
+
+
+def test_only_the_graphs_are_replaced(exports: Exports) -> None:
+    folder = exports("LSTM").folder
+    assert sorted(path.name for path in folder.iterdir()) == ["fusion.onnx", "image.onnx", "notes.txt", "text.onnx"]
+    assert (folder / "notes.txt").read_text() == "mine"
+    exports(GELU)
+    assert not [path for path in folder.parent.iterdir() if path.name not in {*CASES, *(f"{n}.pt" for n in CASES)}]
+
+
+def test_tokens_may_be_int32(exports: Exports) -> None:
+    exported = exports("LSTM")
+    free = {0: Dim("batch", max=65536), 1: Dim("length", max=77)}
+    model = to_onnx(exported.networks().text, "tokens", torch.zeros(2, 8, dtype=torch.int32), free)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT32
+    for rows, length in ((5, 20), (1, 3), (40, 77)):
+        tokens = random_tokens(rows, length)
+        np.testing.assert_array_equal(run(model, tokens.astype(np.int32)), run(exported.graph("text"), tokens))
+
+
+@pytest.mark.parametrize(("name", "activations"), [("Transf", ["QuickGelu"]), (GELU, ["Gelu", "BiasGelu", "FastGelu"])])
+def test_onnxruntimes_optimiser_knows_the_layout(
+    exports: Exports, tmp_path: Path, name: str, activations: list[str]
+) -> None:
+    optimizer = pytest.importorskip("onnxruntime.transformers.optimizer")
+    exported = exports(name)
+    sizes = exported.case.sizes
+    fused = optimizer.optimize_model(
+        str(exported.folder / "image.onnx"),
+        model_type="clip",
+        num_heads=sizes.width // 64,
+        hidden_size=sizes.width,
+        opt_level=0,
+    )
+    kinds = Counter(node.op_type for node in fused.model.graph.node)
+    assert kinds["Attention"] == sizes.layers
+    assert kinds["SkipLayerNormalization"] + kinds["LayerNormalization"] == 2 * sizes.layers + 2
+    assert kinds["SkipLayerNormalization"] > sizes.layers
+    assert sum(kinds[activation] for activation in activations) == sizes.layers
+    assert not {"Softmax", "Sigmoid", "Erf", "Tanh"} & kinds.keys()
+    fused.save_model_to_file(str(tmp_path / "fused.onnx"))
+    frames = other_inputs(exported.case)["image"][1]
+    found = onnxruntime.InferenceSession(tmp_path / "fused.onnx").run(None, {"frames": frames})[0]
+    np.testing.assert_allclose(unit(found), unit(run(exported.graph("image"), frames)), atol=1e-5)
+
+
+def node_row(printed: str, kind: str) -> list[tuple[int, int]]:
+    """Of text, image and fusion: how many nodes of a kind before and after."""
+    line = next(line for line in printed.splitlines() if line.startswith(f"{kind} "))
+    cells = [line[24 + 14 * i : 38 + 14 * i].strip() or "0 → 0" for i in range(3)]
+    return [(int(before), int(after)) for before, after in (cell.split(" → ") for cell in cells)]
+
+
+def test_the_table_of_nodes(exports: Exports) -> None:
+    exported = exports("Transf")
+    assert node_row(exported.printed, "QuickGelu") == [(0, 1), (0, 2), (0, 6)]
+    assert node_row(exported.printed, "FusedMatMul") == [(0, 1), (0, 2), (0, 6)]
+    assert node_row(exported.printed, "Sigmoid") == [(1, 0), (2, 0), (6, 0)]
+    assert node_row(exported.printed, "LayerNormalization") == [(3, 3), (6, 6), (12, 12)]
+    assert node_row(exported.printed, "Softmax") == [(1, 1), (2, 2), (6, 6)]
+    before = [len(exported.graph(role).graph.node) for role in ROLES]
+    assert [row[0] for row in node_row(exported.printed, "all")] == before
+    assert all(after < before for before, after in node_row(exported.printed, "all"))
+    gelu = exports(GELU).printed
+    assert [row[0] for row in node_row(gelu, "Erf")] == [1, 2, 0]
+    assert node_row(gelu, "FusedMatMul") == [(0, 1), (0, 2), (0, 0)]
+
+
+def difference_rows(printed: str) -> list[tuple[str, int, int | None, float, float, bool]]:
+    """Role, rows, length, max |Δ|, cosine and whether that is too much."""
+    pattern = r"^(text|image|fusion) +(\d+) {1,8}( *\d+)? +(nan|[\d.]+e[+-]\d+) +(nan|-?[\d.]+)(  too much)?$"
+    return [
+        (role, int(rows), int(length) if length else None, float(difference), float(cosine), bool(mark))
+        for role, rows, length, difference, cosine, mark in re.findall(pattern, printed, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "fusions"),
+    [
+        ("Transf", [3, 8, 16, 1], [(1, 8), (3, 8), (2, 3)]),
+        ("shift", [6, 12], [(1, 6), (3, 6), (2, 3)]),
+        ("Transf_cls", [3, 4, 8, 1], [(1, 4), (3, 4)]),
+    ],
+)
+def test_the_table_of_differences(
+    exports: Exports, name: str, images: list[int], fusions: list[tuple[int, int]]
+) -> None:
+    exported = exports(name)
+    (most, *others) = difference_rows(exported.printed)
+    # 4 labels in 16 prompts, up to the longest.
+    assert (most[:2], most[2] in range(10, 20)) == (("text", 64), True)
+    assert [row[:3] for row in others] == [
+        ("text", 1, 3),
+        ("text", 3, 77),
+        *(("image", rows, None) for rows in images),
+        *(("fusion", *sizes) for sizes in fusions),
+    ]
+    lines = re.findall(r"^(?:text|image|fusion) ", exported.printed, re.MULTILINE)
+    assert len(lines) == 1 + len(others)
+    for row in (most, *others):
+        assert 0 <= row[3] < 1e-5
+        assert row[4] > 0.999999
+        assert not row[5]
+    assert any(row[3] > 0 for row in others)
+    assert exported.printed.endswith(
+        f"\nwrote {exported.folder}: python action_clip.py --model {exported.folder} --video …\n"
+    )
+
+
+SMALL = Sizes(layers=1, text_layers=1)
+# The image size of all models of the catalog.
+FULL_IMAGE = Sizes(image_size=224, patch=56, width=64, layers=1, text_layers=1)
+
+
+def small(path: Path, sizes: Sizes = SMALL, **more: torch.Tensor) -> Path:
+    """A checkpoint of a frozen CLIP with QuickGELU, `more` in place of its own weights."""
+    state = openai_state(sizes) | {"input_resolution": torch.tensor(sizes.image_size)} | more
+    torch.save(state, path)
+    return path
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_what_differs_is_not_written(
+    exports: Exports, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Numbers that float16 does not have: all of the projection becomes zero.
+    tiny = openai_state(SMALL)["text_projection"] * 1e-9
+    checkpoint = small(tmp_path / "tiny.pt", text_projection=tiny)
+    good = tmp_path / "good"
+    shutil.copytree(exports("LSTM").folder, good)
+    before = contents(good)
+    assert main([str(checkpoint), "--precision", "fp16", "--out", str(good)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "the text graph differs from PyTorch by more than fp16 allows (max |Δ| below 0.01, cosine at least 0.9999): "
+        "try another precision\n"
+    )
+    rows = difference_rows(caplog.messages[-1])
+    assert len(rows) == 10
+    assert all(row[5] == (row[0] == "text") for row in rows)
+    assert contents(good) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "tiny.pt"]
+
+
+def checked(folder: Path, checkpoint: Path) -> int:
+    return main(["--check", str(folder), "--against", str(checkpoint)])
+
+
+@pytest.mark.parametrize("name", ["Transf", "joint", GELU])
+def test_check_says_the_same_again(
+    exports: Exports, name: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    exported = exports(name)
+    before = contents(exported.folder)
+    assert checked(exported.folder, exported.checkpoint) == 0
+    captured = capsys.readouterr()
+    assert difference_rows(captured.out) == difference_rows(exported.printed)
+    assert captured.out.strip() in exported.printed
+    assert captured.err == ""
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert contents(exported.folder) == before
+
+
+@pytest.mark.parametrize(("difference", "cosine"), [(1e-12, 0.5), (1.0, 1.0 + 1e-12)])
+def test_each_bound_holds(
+    exports: Exports,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    difference: float,
+    cosine: float,
+) -> None:
+    exported = exports("Transf")
+    monkeypatch.setitem(PRECISIONS, "fp32", Bound(difference, cosine))
+    capsys.readouterr()
+    assert checked(exported.folder, exported.checkpoint) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("the fusion and the image and the text graph differ from PyTorch by more than fp32")
+    rows = difference_rows(caplog.messages[-1])
+    assert len(rows) == 10
+    assert all(row[5] for row in rows)
+
+
+def test_check_notices_a_changed_graph(
+    exports: Exports, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    exported = exports("Transf")
+    folder = tmp_path / "changed"
+    shutil.copytree(exported.folder, folder)
+    model = onnx.load(folder / "image.onnx")
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("resblocks.1.ln_2.bias"))
+    changed = numpy_helper.to_array(weight).copy()
+    changed[3] += 0.01
+    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    onnx.save(model, folder / "image.onnx")
+    assert checked(folder, exported.checkpoint) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("the image graph differs from PyTorch by more than fp32 allows (max |Δ| below 1e-05")
+    assert {row[0] for row in difference_rows(caplog.messages[-1]) if row[5]} == {"image"}
+
+
+def test_check_against_another_checkpoint(
+    exports: Exports, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    exported = exports("LSTM")
+    folder, other = exported.folder, tmp_path / "other.pt"
+    torch.save(exported.case.checkpoint(seed=5), other)
+    assert checked(folder, other) == 1
+    assert "the image and the text graph differ from PyTorch" in capsys.readouterr().err
+    differ = f"{folder} was exported from another file than {other}: their sha256 differ"
+    assert differ in caplog.messages
+    # The same weights in another file, as after saving them again.
+    caplog.clear()
+    torch.save({**exported.case.checkpoint(), "epoch": 50}, other)
+    assert checked(folder, other) == 0
+    assert differ in caplog.messages
+    assert difference_rows(capsys.readouterr().out) == difference_rows(exported.printed)
+
+
+@pytest.mark.parametrize(("size", "role"), [({"image_size": 48}, "image"), ({"embedding": 64}, "fusion")])
+def test_check_against_a_checkpoint_of_another_size(
+    exports: Exports, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: dict[str, int], role: str
+) -> None:
+    exported = exports("LSTM")
+    other = tmp_path / "other.pt"
+    torch.save(replace(exported.case, sizes=replace(exported.case.sizes, **size)).checkpoint(), other)
+    assert checked(exported.folder, other) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"the graph {exported.folder / role}.onnx cannot be run on what the checkpoint take")
+    assert captured.err.count("\n") == 1
+
+
+def test_check_of_what_cannot_be_checked(exports: Exports, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported = exports("LSTM")
+    nano = ROOT / "models" / "nano"
+    damaged = tmp_path / "damaged"
+    shutil.copytree(exported.folder, damaged)
+    # Its metadata is as it was, its weights are not there.
+    model = onnx.load(damaged / "text.onnx")
+    del model.graph.initializer[:]
+    onnx.save(model, damaged / "text.onnx")
+    for folder, checkpoint, sentence in (
+        (tmp_path, exported.checkpoint, f"{tmp_path} is not a model: no graph in it says that it is the text or the"),
+        (tmp_path / "absent", exported.checkpoint, f"{tmp_path / 'absent'} is not a model: no graph in it"),
+        (nano, exported.checkpoint, f"{nano} does not say its precision: only what python -m export wrote can be"),
+        (exported.folder, tmp_path / "absent.pt", f"there is no checkpoint {tmp_path / 'absent.pt'}"),
+        (damaged, exported.checkpoint, f"the graph {damaged / 'text.onnx'} cannot be run"),
+    ):
+        assert checked(folder, checkpoint) == 1
+        captured = capsys.readouterr()
+        assert captured.err.startswith(sentence)
+        assert (captured.err.count("\n"), captured.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "give a checkpoint, a name of the catalog, or nano"),
+        (["--precision", "fp16", "--out", "x"], "give a checkpoint, a name of the catalog, or nano"),
+        (["clip.pt"], "--out FOLDER is needed: where the three graphs go"),
+        (["clip.pt", "--out", "x", "--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
+        (["clip.pt", "--out", "x", "--fusion", "Transformer"], "argument --fusion: invalid choice: 'Transformer'"),
+        (["clip.pt", "--out", "x", "--frames", "0"], "--frames must be from 1 to 1024"),
+        (["clip.pt", "--out", "x", "--frames", "1025"], "--frames must be from 1 to 1024"),
+        (["clip.pt", "--out", "x", "--frames", "eight"], "argument --frames: invalid int value: 'eight'"),
+        (["--check", "x"], "--check needs --against CHECKPOINT"),
+        (["--against", "clip.pt"], "--against belongs to --check"),
+        (["clip.pt", "--out", "x", "--against", "clip.pt"], "--against belongs to --check"),
+        (["clip.pt", "--check", "x", "--against", "clip.pt"], "leave out source: --check reads what is there"),
+        (["--check", "x", "--against", "clip.pt", "--out", "y"], "leave out --out: --check reads what is there"),
+        (["--check", "x", "--against", "clip.pt", "--precision", "int8"], "leave out --precision: --check reads"),
+        (["--check", "x", "--against", "clip.pt", "--frames", "4"], "leave out --frames: --check reads"),
+        (["vit-32-8f"], "vit-32-8f needs no export: python action_clip.py --model vit-32-8f uses it as it is"),
+        (["clip_vit_b32", "--out", "x"], "vit-32-8f needs no export"),
+        (["--precision", "fp16", "nano"], "nano needs no export"),
+        (["vit-b-16-8f", "--fusion", "Transf"], "leave out --fusion: the catalog says it of vit-b-16-8f"),
+        (["clip_vit_b16", "--frames", "8"], "leave out --frames: the catalog says it of vit-b-16-8f"),
+        (["clip-vit-b-32", "--activation", "quickgelu"], "leave out --activation: the catalog says it of clip-vit-b"),
+        (["clip-vit-b-32", "--licence", "MIT"], "leave out --licence: the catalog says it of clip-vit-b-32"),
+    ],
+)
+def test_wrong_arguments(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"python -m export: error: {sentence}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_needs_no_pytorch() -> None:
+    code = (
+        "import sys, runpy\n"
+        "sys.argv[1:] = ['--help']\n"
+        "try:\n"
+        "    runpy.run_module('export', run_name='__main__', alter_sys=True)\n"
+        "finally:\n"
+        "    heavy = {'torch', 'onnx', 'onnxruntime', 'onnxscript', 'safetensors'} & set(sys.modules)\n"
+        "    print('loaded:', sorted(heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "loaded: []" in done.stdout
+    assert "--precision {fp32,fp16,int8}" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert all(name in said for name in ("vit-b-16-8f", "clip-vit-b-32", "official ActionCLIP", "nano --help"))
+
+
+@pytest.mark.parametrize("out", ["foreign", "file", "no/parent"])
+def test_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+    sentences = {
+        "foreign": f"{tmp_path / 'foreign'} already holds decoder.onnx, encoder.onnx: name a folder of its own\n",
+        "file": f"{tmp_path / 'file'} is a file: name a folder\n",
+        "no/parent": f"there is no folder {tmp_path / 'no'}: create it first\n",
+    }
+    (tmp_path / "foreign").mkdir()
+    for name in ("foreign/encoder.onnx", "foreign/decoder.onnx", "foreign/text.onnx", "file"):
+        (tmp_path / name).write_text("mine")
+    # Whether it could be written is asked first: the checkpoint is not even looked for.
+    assert main([str(tmp_path / "clip.pt"), "--out", str(tmp_path / out)]) == 1
+    assert capsys.readouterr() == ("", sentences[out])
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["file", "foreign/decoder.onnx", "foreign/encoder.onnx", "foreign/text.onnx"]
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "clip.pt"), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"there is no checkpoint {tmp_path / 'clip.pt'}: give a file, a folder or a name of the catalog\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there, signals are not sent so")
+def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
+    checkpoint = small(tmp_path / "clip.pt")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "export", str(checkpoint), "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    seen = iter(process.stderr.readline, "")
+    assert any("exporting the image graph" in line for line in seen)
+    assert any(path.name.startswith(".export-") for path in tmp_path.iterdir())
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.pt"]
+
+
+@dataclass
+class Mirror:
+    """The hosts of the catalog's checkpoints, on this machine."""
+
+    server: FaultServer
+    home: Path
+
+    def add(self, name: str, checkpoint: Path) -> ModelSpec:
+        """Serve a file as the checkpoint of that model."""
+        spec = find(name)
+        assert spec is not None
+        assert spec.checkpoint is not None
+        self.server.add(urlsplit(spec.checkpoint.url or "").path, checkpoint.read_bytes())
+        return spec
+
+    def asked(self) -> list[str]:
+        return [path.rpartition("/")[2] for path, _ in self.server.requests]
+
+
+@pytest.fixture
+def mirror(_own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with FaultServer() as server:
+        monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url)
+        yield Mirror(server, _own_home)
+
+
+def mmaction2(path: Path, sizes: Sizes, frames: int = 8) -> Path:
+    """A checkpoint as mmaction2 writes them."""
+    head = first_layers(head_state("Transf", sizes.embedding, positions=frames), 1)
+    state = {**prefixed(openai_state(sizes), "clip."), **prefixed(head, "adapter.")}
+    torch.save({"meta": {"epoch": 50}, "state_dict": state}, path)
+    return path
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = action_clip.main(arguments)
+    return code, *capsys.readouterr()
+
+
+def probabilities(answer: str) -> NDArray[np.float64]:
+    """In the order of the labels."""
+    predictions = sorted(json.loads(answer)["predictions"], key=lambda line: line["index"])
+    return np.array([line["probability"] for line in predictions])
+
+
+def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = mmaction2(tmp_path / "small.pth", FULL_IMAGE)
+    spec = mirror.add("vit-b-16-8f", checkpoint)
+    folder = mirror.home / spec.name
+    ask = ("--model", spec.name, "--format", "json", "--top-k", "100")
+    assert command(capsys, *ask) == (
+        1,
+        "",
+        "action_clip: error: the graphs of vit-b-16-8f are not on this disk yet: run python -m export vit-b-16-8f once "
+        "(it needs requirements-export.txt), or use --model nano, which needs no download\n",
+    )
+    assert not folder.exists()
+
+    assert main(["clip_vit_b16"]) == 0
+    printed = capsys.readouterr().out
+    assert len(difference_rows(printed)) == 10
+    assert printed.endswith("\ninstalled vit-b-16-8f: python action_clip.py --model vit-b-16-8f --video …\n")
+    files = [".lock", "fusion.onnx", "image.onnx", "sha256.json", "text.onnx", "vit-b-16-8f.pth"]
+    assert sorted(path.name for path in folder.iterdir()) == files
+    code, answer, err = command(capsys, *ask)
+    assert (code, err) == (0, "")
+    assert json.loads(answer)["model"] == "vit-b-16-8f"
+    wanted = by_hand(assemble(read_checkpoint(checkpoint)), read_labels(SAMPLE_LABELS), 256, 100.0)
+    assert np.abs(probabilities(answer) - wanted).max() < 1e-4
+    code, alias, _ = command(capsys, "--model", "clip_vit_b16", *ask[2:])
+    assert (code, json.loads(alias)["model"]) == (0, spec.name)
+    np.testing.assert_array_equal(probabilities(alias), probabilities(answer))
+    assert re.search(r"vit-b-16-8f, clip_vit_b16 +8 +674 MB +yes ", command(capsys, "--list-models")[1])
+    code, verified, _ = command(capsys, "--verify", "--model", spec.name)
+    assert (code, verified.count("equal to first use")) == (0, 3)
+    metadata = read_metadata(folder / "image.onnx")
+    assert (metadata["model"], metadata["licence"], metadata["resize"]) == (spec.name, spec.licence, "256")
+    assert (metadata["checkpoint"], metadata["precision"]) == ("mmaction2 ActionCLIP", "fp32")
+
+    # Again, in another precision: the checkpoint is there, and the graphs take the place of those before.
+    size = (folder / "text.onnx").stat().st_size
+    assert main([spec.name, "--precision", "fp16"]) == 0
+    assert mirror.asked() == ["vit-b-16-8f.pth"]
+    assert sorted(path.name for path in folder.iterdir()) == files
+    assert (folder / "text.onnx").stat().st_size < 0.51 * size
+    assert {read_metadata(folder / f"{role}.onnx")["precision"] for role in ROLES} == {"fp16"}
+    code, verified, _ = command(capsys, "--verify", "--model", spec.name)
+    assert (code, verified.count("equal to first use")) == (0, 3)
+    code, halved, _ = command(capsys, *ask)
+    assert code == 0
+    assert 0 < np.abs(probabilities(halved) - wanted).max() < 0.05
+
+
+@pytest.mark.slow
+def test_a_model_of_the_catalog_somewhere_else(
+    tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = mirror.add("vit-b-16-16f", mmaction2(tmp_path / "small.pth", FULL_IMAGE, frames=16))
+    out = tmp_path / "mine"
+    assert main([spec.name, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"\ninstalled vit-b-16-16f: python action_clip.py --model {out} --video …\n"
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["fusion.onnx", "image.onnx", "text.onnx"]
+    assert not (mirror.home / spec.name / "image.onnx").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "small.pth"]
+    answer = ActionClip(out).classify(SAMPLE_VIDEO, ["eating", "surfing"])
+    assert (answer.model, len(answer.frame_indices)) == ("vit-b-16-16f", 16)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "frames", "sentence"),
+    [
+        (Sizes(image_size=112, patch=56), 8, "takes images of 112 pixels, the catalog says 224: delete it to download"),
+        (FULL_IMAGE, 4, "the checkpoint has positions for 4 frames"),
+    ],
+)
+def test_a_checkpoint_that_is_not_what_the_catalog_says(
+    tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str], sizes: Sizes, frames: int, sentence: str
+) -> None:
+    spec = mirror.add("vit-b-32-8f", mmaction2(tmp_path / "small.pth", sizes, frames))
+    assert main([spec.name]) == 1
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    names = sorted(path.name for path in (mirror.home / spec.name).iterdir())
+    assert names == [".lock", "sha256.json", "vit-b-32-8f.pth"]
+
+
+def test_a_checkpoint_of_another_sha256(tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = small(tmp_path / "clip.pt", sizes=FULL_IMAGE)
+    spec = mirror.add("clip-vit-b-32", checkpoint)
+    assert spec.checkpoint is not None
+    assert main([spec.name]) == 1
+    found = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert f"the file's sha256 is {found} instead of {spec.checkpoint.sha256}" in capsys.readouterr().err
+    assert [path.name for path in (mirror.home / spec.name).iterdir()] == [".lock"]
+    # As if it had been put there by hand.
+    shutil.copy(checkpoint, mirror.home / spec.name / spec.checkpoint.name)
+    assert main([spec.name]) == 1
+    assert f"has the sha256 {found} instead of the catalog's {spec.checkpoint.sha256}" in capsys.readouterr().err
+    assert not list((mirror.home / spec.name).glob("*.onnx"))
+
+
+def reference_tower(state: State, prefix: str, x: torch.Tensor, heads: int, mask: torch.Tensor | None) -> torch.Tensor:
+    """A transformer in OpenAI's layout by PyTorch's own attention: (N, L, W) → (N, L, W)."""
+    layers = len({name.split(".")[-4] for name in state if name.startswith(prefix) and name.endswith("mlp.c_fc.bias")})
+    for number in range(layers):
+        own = f"{prefix}resblocks.{number}."
+        p = {name.removeprefix(own): value for name, value in state.items() if name.startswith(own)}
+        y = functional.layer_norm(x, x.shape[-1:], p["ln_1.weight"], p["ln_1.bias"]).transpose(0, 1)
+        y, _ = functional.multi_head_attention_forward(
+            y, y, y, x.shape[-1], heads, p["attn.in_proj_weight"], p["attn.in_proj_bias"], None, None, False, 0.0,
+            p["attn.out_proj.weight"], p["attn.out_proj.bias"], training=False, need_weights=False, attn_mask=mask,
+        )  # fmt: skip
+        x = x + y.transpose(0, 1)
+        y = functional.layer_norm(x, x.shape[-1:], p["ln_2.weight"], p["ln_2.bias"])
+        y = functional.linear(y, p["mlp.c_fc.weight"], p["mlp.c_fc.bias"])
+        x = x + functional.linear(y * torch.sigmoid(1.702 * y), p["mlp.c_proj.weight"], p["mlp.c_proj.bias"])
+    return x
+
+
+def reference_text(state: State, tokens: torch.Tensor) -> torch.Tensor:
+    width = state["ln_final.weight"].shape[0]
+    x = state["token_embedding.weight"][tokens] + state["positional_embedding"]
+    mask = torch.full((77, 77), float("-inf")).triu(1)
+    x = reference_tower(state, "transformer.", x, width // 64, mask)
+    x = functional.layer_norm(x, (width,), state["ln_final.weight"], state["ln_final.bias"])
+    return x[torch.arange(len(x)), tokens.argmax(1)] @ state["text_projection"]
+
+
+def reference_image(state: State, frames: torch.Tensor) -> torch.Tensor:
+    own = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
+    weight = own["conv1.weight"]
+    width, patch = weight.shape[0], weight.shape[-1]
+    x = functional.conv2d(frames, weight, stride=patch).flatten(2).transpose(1, 2)
+    x = torch.cat([own["class_embedding"].expand(len(x), 1, -1), x], 1) + own["positional_embedding"]
+    x = functional.layer_norm(x, (width,), own["ln_pre.weight"], own["ln_pre.bias"])
+    x = reference_tower(own, "transformer.", x, width // 64, None)
+    return functional.layer_norm(x[:, 0], (width,), own["ln_post.weight"], own["ln_post.bias"]) @ own["proj"]
+
+
+@torch.no_grad()
+def reference(clip: State, head: State, video: Path, texts: list[str]) -> NDArray[np.float64]:
+    """ActionCLIP's published evaluation, from the video file to the logits of each text: 8 frames, 224 pixels."""
+    with av.open(str(video)) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    offset = (len(decoded) / 8 - 1) / 2
+    frames = []
+    for i in range(8):
+        image = Image.fromarray(decoded[int(i * len(decoded) / 8 + offset)])
+        factor = 256 / min(image.size)
+        image = image.resize((int(image.width * factor), int(image.height * factor)), Image.Resampling.BICUBIC)
+        left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
+        pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), dtype=np.float32) / 255
+        frames.append(((pixels - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
+    features = reference_image(clip, torch.from_numpy(np.stack(frames).astype(np.float32)))[None]
+    placed = features + head["frame_position_embeddings.weight"][:8]
+    mixed = reference_tower(head, "transformer.", placed, clip["ln_final.weight"].shape[0] // 64, None)
+    of_video = functional.normalize((mixed + features).mean(1), dim=1)
+    of_texts = functional.normalize(reference_text(clip, torch.from_numpy(default_tokenizer().encode(texts))), dim=1)
+    logits: NDArray[np.float64] = (100 * of_texts @ of_video[0]).double().numpy()
+    return logits
+
+
+@pytest.mark.slow
+def test_vit_b_32_in_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = openai_state(VIT_B_32)
+    # As CLIP's weights are published, and ActionCLIP's with them.
+    clip = {name: value.half() for name, value in clip.items()}
+    head = head_state("Transf", VIT_B_32.embedding)
+    checkpoint, folder = tmp_path / "vit-b-32.pt", tmp_path / "vit-b-32"
+    torch.save({"epoch": 50, "model_state_dict": clip, "fusion_model_state_dict": head}, checkpoint)
+    assert main([str(checkpoint), "--fusion", "Transf", "--out", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    print(printed)
+    assert node_row(printed, "QuickGelu") == [(0, 12), (0, 12), (0, 6)]
+    labels = [*read_labels(SAMPLE_LABELS), "juggling a soccer ball", "someone is falling down the stairs", "läuft"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "action_clip.py", "--model", str(folder), "--video", str(SAMPLE_VIDEO)),
+            *("--format", "json", "--top-k", "100"),
+            *(part for label in labels for part in ("--text", label)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    shutil.rmtree(folder)
+    texts = [prompt.replace("{}", label) for prompt in DEFAULT_PROMPTS for label in labels]
+    floats = {name: value.float() for name, value in clip.items()}
+    logits = reference(floats, head, SAMPLE_VIDEO, texts).reshape(len(DEFAULT_PROMPTS), len(labels))
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    wanted = (exponentials / exponentials.sum(1, keepdims=True)).mean(0)
+    found = probabilities(done.stdout)
+    worst = np.abs(found - wanted).max()
+    print(f"max |Δ probability| {worst:.1e}; probabilities {np.sort(wanted)[::-1].round(3)}")
+    assert worst < 1e-4
+    assert wanted.max() > 2 / len(labels)
+    assert wanted.argmax() == found.argmax()
+    checkpoint.unlink()
