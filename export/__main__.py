@@ -18,7 +18,12 @@ Work = Callable[[], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    work = _nano(arguments[1:]) if arguments[:1] == ["nano"] else _checkpoint(arguments)
+    if arguments[:1] == ["nano"]:
+        work = _nano(arguments[1:])
+    elif arguments[:1] == ["timesformer"]:
+        work = _checkpoint(arguments[1:], "closed-set")
+    else:
+        work = _checkpoint(arguments, "zero-shot")
     # Progress is ours to tell; the libraries say only what worries them.
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     logging.getLogger("action_clip").setLevel(logging.INFO)
@@ -58,7 +63,7 @@ def _nano(arguments: Sequence[str]) -> Work:
     return work
 
 
-def _checkpoint(arguments: Sequence[str]) -> Work:
+def _checkpoint(arguments: Sequence[str], kind: str) -> Work:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.check is not None or options.against is not None:
@@ -77,7 +82,7 @@ def _checkpoint(arguments: Sequence[str]) -> Work:
         from export.model import Wishes, export_folder
 
         wishes = Wishes(options.fusion, options.frames, options.activation, options.licence, options.trust)
-        print(export_folder(Path(options.source), options.out, options.precision, wishes))
+        print(export_folder(Path(options.source), options.out, kind, options.precision, wishes))
         print(f"\nwrote {options.out}: python action_clip.py --model {options.out} --video …")
 
     return work
@@ -122,7 +127,8 @@ def build_parser() -> argparse.ArgumentParser:
     names = ", ".join(spec.name for spec in catalog() if spec.checkpoint is not None)
     parser = argparse.ArgumentParser(
         prog="python -m export",
-        description="Turn a CLIP or ActionCLIP checkpoint into the three ONNX graphs that action_clip.py runs.",
+        description="Turn a CLIP or ActionCLIP checkpoint into the three ONNX graphs that action_clip.py runs; "
+        "`python -m export timesformer SOURCE`: a TimeSformer checkpoint into its one graph.",
         epilog="`python -m export nano --help` is about rebuilding the embedded model.",
     )
     parser.add_argument(

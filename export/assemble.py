@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from errors import ActionClipError
-from export.checkpoints import Checkpoint, Preprocessing, State
+from export.checkpoints import CLIP_PREPROCESSING, Checkpoint
 from export.networks import (
     ACTIVATIONS,
     ClassTokenHead,
@@ -16,18 +16,16 @@ from export.networks import (
     ImageTower,
     MeanHead,
     RecurrentHead,
-    Size,
     TextTower,
     TransformerHead,
 )
-from models.catalog import CLIP_MEAN, CLIP_STD
+from export.reading import State
+from export.weights import HEAD_WIDTH, fill, require, sides, transformer_size
 from tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 
 DEFAULT_FRAMES = 8
-CLIP_PREPROCESSING = Preprocessing(None, CLIP_MEAN, CLIP_STD)
 # ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
 ACTIONCLIP_LOGIT_SCALE = 100.0
-_HEAD_WIDTH = 64
 # open_clip's ViT-H, -g and -bigG divide these widths into heads of another width.
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
 # PyTorch's TransformerEncoder in Transf_cls.
@@ -51,15 +49,6 @@ class Networks:
     logit_scale: float
     checkpoint: Checkpoint
 
-    @property
-    def image_size(self) -> int:
-        """Side of the square that the image tower takes, in pixels."""
-        return self.image.image_size
-
-    def of(self, role: str) -> nn.Module:
-        """The network of a graph's role."""
-        return {"text": self.text, "image": self.image, "fusion": self.fusion}[role]
-
 
 def assemble(
     checkpoint: Checkpoint, *, fusion: str | None = None, frames: int | None = None, activation: str | None = None
@@ -79,7 +68,7 @@ def assemble(
     if any(name.startswith("visual.layer1.") for name in state):
         raise ActionClipError("the checkpoint is a CLIP with a ResNet: only those with a vision transformer are known")
     needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "token_embedding.weight")
-    _require(state, (*needed, "positional_embedding", "text_projection"))
+    require(state, (*needed, "positional_embedding", "text_projection"))
     head = _head(checkpoint, fusion)
     count = _frames(checkpoint, head, frames)
     chosen = _activation(checkpoint, activation)
@@ -89,7 +78,7 @@ def assemble(
     images = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
     texts = {name: value for name, value in state.items() if not name.startswith("visual.") and name != "logit_scale"}
     used = {name: value for name, value in (checkpoint.fusion or {}).items() if name not in _unused(head)}
-    _fill([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
+    fill([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
     preprocessing = checkpoint.preprocessing or CLIP_PREPROCESSING
     # ActionCLIP is evaluated on the centre of a somewhat larger frame, CLIP on as much as fits.
     is_action_clip = checkpoint.fusion is not None or checkpoint.layout == "ActionCLIP"
@@ -133,16 +122,16 @@ def _head(checkpoint: Checkpoint, asked: str | None) -> str:
 def _frames(checkpoint: Checkpoint, head: str, asked: int | None) -> int:
     fixed = None
     if checkpoint.temporal == "joint":
-        fixed = _sides(checkpoint.clip, "visual.time_embedding", 2)[0]
+        fixed = sides(checkpoint.clip, "visual.time_embedding", 2)[0]
     elif head == "Transf_cls":
-        fixed = _sides(checkpoint.fusion or {}, "pos_embed", 3)[1] - 1
+        fixed = sides(checkpoint.fusion or {}, "pos_embed", 3)[1] - 1
         if fixed < 1:
             raise ActionClipError("pos_embed has no place for a frame: give the checkpoint of an ActionCLIP model")
     if fixed is not None and asked not in (None, fixed):
         raise ActionClipError(f"the checkpoint's weights are for {fixed} frames: leave out --frames {asked}")
     most = None
     if head == "Transf":
-        most = _sides(checkpoint.fusion or {}, "frame_position_embeddings.weight", 2)[0]
+        most = sides(checkpoint.fusion or {}, "frame_position_embeddings.weight", 2)[0]
     if fixed is None and asked is None and most is not None and most < CONTEXT_LENGTH:
         # mmaction2 has a position for each frame; the official code has 77, whatever the clip.
         return most
@@ -165,31 +154,31 @@ def _activation(checkpoint: Checkpoint, asked: str | None) -> str:
 
 def _text_tower(checkpoint: Checkpoint, activation: str) -> TextTower:
     state = checkpoint.clip
-    vocabulary = _sides(state, "token_embedding.weight", 2)[0]
-    context = _sides(state, "positional_embedding", 2)[0]
+    vocabulary = sides(state, "token_embedding.weight", 2)[0]
+    context = sides(state, "positional_embedding", 2)[0]
     if (vocabulary, context) != (VOCABULARY_SIZE, CONTEXT_LENGTH):
         raise ActionClipError(
             f"the checkpoint has {vocabulary} tokens and texts of {context}: only CLIP's own tokens are known "
             f"({VOCABULARY_SIZE}, {CONTEXT_LENGTH})"
         )
-    width, embedding = _sides(state, "text_projection", 2)
-    size = _size(state, "transformer.", width, checkpoint.heads[0] or width // _HEAD_WIDTH)
+    width, embedding = sides(state, "text_projection", 2)
+    size = transformer_size(state, "transformer.", width, checkpoint.heads[0] or width // HEAD_WIDTH)
     return TextTower(size, vocabulary, context, embedding, ACTIVATIONS[activation], checkpoint.epsilons[0])
 
 
 def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageTower:
     state = checkpoint.clip
-    width, embedding = _sides(state, "visual.proj", 2)
+    width, embedding = sides(state, "visual.proj", 2)
     if embedding != _embedding(checkpoint):
         raise ActionClipError(
             f"images are embedded in {embedding} dimensions, texts in {_embedding(checkpoint)}: give the checkpoint of "
             "a CLIP model"
         )
-    patch = _sides(state, "visual.conv1.weight", 4)[3]
-    side = max(1, math.isqrt(_sides(state, "visual.positional_embedding", 2)[0] - 1))
-    heads = checkpoint.heads[1] or width // _HEAD_WIDTHS.get(width, _HEAD_WIDTH)
+    patch = sides(state, "visual.conv1.weight", 4)[3]
+    side = max(1, math.isqrt(sides(state, "visual.positional_embedding", 2)[0] - 1))
+    heads = checkpoint.heads[1] or width // _HEAD_WIDTHS.get(width, HEAD_WIDTH)
     return ImageTower(
-        _size(state, "visual.transformer.", width, heads),
+        transformer_size(state, "visual.transformer.", width, heads),
         side * patch,
         patch,
         embedding,
@@ -201,7 +190,7 @@ def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageT
 
 
 def _embedding(checkpoint: Checkpoint) -> int:
-    return _sides(checkpoint.clip, "text_projection", 2)[1]
+    return sides(checkpoint.clip, "text_projection", 2)[1]
 
 
 def _mean_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
@@ -219,13 +208,13 @@ def _recurrent_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
 def _transformer_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
     state = checkpoint.fusion or {}
     # As many heads as the text tower has, whatever the embedding's width.
-    heads = _sides(checkpoint.clip, "text_projection", 2)[0] // _HEAD_WIDTH
-    size = _size(state, "transformer.", _embedding(checkpoint), heads)
-    return TransformerHead(size, _sides(state, "frame_position_embeddings.weight", 2)[0], checkpoint.fusion_epsilon)
+    heads = sides(checkpoint.clip, "text_projection", 2)[0] // HEAD_WIDTH
+    size = transformer_size(state, "transformer.", _embedding(checkpoint), heads)
+    return TransformerHead(size, sides(state, "frame_position_embeddings.weight", 2)[0], checkpoint.fusion_epsilon)
 
 
 def _class_token_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
-    size = _size(checkpoint.fusion or {}, "transformer.", _embedding(checkpoint), _CLASS_TOKEN_HEADS)
+    size = transformer_size(checkpoint.fusion or {}, "transformer.", _embedding(checkpoint), _CLASS_TOKEN_HEADS)
     return ClassTokenHead(size, frames)
 
 
@@ -243,28 +232,6 @@ def _unused(head: str) -> tuple[str, ...]:
     return () if head == "Transf" else ("frame_position_embeddings.weight",)
 
 
-def _size(state: State, prefix: str, width: int, heads: int) -> Size:
-    layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
-    first = f"{prefix}resblocks.0.mlp.c_fc.weight"
-    hidden = _sides(state, first, 2)[0]
-    if heads < 1 or width % heads:
-        raise ActionClipError(
-            f"a width of {width} cannot be divided among {heads} attention heads: check the checkpoint"
-        )
-    return Size(width, len(layers), heads, hidden)
-
-
-def _sides(state: State, name: str, count: int) -> tuple[int, ...]:
-    """The shape of a weight, which must have `count` sides."""
-    _require(state, (name,))
-    shape = tuple(state[name].shape)
-    if len(shape) != count or 0 in shape:
-        raise ActionClipError(
-            f"{name} has the shape {_written(state[name])}, not {count} sides: give the checkpoint of a CLIP model"
-        )
-    return shape
-
-
 def _logit_scale(state: State) -> float:
     """What a CLIP multiplies cosines by; it learns the logarithm."""
     learned = state.get("logit_scale", torch.tensor(math.log(ACTIONCLIP_LOGIT_SCALE)))
@@ -272,39 +239,3 @@ def _logit_scale(state: State) -> float:
     if learned.numel() != 1 or not abs(float(learned)) < 20:
         raise ActionClipError("logit_scale is not one number below 20: give the checkpoint of a CLIP model")
     return math.exp(float(learned))
-
-
-def _require(state: State, names: tuple[str, ...]) -> None:
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise ActionClipError(f"the checkpoint lacks {', '.join(missing)}: give that of a CLIP or ActionCLIP model")
-
-
-@torch.no_grad()
-def _fill(parts: list[tuple[nn.Module, State, str]]) -> None:
-    """Load each network's weights; what is missing, left over or of another shape in any of them is named."""
-    missing, left, unfit = [], [], []
-    for network, state, prefix in parts:
-        own = network.state_dict()
-        missing += [prefix + name for name in own if name not in state]
-        left += [prefix + name for name in state if name not in own]
-        unfit += [
-            f"{prefix}{name} {_written(state[name])} instead of {_written(own[name])}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ]
-    faults = [
-        f"{what} {', '.join(names)}"
-        for what, names in (("lacks", missing), ("has left over", left), ("has", unfit))
-        if names
-    ]
-    if faults:
-        raise ActionClipError(f"the checkpoint {'; it '.join(faults)}: it is not of a model that is known here")
-    for network, state, _ in parts:
-        # Not copied: the weights are already in float32.
-        network.load_state_dict(state, assign=True)
-        network.eval().requires_grad_(False)
-
-
-def _written(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "()"

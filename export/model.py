@@ -1,4 +1,4 @@
-"""A checkpoint as a folder of three graphs: exported, compared with PyTorch, and only then written."""
+"""A checkpoint as a folder of graphs: exported, compared with PyTorch, and only then written."""
 
 import logging
 import os
@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 
 from action_clip import __version__
 from errors import ActionClipError
-from export.assemble import Networks, assemble
-from export.checkpoints import read_checkpoint
 from export.choices import PRECISIONS
-from export.graphs import role_graph
+from export.clip import clip_model
+from export.exportable import Exportable
 from export.precision import to_precision
 from export.storage import model_facts, save_model
-from export.verify import compare, difference_table, examples, node_counts, node_table
+from export.timesformer.model import timesformer_model
+from export.verify import compare, difference_table, node_counts, node_table
 from models.catalog import ROLES, ModelSpec
 from models.folder import folder_model
 from models.metadata import read_metadata
 from models.store import fetch_checkpoint, folder_of, install
-from tokenizer.prompts import DEFAULT_PROMPTS
 
 _LOG = logging.getLogger("action_clip")
 # Bytes that a file of protocol buffers can hold.
@@ -33,7 +32,7 @@ _LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user may say of a checkpoint, see assemble and read_checkpoint."""
+    """What a user may say of a checkpoint; see read_checkpoint and assemble."""
 
     fusion: str | None = None
     frames: int | None = None
@@ -42,12 +41,13 @@ class Wishes:
     trust: bool = False
 
 
-def export_folder(source: Path, folder: Path, precision: str, wishes: Wishes) -> str:
-    """Write text.onnx, image.onnx and fusion.onnx of a checkpoint into `folder`; returns the tables of the comparison.
+def export_folder(source: Path, folder: Path, kind: str, precision: str, wishes: Wishes) -> str:
+    """Write the graphs of a checkpoint into `folder`, each as ROLE.onnx; returns the tables of the comparison.
 
     Args:
-        source: a file or folder, see read_checkpoint.
-        folder: made if it is not there; of what is in it only these three files are replaced.
+        source: a file or folder, see read_checkpoint and read_timesformer.
+        folder: made if it is not there; of what is in it only these files are replaced.
+        kind: of the model, as in the catalog.
         precision: one of PRECISIONS.
         wishes: what the checkpoint does not say itself.
 
@@ -55,10 +55,10 @@ def export_folder(source: Path, folder: Path, precision: str, wishes: Wishes) ->
         ActionClipError: anything wrong with the checkpoint or the folder, or a graph differs from PyTorch by more than
             its precision allows; then nothing is written.
     """
-    _check_folder(folder)
-    networks = _networks(source, wishes)
-    facts = model_facts(networks, name=folder.resolve().name, prompts=DEFAULT_PROMPTS, licence=wishes.licence)
-    with _drafted(networks, precision, facts, folder.absolute().parent) as (graphs, tables):
+    _check_folder(folder, kind)
+    model = _model(source, kind, wishes)
+    facts = model_facts(model.spec(folder.resolve().name, wishes.licence))
+    with _drafted(model, precision, facts, folder.absolute().parent) as (graphs, tables):
         _place(graphs, folder)
     return tables
 
@@ -74,17 +74,20 @@ def export_named(spec: ModelSpec, precision: str, folder: Path | None = None) ->
     Returns and raises as export_folder, and what downloading raises.
     """
     if folder is not None:
-        _check_folder(folder)
+        _check_folder(folder, spec.kind)
     source = fetch_checkpoint(spec)
-    networks = _networks(source, Wishes(frames=spec.frames))
-    if networks.image_size != spec.image_size:
-        raise ActionClipError(
-            f"{source} takes images of {networks.image_size} pixels, the catalog says {spec.image_size}: "
-            "delete it to download it again"
-        )
-    facts = model_facts(spec, name=spec.name, prompts=spec.prompts, licence=spec.licence)
+    model = _model(source, spec.kind, Wishes(frames=spec.frames))
+    found = model.spec(spec.name, spec.licence)
+    for what, here, there in (
+        ("takes images of {} pixels", found.image_size, spec.image_size),
+        ("tells {} classes apart", len(found.classes), len(spec.classes)),
+    ):
+        if here != there:
+            raise ActionClipError(
+                f"{source} {what.format(here)}, the catalog says {there}: delete it to download it again"
+            )
     parent = folder_of(spec) if folder is None else folder.absolute().parent
-    with _drafted(networks, precision, facts, parent) as (graphs, tables):
+    with _drafted(model, precision, model_facts(spec), parent) as (graphs, tables):
         if folder is None:
             install(spec, graphs)
         else:
@@ -99,32 +102,30 @@ def check(folder: Path, source: Path, *, trust: bool = False) -> str:
         ActionClipError: one of them cannot be read, or they differ by more than the graphs' precision allows.
     """
     spec, graphs = folder_model(folder)
-    metadata = read_metadata(graphs["image"])
+    metadata = read_metadata(graphs[ROLES[spec.kind][0]])
     precision = metadata.get("precision")
     if precision not in PRECISIONS:
         raise ActionClipError(f"{folder} does not say its precision: only what python -m export wrote can be checked")
-    networks = _networks(
-        source,
-        Wishes(fusion=metadata.get("fusion"), frames=spec.frames, activation=metadata.get("activation"), trust=trust),
-    )
-    if metadata.get("checkpoint_sha256") != networks.checkpoint.sha256:
+    wishes = Wishes(metadata.get("fusion"), spec.frames, metadata.get("activation"), trust=trust)
+    model = _model(source, spec.kind, wishes)
+    if metadata.get("checkpoint_sha256") != model.sha256:
         _LOG.warning("%s was exported from another file than %s: their sha256 differ", folder, source)
-    return _verified(networks, precision, graphs, examples(networks))
+    return _verified(model, precision, graphs, model.examples())
 
 
-def _networks(source: Path, wishes: Wishes) -> Networks:
-    checkpoint = read_checkpoint(source, trust=wishes.trust)
-    networks = assemble(checkpoint, fusion=wishes.fusion, frames=wishes.frames, activation=wishes.activation)
-    image = networks.image
+def _model(source: Path, kind: str, wishes: Wishes) -> Exportable:
+    read = {"zero-shot": clip_model, "closed-set": timesformer_model}[kind]
+    model = read(source, fusion=wishes.fusion, frames=wishes.frames, activation=wishes.activation, trust=wishes.trust)
+    spec = model.spec("", "")
+    details = ", ".join(model.details().values())
     _LOG.info(
-        "%s: %s, %d frames, %s, %d×%d pixels%s",
-        source, checkpoint.layout, networks.frames, networks.head, image.image_size, image.image_size,
-        f", {image.temporal}" if image.temporal else "",
+        "%s: %s, %d frames of %d×%d pixels, %s",
+        source, model.layout, spec.frames, spec.image_size, spec.image_size, details,
     )  # fmt: skip
-    return networks
+    return model
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, kind: str) -> None:
     """Before the work begins, whether its result could be written."""
     parent = folder.absolute().parent
     if not parent.is_dir():
@@ -134,7 +135,7 @@ def _check_folder(folder: Path) -> None:
     for place in (parent, folder):
         if place.exists() and not os.access(place, os.W_OK):
             raise ActionClipError(f"{place} cannot be written: name a folder of your own")
-    others = [graph.name for graph in folder.glob("*.onnx") if graph.stem not in ROLES["zero-shot"]]
+    others = [graph.name for graph in folder.glob("*.onnx") if graph.stem not in ROLES[kind]]
     if others:
         raise ActionClipError(f"{folder} already holds {', '.join(sorted(others))}: name a folder of its own")
 
@@ -145,10 +146,10 @@ def _place(graphs: Mapping[str, Path], folder: Path) -> None:
         os.replace(graph, folder / f"{role}.onnx")
 
 
-def _check_sizes(networks: Networks, precision: str) -> None:
+def _check_sizes(model: Exportable, precision: str) -> None:
     """Before the work begins, whether each graph fits a file; int8 comes from the fp32 graph, which must fit too."""
-    for role in ROLES:
-        numbers = sum(weight.numel() for weight in networks.of(role).state_dict().values())
+    for role, network in model.networks.items():
+        numbers = sum(weight.numel() for weight in network.state_dict().values())
         size = numbers * (2 if precision == "fp16" else 4)
         if size > _LARGEST:
             cure = "only smaller models can be exported" if precision == "fp16" else "give --precision fp16"
@@ -157,37 +158,36 @@ def _check_sizes(networks: Networks, precision: str) -> None:
 
 @contextmanager
 def _drafted(
-    networks: Networks, precision: str, facts: Mapping[str, str], parent: Path
+    model: Exportable, precision: str, facts: Mapping[str, str], parent: Path
 ) -> Iterator[tuple[dict[str, Path], str]]:
-    """The three graphs, found to be right, in a folder in `parent` that is deleted in the end; and the tables."""
+    """The graphs, found to be right, in a folder in `parent` that is deleted in the end; and the tables."""
     own = {
         "precision": precision,
-        "fusion": networks.head,
-        "activation": networks.activation,
-        "checkpoint": networks.checkpoint.layout,
-        "checkpoint_sha256": networks.checkpoint.sha256,
+        **model.details(),
+        "checkpoint": model.layout,
+        "checkpoint_sha256": model.sha256,
         "exporter": f"action_clip {__version__}",
     }
-    _check_sizes(networks, precision)
-    inputs = examples(networks)
+    _check_sizes(model, precision)
+    inputs = model.examples()
     with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as draft:
         graphs = {}
-        for role in ROLES["zero-shot"]:
+        for role in model.networks:
             _LOG.info("exporting the %s graph", role)
-            model = to_precision(role_graph(networks, role), precision, inputs[role][0])
+            graph = to_precision(model.graph(role), precision, inputs[role][0])
             graphs[role] = Path(draft, f"{role}.onnx")
-            save_model(model, graphs[role], {**facts, **own, "role": role})
-            del model
+            save_model(graph, graphs[role], {**facts, **own, "role": role})
+            del graph
         table = node_table({role: node_counts(graph) for role, graph in graphs.items()})
-        yield graphs, f"{table}\n\n{_verified(networks, precision, graphs, inputs)}"
+        yield graphs, f"{table}\n\n{_verified(model, precision, graphs, inputs)}"
 
 
 def _verified(
-    networks: Networks, precision: str, graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
+    model: Exportable, precision: str, graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
 ) -> str:
     """The table of differences; ActionClipError, after logging it, where one is too large."""
     bound = PRECISIONS[precision]
-    differences = compare(networks, graphs, inputs)
+    differences = compare(model.networks, graphs, inputs)
     table = difference_table(differences, bound)
     roles = sorted({item.role for item in differences if item.exceeds(bound)})
     if roles:

@@ -1,9 +1,8 @@
 """How weights and facts are kept in an ONNX file."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnx
@@ -12,6 +11,7 @@ from onnx import numpy_helper
 from onnx.helper import make_node, set_model_props
 
 from files import write_file
+from models.catalog import ModelSpec
 
 # Smaller tensors are not worth the node that unpacks them.
 _SMALLEST = 1 << 10
@@ -78,35 +78,22 @@ def quantize(
     return np.rint(values / scale).astype(np.int8), scale
 
 
-class Fed(Protocol):
-    """What is needed to feed a model; ModelSpec says of its attributes what they are."""
-
-    @property
-    def frames(self) -> int: ...
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def resize(self) -> int: ...
-    @property
-    def mean(self) -> tuple[float, float, float]: ...
-    @property
-    def std(self) -> tuple[float, float, float]: ...
-    @property
-    def logit_scale(self) -> float: ...
-
-
-def model_facts(model: Fed, *, name: str, prompts: Sequence[str], licence: str) -> dict[str, str]:
+def model_facts(spec: ModelSpec) -> dict[str, str]:
     """The metadata of every graph of a model; the role is each graph's own. See docs/architecture.md."""
     values = {
-        "frames": model.frames,
-        "image_size": model.image_size,
-        "resize": model.resize,
-        "mean": model.mean,
-        "std": model.std,
-        "prompts": prompts,
-        "logit_scale": model.logit_scale,
+        "frames": spec.frames,
+        "image_size": spec.image_size,
+        "resize": spec.resize,
+        "mean": spec.mean,
+        "std": spec.std,
+        "uniform": spec.uniform,
     }
-    return {"model": name, "licence": licence} | {key: json.dumps(value) for key, value in values.items()}
+    if spec.kind == "zero-shot":
+        values |= {"prompts": spec.prompts, "logit_scale": spec.logit_scale}
+    else:
+        values |= {"classes": spec.classes}
+    facts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return {"model": spec.name, "licence": spec.licence} | facts
 
 
 def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None:

@@ -1,9 +1,8 @@
-"""Whether graphs say what PyTorch says: both run on the same real frames and texts."""
+"""Whether graphs say what PyTorch says: both run on the same inputs, which are real frames and texts."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,28 +12,20 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from errors import ActionClipError
-from export.assemble import Networks
 from export.choices import Bound
-from export.networks import ClassTokenHead
 from export.precision import cosines
-from models.catalog import ROLES
-from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill
-from video.preprocess import clip_tensor
-from video.reader import read_clip
-from video.sampling import uniform_indices
-
-SAMPLE = Path(__file__).parents[1] / "samples" / "sample.gif"
-LABELS = ("eating", "playing the piano", "riding a bike", "a person falls down in the street")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Between a graph and its network on one input, features L2-normalised."""
+    """Between a graph and its network on one input, every row of the output L2-normalised."""
 
     role: str
+    output: str
+    """The role, and which of its outputs where there are several."""
     rows: int
     """Texts, frames or videos at once."""
     length: int | None
@@ -49,59 +40,35 @@ class Difference:
         return not (self.largest < bound.difference and self.cosine >= bound.cosine)
 
 
-def examples(networks: Networks) -> dict[str, list[NDArray[Any]]]:
-    """Inputs of each role's graph, real frames and prompts in several batch sizes and lengths.
-
-    The first of each is for measuring what int8 costs: not many rows, as different as there are.
-    """
-    clip = read_clip(SAMPLE, partial(uniform_indices, count=networks.frames))
-    frames = clip_tensor(clip.frames, networks.image.image_size, networks.mean, networks.std, networks.resize)
-    mirrored = np.ascontiguousarray(frames[..., ::-1])
-    images = [frames, np.concatenate([frames, mirrored])]
-    if networks.image.temporal is None:
-        images = [frames[:3], *images, frames[:1]]
-    with torch.no_grad():
-        seen, turned = (networks.image(torch.from_numpy(part)).numpy() for part in (frames, mirrored))
-    clips = np.stack([seen, turned, seen[::-1]])
-    fusions = [clips[:1], clips]
-    if not isinstance(networks.fusion, ClassTokenHead):
-        fusions.append(clips[:2, :3])
-    prompts = fill(DEFAULT_PROMPTS, LABELS)
-    return {
-        "text": [_tokens(prompts), _tokens([LABELS[0]]), _tokens(prompts[:3], CONTEXT_LENGTH)],
-        "image": images,
-        "fusion": fusions,
-    }
-
-
-def _tokens(texts: list[str], length: int = 0) -> NDArray[np.int64]:
-    """(N, L), L the longest text's length but at least `length`."""
-    tokens = default_tokenizer().encode(texts)
-    return tokens[:, : max(length, int(tokens.argmax(axis=1).max()) + 1)]
-
-
 def compare(
-    networks: Networks, graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
+    networks: Mapping[str, nn.Module], graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
 ) -> list[Difference]:
     """Run the ONNX file of each role and its network on the inputs of that role.
 
     Raises ActionClipError when a graph cannot be loaded, or does not take what the network takes.
     """
     differences = []
-    for role in ROLES["zero-shot"]:
-        founds = _answers(graphs[role], inputs[role])
-        for value, found in zip(inputs[role], founds, strict=True):
+    for role, network in networks.items():
+        names, answers = _answers(graphs[role], inputs[role])
+        for value, founds in zip(inputs[role], answers, strict=True):
             with torch.no_grad():
-                wanted = networks.of(role)(torch.from_numpy(value)).numpy()
+                result = network(torch.from_numpy(value))
+            wanteds = result if isinstance(result, tuple) else (result,)
+            # Images come one by one; of all else the second axis is a length.
             length = None if role == "image" else value.shape[1]
-            differences.append(_difference(role, len(value), length, wanted, found))
+            for name, wanted, found in zip(names, wanteds, founds, strict=True):
+                output = role if len(names) == 1 else f"{role} {name}"
+                differences.append(_difference(role, output, len(value), length, wanted.numpy(), found))
     return differences
 
 
-def _answers(graph: Path, values: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+def _answers(graph: Path, values: list[NDArray[Any]]) -> tuple[list[str], list[list[NDArray[np.float32]]]]:
+    """The names of the graph's outputs, and all of them for each value."""
     try:
         session = _session(graph)
-        return [np.asarray(session.run(None, {session.get_inputs()[0].name: value})[0]) for value in values]
+        name = session.get_inputs()[0].name
+        answers = [[np.asarray(output) for output in session.run(None, {name: value})] for value in values]
+        return [output.name for output in session.get_outputs()], answers
     except Exception as error:  # onnxruntime's exceptions have no base class of their own
         reason = " ".join(str(error).split())
         raise ActionClipError(
@@ -110,22 +77,22 @@ def _answers(graph: Path, values: list[NDArray[Any]]) -> list[NDArray[np.float32
 
 
 def _difference(
-    role: str, rows: int, length: int | None, wanted: NDArray[np.float32], found: NDArray[np.float32]
+    role: str, output: str, rows: int, length: int | None, wanted: NDArray[np.float32], found: NDArray[np.float32]
 ) -> Difference:
     if wanted.shape != found.shape or not np.isfinite(found).all():
-        return Difference(role, rows, length, float("nan"), float("nan"))
+        return Difference(role, output, rows, length, float("nan"), float("nan"))
     with np.errstate(invalid="ignore"):  # features that are all zero have no direction, and exceed every bound
         unit = [features / np.linalg.norm(features, axis=1, keepdims=True) for features in (wanted, found)]
-    return Difference(role, rows, length, float(np.abs(unit[0] - unit[1]).max()), float(cosines(*unit).min()))
+    return Difference(role, output, rows, length, float(np.abs(unit[0] - unit[1]).max()), float(cosines(*unit).min()))
 
 
 def difference_table(differences: Iterable[Difference], bound: Bound) -> str:
     """The differences as lines of text, those that exceed the bound marked."""
-    lines = [f"{'graph':<8}{'rows':>6}{'length':>8}{'max |Δ|':>11}{'cosine':>11}"]
+    lines = [f"{'graph':<16}{'rows':>6}{'length':>8}{'max |Δ|':>11}{'cosine':>11}"]
     for item in differences:
         length = "" if item.length is None else item.length
         mark = "  too much" if item.exceeds(bound) else ""
-        lines.append(f"{item.role:<8}{item.rows:>6}{length:>8}{item.largest:>11.1e}{item.cosine:>11.7f}{mark}")
+        lines.append(f"{item.output:<16}{item.rows:>6}{length:>8}{item.largest:>11.1e}{item.cosine:>11.7f}{mark}")
     return "\n".join(lines)
 
 

@@ -69,5 +69,5 @@ def read_classmap(path: str | os.PathLike[str]) -> dict[Any, Any]:
 
 def _is_index(value: Any) -> bool:
     if isinstance(value, str):
-        return value.isascii() and value.isdecimal() and len(value) < 10
+        return value.isdecimal() and len(value) < 10
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0

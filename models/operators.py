@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,10 @@ class _Operator(ABC):
         order = np.argsort(-probabilities, kind="stable")[: self._topk]
         names = [self._labels[index] for index in order]
         return names, [float(probabilities[index]) for index in order], encoding.features
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: Towhee copies its operators whenever a pipeline grows, and what is loaded should be so once."""
+        return self
 
     @abstractmethod
     def _score(self, encoding: Encoding) -> NDArray[np.float64]:

@@ -467,7 +467,7 @@ def test_a_class_map_replaces_the_names(
 
 
 NO_LABELS = (
-    "small-closed is a closed-set model, it knows its own classes and no other labels: leave out {}, "
+    "MODEL is a closed-set model, it knows its own classes and no other labels: leave out {}, "
     "or choose a zero-shot model, such as vit-32-8f or nano"
 )
 
@@ -478,7 +478,7 @@ NO_LABELS = (
         (["-t", "drinking"], NO_LABELS.format("--text")),
         (["--desc_file", str(SAMPLE_LABELS)], NO_LABELS.format("--desc_file")),
         (["--prompts", "prompts.txt"], NO_LABELS.format("--prompts")),
-        (["--average", "embeddings"], "--average is over prompts, and small-closed has none: leave it out"),
+        (["--average", "embeddings"], "--average is over prompts, and MODEL has none: leave it out"),
         (["--classmap", "missing.json"], "cannot read the class map missing.json"),
         (["--classmap", str(SAMPLE_LABELS)], "the class map has 10 classes, 0 to 9, and the model 7, 0 to 6"),
         (["-v", "missing.mp4"], "the video missing.mp4 does not exist"),
@@ -490,14 +490,14 @@ def test_errors_of_a_closed_set_explain(
 ) -> None:
     code, out, err = run(capsys, "-m", closed, "-v", video, *arguments)
     assert (code, out) == (1, "")
-    assert err.startswith(f"action_clip: error: {message}")
+    assert err.startswith("action_clip: error: " + message.replace("MODEL", closed))
     assert err.count("\n") == 1
 
 
 def test_a_class_map_is_for_closed_sets(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
     code, out, err = run(capsys, "-m", model, "-v", video, "--classmap", str(SAMPLE_LABELS))
     assert (code, out) == (1, "")
-    assert err == "action_clip: error: --classmap is for closed-set models, small takes labels: use --desc_file\n"
+    assert err == f"action_clip: error: --classmap is for closed-set models, {model} takes labels: use --desc_file\n"
 
 
 def test_everything_else_works_with_a_closed_set(

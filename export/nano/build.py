@@ -94,7 +94,7 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
     wordnet = WordNet(wordnet_folder)
     torch.manual_seed(seed)
     teacher = MiniLM(minilm_file)
-    facts = model_facts(spec, name=spec.name, prompts=spec.prompts, licence=spec.licence) | {
+    facts = model_facts(spec) | {
         "sources": json.dumps({file.name: sha256_of(file) for file in (minilm_file, efficientnet_file)}),
         "exporter": "python -m export nano",
     }

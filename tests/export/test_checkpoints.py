@@ -107,7 +107,7 @@ def features(networks: Networks) -> dict[str, Tensor]:
     tokens = torch.zeros(2, 77, dtype=torch.int64)
     tokens[0, :4] = torch.tensor([49406, 320, 1125, 49407])
     tokens[1, :7] = torch.tensor([49406, 5, 4371, 17, 40000, 911, 49407])
-    size = networks.image_size
+    size = networks.image.image_size
     frames = torch.randn(2 * networks.frames, 3, size, size, generator=generator)
     clips = torch.randn(2, networks.frames, networks.text.text_projection.shape[1], generator=generator)
     return {"text": networks.text(tokens), "image": networks.image(frames), "fusion": networks.fusion(clips)}
@@ -133,7 +133,7 @@ def assert_facts(networks: Networks, facts: Facts, *files: Path) -> None:
     text, image = first_blocks(networks)
     found = Facts(
         networks.checkpoint.layout, networks.frames, networks.head, networks.activation,
-        (text.attn.heads, image.attn.heads), networks.image_size, networks.resize, networks.mean, networks.std,
+        (text.attn.heads, image.attn.heads), networks.image.image_size, networks.resize, networks.mean, networks.std,
         networks.logit_scale, networks.image.temporal,
     )  # fmt: skip
     assert found == replace(facts, logit_scale=networks.logit_scale)
@@ -728,7 +728,7 @@ def without(start: str) -> Callable[[State], State]:
         (changed("logit_scale_of_mine", torch.tensor(1.0)), "has left over logit_scale_of_mine"),
         (without("visual.transformer."), "lacks visual.transformer.resblocks.0.mlp.c_fc.weight"),
         (without("transformer."), "lacks transformer.resblocks.0.mlp.c_fc.weight"),
-        (without("visual."), "lacks visual.conv1.weight, visual.positional_embedding, visual.proj: give that of a"),
+        (without("visual."), "lacks visual.conv1.weight, visual.positional_embedding, visual.proj: check"),
     ],
 )
 def test_towers_that_do_not_fit(hollow: State, file: Path, change: Callable[[State], State], sentence: str) -> None:

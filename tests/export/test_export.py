@@ -40,6 +40,7 @@ from export.__main__ import main
 from export.assemble import Networks, assemble
 from export.checkpoints import read_checkpoint
 from export.choices import PRECISIONS, Bound
+from export.clip import ClipModel
 from export.graphs import to_onnx
 from export.precision import run
 from models.catalog import ROLES, ModelSpec, find
@@ -195,7 +196,7 @@ def test_graphs_say_what_pytorch_says(exports: Exports, name: str) -> None:
     exported = exports(name)
     networks = exported.networks()
     for role, values in other_inputs(exported.case).items():
-        session, network = exported.session(role), networks.of(role)
+        session, network = exported.session(role), ClipModel(networks).networks[role]
         for value in values:
             found = session.run(None, {session.get_inputs()[0].name: value})[0]
             with torch.no_grad():
@@ -212,7 +213,7 @@ def test_graphs_say_what_pytorch_says(exports: Exports, name: str) -> None:
 def by_hand(networks: Networks, labels: list[str], resize: int, scale: float) -> NDArray[np.float64]:
     """The sample's probabilities, by PyTorch."""
     clip = read_clip(SAMPLE_VIDEO, partial(uniform_indices, count=networks.frames))
-    frames = clip_tensor(clip.frames, networks.image_size, MEAN, STD, resize)
+    frames = clip_tensor(clip.frames, networks.image.image_size, MEAN, STD, resize)
     video = networks.fusion(networks.image(torch.from_numpy(frames))[None])[0].numpy()
     tokens = torch.from_numpy(default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels)))
     bank = networks.text(tokens).numpy().reshape(len(DEFAULT_PROMPTS), len(labels), -1)
@@ -256,7 +257,7 @@ def test_metadata(exports: Exports, name: str) -> None:
         "exporter": f"action_clip {action_clip.__version__}",
     }
     numbers = ("frames", "image_size", "resize", "mean", "std", "prompts", "logit_scale")
-    for role in ROLES:
+    for role in ROLES["zero-shot"]:
         found = {entry.key: entry.value for entry in exported.graph(role).metadata_props}
         assert found.pop("role") == role
         assert {key: json.loads(value) if key in numbers else value for key, value in found.items()} == wanted
@@ -278,7 +279,7 @@ def test_graphs_are_standard_and_their_sizes_free(exports: Exports, name: str) -
         "image": ("frames", onnx.TensorProto.FLOAT, (rows, 3, side, side)),
         "fusion": ("frame_features", onnx.TensorProto.FLOAT, ("batch", length, embedding)),
     }
-    for role in ROLES:
+    for role in ROLES["zero-shot"]:
         model = exported.graph(role)
         assert [(entry.domain, entry.version >= 17) for entry in model.opset_import] == [("", True)]
         assert {node.domain for node in model.graph.node} == {""}
@@ -365,7 +366,7 @@ def test_the_table_of_nodes(exports: Exports) -> None:
     assert node_row(exported.printed, "Sigmoid") == [(1, 0), (2, 0), (6, 0)]
     assert node_row(exported.printed, "LayerNormalization") == [(3, 3), (6, 6), (12, 12)]
     assert node_row(exported.printed, "Softmax") == [(1, 1), (2, 2), (6, 6)]
-    before = [len(exported.graph(role).graph.node) for role in ROLES]
+    before = [len(exported.graph(role).graph.node) for role in ROLES["zero-shot"]]
     assert [row[0] for row in node_row(exported.printed, "all")] == before
     assert all(after < before for before, after in node_row(exported.printed, "all"))
     gelu = exports(GELU).printed
@@ -763,7 +764,7 @@ def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.C
     assert mirror.asked() == ["vit-b-16-8f.pth"]
     assert sorted(path.name for path in folder.iterdir()) == files
     assert (folder / "text.onnx").stat().st_size < 0.51 * size
-    assert {read_metadata(folder / f"{role}.onnx")["precision"] for role in ROLES} == {"fp16"}
+    assert {read_metadata(folder / f"{role}.onnx")["precision"] for role in ROLES["zero-shot"]} == {"fp16"}
     code, verified, _ = command(capsys, "--verify", "--model", spec.name)
     assert (code, verified.count("equal to first use")) == (0, 3)
     code, halved, _ = command(capsys, *ask)

@@ -27,13 +27,13 @@ from action_clip import SAMPLE_VIDEO, ActionClip
 from export.assemble import Networks, assemble
 from export.checkpoints import read_checkpoint
 from export.choices import PRECISIONS
-from export.graphs import role_graph, to_onnx
+from export.clip import LABELS, ClipModel
+from export.graphs import to_onnx
 from export.nano.build import package_file
 from export.nano.minilm import MiniLM
 from export.networks import ImageTower, Size, quick_gelu
 from export.precision import cosines, run, to_precision
 from export.storage import save_model
-from export.verify import LABELS, examples
 from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from video.preprocess import clip_tensor
@@ -64,18 +64,18 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
 
 @pytest.fixture(scope="module")
 def text_graph(networks: Networks) -> onnx.ModelProto:
-    return role_graph(networks, "text")
+    return ClipModel(networks).graph("text")
 
 
 @pytest.fixture(scope="module")
 def image_graph(networks: Networks) -> onnx.ModelProto:
-    return role_graph(networks, "image")
+    return ClipModel(networks).graph("image")
 
 
 @pytest.fixture(scope="module")
 def inputs(networks: Networks) -> dict[str, list[NDArray[Any]]]:
     """What an export of these networks measures with."""
-    return examples(networks)
+    return ClipModel(networks).examples()
 
 
 @pytest.fixture(scope="module")

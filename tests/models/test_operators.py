@@ -1,6 +1,7 @@
 """The operators as plain functions, on small models and on the embedded one."""
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -258,11 +259,30 @@ def test_what_a_decoder_raises_is_not_hidden(closed: str) -> None:
         TimeSformerOperator(closed)(broken())
 
 
+def test_a_copy_runs_what_the_original_has_loaded(closed: str) -> None:
+    operator = TimeSformerOperator(closed)
+    before = operator(list(frames_of(4)))
+    after = deepcopy(operator)(list(frames_of(4)))
+    assert after[:2] == before[:2]
+
+
 def test_wrong_class_maps_are_refused_at_once(zero_shot: str, closed: str) -> None:
     with pytest.raises(ActionClipError, match="the class map must be"):
         ActionClipOperator(zero_shot, classmap={})
     with pytest.raises(ActionClipError, match="the class map has 1 classes"):
         TimeSformerOperator(closed, classmap={"drinking": 0})
+
+
+def test_device_and_threads_are_the_models(zero_shot: str, closed: str) -> None:
+    for make in (
+        lambda **options: ActionClipOperator(zero_shot, classmap=LABELS, **options),
+        lambda **options: TimeSformerOperator(closed, **options),
+    ):
+        with pytest.raises(ActionClipError, match="the device 'abacus' is not there"):
+            make(device="abacus")
+        with pytest.raises(ActionClipError, match="threads is 0: give a number from 1 to 1024"):
+            make(threads=0)
+        np.testing.assert_allclose(make(threads=1)(frames_of(4))[1], make()(frames_of(4))[1], atol=1e-6)
 
 
 def test_the_defaults_are_the_large_models() -> None:

@@ -1,0 +1,106 @@
+"""CLIP and ActionCLIP for the exporter."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch.export import Dim
+
+from export.assemble import Networks, assemble
+from export.checkpoints import read_checkpoint
+from export.exportable import Exportable, sample_clip, spec_of_export
+from export.graphs import BATCH, MOST, to_onnx
+from export.networks import ClassTokenHead, TransformerHead
+from models.catalog import ModelSpec
+from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
+from tokenizer.prompts import DEFAULT_PROMPTS, fill
+
+LABELS = ("eating", "playing the piano", "riding a bike", "a person falls down in the street")
+
+
+class ClipModel(Exportable):
+    """A CLIP or an ActionCLIP: text, image and fusion graph."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+        self.layout, self.sha256 = networks.checkpoint.layout, networks.checkpoint.sha256
+        self.networks = {"text": networks.text, "image": networks.image, "fusion": networks.fusion}
+
+    def spec(self, name: str, licence: str) -> ModelSpec:
+        networks = self._networks
+        return spec_of_export(
+            "zero-shot",
+            name,
+            licence,
+            frames=networks.frames,
+            image_size=networks.image.image_size,
+            resize=networks.resize,
+            mean=networks.mean,
+            std=networks.std,
+            logit_scale=networks.logit_scale,
+            prompts=DEFAULT_PROMPTS,
+        )
+
+    def details(self) -> dict[str, str]:
+        temporal = self._networks.image.temporal
+        return {
+            "fusion": self._networks.head,
+            "activation": self._networks.activation,
+            **({} if temporal is None else {"temporal": temporal}),
+        }
+
+    def graph(self, role: str) -> onnx.ModelProto:
+        networks = self._networks
+        if role == "text":
+            tokens = torch.zeros(2, 8, dtype=torch.long)
+            return to_onnx(networks.text, "tokens", tokens, {0: BATCH, 1: Dim("length", max=CONTEXT_LENGTH)})
+        if role == "image":
+            image = networks.image
+            # Where the frames of a clip see each other there are only whole clips.
+            batch = BATCH if image.temporal is None else image.frames * Dim("clips", max=MOST // image.frames)
+            frames = torch.zeros(2 * image.frames, 3, image.image_size, image.image_size)
+            return to_onnx(image, "frames", frames, {0: batch})
+        features = torch.zeros(2, networks.frames, networks.image.proj.shape[1])
+        axes = {0: BATCH}
+        if not isinstance(networks.fusion, ClassTokenHead):
+            head = networks.fusion
+            most = head.frame_position_embeddings.num_embeddings if isinstance(head, TransformerHead) else MOST
+            axes[1] = Dim("frames", max=most)
+        return to_onnx(networks.fusion, "frame_features", features, axes)
+
+    def examples(self) -> dict[str, list[NDArray[Any]]]:
+        networks = self._networks
+        frames = sample_clip(self.spec("", ""))
+        mirrored = np.ascontiguousarray(frames[..., ::-1])
+        images = [frames, np.concatenate([frames, mirrored])]
+        if networks.image.temporal is None:
+            images = [frames[:3], *images, frames[:1]]
+        with torch.no_grad():
+            seen, turned = (networks.image(torch.from_numpy(part)).numpy() for part in (frames, mirrored))
+        clips = np.stack([seen, turned, seen[::-1]])
+        fusions = [clips[:1], clips]
+        if not isinstance(networks.fusion, ClassTokenHead):
+            fusions.append(clips[:2, :3])
+        prompts = fill(DEFAULT_PROMPTS, LABELS)
+        return {
+            "text": [_tokens(prompts), _tokens([LABELS[0]]), _tokens(prompts[:3], CONTEXT_LENGTH)],
+            "image": images,
+            "fusion": fusions,
+        }
+
+
+def clip_model(
+    source: Path, *, fusion: str | None, frames: int | None, activation: str | None, trust: bool
+) -> ClipModel:
+    """A checkpoint's CLIP or ActionCLIP; arguments and errors as of read_checkpoint and assemble."""
+    checkpoint = read_checkpoint(source, trust=trust)
+    return ClipModel(assemble(checkpoint, fusion=fusion, frames=frames, activation=activation))
+
+
+def _tokens(texts: list[str], length: int = 0) -> NDArray[np.int64]:
+    """(N, L), L the longest text's length but at least `length`."""
+    tokens = default_tokenizer().encode(texts)
+    return tokens[:, : max(length, int(tokens.argmax(axis=1).max()) + 1)]

@@ -1,0 +1,253 @@
+"""Reading checkpoints of any model: files of weights, configurations, names.
+
+A file never gets to run code of its own: PyTorch's weights_only reader for pickles, safetensors, and TorchScript, which
+is not Python. What cannot be read so is refused, unless the user says that its source is trusted.
+"""
+
+import errno
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from errors import ActionClipError
+from models import fields
+
+T = TypeVar("T")
+Colours = tuple[float, float, float]
+State = dict[str, Tensor]
+Rules = tuple[tuple[str, str], ...]
+
+HF_CONFIG = "config.json"
+# In this order: where a folder has both, the first is taken.
+HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# What checkpoints carry beside weights: sizes that the weights tell too, positions counted from 0, masks.
+_NOT_WEIGHTS = re.compile(
+    r"^(input_resolution|context_length|vocab_size|attn_mask)$|^(text|vision)_model\.embeddings\.position_ids$"
+)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Of frames: pixels of the short side (None: as is usual for the model), mean and std of each colour."""
+
+    resize: int | None
+    mean: Colours
+    std: Colours
+
+
+def read_path(path: Path, read_folder: Callable[[Path], T], read_content: Callable[[Any, str], T], trust: bool) -> T:
+    """What one of the two makes of a folder, or of a file's content and its sha256.
+
+    Raises:
+        ActionClipError: the path does not exist, or cannot be read.
+    """
+    try:
+        if not path.exists():
+            raise ActionClipError(f"there is no checkpoint {path}: give a file, a folder or a name of the catalog")
+        return read_folder(path) if path.is_dir() else read_content(load(path, trust), sha256_of_files([path]))
+    except OSError as error:
+        fault = f"{error.filename or path} cannot be read ({error.strerror or error})"
+        raise ActionClipError(f"{fault}: check the file") from error
+
+
+def read_weights(folder: Path, names: Iterable[str], trust: bool) -> tuple[State, str] | None:
+    """The weights in the first of these files that the folder has, sharded or not, and their sha256; None if none."""
+    for name in names:
+        if files := _shards(folder, name):
+            state: State = {}
+            for file in files:
+                state |= weights(load(file, trust), file)
+            return state, sha256_of_files(files)
+    return None
+
+
+def _shards(folder: Path, name: str) -> list[Path]:
+    """The files that make up the weights `name`, which may have an index of its shards instead; [] if not there."""
+    if (folder / name).is_file():
+        return [folder / name]
+    index = folder / f"{name}.index.json"
+    if not index.is_file():
+        return []
+    names = table(read_json(index), "weight_map", index)
+    if not names or not all(isinstance(shard, str) for shard in names.values()):
+        raise ActionClipError(f"{index} has no weight_map: download the folder again")
+    shards = [folder / shard for shard in sorted(set(names.values()))]
+    missing = [shard.name for shard in shards if shard.parent != folder or not shard.is_file()]
+    if missing:
+        raise ActionClipError(f"{folder} lacks {', '.join(missing)}: download the folder again")
+    return shards
+
+
+def load(path: Path, trust: bool) -> Any:
+    """The file's content: a module's state dict, or whatever object was saved."""
+    try:
+        _refuse_text(path)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if not zipfile.is_zipfile(path):
+            return torch.load(path, map_location="cpu", weights_only=not trust)
+        with zipfile.ZipFile(path) as archive:
+            is_script = any(name.endswith("/constants.pkl") for name in archive.namelist())
+        if is_script:
+            return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
+        # Mapped: the optimiser's state, two thirds of a training checkpoint, is never read.
+        return torch.load(path, map_location="cpu", weights_only=not trust, mmap=True)
+    except Exception as error:  # a damaged file makes its readers raise almost anything
+        # EINVAL: PyTorch looked for the end of an archive before its beginning.
+        if isinstance(error, ActionClipError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise
+        raise ActionClipError(f"{path} {_fault(error, path, trust)}") from error
+
+
+def _fault(error: Exception, path: Path, trust: bool) -> str:
+    """What is wrong with a file that could not be read, and what to do."""
+    if trust and isinstance(error, ImportError | AttributeError):
+        return f"needs code that is not here ({error}): install it or save the weights alone"
+    if not isinstance(error, UnpicklingError):
+        reason = re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
+        return f"is damaged or no checkpoint ({reason}): download it again"
+    # An archive's checksums are right, so what cannot be read is what the safe reader does not allow.
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found is None and not zipfile.is_zipfile(path):
+        return "is not a PyTorch checkpoint: download it again"
+    return (
+        f"holds more than weights ({found[1] if found else 'other objects'}), and reading that may run any code: save "
+        "its state dict alone, or give --trust if you trust where it comes from"
+    )
+
+
+def _refuse_text(path: Path) -> None:
+    """Downloads go wrong in two common ways that leave a text file."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise ActionClipError(f"{path} is a Git LFS pointer, not the weights: run git lfs pull in its folder")
+    if start.startswith((b"<!doctype", b"<html")):
+        raise ActionClipError(f"{path} is a web page, not a checkpoint: download the file itself")
+
+
+def canonical(state: State) -> State:
+    """float32, attention's three matrices apart, nothing that is not a weight."""
+    plain: State = {}
+    for name, value in state.items():
+        if _NOT_WEIGHTS.match(name):
+            continue
+        stem, _, kind = name.rpartition("in_proj_")
+        if stem.endswith("attn.") and value.ndim and len(value) % 3 == 0:
+            for projection, part in zip("qkv", value.float().chunk(3), strict=True):
+                plain[f"{stem}{projection}_proj.{kind}"] = part
+        else:
+            plain[name] = value.float()
+    return plain
+
+
+def renamed(state: State, rules: Rules) -> State:
+    """The weights by other names: each rule, a pattern and its replacement, is applied in turn."""
+    others = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        others[name] = value
+    return others
+
+
+def weights(content: Any, path: Path) -> State:
+    """A state dict, or that within a checkpoint of its training."""
+    inner = content.get("state_dict") if isinstance(content, Mapping) else None
+    return tensors(content if inner is None else inner, path)
+
+
+def tensors(content: Any, path: Path) -> State:
+    """A state dict, without the prefixes that DataParallel and torch.compile put before every name."""
+    if not isinstance(content, Mapping):
+        raise ActionClipError(f"{path} holds no state dict (names and tensors): give that of one of the known models")
+    for name, value in content.items():
+        if not _is_plain(value):
+            raise ActionClipError(
+                f"{path} holds no state dict ({name!r} is of type {type(value).__name__}, not a plain tensor): "
+                "give that of one of the known models"
+            )
+    return {re.sub(r"^((module|_orig_mod)\.)+", "", str(name)): value for name, value in content.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """A tensor of real numbers that are all there, one after the other."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_complex() or value.is_quantized or value.is_meta)
+    )
+
+
+def table(config: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """A part of a configuration; empty where it is left out or null."""
+    return value_of(config, key, json_object, {}, path)
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """A value that must be a JSON object; else ValueError, as of models.fields."""
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object")
+    return value
+
+
+def value_of(config: Mapping[str, Any], key: str, check: Callable[[Any], T], default: T, path: Path) -> T:
+    """A value of a configuration, `default` where it is left out or null."""
+    value = config.get(key)
+    try:
+        return default if value is None else check(value)
+    except ValueError as error:
+        raise ActionClipError(f"{path}: {key} must be {error}, not {value!r:.60}: download it again") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ActionClipError where there is none."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ActionClipError(f"{path} is not valid JSON: download it again") from error
+    if not isinstance(content, dict):
+        raise ActionClipError(f"{path} holds no JSON object: download it again")
+    return content
+
+
+def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
+    """What preprocessor_config.json in a Hugging Face folder says; `default` where it, or the file, says nothing."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return default
+    config = read_json(path)
+    if isinstance(size := config.get("size"), dict):
+        config["size"] = size.get("shortest_edge")
+    resize = value_of(config, "size", fields.count, default.resize, path)
+    return Preprocessing(resize, *normalisation(config, "image_mean", "image_std", default, path))
+
+
+def normalisation(
+    config: Mapping[str, Any], mean: str, std: str, default: Preprocessing, path: Path
+) -> tuple[Colours, Colours]:
+    """Mean and std of a configuration, by these keys."""
+    return (
+        value_of(config, mean, fields.three_numbers, default.mean, path),
+        value_of(config, std, fields.three_positive_numbers, default.std, path),
+    )
+
+
+def sha256_of_files(files: Iterable[Path]) -> str:
+    """Of the files one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

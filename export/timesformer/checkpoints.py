@@ -1,0 +1,243 @@
+"""Checkpoints of TimeSformer in the layouts that people have them in, read into one, and from there to the network."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from errors import ActionClipError
+from export.assemble import DEFAULT_FRAMES
+from export.reading import (
+    HF_CONFIG,
+    HF_WEIGHTS,
+    Preprocessing,
+    Rules,
+    State,
+    canonical,
+    hf_preprocessing,
+    json_object,
+    read_json,
+    read_path,
+    read_weights,
+    renamed,
+    tensors,
+    value_of,
+    weights,
+)
+from export.timesformer.networks import ATTENTIONS, DIVIDED, EPSILON, JOINT, SPACE_ONLY, TimeSformer
+from export.weights import HEAD_WIDTH, fill, require, sides, transformer_size
+from models import fields
+
+# Of the original code (DATA.MEAN and DATA.STD of its defaults.py), and so of the weights at Hugging Face; the short
+# side is as long as the crop.
+ORIGINAL_PREPROCESSING = Preprocessing(None, (0.45,) * 3, (0.225,) * 3)
+# Of the configurations that mmaction2 trained and evaluated its own weights with: 127.5 of 255, both.
+MMACTION_PREPROCESSING = Preprocessing(None, (0.5,) * 3, (0.5,) * 3)
+
+# Names of each layout → this project's, which are those of export.networks.
+_FROM_ORIGINAL: Rules = (
+    (r"^model\.", ""),
+    (r"^patch_embed\.proj\.", "conv1."),
+    (r"^blocks\.", "resblocks."),
+    (r"^(resblocks\.\d+\.(?:temporal_)?attn)\.qkv\.", r"\1.in_proj_"),
+    (r"^(resblocks\.\d+\.(?:temporal_)?attn)\.proj\.", r"\1.out_proj."),
+    (r"^(resblocks\.\d+)\.temporal_norm1\.", r"\1.temporal_ln."),
+    (r"^(resblocks\.\d+)\.norm(\d)\.", r"\1.ln_\2."),
+    (r"^(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
+    (r"^(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+)
+_FROM_HUGGING_FACE: Rules = (
+    (r"^timesformer\.", ""),
+    (r"^embeddings\.(cls_token)$", r"\1"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.time_embeddings$", "time_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "conv1."),
+    (r"^layernorm\.", "norm."),
+    (r"^classifier\.", "head."),
+    (r"^encoder\.layer\.", "resblocks."),
+    (r"^(resblocks\.\d+\.(?:temporal_)?)attention\.attention\.qkv\.", r"\1attn.in_proj_"),
+    (r"^(resblocks\.\d+\.(?:temporal_)?)attention\.output\.dense\.", r"\1attn.out_proj."),
+    (r"^(resblocks\.\d+)\.temporal_layernorm\.", r"\1.temporal_ln."),
+    (r"^(resblocks\.\d+)\.temporal_dense\.", r"\1.temporal_fc."),
+    (r"^(resblocks\.\d+)\.layernorm_before\.", r"\1.ln_1."),
+    (r"^(resblocks\.\d+)\.layernorm_after\.", r"\1.ln_2."),
+    (r"^(resblocks\.\d+)\.intermediate\.dense\.", r"\1.mlp.c_fc."),
+    (r"^(resblocks\.\d+)\.output\.dense\.", r"\1.mlp.c_proj."),
+)
+_FROM_MMACTION: Rules = (
+    (r"^backbone\.", ""),
+    (r"^cls_head\.fc_cls\.", "head."),
+    (r"^patch_embed\.projection\.", "conv1."),
+    (r"^transformer_layers\.layers\.", "resblocks."),
+    (r"^(resblocks\.\d+)\.ffns\.0\.layers\.0\.0\.", r"\1.mlp.c_fc."),
+    (r"^(resblocks\.\d+)\.ffns\.0\.layers\.1\.", r"\1.mlp.c_proj."),
+)
+# The first attention is over time where there are two, and over space where there is one.
+_FROM_MMACTION_DIVIDED: Rules = (
+    (r"^(resblocks\.\d+)\.attentions\.0\.norm\.", r"\1.temporal_ln."),
+    (r"^(resblocks\.\d+)\.attentions\.0\.attn\.", r"\1.temporal_attn."),
+    (r"^(resblocks\.\d+)\.attentions\.0\.temporal_fc\.", r"\1.temporal_fc."),
+    (r"^(resblocks\.\d+)\.attentions\.1\.norm\.", r"\1.ln_1."),
+    (r"^(resblocks\.\d+)\.attentions\.1\.attn\.", r"\1.attn."),
+    (r"^(resblocks\.\d+)\.ffns\.0\.norm\.", r"\1.ln_2."),
+)
+_FROM_MMACTION_WHOLE: Rules = (
+    (r"^(resblocks\.\d+)\.attentions\.0\.attn\.", r"\1.attn."),
+    (r"^(resblocks\.\d+)\.norms\.0\.", r"\1.ln_1."),
+    (r"^(resblocks\.\d+)\.norms\.1\.", r"\1.ln_2."),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TimeSformerCheckpoint:
+    """The weights of a TimeSformer under this project's names, in float32, and what else its checkpoint says of it."""
+
+    layout: str
+    """Whose it is, for people: "TimeSformer", …"""
+    sha256: str
+    """Of the file; of a sharded checkpoint, of its files one after the other."""
+    state: State
+    attention: str
+    """One of networks.ATTENTIONS."""
+    preprocessing: Preprocessing
+    """Its resize is None where the short side is as long as the network's image."""
+    heads: int | None = None
+    """Attention heads; None where the checkpoint does not say."""
+    epsilon: float = EPSILON
+    """Of the LayerNorms."""
+    frames: int | None = None
+    """Of a clip, where the checkpoint says so; weights that tell too are stronger."""
+    class_names: tuple[str, ...] | None = None
+    """In the order of the logits; None where the checkpoint does not say."""
+
+
+def read_timesformer(path: Path, *, trust: bool = False) -> TimeSformerCheckpoint:
+    """Read a TimeSformer's checkpoint file or folder of any known layout.
+
+    Layouts: the original code's (.pyth), mmaction2's, Hugging Face's TimesformerForVideoClassification (folder, sharded
+    or not, or the weights alone).
+
+    Args:
+        path: a file, or a folder with config.json.
+        trust: let the file's pickle run any code, where PyTorch's safe reader refuses it.
+
+    Raises:
+        ActionClipError: the file is missing, damaged, unsafe, or of no known layout.
+    """
+    return read_path(
+        path,
+        lambda folder: _read_folder(folder, trust),
+        lambda content, sha256: _recognised(content, sha256, path),
+        trust,
+    )
+
+
+def assemble_timesformer(checkpoint: TimeSformerCheckpoint) -> TimeSformer:
+    """Build the network of a checkpoint and load its weights, in float32 and for evaluation.
+
+    Raises:
+        ActionClipError: weights are missing, left over or of another shape.
+    """
+    state = checkpoint.state
+    timed = ("time_embed",) if checkpoint.attention != SPACE_ONLY else ()
+    require(state, ("conv1.weight", "cls_token", "pos_embed", *timed, "head.weight"))
+    classes, width = sides(state, "head.weight", 2)
+    patch = sides(state, "conv1.weight", 4)[3]
+    side = max(1, math.isqrt(sides(state, "pos_embed", 3)[1] - 1))
+    frames = sides(state, "time_embed", 3)[1] if timed else checkpoint.frames or DEFAULT_FRAMES
+    size = transformer_size(state, "", width, checkpoint.heads or width // HEAD_WIDTH)
+    network = TimeSformer(size, side * patch, patch, frames, classes, checkpoint.attention, checkpoint.epsilon)
+    fill([(network, state, "")])
+    named = len(checkpoint.class_names or ())
+    if named not in (0, classes):
+        raise ActionClipError(f"the checkpoint names {named} classes but tells {classes} apart: download it again")
+    return network
+
+
+def _read_folder(folder: Path, trust: bool) -> TimeSformerCheckpoint:
+    if (folder / HF_CONFIG).is_file() and (found := read_weights(folder, HF_WEIGHTS, trust)):
+        return _hugging_face(*found, folder)
+    raise ActionClipError(
+        f"{folder} is no checkpoint: it needs {HF_CONFIG} with {' or '.join(HF_WEIGHTS)} (Hugging Face)"
+    )
+
+
+def _recognised(content: Any, sha256: str, path: Path) -> TimeSformerCheckpoint:
+    """Tell the layout of a file's content by its keys."""
+    if isinstance(content, torch.nn.Module):  # only where trusted
+        content = content.state_dict()
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        raise ActionClipError(f"{path} holds an object of type {kind}, not a checkpoint: give a state dict")
+    inner = content.get("model_state")
+    state = weights(content, path) if inner is None else tensors(inner, path)
+    if any(name.startswith("timesformer.") for name in state):
+        return _hugging_face(state, sha256, path.parent)
+    if any(name.startswith("backbone.transformer_layers.") for name in state):
+        divided = any(".attentions.1." in name for name in state)
+        rules = _FROM_MMACTION + (_FROM_MMACTION_DIVIDED if divided else _FROM_MMACTION_WHOLE)
+        named = canonical(renamed(state, rules))
+        return TimeSformerCheckpoint("mmaction2 TimeSformer", sha256, named, _attention(named), MMACTION_PREPROCESSING)
+    if "model.patch_embed.proj.weight" in state:
+        named = canonical(renamed(state, _FROM_ORIGINAL))
+        return TimeSformerCheckpoint("TimeSformer", sha256, named, _attention(named), ORIGINAL_PREPROCESSING)
+    raise ActionClipError(
+        f"{path} is not of a TimeSformer: give a checkpoint of the original code, of mmaction2 or of Hugging Face"
+    )
+
+
+def _attention(state: State) -> str:
+    """The kind of attention, told by its weights."""
+    if any(".temporal_" in name for name in state):
+        return DIVIDED
+    return JOINT if "time_embed" in state else SPACE_ONLY
+
+
+def _hugging_face(state: State, sha256: str, folder: Path) -> TimeSformerCheckpoint:
+    """With the configuration beside the weights, if there is one."""
+    layout, named = "Hugging Face TimeSformer", canonical(renamed(state, _FROM_HUGGING_FACE))
+    preprocessing = hf_preprocessing(folder, ORIGINAL_PREPROCESSING)
+    path = folder / HF_CONFIG
+    if not path.is_file():
+        return TimeSformerCheckpoint(layout, sha256, named, _attention(named), preprocessing)
+    config = read_json(path)
+    if config.get("model_type") != "timesformer":
+        raise ActionClipError(
+            f"{folder} holds a model of type {config.get('model_type')!r}, not 'timesformer': give a "
+            "TimesformerForVideoClassification's folder"
+        )
+    activation = value_of(config, "hidden_act", fields.text, "gelu", path)
+    if activation != "gelu":
+        raise ActionClipError(f"{folder} has the activation {activation!r}: only gelu is known")
+    # What a configuration leaves out is transformers' default.
+    return TimeSformerCheckpoint(
+        layout,
+        sha256,
+        named,
+        value_of(config, "attention_type", _known_attention, DIVIDED, path),
+        preprocessing,
+        heads=value_of(config, "num_attention_heads", fields.count, 12, path),
+        epsilon=value_of(config, "layer_norm_eps", fields.positive_number, EPSILON, path),
+        frames=value_of(config, "num_frames", fields.frame_count, DEFAULT_FRAMES, path),
+        class_names=value_of(config, "id2label", _class_names, None, path),
+    )
+
+
+def _known_attention(value: Any) -> str:
+    if value not in ATTENTIONS:
+        raise ValueError(f"one of {', '.join(ATTENTIONS)}")
+    return str(value)
+
+
+def _class_names(value: Any) -> tuple[str, ...] | None:
+    """id2label's names in order; None where they are those that transformers makes up, LABEL_0 and so on."""
+    names = json_object(value)
+    if set(names) != {str(number) for number in range(len(names))}:
+        raise ValueError("an object of names by number, from 0 on")
+    ordered = tuple(fields.text(names[str(number)]) for number in range(len(names)))
+    made_up = all(re.fullmatch(r"LABEL_\d+", name) for name in ordered)
+    return None if made_up else ordered

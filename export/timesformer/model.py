@@ -1,0 +1,80 @@
+"""TimeSformer for the exporter."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from errors import ActionClipError
+from export.exportable import Exportable, sample_clip, spec_of_export
+from export.graphs import BATCH, to_onnx
+from export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
+from models.catalog import ModelSpec, find
+
+
+class TimeSformerModel(Exportable):
+    """A TimeSformer: one graph, frames in, logits and features out."""
+
+    def __init__(self, checkpoint: TimeSformerCheckpoint) -> None:
+        self._checkpoint = checkpoint
+        self._network = assemble_timesformer(checkpoint)
+        self.layout, self.sha256 = checkpoint.layout, checkpoint.sha256
+        self.networks = {"video": self._network}
+
+    def spec(self, name: str, licence: str) -> ModelSpec:
+        preprocessing = self._checkpoint.preprocessing
+        size = self._network.image_size
+        return spec_of_export(
+            "closed-set",
+            name,
+            licence,
+            frames=self._network.frames,
+            image_size=size,
+            resize=max(preprocessing.resize or size, size),
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            uniform="linspace",
+            classes=self._class_names(),
+        )
+
+    def _class_names(self) -> tuple[str, ...]:
+        """The checkpoint's; where it has none, Kinetics-400's if there are 400, else numbers."""
+        if self._checkpoint.class_names is not None:
+            return self._checkpoint.class_names
+        count = self._network.head.out_features
+        known = find("timesformer_k400_8x224")
+        if known is not None and len(known.classes) == count:
+            return known.classes
+        return tuple(f"class {number}" for number in range(count))
+
+    def details(self) -> dict[str, str]:
+        return {"attention": self._network.attention}
+
+    def graph(self, role: str) -> onnx.ModelProto:
+        network = self._network
+        clips = torch.zeros(2, network.frames, 3, network.image_size, network.image_size)
+        return to_onnx(network, "frames", clips, {0: BATCH}, ("logits", "features"))
+
+    def examples(self) -> dict[str, list[NDArray[Any]]]:
+        clip = sample_clip(self.spec("", ""))
+        clips = np.stack([clip, clip[..., ::-1], clip[::-1]])
+        return {"video": [clips[:2], clips, clips[:1]]}
+
+
+def timesformer_model(
+    source: Path, *, fusion: str | None, frames: int | None, activation: str | None, trust: bool
+) -> TimeSformerModel:
+    """A checkpoint's TimeSformer; everything but `trust` is read off the checkpoint.
+
+    Raises ActionClipError when something else is asked for, and as of read_timesformer and assemble_timesformer.
+    """
+    model = TimeSformerModel(read_timesformer(source, trust=trust))
+    for option, asked in (("fusion", fusion), ("activation", activation)):
+        if asked is not None:
+            raise ActionClipError(f"a TimeSformer has no --{option} to choose: leave it out")
+    if frames not in (None, model.spec("", "").frames):
+        raise ActionClipError(f"the checkpoint is for {model.spec('', '').frames} frames: leave out --frames {frames}")
+    return model

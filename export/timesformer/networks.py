@@ -1,0 +1,109 @@
+"""TimeSformer, written out.
+
+G. Bertasius, H. Wang, L. Torresani, Is Space-Time Attention All You Need for Video Understanding?, ICML 2021, arXiv
+2102.05095, and its published code, github.com/facebookresearch/TimeSformer, which decides where the paper is silent.
+
+N: clips at once. T: frames of a clip. P: patches of a frame. W: the network's width.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.networks import Attention, Block, Perceptron, Size
+
+EPSILON = 1e-6
+DIVIDED, JOINT, SPACE_ONLY = "divided_space_time", "joint_space_time", "space_only"
+ATTENTIONS = (DIVIDED, JOINT, SPACE_ONLY)
+
+
+class DividedBlock(nn.Module):
+    """Attention over time, then over space, then a perceptron: (N, 1 + P · T, W) → the same shape.
+
+    The class token is first; behind it are the patches, all T frames of one before those of the next.
+    """
+
+    def __init__(self, size: Size, frames: int, epsilon: float) -> None:
+        super().__init__()
+        self.temporal_ln = nn.LayerNorm(size.width, eps=epsilon)
+        self.temporal_attn = Attention(size.width, size.heads)
+        self.temporal_fc = nn.Linear(size.width, size.width)
+        self.ln_1 = nn.LayerNorm(size.width, eps=epsilon)
+        self.attn = Attention(size.width, size.heads)
+        self.ln_2 = nn.LayerNorm(size.width, eps=epsilon)
+        self.mlp = Perceptron(size, functional.gelu)
+        self.frames = frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        places, width = (x.shape[1] - 1) // self.frames, x.shape[2]
+        token, patches = x[:, :1], x[:, 1:]
+        rows = self.temporal_ln(patches.reshape(-1, self.frames, width))  # (N · P, T, W): a patch through time
+        patches = patches + self.temporal_fc(self.temporal_attn(rows)).reshape(patches.shape)
+        by_frame = patches.reshape(-1, places, self.frames, width).transpose(1, 2)  # (N, T, P, W)
+        # Each frame is seen together with the clip's class token, which takes the mean of what comes of that.
+        seen = torch.cat([token[:, None].expand(-1, self.frames, -1, -1), by_frame], 2).flatten(0, 1)
+        spatial = self.attn(self.ln_1(seen)).reshape(-1, self.frames, 1 + places, width)
+        token = token + spatial[:, :, 0].mean(1, keepdim=True)
+        patches = patches + spatial[:, :, 1:].transpose(1, 2).flatten(1, 2)
+        x = torch.cat([token, patches], 1)
+        added: Tensor = x + self.mlp(self.ln_2(x))
+        return added
+
+
+class TimeSformer(nn.Module):
+    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, which are the class token that they are of.
+
+    Its attention, one of ATTENTIONS:
+
+    * "divided_space_time": each block looks along time first, then within each frame.
+    * "joint_space_time": each block looks at all patches of the clip at once.
+    * "space_only": each block looks within each frame; the mean over the frames is all that they have in common.
+    """
+
+    time_embed: nn.Parameter
+
+    def __init__(
+        self,
+        size: Size,
+        image_size: int,
+        patch: int,
+        frames: int,
+        classes: int,
+        attention: str,
+        epsilon: float = EPSILON,
+    ) -> None:
+        """`image_size` S and `patch` in pixels; `frames`: T, the only one that it takes."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, size.width, patch, patch)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, (image_size // patch) ** 2 + 1, size.width))
+        if attention != SPACE_ONLY:
+            self.time_embed = nn.Parameter(torch.zeros(1, frames, size.width))
+        self.resblocks = nn.ModuleList(
+            DividedBlock(size, frames, epsilon) if attention == DIVIDED else Block(size, functional.gelu, epsilon)
+            for _ in range(size.layers)
+        )
+        self.norm = nn.LayerNorm(size.width, eps=epsilon)
+        self.head = nn.Linear(size.width, classes)
+        self.image_size = image_size
+        self.frames = frames
+        self.attention = attention
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        patches = self.conv1(frames.flatten(0, 1)).flatten(2).transpose(1, 2)  # (N · T, P, W)
+        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.pos_embed
+        if self.attention != SPACE_ONLY:
+            x = self._joined(x)
+        for block in self.resblocks:
+            x = block(x)
+        token = x[:, 0]
+        if self.attention == SPACE_ONLY:
+            token = token.reshape(-1, self.frames, token.shape[1]).mean(1)
+        features = self.norm(token)
+        return self.head(features), features
+
+    def _joined(self, x: Tensor) -> Tensor:
+        """(N · T, 1 + P, W) → (N, 1 + P · T, W), as DividedBlock wants them; the class token is the first frame's."""
+        x = x.reshape(-1, self.frames, *x.shape[1:])
+        patches = x[:, :, 1:] + self.time_embed[:, :, None]
+        return torch.cat([x[:, 0, :1], patches.transpose(1, 2).flatten(1, 2)], 1)

@@ -1,0 +1,71 @@
+"""Weights and the network that they belong in: sizes read off them, and none missing or left over."""
+
+import torch
+from torch import Tensor, nn
+
+from errors import ActionClipError
+from export.networks import Size
+from export.reading import State
+
+# Of an attention head, unless a checkpoint says otherwise.
+HEAD_WIDTH = 64
+
+
+def transformer_size(state: State, prefix: str, width: int, heads: int) -> Size:
+    """The size of the transformer whose weights' names begin with `prefix`."""
+    layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
+    first = f"{prefix}resblocks.0.mlp.c_fc.weight"
+    hidden = sides(state, first, 2)[0]
+    if heads < 1 or width % heads:
+        raise ActionClipError(
+            f"a width of {width} cannot be divided among {heads} attention heads: check the checkpoint"
+        )
+    return Size(width, len(layers), heads, hidden)
+
+
+def sides(state: State, name: str, count: int) -> tuple[int, ...]:
+    """The shape of a weight, which must have `count` sides."""
+    require(state, (name,))
+    shape = tuple(state[name].shape)
+    if len(shape) != count or 0 in shape:
+        raise ActionClipError(
+            f"{name} has the shape {_written(state[name])}, not {count} sides: check whose checkpoint it is"
+        )
+    return shape
+
+
+def require(state: State, names: tuple[str, ...]) -> None:
+    """Raise ActionClipError that names those of the weights that are not there."""
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise ActionClipError(f"the checkpoint lacks {', '.join(missing)}: check whose checkpoint it is")
+
+
+@torch.no_grad()
+def fill(parts: list[tuple[nn.Module, State, str]]) -> None:
+    """Load each network's weights; what is missing, left over or of another shape in any of them is named."""
+    missing, left, unfit = [], [], []
+    for network, state, prefix in parts:
+        own = network.state_dict()
+        missing += [prefix + name for name in own if name not in state]
+        left += [prefix + name for name in state if name not in own]
+        unfit += [
+            f"{prefix}{name} {_written(state[name])} instead of {_written(own[name])}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ]
+    faults = [
+        f"{what} {', '.join(names)}"
+        for what, names in (("lacks", missing), ("has left over", left), ("has", unfit))
+        if names
+    ]
+    if faults:
+        raise ActionClipError(f"the checkpoint {'; it '.join(faults)}: it is not of a model that is known here")
+    for network, state, _ in parts:
+        # Not copied: the weights are already in float32.
+        network.load_state_dict(state, assign=True)
+        network.eval().requires_grad_(False)
+
+
+def _written(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "()"
