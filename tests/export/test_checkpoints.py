@@ -326,10 +326,15 @@ def test_open_clip_with_a_tower_for_texts_of_its_own(clip: State, tmp_path: Path
     assert_same(networks, as_open_clip(clip, tmp_path, "gelu"))
 
 
-def test_open_clips_own_defaults(file: Path) -> None:
-    torch.save(openai_state(Sizes(width=768, layers=1, text_width=512, text_layers=1), seed=None), file)
-    write_json(file.with_name("open_clip_config.json"), {"model_cfg": {"text_cfg": None, "vision_cfg": {}}})
-    assert_facts(read(file), Facts("open_clip", activation="gelu", heads=(8, 12), logit_scale=1), file)
+@pytest.mark.parametrize(
+    ("vision", "width", "text_width", "heads"), [({}, 768, 512, (8, 12)), ({"width": 1280}, 1280, 1024, (8, 20))]
+)
+def test_open_clips_own_defaults(
+    file: Path, vision: dict[str, int], width: int, text_width: int, heads: tuple[int, int]
+) -> None:
+    torch.save(openai_state(Sizes(width=width, layers=1, text_width=text_width, text_layers=1), seed=None), file)
+    write_json(file.with_name("open_clip_config.json"), {"model_cfg": {"text_cfg": None, "vision_cfg": vision}})
+    assert_facts(read(file), Facts("open_clip", activation="gelu", heads=heads, logit_scale=1), file)
 
 
 # Hugging Face
@@ -443,6 +448,8 @@ def test_what_hugging_faces_configuration_says(
     tmp_path: Path, config: dict[str, Any], heads: tuple[int, int], activation: str, epsilons: tuple[float, float]
 ) -> None:
     transformers = pytest.importorskip("transformers")
+    # First: transformers changes what it is given.
+    write_json(tmp_path / "config.json", config)
     theirs = transformers.CLIPConfig.from_dict(config)
     parts = (theirs.text_config, theirs.vision_config)
     assert (tuple(part.num_attention_heads for part in parts), tuple(part.layer_norm_eps for part in parts)) == (
@@ -451,7 +458,6 @@ def test_what_hugging_faces_configuration_says(
     )
     state = hugging_face_state(openai_state(Sizes(width=768, layers=1, text_width=512, text_layers=1), seed=None))
     torch.save(state, tmp_path / "pytorch_model.bin")
-    write_json(tmp_path / "config.json", config)
     networks = read(tmp_path)
     facts = Facts("Hugging Face CLIP", heads=heads, activation=activation, logit_scale=1)
     assert_facts(networks, facts, tmp_path / "pytorch_model.bin")
