@@ -98,7 +98,7 @@ def _named(parser: argparse.ArgumentParser, options: argparse.Namespace, spec: M
     def work() -> None:
         from export.model import export_named
 
-        print(export_named(spec, options.precision, options.out))
+        print(export_named(spec, options.precision, options.out, trust=options.trust))
         model = options.out or spec.name
         print(f"\ninstalled {spec.name}: python action_clip.py --model {model} --video …")
 

@@ -115,7 +115,9 @@ def _head(checkpoint: Checkpoint, asked: str | None) -> str:
             "--fusion meanP for the mean over frames"
         )
     if asked not in (None, found):
-        raise ActionClipError(f"the checkpoint's frame head is {found}, not {asked}: leave out --fusion")
+        raise ActionClipError(
+            f"the checkpoint's frame head is {found}, not {asked}: give another checkpoint or leave out --fusion"
+        )
     return found
 
 
@@ -128,7 +130,9 @@ def _frames(checkpoint: Checkpoint, head: str, asked: int | None) -> int:
         if fixed < 1:
             raise ActionClipError("pos_embed has no place for a frame: give the checkpoint of an ActionCLIP model")
     if fixed is not None and asked not in (None, fixed):
-        raise ActionClipError(f"the checkpoint's weights are for {fixed} frames: leave out --frames {asked}")
+        raise ActionClipError(
+            f"the checkpoint's weights are for {fixed} frames, not {asked}: give another checkpoint or leave out --frames"
+        )
     most = None
     if head == "Transf":
         most = sides(checkpoint.fusion or {}, "frame_position_embeddings.weight", 2)[0]
@@ -148,7 +152,9 @@ def _activation(checkpoint: Checkpoint, asked: str | None) -> str:
             "weights, and models of open_clip with quickgelu in their name) or --activation gelu (its others)"
         )
     if asked not in (None, checkpoint.activation) and checkpoint.activation is not None:
-        raise ActionClipError(f"the checkpoint's activation is {checkpoint.activation}: leave out --activation {asked}")
+        raise ActionClipError(
+            f"the checkpoint's activation is {checkpoint.activation}, not {asked}: give another checkpoint or leave out --activation"
+        )
     return checkpoint.activation or str(asked)
 
 

@@ -1,6 +1,7 @@
 """A checkpoint as a folder of graphs: exported, compared with PyTorch, and only then written."""
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -63,20 +64,21 @@ def export_folder(source: Path, folder: Path, kind: str, precision: str, wishes:
     return tables
 
 
-def export_named(spec: ModelSpec, precision: str, folder: Path | None = None) -> str:
+def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *, trust: bool = False) -> str:
     """Download the checkpoint of a model of the catalog, export it and put the graphs where the program looks for them.
 
     Args:
         spec: a model with a checkpoint.
         precision: one of PRECISIONS.
         folder: for the graphs, in place of the model's own.
+        trust: see read_checkpoint.
 
     Returns and raises as export_folder, and what downloading raises.
     """
     if folder is not None:
         _check_folder(folder, spec.kind)
     source = fetch_checkpoint(spec)
-    model = _model(source, spec.kind, Wishes(frames=spec.frames))
+    model = _model(source, spec.kind, Wishes(frames=spec.frames, trust=trust))
     found = model.spec(spec.name, spec.licence)
     for what, here, there in (
         ("takes images of {} pixels", found.image_size, spec.image_size),
@@ -157,6 +159,15 @@ def _check_sizes(model: Exportable, precision: str) -> None:
 
 
 @contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say of what the disk refuses that it is about this folder."""
+    try:
+        yield
+    except OSError as error:
+        raise ActionClipError(f"{folder} cannot be written ({error.strerror or error}): name another one") from error
+
+
+@contextmanager
 def _drafted(
     model: Exportable, precision: str, facts: Mapping[str, str], parent: Path
 ) -> Iterator[tuple[dict[str, Path], str]]:
@@ -170,7 +181,7 @@ def _drafted(
     }
     _check_sizes(model, precision)
     inputs = model.examples()
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as draft:
+    with _writing(parent), tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as draft:
         graphs = {}
         for role in model.networks:
             _LOG.info("exporting the %s graph", role)
@@ -192,9 +203,11 @@ def _verified(
     roles = sorted({item.role for item in differences if item.exceeds(bound)})
     if roles:
         _LOG.warning("%s", table)
+        allowed = f"cosine at least {bound.cosine:g}"
+        if math.isfinite(bound.difference):
+            allowed = f"max |Δ| below {bound.difference:g}, {allowed}"
         raise ActionClipError(
             f"the {' and the '.join(roles)} graph {'differs' if len(roles) == 1 else 'differ'} from PyTorch by more "
-            f"than {precision} allows (max |Δ| below {bound.difference:g}, cosine at least {bound.cosine:g}): try "
-            "another precision"
+            f"than {precision} allows ({allowed}): try another precision"
         )
     return table

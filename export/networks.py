@@ -11,6 +11,7 @@ N: texts, frames or videos at once. L: tokens, patches or frames in a row. T: fr
 D: the embedding's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,12 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, Activation] = {"quickgelu": quick_gelu, "gelu": functional.gelu}
+def gelu(x: Tensor) -> Tensor:
+    """x · Φ(x) (D. Hendrycks, K. Gimpel, 2016, arXiv 1606.08415), written as onnxruntime's fusion knows it."""
+    return x * (1 + torch.erf(x / math.sqrt(2))) * 0.5
+
+
+ACTIVATIONS: dict[str, Activation] = {"quickgelu": quick_gelu, "gelu": gelu}
 
 
 @dataclass(frozen=True)

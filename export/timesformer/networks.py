@@ -8,9 +8,8 @@ N: clips at once. T: frames of a clip. P: patches of a frame. W: the network's w
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from export.networks import Attention, Block, Perceptron, Size
+from export.networks import Attention, Block, Perceptron, Size, gelu
 
 EPSILON = 1e-6
 DIVIDED, JOINT, SPACE_ONLY = "divided_space_time", "joint_space_time", "space_only"
@@ -31,7 +30,7 @@ class DividedBlock(nn.Module):
         self.ln_1 = nn.LayerNorm(size.width, eps=epsilon)
         self.attn = Attention(size.width, size.heads)
         self.ln_2 = nn.LayerNorm(size.width, eps=epsilon)
-        self.mlp = Perceptron(size, functional.gelu)
+        self.mlp = Perceptron(size, gelu)
         self.frames = frames
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ class TimeSformer(nn.Module):
         if attention != SPACE_ONLY:
             self.time_embed = nn.Parameter(torch.zeros(1, frames, size.width))
         self.resblocks = nn.ModuleList(
-            DividedBlock(size, frames, epsilon) if attention == DIVIDED else Block(size, functional.gelu, epsilon)
+            DividedBlock(size, frames, epsilon) if attention == DIVIDED else Block(size, gelu, epsilon)
             for _ in range(size.layers)
         )
         self.norm = nn.LayerNorm(size.width, eps=epsilon)

@@ -326,10 +326,15 @@ def test_open_clip_with_a_tower_for_texts_of_its_own(clip: State, tmp_path: Path
     assert_same(networks, as_open_clip(clip, tmp_path, "gelu"))
 
 
-def test_open_clips_own_defaults(file: Path) -> None:
-    torch.save(openai_state(Sizes(width=768, layers=1, text_width=512, text_layers=1), seed=None), file)
-    write_json(file.with_name("open_clip_config.json"), {"model_cfg": {"text_cfg": None, "vision_cfg": {}}})
-    assert_facts(read(file), Facts("open_clip", activation="gelu", heads=(8, 12), logit_scale=1), file)
+@pytest.mark.parametrize(
+    ("vision", "width", "text_width", "heads"), [({}, 768, 512, (8, 12)), ({"width": 1280}, 1280, 1024, (8, 20))]
+)
+def test_open_clips_own_defaults(
+    file: Path, vision: dict[str, int], width: int, text_width: int, heads: tuple[int, int]
+) -> None:
+    torch.save(openai_state(Sizes(width=width, layers=1, text_width=text_width, text_layers=1), seed=None), file)
+    write_json(file.with_name("open_clip_config.json"), {"model_cfg": {"text_cfg": None, "vision_cfg": vision}})
+    assert_facts(read(file), Facts("open_clip", activation="gelu", heads=heads, logit_scale=1), file)
 
 
 # Hugging Face
@@ -443,6 +448,8 @@ def test_what_hugging_faces_configuration_says(
     tmp_path: Path, config: dict[str, Any], heads: tuple[int, int], activation: str, epsilons: tuple[float, float]
 ) -> None:
     transformers = pytest.importorskip("transformers")
+    # First: transformers changes what it is given.
+    write_json(tmp_path / "config.json", config)
     theirs = transformers.CLIPConfig.from_dict(config)
     parts = (theirs.text_config, theirs.vision_config)
     assert (tuple(part.num_attention_heads for part in parts), tuple(part.layer_norm_eps for part in parts)) == (
@@ -451,7 +458,6 @@ def test_what_hugging_faces_configuration_says(
     )
     state = hugging_face_state(openai_state(Sizes(width=768, layers=1, text_width=512, text_layers=1), seed=None))
     torch.save(state, tmp_path / "pytorch_model.bin")
-    write_json(tmp_path / "config.json", config)
     networks = read(tmp_path)
     facts = Facts("Hugging Face CLIP", heads=heads, activation=activation, logit_scale=1)
     assert_facts(networks, facts, tmp_path / "pytorch_model.bin")
@@ -773,11 +779,11 @@ def test_a_time_embedding_that_does_not_fit(hollow: State, file: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "wishes", "sentence"),
     [
-        ("Transf", {"fusion": "LSTM"}, "the checkpoint's frame head is Transf, not LSTM: leave out --fusion"),
-        ("meanP", {"fusion": "Transf"}, "the checkpoint's frame head is meanP, not Transf: leave out --fusion"),
-        ("Transf_cls", {"frames": 4}, "the checkpoint's weights are for 5 frames: leave out --frames 4"),
+        ("Transf", {"fusion": "LSTM"}, "the checkpoint's frame head is Transf, not LSTM: give another"),
+        ("meanP", {"fusion": "Transf"}, "the checkpoint's frame head is meanP, not Transf: give another"),
+        ("Transf_cls", {"frames": 4}, "the checkpoint's weights are for 5 frames, not 4: give another"),
         ("Transf", {"frames": 78}, "has positions for 77 frames: give --frames 77 or fewer"),
-        ("LSTM", {"activation": "gelu"}, "the checkpoint's activation is quickgelu: leave out --activation gelu"),
+        ("LSTM", {"activation": "gelu"}, "the checkpoint's activation is quickgelu, not gelu: give another"),
     ],
 )
 def test_wishes_that_contradict(hollow: State, file: Path, head: str, wishes: dict[str, Any], sentence: str) -> None:
@@ -788,7 +794,7 @@ def test_wishes_that_contradict(hollow: State, file: Path, head: str, wishes: di
 @pytest.mark.parametrize(
     ("head", "wish", "sentence"),
     [
-        ("meanP", 8, "the checkpoint's weights are for 3 frames: leave out --frames 8"),
+        ("meanP", 8, "the checkpoint's weights are for 3 frames, not 8: give another"),
         ("Transf_cls", None, "fusion: pos_embed 1×6×64 instead of 1×4×64"),
     ],
 )
