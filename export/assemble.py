@@ -131,7 +131,8 @@ def _frames(checkpoint: Checkpoint, head: str, asked: int | None) -> int:
             raise ActionClipError("pos_embed has no place for a frame: give the checkpoint of an ActionCLIP model")
     if fixed is not None and asked not in (None, fixed):
         raise ActionClipError(
-            f"the checkpoint's weights are for {fixed} frames, not {asked}: give another checkpoint or leave out --frames"
+            f"the checkpoint's weights are for {fixed} frames, not {asked}: give another checkpoint or leave out "
+            "--frames"
         )
     most = None
     if head == "Transf":
@@ -153,7 +154,8 @@ def _activation(checkpoint: Checkpoint, asked: str | None) -> str:
         )
     if asked not in (None, checkpoint.activation) and checkpoint.activation is not None:
         raise ActionClipError(
-            f"the checkpoint's activation is {checkpoint.activation}, not {asked}: give another checkpoint or leave out --activation"
+            f"the checkpoint's activation is {checkpoint.activation}, not {asked}: give another checkpoint or leave out "
+            "--activation"
         )
     return checkpoint.activation or str(asked)
 

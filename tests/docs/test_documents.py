@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import warnings
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -34,3 +35,17 @@ def test_the_files_that_documents_link_to_exist() -> None:
         links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
         assert links or document.name == "architecture.md"
         assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_pipeline_in_the_readme_says_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, shown = re.findall(
+        r"```python\n([^`]*towhee[^`]*)```\n\n```\n([^`]*)```", (ROOT / "README.md").read_text("utf-8")
+    )[0]
+    monkeypatch.chdir(ROOT)
+    with warnings.catch_warnings():
+        # Towhee uses what pydantic and setuptools call deprecated.
+        warnings.simplefilter("ignore")
+        exec(code, {})
+    assert capsys.readouterr().out == shown
