@@ -154,8 +154,8 @@ def _activation(checkpoint: Checkpoint, asked: str | None) -> str:
         )
     if asked not in (None, checkpoint.activation) and checkpoint.activation is not None:
         raise ActionClipError(
-            f"the checkpoint's activation is {checkpoint.activation}, not {asked}: give another checkpoint or leave out "
-            "--activation"
+            f"the checkpoint's activation is {checkpoint.activation}, not {asked}: give another checkpoint or leave "
+            "out --activation"
         )
     return checkpoint.activation or str(asked)
 

@@ -5,7 +5,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from export.clip import clip_model
 from export.exportable import Exportable
 from export.precision import to_precision
 from export.storage import model_facts, save_model
+from export.timesformer.checkpoints import read_timesformer
 from export.timesformer.model import timesformer_model
 from export.verify import compare, difference_table, node_counts, node_table
 from models.catalog import ROLES, ModelSpec
@@ -117,7 +118,16 @@ def check(folder: Path, source: Path, *, trust: bool = False) -> str:
 
 def _model(source: Path, kind: str, wishes: Wishes) -> Exportable:
     read = {"zero-shot": clip_model, "closed-set": timesformer_model}[kind]
-    model = read(source, fusion=wishes.fusion, frames=wishes.frames, activation=wishes.activation, trust=wishes.trust)
+    try:
+        model = read(
+            source, fusion=wishes.fusion, frames=wishes.frames, activation=wishes.activation, trust=wishes.trust
+        )
+    except ActionClipError:
+        if kind == "zero-shot" and _is_timesformer(source, wishes.trust):
+            raise ActionClipError(
+                f"{source} is of a TimeSformer, not of a CLIP: python -m export timesformer {source} exports it"
+            ) from None
+        raise
     spec = model.spec("", "")
     details = ", ".join(model.details().values())
     _LOG.info(
@@ -125,6 +135,13 @@ def _model(source: Path, kind: str, wishes: Wishes) -> Exportable:
         source, model.layout, spec.frames, spec.image_size, spec.image_size, details,
     )  # fmt: skip
     return model
+
+
+def _is_timesformer(source: Path, trust: bool) -> bool:
+    with suppress(ActionClipError):
+        read_timesformer(source, trust=trust)
+        return True
+    return False
 
 
 def _check_folder(folder: Path, kind: str) -> None:

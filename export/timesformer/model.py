@@ -1,5 +1,6 @@
 """TimeSformer for the exporter."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,13 @@ class TimeSformerModel(Exportable):
     def graph(self, role: str) -> onnx.ModelProto:
         network = self._network
         clips = torch.zeros(2, network.frames, 3, network.image_size, network.image_size)
-        return to_onnx(network, "frames", clips, {0: BATCH}, ("logits", "features"))
+        model = to_onnx(network, "frames", clips, {0: BATCH}, ("logits", "features"))
+        # Weights have their shapes themselves; a second time they are in the way of int8, which transposes some.
+        weights = {weight.name for weight in model.graph.initializer}
+        shapes = [value for value in model.graph.value_info if value.name not in weights]
+        del model.graph.value_info[:]
+        model.graph.value_info.extend(shapes)
+        return model
 
     def examples(self) -> dict[str, list[NDArray[Any]]]:
         clip = sample_clip(self.spec("", ""))
@@ -67,14 +74,20 @@ class TimeSformerModel(Exportable):
 def timesformer_model(
     source: Path, *, fusion: str | None, frames: int | None, activation: str | None, trust: bool
 ) -> TimeSformerModel:
-    """A checkpoint's TimeSformer; everything but `trust` is read off the checkpoint.
+    """A checkpoint's TimeSformer; everything but `trust` is read off the checkpoint, `frames` where it tells them.
 
     Raises ActionClipError when something else is asked for, and as of read_timesformer and assemble_timesformer.
     """
-    model = TimeSformerModel(read_timesformer(source, trust=trust))
+    checkpoint = read_timesformer(source, trust=trust)
+    if checkpoint.frames is None:  # with weights for each frame, these are stronger
+        checkpoint = replace(checkpoint, frames=frames)
+    model = TimeSformerModel(checkpoint)
     for option, asked in (("fusion", fusion), ("activation", activation)):
         if asked is not None:
             raise ActionClipError(f"a TimeSformer has no --{option} to choose: leave it out")
     if frames not in (None, model.spec("", "").frames):
-        raise ActionClipError(f"the checkpoint is for {model.spec('', '').frames} frames: leave out --frames {frames}")
+        raise ActionClipError(
+            f"the checkpoint is for {model.spec('', '').frames} frames, not {frames}: give another checkpoint or leave "
+            "out --frames"
+        )
     return model
