@@ -17,7 +17,7 @@ Work = Callable[[], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["nano"]:
         work = _nano(arguments[1:])
     elif arguments[:1] == ["timesformer"]:

@@ -244,6 +244,7 @@ def test_metadata(exports: Exports, name: str) -> None:
         "resize": side if is_clip else side * 256 // 224,
         "mean": list(MEAN),
         "std": list(STD),
+        "uniform": "segments",
         "prompts": list(DEFAULT_PROMPTS),
         "logit_scale": pytest.approx(math.exp(4.5)) if is_clip else 100.0,
         "licence": "ours" if name == "Transf" else "not stated",
@@ -254,6 +255,8 @@ def test_metadata(exports: Exports, name: str) -> None:
         "checkpoint_sha256": hashlib.sha256(exported.checkpoint.read_bytes()).hexdigest(),
         "exporter": f"action_clip {action_clip.__version__}",
     }
+    if name in ("shift", "joint"):
+        wanted["temporal"] = name
     numbers = ("frames", "image_size", "resize", "mean", "std", "prompts", "logit_scale")
     for role in ROLES["zero-shot"]:
         found = {entry.key: entry.value for entry in exported.graph(role).metadata_props}
