@@ -74,9 +74,11 @@ def _checkpoint(arguments: Sequence[str], kind: str) -> Work:
         parser.error("--frames must be from 1 to 1024")
     spec = find(options.source)
     if spec is not None:
+        if kind == "closed-set" != spec.kind:
+            parser.error(f"{spec.name} is no TimeSformer: leave out the word timesformer")
         return _named(parser, options, spec)
     if options.out is None:
-        parser.error("--out FOLDER is needed: where the three graphs go")
+        parser.error("--out FOLDER is needed: where the graphs go")
 
     def work() -> None:
         from export.model import Wishes, export_folder

@@ -145,6 +145,10 @@ def _dynamic(model: onnx.ModelProto, in_float: list[str]) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    # Weights have their shapes themselves, and a second time they contradict those that quantize_dynamic transposes.
+    weights = {weight.name for weight in model.graph.initializer}
+    del copy.graph.value_info[:]
+    copy.graph.value_info.extend(value for value in model.graph.value_info if value.name not in weights)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "int8.onnx")
         quantize_dynamic(

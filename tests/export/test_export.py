@@ -574,7 +574,7 @@ def test_check_of_what_cannot_be_checked(exports: Exports, tmp_path: Path, capsy
     [
         ([], "give a checkpoint, a name of the catalog, or nano"),
         (["--precision", "fp16", "--out", "x"], "give a checkpoint, a name of the catalog, or nano"),
-        (["clip.pt"], "--out FOLDER is needed: where the three graphs go"),
+        (["clip.pt"], "--out FOLDER is needed: where the graphs go"),
         (["clip.pt", "--out", "x", "--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
         (["clip.pt", "--out", "x", "--fusion", "Transformer"], "argument --fusion: invalid choice: 'Transformer'"),
         (["clip.pt", "--out", "x", "--frames", "0"], "--frames must be from 1 to 1024"),

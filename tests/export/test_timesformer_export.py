@@ -554,6 +554,7 @@ def test_a_folder_of_another_model(
     [
         ((), "give a checkpoint, a name of the catalog, or nano"),
         (("video.pyth",), "--out FOLDER is needed"),
+        (("vit-b-16-8f",), "vit-b-16-8f is no TimeSformer: leave out the word timesformer"),
         (("timesformer_k400_8x224", "--frames", "8"), "leave out --frames: the catalog says it of timesformer_k400"),
     ],
 )
