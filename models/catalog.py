@@ -83,6 +83,11 @@ def find(name: str) -> ModelSpec | None:
     return next((spec for spec in catalog() if name == spec.name or name in spec.aliases), None)
 
 
+def kinetics_400() -> tuple[str, ...]:
+    """The names of the 400 classes of Kinetics-400, in their order."""
+    return _read_classes("kinetics400.txt", str(CATALOG_FILE))
+
+
 @cache
 def catalog() -> tuple[ModelSpec, ...]:
     """Every known model, the default first. Raises ActionClipError when catalog.toml is damaged."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
-from models.catalog import find
+from models.catalog import kinetics_400
 from models.classifier import DEFAULT_MODEL, TimeSformer
 from models.classmap import ClassMap, class_names
 from models.model import Encoding, Model, check_top_k
@@ -158,13 +158,6 @@ class TimeSformerOperator(_Operator):
 
     def _score(self, encoding: Encoding) -> NDArray[np.float64]:
         return self._classifier.score(encoding)
-
-
-def kinetics_400() -> tuple[str, ...]:
-    """The names of the 400 classes of Kinetics-400, in their order."""
-    spec = find("timesformer_k400_8x224")
-    assert spec is not None
-    return spec.classes
 
 
 def _rgb(frame: Any) -> NDArray[np.uint8]:

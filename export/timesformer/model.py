@@ -13,7 +13,7 @@ from errors import ActionClipError
 from export.exportable import Exportable, sample_clip, spec_of_export
 from export.graphs import BATCH, to_onnx
 from export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
-from models.catalog import ModelSpec, find
+from models.catalog import ModelSpec, kinetics_400
 
 
 class TimeSformerModel(Exportable):
@@ -46,9 +46,8 @@ class TimeSformerModel(Exportable):
         if self._checkpoint.class_names is not None:
             return self._checkpoint.class_names
         count = self._network.head.out_features
-        known = find("timesformer_k400_8x224")
-        if known is not None and len(known.classes) == count:
-            return known.classes
+        if count == len(kinetics_400()):
+            return kinetics_400()
         return tuple(f"class {number}" for number in range(count))
 
     def details(self) -> dict[str, str]:

@@ -28,7 +28,7 @@ from action_clip import (
     ActionClipOperator,
     TimeSformerOperator,
 )
-from models.operators import kinetics_400
+from models.catalog import kinetics_400
 from tokenizer.prompts import read_labels
 
 LABELS = {"drinking": 0, "riding a bicycle": 1, "playing the drums": 2}
