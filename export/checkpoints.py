@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from errors import ActionClipError
 from export.reading import (
     HF_CONFIG,
@@ -102,7 +100,7 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
         ActionClipError: the file is missing, damaged, unsafe, or of no known layout.
     """
 
-    def content(content: Any, sha256: str) -> Checkpoint:
+    def content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
         checkpoint = _recognised(content, sha256, path)
         # A plain state dict is OpenAI's or open_clip's, and only a configuration beside it tells.
         config = path.with_name(OPEN_CLIP_CONFIG)
@@ -125,13 +123,8 @@ def _read_folder(folder: Path, trust: bool) -> Checkpoint:
     )
 
 
-def _recognised(content: Any, sha256: str, path: Path) -> Checkpoint:
+def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint:
     """Tell the layout of a file's content by its keys."""
-    if isinstance(content, torch.nn.Module):  # only where trusted
-        content = content.state_dict()
-    if not isinstance(content, Mapping):
-        kind = type(content).__name__
-        raise ActionClipError(f"{path} holds an object of type {kind}, not a checkpoint: give a state dict")
     if "model_state_dict" in content:
         return _official(content, sha256, path)
     state = weights(content, path)

@@ -45,7 +45,9 @@ class Preprocessing:
     std: Colours
 
 
-def read_path(path: Path, read_folder: Callable[[Path], T], read_content: Callable[[Any, str], T], trust: bool) -> T:
+def read_path(
+    path: Path, read_folder: Callable[[Path], T], read_content: Callable[[Mapping[str, Any], str], T], trust: bool
+) -> T:
     """What one of the two makes of a folder, or of a file's content and its sha256.
 
     Raises:
@@ -54,7 +56,15 @@ def read_path(path: Path, read_folder: Callable[[Path], T], read_content: Callab
     try:
         if not path.exists():
             raise ActionClipError(f"there is no checkpoint {path}: give a file, a folder or a name of the catalog")
-        return read_folder(path) if path.is_dir() else read_content(load(path, trust), sha256_of_files([path]))
+        if path.is_dir():
+            return read_folder(path)
+        content = load(path, trust)
+        if isinstance(content, torch.nn.Module):  # only where trusted
+            content = content.state_dict()
+        if not isinstance(content, Mapping):
+            kind = type(content).__name__
+            raise ActionClipError(f"{path} holds an object of type {kind}, not a checkpoint: give a state dict")
+        return read_content(content, sha256_of_files([path]))
     except OSError as error:
         fault = f"{error.filename or path} cannot be read ({error.strerror or error})"
         raise ActionClipError(f"{fault}: check the file") from error

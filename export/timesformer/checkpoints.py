@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from errors import ActionClipError
 from export.assemble import DEFAULT_FRAMES
 from export.reading import (
@@ -166,13 +164,8 @@ def _read_folder(folder: Path, trust: bool) -> TimeSformerCheckpoint:
     )
 
 
-def _recognised(content: Any, sha256: str, path: Path) -> TimeSformerCheckpoint:
+def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> TimeSformerCheckpoint:
     """Tell the layout of a file's content by its keys."""
-    if isinstance(content, torch.nn.Module):  # only where trusted
-        content = content.state_dict()
-    if not isinstance(content, Mapping):
-        kind = type(content).__name__
-        raise ActionClipError(f"{path} holds an object of type {kind}, not a checkpoint: give a state dict")
     inner = content.get("model_state")
     state = weights(content, path) if inner is None else tensors(inner, path)
     if any(name.startswith("timesformer.") for name in state):
