@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from action_clip import __version__
 from errors import ActionClipError
 from export.choices import PRECISIONS
-from export.clip import clip_model
+from export.clip.model import clip_model
 from export.exportable import Exportable
 from export.precision import to_precision
 from export.storage import model_facts, save_model

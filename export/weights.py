@@ -4,11 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from errors import ActionClipError
-from export.networks import Size
 from export.reading import State
+from export.transformer import Size
 
 # Of an attention head, unless a checkpoint says otherwise.
 HEAD_WIDTH = 64
+# Of a clip, where neither weights nor user say otherwise.
+DEFAULT_FRAMES = 8
 
 
 def transformer_size(state: State, prefix: str, width: int, heads: int) -> Size:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from errors import ActionClipError
-from export.assemble import DEFAULT_FRAMES
 from export.reading import (
     HF_CONFIG,
     HF_WEIGHTS,
@@ -27,7 +26,7 @@ from export.reading import (
     weights,
 )
 from export.timesformer.networks import ATTENTIONS, DIVIDED, EPSILON, JOINT, SPACE_ONLY, TimeSformer
-from export.weights import HEAD_WIDTH, fill, require, sides, transformer_size
+from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, require, sides, transformer_size
 from models import fields
 
 # Of the original code (DATA.MEAN and DATA.STD of its defaults.py), and so of the weights at Hugging Face; the short
@@ -36,7 +35,7 @@ ORIGINAL_PREPROCESSING = Preprocessing(None, (0.45,) * 3, (0.225,) * 3)
 # Of the configurations that mmaction2 trained and evaluated its own weights with: 127.5 of 255, both.
 MMACTION_PREPROCESSING = Preprocessing(None, (0.5,) * 3, (0.5,) * 3)
 
-# Names of each layout → this project's, which are those of export.networks.
+# Names of each layout → this project's, which are those of export.clip.networks.
 _FROM_ORIGINAL: Rules = (
     (r"^model\.", ""),
     (r"^patch_embed\.proj\.", "conv1."),

@@ -32,9 +32,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from errors import ActionClipError
-from export.assemble import Networks, assemble
-from export.checkpoints import Checkpoint, read_checkpoint
-from export.networks import Block
+from export.clip.assemble import Networks, assemble
+from export.clip.checkpoints import Checkpoint, read_checkpoint
+from export.transformer import Block
 
 SIZES = Sizes(layers=1, text_layers=1)
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -37,10 +37,10 @@ from torch.nn import functional
 import action_clip
 from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip
 from export.__main__ import main
-from export.assemble import Networks, assemble
-from export.checkpoints import read_checkpoint
 from export.choices import PRECISIONS, Bound
-from export.clip import ClipModel
+from export.clip.assemble import Networks, assemble
+from export.clip.checkpoints import read_checkpoint
+from export.clip.model import ClipModel
 from export.graphs import to_onnx
 from export.precision import run
 from models.catalog import ROLES, ModelSpec, find

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.assemble import Networks, assemble
-from export.checkpoints import read_checkpoint
-from export.networks import ImageTower, TextTower
+from export.clip.assemble import Networks, assemble
+from export.clip.checkpoints import read_checkpoint
+from export.clip.networks import ImageTower, TextTower
 
 CLOSE = 1e-5
 START, END = 49406, 49407

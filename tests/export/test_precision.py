@@ -24,16 +24,17 @@ from torch.export import Dim
 from torch.nn import functional
 
 from action_clip import SAMPLE_VIDEO, ActionClip
-from export.assemble import Networks, assemble
-from export.checkpoints import read_checkpoint
 from export.choices import PRECISIONS
-from export.clip import LABELS, ClipModel
+from export.clip.assemble import Networks, assemble
+from export.clip.checkpoints import read_checkpoint
+from export.clip.model import LABELS, ClipModel
+from export.clip.networks import ImageTower
 from export.graphs import to_onnx
 from export.nano.build import package_file
 from export.nano.minilm import MiniLM
-from export.networks import ImageTower, Size, quick_gelu
 from export.precision import cosines, run, to_precision
 from export.storage import save_model
+from export.transformer import Size, quick_gelu
 from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from video.preprocess import clip_tensor

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from errors import ActionClipError
-from export.networks import Attention
 from export.reading import Preprocessing
 from export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
 from export.timesformer.networks import ATTENTIONS, TimeSformer
+from export.transformer import Attention
 
 CLOSE = 1e-5
 SIZES = TimeSformerSizes()

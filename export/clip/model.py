@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch.export import Dim
 
-from export.assemble import Networks, assemble
-from export.checkpoints import read_checkpoint
+from export.clip.assemble import Networks, assemble
+from export.clip.checkpoints import read_checkpoint
+from export.clip.networks import ClassTokenHead, TransformerHead
 from export.exportable import Exportable, sample_clip, spec_of_export
 from export.graphs import BATCH, MOST, to_onnx
-from export.networks import ClassTokenHead, TransformerHead
 from models.catalog import ModelSpec
 from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from errors import ActionClipError
-from export.checkpoints import CLIP_PREPROCESSING, Checkpoint
-from export.networks import (
-    ACTIVATIONS,
+from export.clip.checkpoints import CLIP_PREPROCESSING, Checkpoint
+from export.clip.networks import (
     ClassTokenHead,
     ConvolutionHead,
     ImageTower,
@@ -20,10 +19,10 @@ from export.networks import (
     TransformerHead,
 )
 from export.reading import State
-from export.weights import HEAD_WIDTH, fill, require, sides, transformer_size
+from export.transformer import ACTIVATIONS
+from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, require, sides, transformer_size
 from tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 
-DEFAULT_FRAMES = 8
 # ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
 ACTIONCLIP_LOGIT_SCALE = 100.0
 # open_clip's ViT-H, -g and -bigG divide these widths into heads of another width.
