@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,11 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
+from action_clip import SAMPLE_VIDEO
 from models.catalog import ModelSpec
 from video.preprocess import clip_tensor
 from video.reader import read_clip
 from video.sampling import make_sampler
-
-SAMPLE = Path(__file__).parents[1] / "samples" / "sample.gif"
 
 
 class Exportable(ABC):
@@ -50,7 +48,7 @@ class Exportable(ABC):
 
 def sample_clip(spec: ModelSpec) -> NDArray[np.float32]:
     """(T, 3, S, S): the sample video as that model takes it."""
-    clip = read_clip(SAMPLE, make_sampler("uniform", spec.frames, 0, spec.uniform))
+    clip = read_clip(SAMPLE_VIDEO, make_sampler("uniform", spec.frames, 0, spec.uniform))
     return clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize)
 
 

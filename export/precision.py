@@ -105,7 +105,7 @@ def _losses(
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
-    wanted, *values = _session(opened).run(None, {model.graph.input[0].name: example})
+    wanted, *values = cpu_session(opened.SerializeToString()).run(None, {model.graph.input[0].name: example})
     activations = dict(zip(inputs, values, strict=True))
 
     names = {node.name for node in matrices}
@@ -119,7 +119,7 @@ def _losses(
             disturbed.graph.node[-1].output[0] = f"{product}.exact"
             disturbed.graph.node.append(make_node("Add", [f"{product}.exact", f"{node.name}.error"], [product]))
             disturbed.graph.input.append(make_tensor_value_info(f"{node.name}.error", onnx.TensorProto.FLOAT, None))
-    session = _session(disturbed)
+    session = cpu_session(disturbed.SerializeToString())
     nothing = {f"{name}.error": np.zeros(1, np.float32) for name in names}
     losses = {}
     for node in tqdm(matrices, desc="measuring", leave=False, disable=None):
@@ -165,13 +165,17 @@ def _dynamic(model: onnx.ModelProto, in_float: list[str]) -> onnx.ModelProto:
 
 def run(model: onnx.ModelProto, value: NDArray[Any]) -> NDArray[np.float32]:
     """The first output of a graph with one input, on the CPU."""
-    return np.asarray(_session(model).run(None, {model.graph.input[0].name: value})[0])
+    return np.asarray(cpu_session(model.SerializeToString()).run(None, {model.graph.input[0].name: value})[0])
 
 
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def cpu_session(graph: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
+    """A session on the CPU; `optimised`: where to write the graph as it is run, its weights in a file beside it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def cosines(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from errors import ActionClipError
 from export.choices import Bound
-from export.precision import cosines
+from export.precision import cosines, cpu_session
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def compare(
 def _answers(graph: Path, values: list[NDArray[Any]]) -> tuple[list[str], list[list[NDArray[np.float32]]]]:
     """The names of the graph's outputs, and all of them for each value."""
     try:
-        session = _session(graph)
+        session = cpu_session(graph)
         name = session.get_inputs()[0].name
         answers = [[np.asarray(output) for output in session.run(None, {name: value})] for value in values]
         return [output.name for output in session.get_outputs()], answers
@@ -100,7 +99,7 @@ def node_counts(graph: Path) -> tuple[Counter[str], Counter[str]]:
     """How many nodes of each kind an ONNX file has, and how many onnxruntime runs after its fusions."""
     with TemporaryDirectory() as folder:
         optimised = Path(folder, "optimised.onnx")
-        _session(graph, optimised)
+        cpu_session(graph, optimised)
         return _counts(graph), _counts(optimised)
 
 
@@ -119,13 +118,3 @@ def node_table(counts: Mapping[str, tuple[Counter[str], Counter[str]]]) -> str:
 
 def _counts(graph: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(graph, load_external_data=False).graph.node)
-
-
-def _session(graph: Path, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU; `optimised`: where to write the graph as it is run, its weights in a file beside it."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if optimised is not None:
-        options.optimized_model_filepath = str(optimised)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

