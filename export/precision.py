@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from onnx.helper import make_node, make_tensor_value_info
+from onnx.helper import get_attribute_value, make_node, make_tensor_value_info
 from tqdm import tqdm
 
 from export.storage import pack_weights, quantize, tables
@@ -30,9 +30,9 @@ def to_precision(model: onnx.ModelProto, precision: str, example: NDArray[Any]) 
 
     * fp16: weights are stored in half the bytes and unpacked when the graph is loaded; the run is in float32.
     * int8: matrices are multiplied in int8, weights with one scale a column, activations with one a tensor, found as it
-      runs. What suffers most stays in float: the convolution, the projection at the end, and as many other matrices as
-      `example` (input of the graph, real frames or texts) shows to be needed. Tables are stored in int8, one scale a
-      row; all else in float16.
+      runs; a convolution over patches side by side is such a product too. What suffers most stays in float: other
+      convolutions, the projection at the end, and as many other matrices as `example` (input of the graph, real frames
+      or texts) shows to be needed. Tables are stored in int8, one scale a row; all else in float16.
     """
     if precision == "int8":
         model = _quantized(model, example)
@@ -44,6 +44,7 @@ def to_precision(model: onnx.ModelProto, precision: str, example: NDArray[Any]) 
 
 def _quantized(model: onnx.ModelProto, example: NDArray[Any]) -> onnx.ModelProto:
     """With all matrices in int8 but the last and those that cost most; for the aim, as few as measuring shows."""
+    patches_to_products(model)
     weights = {weight.name: weight for weight in model.graph.initializer}
     matrices = [
         node for node in model.graph.node if node.op_type == "MatMul" and len(_dims(weights, node.input[1])) == 2
@@ -66,6 +67,70 @@ def _quantized(model: onnx.ModelProto, example: NDArray[Any]) -> onnx.ModelProto
             return candidate
         losses = losses or _losses(model, example, inner, weights)
         kept = _costliest(losses, more_than=len(kept))
+
+
+def patches_to_products(model: onnx.ModelProto) -> None:
+    """Write each convolution whose windows lie side by side as a product of its patches and a matrix, in place."""
+    shapes = {value.name: value.type for value in [*model.graph.input, *model.graph.value_info]}
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        size = [dim.dim_value for dim in shapes[node.input[0]].tensor_type.shape.dim] if node.input[0] in shapes else []
+        weight = weights.get(node.input[1]) if node.op_type == "Conv" else None
+        if weight is not None and _is_side_by_side(node, weight.dims, size):
+            nodes += _as_product(model.graph, node, numpy_helper.to_array(weight), size[2:])
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    for weight in list(model.graph.initializer):
+        if weight.name not in used:
+            model.graph.initializer.remove(weight)
+
+
+def _is_side_by_side(node: onnx.NodeProto, kernel: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether the windows of a Conv cover images of the size (N, C, H, W), each pixel once; 0 is an unknown length."""
+    values = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
+    return (
+        len(kernel) == len(size) == 4
+        and list(values.get("strides", ())) == list(kernel[2:])
+        and values.get("group", 1) == 1
+        and not any(values.get("pads", ()))
+        and set(values.get("dilations", (1,))) == {1}
+        and values.get("auto_pad", b"NOTSET") == b"NOTSET"
+        and all(side > 0 and side % window == 0 for side, window in zip(size[2:], kernel[2:], strict=True))
+    )
+
+
+def _as_product(
+    graph: onnx.GraphProto, node: onnx.NodeProto, kernel: NDArray[np.float32], size: Sequence[int]
+) -> list[onnx.NodeProto]:
+    """(N, C, H, W) → (N, patches, pixels of a patch) → (N, patches, channels) → (N, channels, H / P, W / P)."""
+    name = node.output[0]
+    channels, colours, high, wide = kernel.shape
+    rows, columns = size[0] // high, size[1] // wide
+    constants = {
+        "matrix": np.ascontiguousarray(kernel.reshape(channels, -1).T),
+        "grid": np.array([-1, colours, rows, high, columns, wide]),
+        "rows": np.array([-1, rows * columns, colours * high * wide]),
+        "image": np.array([-1, channels, rows, columns]),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, f"{name}.{key}") for key, value in constants.items())
+    product = f"{name}.product"
+    nodes = [
+        make_node("Reshape", [node.input[0], f"{name}.grid"], [f"{name}.split"]),
+        make_node("Transpose", [f"{name}.split"], [f"{name}.sorted"], perm=[0, 2, 4, 1, 3, 5]),
+        make_node("Reshape", [f"{name}.sorted", f"{name}.rows"], [f"{name}.patches"]),
+        make_node("MatMul", [f"{name}.patches", f"{name}.matrix"], [product], name=f"{node.name}.MatMul"),
+    ]
+    if len(node.input) > 2:
+        nodes.append(make_node("Add", [product, node.input[2]], [f"{name}.biased"]))
+    return [
+        *nodes,
+        make_node("Transpose", [nodes[-1].output[0]], [f"{name}.turned"], perm=[0, 2, 1]),
+        make_node("Reshape", [f"{name}.turned", f"{name}.image"], [name]),
+    ]
 
 
 def _costliest(losses: dict[str, float], more_than: int) -> list[str]:
@@ -105,7 +170,8 @@ def _losses(
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
-    wanted, *values = cpu_session(opened.SerializeToString()).run(None, {model.graph.input[0].name: example})
+    answers = [model.graph.output[0].name, *inputs]
+    wanted, *values = cpu_session(opened.SerializeToString()).run(answers, {model.graph.input[0].name: example})
     activations = dict(zip(inputs, values, strict=True))
 
     names = {node.name for node in matrices}

@@ -32,7 +32,7 @@ from export.clip.networks import ImageTower
 from export.graphs import to_onnx
 from export.nano.build import package_file
 from export.nano.minilm import MiniLM
-from export.precision import cosines, run, to_precision
+from export.precision import cosines, patches_to_products, run, to_precision
 from export.storage import save_model
 from export.transformer import Size, quick_gelu
 from tokenizer.bpe import default_tokenizer
@@ -255,17 +255,41 @@ def test_int8_weights_have_seven_bits(text_int8: onnx.ModelProto) -> None:
         assert np.isin(np.abs(values.astype(int)).max(axis=0), (63, 64)).all()
 
 
-def test_the_projection_and_the_convolution_stay_in_float(
+def test_the_projection_stays_in_float_and_patches_are_multiplied_in_int8(
     image_graph: onnx.ModelProto, inputs: dict[str, list[NDArray[Any]]]
 ) -> None:
     packed = in_precision(image_graph, "int8", inputs["image"][0])
     assert in_float(image_graph, packed) == {"proj": (256, 128)}
-    assert types(packed)["proj.half"] == types(packed)["conv1.weight.half"] == "FLOAT16"
+    assert types(packed)["proj.half"] == "FLOAT16"
+    assert "conv1.weight" not in types(packed)
     counts = Counter(node.op_type for node in packed.graph.node)
-    assert (counts["Conv"], counts["ConvInteger"], counts["MatMulInteger"]) == (1, 0, 6)
+    assert (counts["Conv"], counts["ConvInteger"], counts["MatMulInteger"]) == (0, 0, 7)
     frames = inputs["image"][2]
     assert cosines(run(image_graph, frames), run(packed, frames)).min() >= 0.99
     assert packed.ByteSize() < 0.35 * image_graph.ByteSize()
+
+
+@pytest.mark.parametrize(
+    ("conv", "products"),
+    [
+        (nn.Conv2d(3, 8, 4, 4, bias=False), 1),
+        (nn.Conv2d(3, 8, (2, 4), (2, 4)), 1),
+        (nn.Conv2d(3, 8, 4, 3), 0),
+        (nn.Conv2d(3, 8, 5, 5), 0),
+        (nn.Conv2d(3, 8, 4, 4, padding=2), 0),
+        (nn.Conv2d(3, 6, 4, 4, groups=3), 0),
+        (nn.Conv2d(3, 8, 2, 2, dilation=2), 0),
+    ],
+)
+def test_a_convolution_over_patches_side_by_side_is_a_product(conv: nn.Conv2d, products: int) -> None:
+    frames = torch.randn(2, 3, 8, 12)
+    graph = to_onnx(nn.Sequential(conv, nn.Flatten()).requires_grad_(False), "frames", frames, {0: Dim("N", max=100)})
+    before = run(graph, frames.numpy())
+    patches_to_products(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    counts = Counter(node.op_type for node in graph.graph.node)
+    assert (counts["MatMul"], counts["Conv"]) == (products, 1 - products)
+    np.testing.assert_allclose(run(graph, frames.numpy()), before, atol=1e-5)
 
 
 def test_the_projection_stays_in_float_where_the_features_are_repeated() -> None:
