@@ -28,6 +28,7 @@ class TimeSformer(Model):
         device: str = "cpu",
         threads: int | None = None,
         classmap: ClassMap | None = None,
+        cache: bool = True,
     ) -> None:
         """Choose the model and how it runs.
 
@@ -36,11 +37,12 @@ class TimeSformer(Model):
             device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime.
             threads: of the CPU for decoding and for the graph; None: all.
             classmap: {name: index} or {index: name}, in place of the model's own names.
+            cache: keep the graph, as it is optimised for this machine, on disk between runs.
 
         Raises:
             ActionClipError: unknown model or device, or a class map that does not name each class.
         """
-        super().__init__(model, device, threads)
+        super().__init__(model, device, threads, cache)
         self.classes = self.spec.classes
         if classmap is not None:
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
@@ -60,7 +62,8 @@ class TimeSformer(Model):
             video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8 RGB.
             labels: None: what the model knows is fixed.
             top_k: how many classes to rank; clamped to their number.
-            sampling: "uniform", the model's own rule, or "random", one frame from each segment.
+            sampling: "uniform", the model's own rule; "random", one frame from each segment; "keyframes", the nearest
+                ones, approximate.
             seed: of the random sampling.
 
         Raises:

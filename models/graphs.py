@@ -1,7 +1,8 @@
 """onnxruntime sessions, fed in the shapes that they declare."""
 
-from functools import cached_property
+import logging
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from errors import ActionClipError
 if TYPE_CHECKING:
     import onnxruntime
 
+_LOG = logging.getLogger("action_clip")
 _INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -22,6 +24,8 @@ _SUFFIX = "ExecutionProvider"
 # Rows of one run where the graph leaves the number open and they need not stay together: bounds the memory, costs no
 # speed.
 _MAX_BATCH = 256
+# The same for texts, in tokens: about what fits the processor's caches.
+_MAX_TOKENS = 1024
 
 
 def provider(device: str) -> str:
@@ -50,7 +54,9 @@ def provider(device: str) -> str:
 class Graph:
     """One ONNX graph with one input; its session is made at the first call."""
 
-    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None, group: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, device: str = "cpu", threads: int | None = None, group: int = 1, keep: bool = False
+    ) -> None:
         """Choose the graph and how it runs.
 
         Args:
@@ -59,29 +65,44 @@ class Graph:
             threads: of one operator; None leaves it to onnxruntime (the physical cores).
             group: rows that belong together: runs are split only between groups, unless the graph's declared batch
                 asks for something else.
+            keep: keep the graph on disk as it is optimised for this processor, and use what is kept.
         """
         self.path = path
         self._device = device
         self._threads = threads
         self._group = group
+        self._keep = keep
+        self._made: onnxruntime.InferenceSession | None = None
+        self._making = Lock()
 
-    @cached_property
+    def start(self) -> None:
+        """Make the session now, where there is none yet; any thread may.
+
+        Raises:
+            ActionClipError: the graph cannot be loaded, or the device cannot be started.
+        """
+        with self._making:
+            if self._made is None:
+                self._made = self._new_session()
+
+    @property
     def _session(self) -> "onnxruntime.InferenceSession":
-        import onnxruntime
+        self.start()
+        assert self._made is not None
+        return self._made
 
+    def _new_session(self) -> "onnxruntime.InferenceSession":
         wanted = provider(self._device)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        try:
-            session = onnxruntime.InferenceSession(self.path, options, providers=[wanted])
-        except Exception as error:  # onnxruntime's exceptions have no base class of their own
-            reason = str(error).strip().partition("\n")[0]
-            raise ActionClipError(
-                f"the graph {self.path} cannot be loaded on '{self._device}' ({reason}): "
-                "download or export it again, or try --device cpu"
-            ) from error
+        session, problem = None, None
+        if self._keep and wanted == "CPUExecutionProvider":
+            try:
+                session = self._kept_session()
+            except Exception as error:  # of the disk or of onnxruntime: what is kept only saves time
+                problem = error
+        if session is None:
+            session = self._session_of(self.path, wanted)
+        if problem is not None:
+            _LOG.warning("%s cannot be kept ready for this machine, each run starts slower (%s)", self.path, problem)
         # A provider whose libraries are missing gives way to the CPU without an error.
         if wanted not in session.get_providers():
             raise ActionClipError(
@@ -92,6 +113,38 @@ class Graph:
             described = ", ".join(f"{i.name}: {i.type}" for i in session.get_inputs())
             raise ActionClipError(f"the graph {self.path} takes ({described}), not one tensor: export it again")
         return session
+
+    def _kept_session(self) -> "onnxruntime.InferenceSession | None":
+        from models.optimised import discard, optimised
+
+        kept = optimised(self.path)
+        if kept is None:
+            return None
+        try:
+            return self._session_of(kept, "CPUExecutionProvider", is_optimised=True)
+        except ActionClipError:
+            discard(kept)
+            raise
+
+    def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # Threads that wait for the next operator keep a core busy: when a run has ended, others have better use for it.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if is_optimised:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        try:
+            return onnxruntime.InferenceSession(path, options, providers=[wanted])
+        except Exception as error:  # onnxruntime's exceptions have no base class of their own
+            reason = str(error).strip().partition("\n")[0]
+            raise ActionClipError(
+                f"the graph {self.path} cannot be loaded on '{self._device}' ({reason}): "
+                "download or export it again, or try --device cpu"
+            ) from error
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -160,11 +213,24 @@ def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32
             )
         return graph(np.pad(tokens, ((0, 0), (0, max(0, fixed - tokens.shape[1]))))[:, :fixed])
     order = np.argsort(lengths, kind="stable")
-    parts = [order[i : i + _MAX_BATCH] for i in range(0, len(order), _MAX_BATCH)]
-    sorted_features = np.concatenate([graph(tokens[part, : lengths[part].max()]) for part in parts])
+    parts = _batches(lengths[order])
+    sorted_features = np.concatenate([graph(tokens[order[part], : lengths[order[part]].max()]) for part in parts])
     features = np.empty_like(sorted_features)
     features[order] = sorted_features
     return features
+
+
+def _batches(lengths: NDArray[np.intp]) -> list[slice]:
+    """Cut texts, sorted by length, into batches of at most _MAX_TOKENS tokens, or of one text."""
+    batches = []
+    first = 0
+    while first < len(lengths):
+        # How many tokens a batch has from its first text up to each of the others, cut to the longest.
+        tokens = np.arange(1, len(lengths) - first + 1) * lengths[first:]
+        last = first + max(int(np.searchsorted(tokens, _MAX_TOKENS, side="right")), 1)
+        batches.append(slice(first, last))
+        first = last
+    return batches
 
 
 def _written(shape: tuple[int | None, ...]) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
-from models.catalog import ModelSpec, catalog, find
+from models.beside import beside
+from models.catalog import ROLES, ModelSpec, catalog, find
 from video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Prediction:
         probabilities: (labels,) float64, sum 1.
         top_k: length of `ranked`, at most the number of labels.
         video_features: (D,) float32, L2-normalised.
-        frame_indices: which frames of the video were looked at, from 0.
+        frame_indices: which frames of the video were looked at, from 0; with the sampling "keyframes", about which.
         model: name of the model.
         video: path or URL; None where frames were given.
         duration_s: of the video in seconds; None where frames were given.
@@ -110,7 +112,7 @@ class Model(ABC):
     kind: str
     """Of the catalog: which models the class can run."""
 
-    def __init__(self, model: str | os.PathLike[str], device: str, threads: int | None) -> None:
+    def __init__(self, model: str | os.PathLike[str], device: str, threads: int | None, keep: bool) -> None:
         self.spec, self._paths = find_model(model)
         if self.spec.kind != self.kind:
             raise ActionClipError(
@@ -124,7 +126,9 @@ class Model(ABC):
             raise ActionClipError(f"threads is {threads}: give a number from 1 to {MOST_THREADS}")
         self._device = device
         self._threads = threads
+        self._keep = keep
         self._graphs: dict[str, Graph] = {}
+        self._finding = Lock()
 
     @abstractmethod
     def encode_clip(self, tensor: NDArray[np.float32], timings_s: dict[str, float] | None = None) -> Encoding:
@@ -143,7 +147,8 @@ class Model(ABC):
 
         Args:
             video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8 RGB.
-            sampling: "uniform", the model's own rule, or "random", one frame from each segment.
+            sampling: "uniform", the model's own rule; "random", one frame from each segment; or "keyframes", the
+                keyframes nearest to the uniform frames: approximate, quick in long videos (of an array: the uniform).
             seed: of the random sampling.
 
         Raises:
@@ -157,10 +162,13 @@ class Model(ABC):
             # Where the graphs have yet to be exported, that is better known of before the video is read than after it.
             self._graph_paths()
         timings: dict[str, float] = {}
-        with timed(timings, "decode"):
-            clip = self._clip(video, sampler)
-        with timed(timings, "preprocess"):
-            tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize)
+        with beside(lambda _: self._start_graphs(), at_once=self._works_side_by_side()) as started:
+            with timed(timings, "decode"):
+                clip = self._clip(video, sampler)
+            with timed(timings, "preprocess"):
+                threads = self._threads or os.cpu_count() or 1
+                tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
+        started.result()
         encoding = self.encode_clip(tensor, timings)
         source = None if isinstance(video, np.ndarray) else os.fspath(video)
         return EncodedVideo(encoding.features, encoding.logits, clip, source, timings)
@@ -202,6 +210,16 @@ class Model(ABC):
 
         return self._paths is not None or locate(self.spec) is not None
 
+    def _works_side_by_side(self) -> bool:
+        """Whether what takes time should be done at once: not on a single core, nor where it may be for nothing."""
+        return self._threads != 1 and self._is_on_disk()
+
+    def _start_graphs(self) -> None:
+        """Make the sessions that a clip goes through."""
+        for role in ROLES[self.kind]:
+            if role != "text":
+                self._graph(role).start()
+
     def _graph_paths(self) -> dict[str, Path]:
         if self._paths is None:
             from models.store import fetch
@@ -210,15 +228,16 @@ class Model(ABC):
         return self._paths
 
     def _graph(self, role: str) -> "Graph":
-        if role not in self._graphs:
-            from models.graphs import Graph
+        with self._finding:  # threads that work side by side share the graphs
+            if role not in self._graphs:
+                from models.graphs import Graph
 
-            # An image graph may let the frames of a clip look at each other.
-            group = self.spec.frames if role == "image" else 1
-            self._graphs[role] = Graph(
-                self._graph_paths()[role], device=self._device, threads=self._threads, group=group
-            )
-        return self._graphs[role]
+                # An image graph may let the frames of a clip look at each other.
+                group = self.spec.frames if role == "image" else 1
+                self._graphs[role] = Graph(
+                    self._graph_paths()[role], device=self._device, threads=self._threads, group=group, keep=self._keep
+                )
+            return self._graphs[role]
 
 
 def find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Path] | None]:

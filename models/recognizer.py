@@ -1,14 +1,15 @@
 """ActionCLIP: a video and labels in plain words in, probabilities out."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from models.beside import beside
 from models.model import Encoding, Model, Prediction, Video, check_top_k, normalized, softmax, timed
-from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import fill, is_template, unique_labels
 
 DEFAULT_MODEL = "vit-32-8f"
@@ -43,19 +44,18 @@ class ActionClip(Model):
             prompts: templates with one `{}` each, in place of the model's own.
             average: "probabilities" takes one softmax a prompt and averages them (ActionCLIP); "embeddings" averages
                 the prompts' features, then takes one softmax (open_clip).
-            cache: keep text features on disk between runs.
+            cache: keep text features, and graphs as they are optimised for this machine, on disk between runs.
 
         Raises:
             ActionClipError: unknown model, device, average, or malformed prompts.
         """
-        super().__init__(model, device, threads)
+        super().__init__(model, device, threads, cache)
         if average not in AVERAGES:
             raise ActionClipError(f"average is '{average}': choose {' or '.join(AVERAGES)}")
         self.prompts = self.spec.prompts if prompts is None else tuple(prompts)
         if not self.prompts or not all(map(is_template, self.prompts)):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
-        self._cache = cache
 
     def classify(
         self,
@@ -72,7 +72,8 @@ class ActionClip(Model):
             video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8 RGB.
             labels: in plain words, at least one; repeated ones are used once.
             top_k: how many of them to rank; clamped to the number of labels.
-            sampling: "uniform", the official evaluation's frames, or "random", one from each segment.
+            sampling: "uniform", the official evaluation's frames; "random", one from each segment;
+                "keyframes", the nearest ones, approximate.
             seed: of the random sampling.
 
         Raises:
@@ -84,11 +85,14 @@ class ActionClip(Model):
         check_top_k(top_k)
         if not self._is_on_disk():
             # A label that does not fit is better known of before the download than after it.
-            default_tokenizer().encode(*self._texts(labels))
-        encoded = self.encode_video(video, sampling=sampling, seed=seed)
-        timings = dict(encoded.timings_s)
-        with timed(timings, "text"):
-            bank = self.encode_labels(labels)
+            from tokenizer.bpe import default_tokenizer
+
+            default_tokenizer().encode(fill(self.prompts, labels), labels * len(self.prompts))
+        timings: dict[str, float] = {}
+        with beside(lambda stop: self._bank(labels, stop, timings), at_once=self._works_side_by_side()) as found:
+            encoded = self.encode_video(video, sampling=sampling, seed=seed)
+        bank = found.result()
+        timings = encoded.timings_s | timings
         with timed(timings, "score"):
             probabilities = score(encoded.features, bank, self.spec.logit_scale)
         return self._prediction(labels, probabilities, top_k, encoded, timings)
@@ -109,37 +113,14 @@ class ActionClip(Model):
         Raises:
             ActionClipError: a label is blank or too long for the model's 77 tokens.
         """
-        labels = unique_labels(labels)
-        texts, owners = self._texts(labels)
-        known = self._known_features(texts, owners)
-        bank = np.stack([known[text] for text in texts]).reshape(len(self.prompts), len(labels), -1)
-        return normalized(bank.mean(axis=0, keepdims=True)) if self.average == "embeddings" else bank
+        return self._bank(unique_labels(labels), Event(), {})
 
-    def _texts(self, labels: list[str]) -> tuple[list[str], list[str]]:
-        """Every label in every prompt, prompt-major, and the label that each of these texts was made from."""
-        return fill(self.prompts, labels), labels * len(self.prompts)
+    def _bank(self, labels: Sequence[str], stop: Event, timings_s: dict[str, float]) -> NDArray[np.float32]:
+        from models.label_encoder import LabelEncoder
 
-    def _known_features(self, texts: list[str], owners: list[str]) -> dict[str, NDArray[np.float32]]:
-        from models.label_bank import LabelBank
-        from models.store import home, sha256_of
-
-        tokenizer = default_tokenizer()
-        known: dict[str, NDArray[np.float32]] = {}
-        if self._cache:
-            space = f"{sha256_of(self._graph_paths()['text'])} {tokenizer.identity}"
-            bank = LabelBank(home() / "label_bank.sqlite3", space)
-            known = bank.read(texts)
-        missing = {text: owner for text, owner in zip(texts, owners, strict=True) if text not in known}
-        if missing:
-            from models.graphs import encode_tokens
-
-            tokens = tokenizer.encode(list(missing), list(missing.values()))
-            features = normalized(encode_tokens(self._graph("text"), tokens))
-            fresh = dict(zip(missing, features, strict=True))
-            if self._cache:
-                bank.write(fresh)
-            known |= fresh
-        return known
+        with timed(timings_s, "text"):
+            encoder = LabelEncoder(self._graph("text"), self.prompts, self.average, keep=self._keep)
+            return encoder.encode(labels, stop)
 
 
 def score(video: NDArray[np.float32], bank: NDArray[np.float32], logit_scale: float) -> NDArray[np.float64]:
@@ -159,6 +140,7 @@ def score(video: NDArray[np.float32], bank: NDArray[np.float32], logit_scale: fl
         raise ActionClipError(
             f"the text graph gives {bank.shape[-1]} numbers and the fusion graph {len(video)}: they are not one model's"
         )
-    logits = logit_scale * (bank @ video).astype(np.float64)
+    # As one matrix: numpy multiplies a stack of them many times slower.
+    logits = logit_scale * (bank.reshape(-1, len(video)) @ video).reshape(bank.shape[:2]).astype(np.float64)
     probabilities: NDArray[np.float64] = softmax(logits).mean(axis=0)
     return probabilities

@@ -202,7 +202,7 @@ def test_benchmark_shows_every_stage(capsys: pytest.CaptureFixture[str], model: 
     assert code == 0
     assert out.endswith("Script finished successfully.\n")
     assert re.findall(r"^(\w+) +[\d.]+ ms$", err, re.MULTILINE) == [
-        "decode", "preprocess", "image", "fusion", "text", "score", "sum",
+        "decode", "preprocess", "image", "fusion", "text", "score", "whole",
     ]  # fmt: skip
 
 
@@ -506,7 +506,7 @@ def test_everything_else_works_with_a_closed_set(
     sheet = tmp_path / "sheet.png"
     code, _, err = run(capsys, "-m", closed, "-v", video, "--benchmark", "--save", str(sheet), "--threads", "1")
     assert code == 0
-    assert re.findall(r"^(\w+) +[\d.]+ ms$", err, re.MULTILINE) == ["decode", "preprocess", "video", "score", "sum"]
+    assert re.findall(r"^(\w+) +[\d.]+ ms$", err, re.MULTILINE) == ["decode", "preprocess", "video", "score", "whole"]
     picture = cv2.imread(str(sheet))
     assert picture is not None
     assert picture.shape[1] == 1400

@@ -1,16 +1,18 @@
 """Decoding only what is needed: each wanted frame from the keyframe before it, every timestamp checked."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import chain
 
 import av
-import numpy as np
-from numpy.typing import NDArray
+from av.video.frame import VideoFrame
 
 from video.packets import PacketTable, SeekError, read_run
-from video.pixels import upright_rgb
+from video.references import LeavesOut, nothing, unreferenced
 from video.source import Video
+
+Take = Callable[[int, VideoFrame], None]
+"""Receives the number of a wanted frame and the frame; the same one twice where a run is decoded again."""
 
 
 class SurpriseError(Exception):
@@ -27,18 +29,21 @@ class _Run:
     """Frame numbers by presentation time."""
 
 
-def decode_wanted(video: Video, table: PacketTable, wanted: Collection[int]) -> dict[int, NDArray[np.uint8]]:
-    """Return the RGB pictures of the frames `wanted` (frame n is the n-th shown) of a regular table.
+def decode_wanted(video: Video, table: PacketTable, wanted: Collection[int], take: Take) -> None:
+    """Give the frames `wanted` (frame n is the n-th shown) of a regular table to `take`, in no certain order.
 
     Raises SurpriseError when anything is not as the timestamps say; then no frame is known to be right.
     """
-    pictures: dict[int, NDArray[np.uint8]] = {}
     try:
+        leaves_out = unreferenced(video.stream.codec_context)
         for run in _plan(table, wanted):
-            pictures |= _decode_run(video, table, run)
+            try:
+                _decode_run(video, table, run, take, leaves_out)
+            except SurpriseError:
+                # Decoders that have to guess how far frames are reordered can guess wrong where some are missing.
+                _decode_run(video, table, run, take, nothing)
     except (av.FFmpegError, SeekError) as error:
         raise SurpriseError from error
-    return pictures
 
 
 def _plan(table: PacketTable, wanted: Collection[int]) -> list[_Run]:
@@ -53,22 +58,26 @@ def _plan(table: PacketTable, wanted: Collection[int]) -> list[_Run]:
     return runs
 
 
-def _decode_run(video: Video, table: PacketTable, run: _Run) -> dict[int, NDArray[np.uint8]]:
-    """Return the wanted pictures of a run; check that each of its packets showed its frame, in order."""
+def _decode_run(video: Video, table: PacketTable, run: _Run, take: Take, leaves_out: LeavesOut) -> None:
+    """Take the wanted frames of a run; check that each of its packets that is decoded showed its frame, in order."""
     start = int(table.pts[run.first])
-    part = slice(run.first, run.last + 1)
-    # Frames shown before the keyframe but stored after it may refer to what was before it: decoders skip them.
-    promised = np.sort(table.pts[part][table.is_shown[part] & (table.pts[part] >= start)]).tolist()
+    promised: list[int] = []
     seen: list[int] = []
-    pictures: dict[int, NDArray[np.uint8]] = {}
     video.stream.codec_context.flush_buffers()
-    for packet in chain(read_run(video, table, run.first, run.last), (None,)):
+    packets = enumerate(read_run(video, table, run.first, run.last), run.first)
+    for index, packet in chain(packets, ((run.last, None),)):
+        if packet is not None:
+            time = int(table.pts[index])
+            if index > run.first and time not in run.wanted and leaves_out(bytes(packet)):
+                continue
+            # Frames shown before the keyframe but stored after it may refer to what was before it: decoders skip them.
+            if table.is_shown[index] and time >= start:
+                promised.append(time)
         for frame in video.stream.decode(packet):
             if frame.pts is None or frame.is_corrupt or (frame.pts == start and not frame.key_frame):
                 raise SurpriseError
             seen.append(frame.pts)
             if frame.pts in run.wanted:
-                pictures[run.wanted[frame.pts]] = upright_rgb(frame)
-    if seen != promised:
+                take(run.wanted[frame.pts], frame)
+    if seen != sorted(promised):
         raise SurpriseError
-    return pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,13 +14,16 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from video.source import Video, read_packets
+from video.source import Origin, Video, read_packets
 
-KEPT_BYTES = 64 * 2**20
-"""Up to this much compressed video is kept in memory, so that nothing is read or downloaded twice."""
+KEPT_BYTES = 16 * 2**20
+"""Up to this much compressed video is kept in memory, so that nothing is read twice."""
+KEPT_URL_BYTES = 64 * 2**20
+"""The same for what would be downloaded twice."""
 
 NO_TIME = -(2**63)
 _DEFAULT_RATE = Fraction(25)  # FFmpeg's own, for streams that state none
+_CHANGES = ("new_extradata", "palette")  # what a packet can bring that later ones depend on
 _SEEK_BACK_S = (0, 1, 4, 16)
 
 
@@ -65,6 +69,23 @@ class PacketTable:
         keys = np.flatnonzero(self.is_key[: packet + 1])
         return int(keys[self.pts[keys] <= self.pts[packet]][-1])
 
+    def nearest_keyframe(self, frame: int) -> int:
+        """Return the keyframe, as the n-th frame shown, that is nearest in time to a frame; the earlier of two."""
+        keys = np.flatnonzero(self.is_key[self.shown])
+        times = self.pts[self.shown]
+        return int(keys[np.argmin(np.abs(times[keys] - times[frame]))]) if len(keys) else frame
+
+
+def clock(stream: VideoStream) -> tuple[Fraction, Fraction]:
+    """Return the unit of a stream's times, in seconds, and its average rate in frames a second."""
+    rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
+    return stream.time_base or 1 / _DEFAULT_RATE, rate
+
+
+def fits_memory(origin: Origin) -> bool:
+    """Whether the packets of a file are few enough to be kept; of a URL that is known when they have been read."""
+    return origin.is_url or origin.path.stat().st_size <= KEPT_BYTES
+
 
 def scan(video: Video) -> PacketTable:
     """Read through the whole stream without decoding it.
@@ -72,25 +93,34 @@ def scan(video: Video) -> PacketTable:
     Raises ActionClipError when the connection or the disk fails.
     """
     stream = video.stream
-    rows: list[tuple[int, int, int, int, bool, bool]] = []
-    kept: list[Packet[VideoStream]] | None = []
-    kept_bytes = 0
+    numbers = array("q")  # a twentieth of what tuples take
+    kept: list[Packet[VideoStream]] = []
+    room = KEPT_URL_BYTES if video.origin.is_url else KEPT_BYTES
     starts_anywhere = True
     for packet in read_packets(video):
-        pts = NO_TIME if packet.pts is None else packet.pts
-        dts = NO_TIME if packet.dts is None else packet.dts
-        rows.append((pts, dts, packet.duration or 0, packet.size, packet.is_keyframe, not packet.is_discard))
-        if len(rows) > 1 and (packet.has_sidedata("new_extradata") or packet.has_sidedata("palette")):
+        pts, dts, size = packet.pts, packet.dts, packet.size
+        if numbers and any(data.data_type in _CHANGES for data in packet.iter_sidedata()):
             starts_anywhere = False
-        kept_bytes += packet.size
-        if kept_bytes > KEPT_BYTES:
-            kept = None
-        if kept is not None:
+        numbers.extend(
+            (
+                NO_TIME if pts is None else pts,
+                NO_TIME if dts is None else dts,
+                packet.duration or 0,
+                size,
+                packet.is_keyframe,
+                not packet.is_discard,
+            )
+        )
+        room -= size
+        if room >= 0:
             kept.append(packet)
-    columns = np.array(rows, np.int64).reshape(-1, 6).T
+        else:
+            kept.clear()
+    time_base, rate = clock(stream)
+    columns = np.frombuffer(numbers, np.int64).reshape(-1, 6).T.copy()
     return PacketTable(
-        time_base=stream.time_base or 1 / _DEFAULT_RATE,
-        rate=stream.average_rate or stream.guessed_rate or _DEFAULT_RATE,
+        time_base=time_base,
+        rate=rate,
         pts=columns[0],
         dts=columns[1],
         duration=columns[2],
@@ -98,7 +128,7 @@ def scan(video: Video) -> PacketTable:
         is_key=columns[4].astype(bool),
         is_shown=columns[5].astype(bool),
         starts_anywhere=starts_anywhere,
-        kept=None if kept is None else tuple(kept),
+        kept=tuple(kept) if room >= 0 else None,
     )
 
 

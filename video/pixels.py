@@ -15,8 +15,8 @@ def upright_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """Return the frame as (H, W, 3) uint8 RGB, turned as its display matrix says.
 
     Matrix and range of the colours are those the stream declares (BT.601, limited, where it declares none).
-    What is transparent shows white, the page that GIF and PNG are mostly seen on. Raises ActionClipError
-    for a pixel format that has no way to RGB.
+    What is transparent shows white, the page that GIF and PNG are mostly seen on. The array may be a view of what
+    the decoder made: copy, do not write. Raises ActionClipError for a pixel format that has no way to RGB.
     """
     has_alpha = frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
     try:
@@ -29,7 +29,7 @@ def upright_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     if has_alpha:
         alpha = rgb[..., 3:].astype(np.uint16)
         rgb = ((rgb[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(_turn(rgb, frame))
+    return _turn(rgb, frame)
 
 
 def _turn(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:

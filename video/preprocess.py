@@ -1,6 +1,7 @@
 """RGB frames to the tensor that an image graph takes, as ActionCLIP's evaluation code makes it."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, gcd
 
@@ -14,14 +15,19 @@ _CUBIC_REACH = 2  # Pillow's bicubic kernel reaches two source pixels to each si
 
 
 def clip_tensor(
-    frames: NDArray[np.uint8], size: int, mean: Sequence[float], std: Sequence[float], resize: int = 256
+    frames: NDArray[np.uint8],
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    resize: int = 256,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Return (T, 3, size, size) float32 from (T, H, W, 3) uint8 RGB frames.
 
     The official evaluation chain: short side to `resize` pixels with Pillow's antialiased bicubic (the long
     side truncated, as torchvision does), centre crop of `size` (rounded, as torchvision does), / 255, minus
-    `mean`, over `std`. Little more than the crop shows is resized. Raises ActionClipError for frames of
-    another shape or type and for a crop larger than the resized picture.
+    `mean`, over `std`. Little more than the crop shows is resized, `threads` frames at a time. Raises ActionClipError
+    for frames of another shape or type and for a crop larger than the resized picture.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ActionClipError(
@@ -41,11 +47,15 @@ def clip_tensor(
     table = (levels - np.asarray(mean, np.float32)[:, None]) / np.asarray(std, np.float32)[:, None]
 
     tensor = np.empty((len(frames), 3, size, size), np.float32)
-    for frame, planes in zip(frames, tensor, strict=True):
+
+    def fill(frame: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
         part = Image.fromarray(np.ascontiguousarray(frame[rows.source, columns.source]))
         crop = np.asarray(part.resize(resized, Image.Resampling.BICUBIC, box=box))[rows.crop, columns.crop]
         for channel in range(3):
             np.take(table[channel], crop[..., channel], out=planes[channel])
+
+    with ThreadPoolExecutor(threads) as pool:  # Pillow resizes without holding the interpreter
+        list(pool.map(fill, frames, tensor))
     return tensor
 
 

@@ -2,19 +2,22 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from errors import ActionClipError
+from video.canvas import Canvas
 from video.decode import SurpriseError, decode_wanted
+from video.keyframes import read_index
+from video.mp4 import table_of_index
 from video.onepass import decode_all
-from video.packets import PacketTable, scan
-from video.sampling import Sampler
-from video.source import Origin, locate, opened
+from video.packets import PacketTable, fits_memory, scan
+from video.sampling import Keyframes, Sampler
+from video.source import Origin, Video, locate, opened
 
 _log = logging.getLogger("action_clip")
 
@@ -26,7 +29,8 @@ class Clip:
     frames: NDArray[np.uint8]
     """(T, H, W, 3) RGB."""
     indices: tuple[int, ...]
-    """Which frames of the video these are, from 0 in order of presentation; neighbours of broken ones."""
+    """Which frames of the video these are, from 0 in order of presentation; neighbours of broken ones. Estimates in
+    some keyframe clips."""
     times_s: tuple[float, ...]
     """Their presentation times, seconds from the first frame."""
     total_frames: int
@@ -37,25 +41,64 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
     """Return the frames at the indices that `sampler` gives for the number of frames in the video.
 
     `source` is a file of any container and codec that PyAV reads (a picture is a video of one frame), a
-    pipe, or an http(s) URL; `threads` is the number of decoding threads, by default one a core. The packets
-    are read through once without decoding; where their timestamps say what each shows, only the stretches
-    from a keyframe to a wanted frame are decoded, otherwise everything is. A broken frame gives way to its
-    nearest decodable neighbour, with one warning. Frames of another size than the first one returned are
-    brought to its size. Raises ActionClipError when there is no video to read, and for indices outside the
-    video.
+    pipe, or an http(s) URL; `threads` is the number of decoding threads, by default one a core. What each packet
+    shows is taken from the index of a large MP4 file; otherwise the packets are read through once without decoding.
+    Where their timestamps say what each shows, only the stretches from a keyframe to a wanted frame are decoded,
+    without the frames that no other refers to; otherwise everything is. A broken frame gives way to its nearest
+    decodable neighbour, with one warning. Frames of another size than the first one returned are brought to its
+    size.
+
+    With `Keyframes` as the sampler the frames are the keyframes nearest to those of its rule, an approximation. Where
+    an MP4, Matroska or AVI file has an index, that is all that is read: which frames of the video these are is then
+    counted from the index where it has every frame, else estimated from time and average rate, and `total_frames`
+    likewise. Without an index the keyframes are found by reading through, and where only decoding everything tells
+    the frames apart, the frames of the rule itself are returned.
+
+    Raises ActionClipError when there is no video to read, and for indices outside the video.
     """
     with locate(source) as origin:
-        with opened(origin, threads or 0) as video:
-            table = scan(video)
-            if table.is_regular:
-                indices = _indices(sampler, len(table.shown))
-                try:
-                    pictures = decode_wanted(video, table, set(indices))
-                except SurpriseError:
-                    pass
-                else:
-                    return _clip(pictures, indices, table.pts[table.shown].tolist(), table)
+        if isinstance(sampler, Keyframes):
+            with suppress(SurpriseError), opened(origin, threads or 0) as video:
+                return _by_index(video, sampler)
+        for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
+            with opened(origin, threads or 0) as video:
+                table = read_table(video)
+                if table is not None and table.is_regular:
+                    with suppress(SurpriseError):
+                        return _by_timestamps(video, table, sampler)
+        assert table is not None
         return _read_everything(origin, table, threads or 0, sampler)
+
+
+def _by_index(video: Video, sampler: Sampler) -> Clip:
+    """Return the keyframes nearest to the sampler's frames, as the container's index has them.
+
+    Raises SurpriseError when there is no such index or when it is wrong.
+    """
+    index = read_index(video)
+    chosen = [index.nearest(frame) for frame in _indices(sampler, index.total_frames)]
+    canvas = Canvas([keyframe.number for keyframe in chosen])
+    times_s = {keyframe: index.decode(video, keyframe, canvas.take) for keyframe in sorted(set(chosen))}
+    return Clip(
+        frames=canvas.frames(),
+        indices=tuple(keyframe.number for keyframe in chosen),
+        times_s=tuple(times_s[keyframe] for keyframe in chosen),
+        total_frames=index.total_frames,
+        duration_s=index.duration_s,
+    )
+
+
+def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
+    """Return the sampler's frames, or the keyframes nearest to them, of a regular table.
+
+    Raises SurpriseError when the video is not as the table says.
+    """
+    indices = _indices(sampler, len(table.shown))
+    if isinstance(sampler, Keyframes):
+        indices = [table.nearest_keyframe(index) for index in indices]
+    canvas = Canvas(indices)
+    decode_wanted(video, table, set(indices), canvas.take)
+    return _clip(canvas, indices, table.pts[table.shown].tolist(), table)
 
 
 def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: Sampler) -> Clip:
@@ -86,7 +129,10 @@ def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: 
     pictures = found.pictures
     if not pictures.keys() >= set(needed.values()):
         pictures = decode_all(origin, table, 1, set(needed.values()), to_end=False).pictures
-    return _clip({index: pictures[number] for index, number in needed.items()}, indices, times, table)
+    canvas = Canvas(indices)
+    for index, number in needed.items():
+        canvas.put(index, pictures.pop(number))
+    return _clip(canvas, indices, times, table)
 
 
 def _wanted(sampler: Sampler, total: int) -> set[int]:
@@ -105,22 +151,9 @@ def _nearest(numbers: Sequence[int | None], index: int) -> int:
     return min(good, key=lambda i: (abs(i - index), i))
 
 
-def _clip(
-    pictures: Mapping[int, NDArray[np.uint8]],
-    indices: Sequence[int],
-    times: Sequence[int | None],
-    table: PacketTable,
-) -> Clip:
-    height, width, _ = pictures[indices[0]].shape
-    frames = np.empty((len(indices), height, width, 3), np.uint8)
-    for frame, index in zip(frames, indices, strict=True):
-        picture = pictures[index]
-        if picture.shape != frame.shape:
-            resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
-            picture = np.asarray(resized)
-        frame[:] = picture
+def _clip(canvas: Canvas, indices: Sequence[int], times: Sequence[int | None], table: PacketTable) -> Clip:
     starts_s, duration_s = _seconds(times, table)
-    return Clip(frames, tuple(indices), tuple(starts_s[index] for index in indices), len(times), duration_s)
+    return Clip(canvas.frames(), tuple(indices), tuple(starts_s[index] for index in indices), len(times), duration_s)
 
 
 def _seconds(times: Sequence[int | None], table: PacketTable) -> tuple[list[float], float]:

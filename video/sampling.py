@@ -6,6 +6,7 @@ last.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,21 @@ from errors import ActionClipError
 Sampler = Callable[[int], list[int]]
 """From the total number of frames of a video to the indices of the frames to look at, first to last."""
 
-SAMPLINGS = ("uniform", "random")
+SAMPLINGS = ("uniform", "random", "keyframes")
+
+
+@dataclass(frozen=True)
+class Keyframes:
+    """The frames of `rule`, each replaced by the nearest keyframe of the video: approximate, but quick in long videos.
+
+    Only a reader of files knows of keyframes: for a number of frames this is `rule`.
+    """
+
+    rule: Sampler
+
+    def __call__(self, total: int) -> list[int]:
+        """Return the indices of the rule."""
+        return self.rule(total)
 
 
 def _check(total: int, count: int) -> None:
@@ -71,13 +86,15 @@ def random_indices(total: int, count: int, seed: int) -> list[int]:
 def make_sampler(kind: str, count: int, seed: int, uniform: str = "segments") -> Sampler:
     """Return the sampler called `kind` (one of SAMPLINGS) that takes `count` frames.
 
-    `uniform`, one of UNIFORM_RULES, says what "uniform" is. Raises ActionClipError for another kind, for a
-    count below 1 and for a negative seed.
+    `uniform`, one of UNIFORM_RULES, says what "uniform" is; "keyframes" are those nearest to these frames. Raises
+    ActionClipError for another kind, for a count below 1 and for a negative seed.
     """
     if kind not in SAMPLINGS:
         raise ActionClipError(f'there is no sampling "{kind}"; choose one of: {", ".join(SAMPLINGS)}')
     sampler: Sampler = partial(UNIFORM_RULES[uniform], count=count)
     if kind == "random":
         sampler = partial(random_indices, count=count, seed=seed)
+    elif kind == "keyframes":
+        sampler = Keyframes(sampler)
     sampler(1)  # refuses bad numbers now, not after a video was opened
     return sampler

@@ -34,6 +34,11 @@ class Origin:
     address: str
     is_url: bool
 
+    @property
+    def path(self) -> Path:
+        """Of what is no URL: the file."""
+        return Path(self.address.removeprefix("file:"))
+
 
 @dataclass(frozen=True)
 class Video:

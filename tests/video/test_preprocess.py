@@ -73,6 +73,11 @@ def test_other_sizes_and_another_short_side() -> None:
         assert np.array_equal(tensor[0], expected)
 
 
+def test_several_threads_change_nothing() -> None:
+    frames = np.stack([textured(300, 200, seed) for seed in range(5)])
+    assert np.array_equal(clip_tensor(frames, 224, MEAN, STD, threads=3), clip_tensor(frames, 224, MEAN, STD))
+
+
 def test_values_by_hand() -> None:
     frames = np.zeros((1, 256, 256, 3), np.uint8)
     frames[..., 0], frames[..., 2] = 255, 51

@@ -99,7 +99,7 @@ def test_a_video_at_an_address(
     kept_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(video.packets, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(video.packets, "KEPT_URL_BYTES", kept_bytes)
     with serving(server(clip_bytes)) as (address, asked):
         clip = read_clip(address, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [5, 18, 30, 43, 55, 68, 80, 93]
@@ -115,7 +115,7 @@ def test_a_server_that_cannot_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     options = {"g": "50", "crf": "1", "preset": "ultrafast"}
     path = write_video(tmp_path / "clip.mkv", pictures, options=options)
     assert path.stat().st_size > 2**21
-    monkeypatch.setattr(video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(video.packets, "KEPT_URL_BYTES", 0)
     with serving(whole(path.read_bytes())) as (address, asked):
         clip = read_clip(address, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [12, 37, 62, 87, 112, 137, 162, 187]

@@ -10,6 +10,7 @@ from models.fields import UNIFORM_RULES as NAMED_RULES
 from video.sampling import (
     SAMPLINGS,
     UNIFORM_RULES,
+    Keyframes,
     linspace_indices,
     make_sampler,
     random_indices,
@@ -100,13 +101,16 @@ def test_random_is_repeatable_and_depends_on_the_seed() -> None:
 
 
 def test_samplers_by_name() -> None:
-    assert SAMPLINGS == ("uniform", "random")
+    assert SAMPLINGS == ("uniform", "random", "keyframes")
     assert make_sampler("uniform", 8, 5)(100) == uniform_indices(100, 8)
     assert make_sampler("random", 8, 5)(100) == random_indices(100, 8, 5)
     assert make_sampler("uniform", 8, 5, "linspace")(100) == linspace_indices(100, 8)
     assert make_sampler("random", 8, 5, "linspace")(100) == random_indices(100, 8, 5)
+    keyframes = make_sampler("keyframes", 8, 5, "linspace")
+    assert isinstance(keyframes, Keyframes)
+    assert keyframes(100) == linspace_indices(100, 8)  # of frames that are decoded already
     assert tuple(UNIFORM_RULES) == NAMED_RULES
-    with pytest.raises(ActionClipError, match='no sampling "dense"; choose one of: uniform, random'):
+    with pytest.raises(ActionClipError, match='no sampling "dense"; choose one of: uniform, random, keyframes'):
         make_sampler("dense", 8, 0)
 
 

@@ -1,0 +1,173 @@
+"""Eight exact frames of long videos, beside other readers: `python -m benchmarks.video FOLDER`.
+
+Makes 1080p H.264 files of 10 s, 10 min and 2 h (a keyframe every 250 frames, about 3 Mbit/s) in FOLDER, and prints the
+time from opening a file to eight RGB frames: median and range of several runs, reader after reader, all on two threads.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+RUNS = 7
+THREADS = 2
+RATE = 25
+WIDTH, HEIGHT = 1920, 1080
+KEYFRAME_EVERY = 250
+MASTER_S = 20
+LENGTHS_S = {"10 s": 10, "10 min": 600, "2 h": 7200}
+
+Reader = Callable[[Path, list[int], int], NDArray[np.uint8]]
+"""A file, the numbers of frames and a number of threads → (T, H, W, 3) RGB; ImportError where it is not installed."""
+
+
+def make_videos(folder: Path) -> dict[str, Path]:
+    """Return the videos by their length, making in `folder` those that are not there: 3 GB, about two minutes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {length: folder / f"{length.replace(' ', '')}.mp4" for length in LENGTHS_S}
+    missing = [length for length, path in paths.items() if not path.exists()]
+    if missing:
+        master = folder / "master.mp4"
+        _whole(master, _encode)
+        for length in missing:
+            _whole(paths[length], partial(_repeat, master, LENGTHS_S[length] * RATE))
+        master.unlink()
+    return paths
+
+
+def _whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file under its name only when all of it is there."""
+    part = path.with_suffix(".part.mp4")
+    write(part)
+    part.replace(path)
+
+
+def _encode(path: Path) -> None:
+    """Write MASTER_S seconds of a textured picture that moves, with noise."""
+    import av
+
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[: HEIGHT + 512, : WIDTH + 512]
+    texture = (128 + 60 * np.sin(rows / 23 + np.cos(columns / 61) * 3) + 50 * np.sin(columns / 7)).astype(np.uint8)
+    noises = generator.integers(0, 6, (16, HEIGHT * 3 // 2, WIDTH), np.uint8)
+    with av.open(str(path), "w") as container:
+        options = {"preset": "fast", "b": "3000000", "g": str(KEYFRAME_EVERY), "keyint_min": str(KEYFRAME_EVERY)}
+        stream = container.add_stream("libx264", rate=RATE, options=options | {"sc_threshold": "0"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(MASTER_S * RATE):
+            planes = np.empty((HEIGHT * 3 // 2, WIDTH), np.uint8)
+            y, x = number * 3 % 512, number * 5 % 512
+            planes[:HEIGHT] = texture[y : y + HEIGHT, x : x + WIDTH]
+            planes[HEIGHT:] = 100 + number % 50
+            top, left = number * 7 % (HEIGHT - 300), number * 11 % (WIDTH - 400)
+            planes[top : top + 300, left : left + 400] = texture[300:600, 200:600][::-1]
+            frame = av.VideoFrame.from_ndarray(planes + noises[number % len(noises)], format="yuv420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _repeat(master: Path, frames: int, path: Path) -> None:
+    """Copy the packets of the master again and again, up to `frames`, a whole number of groups of pictures."""
+    import av
+
+    with av.open(str(master)) as reading, av.open(str(path), "w") as writing:
+        source = reading.streams.video[0]
+        copy = writing.add_stream_from_template(source)
+        contents = [(bytes(k), k.pts, k.dts, k.duration, k.is_keyframe) for k in reading.demux(source) if k.size]
+        assert source.time_base is not None
+        span = round(MASTER_S / source.time_base)
+        for number in range(frames):
+            repeat, position = divmod(number, len(contents))
+            data, pts, dts, duration, is_keyframe = contents[position]
+            assert pts is not None
+            assert dts is not None
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = copy, source.time_base
+            packet.pts, packet.dts, packet.duration = pts + repeat * span, dts + repeat * span, duration
+            packet.is_keyframe = is_keyframe
+            writing.mux(packet)
+
+
+def _action_clip(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    from video.reader import read_clip
+
+    return read_clip(path, lambda _: indices, threads=threads).frames
+
+
+def _keyframes(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    from video.reader import read_clip
+    from video.sampling import Keyframes
+
+    return read_clip(path, Keyframes(lambda _: indices), threads=threads).frames
+
+
+def _torchcodec(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    try:
+        decoders = import_module("torchcodec.decoders")
+    except (OSError, RuntimeError) as error:  # what it raises where it finds no FFmpeg, or another PyTorch
+        raise ImportError(f"torchcodec cannot be loaded: {error}") from error
+
+    decoder = decoders.VideoDecoder(path, seek_mode="exact", num_ffmpeg_threads=threads, dimension_order="NHWC")
+    return cast(NDArray[np.uint8], decoder.get_frames_at(indices).data.numpy())
+
+
+def _decord(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    decord = import_module("decord")
+    return cast(NDArray[np.uint8], decord.VideoReader(str(path), num_threads=threads).get_batch(indices).asnumpy())
+
+
+READERS: dict[str, Reader] = {
+    "action_clip": _action_clip,
+    "torchcodec": _torchcodec,
+    "decord": _decord,
+    "keyframes": _keyframes,
+}
+
+
+def compare(path: Path, indices: list[int], runs: int = RUNS, threads: int = THREADS) -> list[str]:
+    """Return a line a reader: median and range in seconds, ratio to ours, the largest difference from our frames."""
+    readers: dict[str, Reader] = {}
+    frames: dict[str, NDArray[np.uint8]] = {}
+    lines = []
+    for name, reader in READERS.items():
+        try:
+            frames[name] = reader(path, indices, threads)
+        except ImportError:
+            lines.append(f"{name:12} not installed")
+        else:
+            readers[name] = reader
+    ours = frames["action_clip"].astype(np.int16)
+    differences = {name: int(np.abs(of - ours).max()) for name, of in frames.items()}
+    frames.clear()
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(runs):
+        for name, reader in readers.items():
+            began = perf_counter()
+            reader(path, indices, threads)
+            seconds[name].append(perf_counter() - began)
+    own = median(seconds["action_clip"])
+    for name, of in seconds.items():
+        spread = f"{min(of):.3f} to {max(of):.3f}"
+        lines.append(f"{name:12} {median(of):.3f} s ({spread}), x{median(of) / own:.2f}, off by {differences[name]}")
+    return lines
+
+
+def main() -> None:
+    """Print the table for each length."""
+    from video.sampling import uniform_indices
+
+    for length, path in make_videos(Path(sys.argv[1])).items():
+        print(f"{length}, median of {RUNS}", flush=True)
+        print(*compare(path, uniform_indices(LENGTHS_S[length] * RATE, 8)), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Labels → the label bank, from what is kept of an earlier time or through the text graph."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError
+from threading import Event
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.label_bank import LabelBank
+from models.model import normalized
+from models.store import home, sha256_of
+from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
+from tokenizer.prompts import fill
+
+if TYPE_CHECKING:
+    from models.graphs import Graph
+
+# Texts at a time, from reading what is kept to keeping it: bounds the memory, and what an interrupted run loses.
+_CHUNK = 512
+_BAR_AFTER_S = 1.0
+
+Features = NDArray[np.float32]
+
+
+class LabelEncoder:
+    """The text side of a model with its prompts."""
+
+    def __init__(self, graph: "Graph", prompts: Sequence[str], average: str, *, keep: bool) -> None:
+        """Choose the graph and what is made of its features.
+
+        Args:
+            graph: the text graph; it is started only when a label comes that was never seen before.
+            prompts: templates with one `{}` each.
+            average: one of recognizer.AVERAGES.
+            keep: keep features on disk: of each text or, averaging embeddings, of each label.
+        """
+        self._graph = graph
+        self._prompts = prompts
+        self._is_mean = average == "embeddings"
+        self._bank: LabelBank | None = None
+        if keep:
+            space = f"{sha256_of(graph.path)} {default_tokenizer().identity}"
+            if self._is_mean:
+                space += f" mean {hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()}"
+            self._bank = LabelBank(home() / "label_bank.sqlite3", space)
+
+    def encode(self, labels: Sequence[str], stop: Event) -> Features:
+        """(prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.
+
+        Args:
+            labels: clean, each once.
+            stop: once it is set, the work ends with the chunk that it is at.
+
+        Raises:
+            ActionClipError: a label is too long for the model.
+            CancelledError: `stop` was set.
+        """
+        self._require_fit(labels)
+        step = max(_CHUNK // len(self._prompts), 1)
+        bank: Features | None = None
+        for first in _with_progress(range(0, len(labels), step), step):
+            if stop.is_set():
+                raise CancelledError
+            features = self._chunk(labels[first : first + step])
+            if bank is None:
+                bank = np.empty((features.shape[0], len(labels), features.shape[2]), np.float32)
+            bank[:, first : first + step] = features
+        assert bank is not None
+        return bank
+
+    def _require_fit(self, labels: Sequence[str]) -> None:
+        """Raise for what does not fit before anything is encoded, not in the midst of the work."""
+        # A byte is a token at most.
+        room = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
+        long = [label for label in labels if len(label.encode()) > room]
+        keys = long if self._is_mean else fill(self._prompts, long)
+        if keys and len(self._known(keys)) < len(set(keys)):
+            default_tokenizer().encode(fill(self._prompts, long), long * len(self._prompts))
+
+    def _chunk(self, labels: Sequence[str]) -> Features:
+        if self._is_mean:
+            return self._remembered(labels, self._means)[np.newaxis]
+        texts = fill(self._prompts, labels)
+        return self._remembered(texts, self._features).reshape(len(self._prompts), len(labels), -1)
+
+    def _remembered(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
+        """(keys, D): what is not known goes through `encode`, and is known from then on."""
+        known = self._known(keys)
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if missing:
+            fresh = dict(zip(missing, encode(missing), strict=True))
+            if self._bank is not None:
+                self._bank.write(fresh)
+            known |= fresh
+        return np.stack([known[key] for key in keys])
+
+    def _known(self, keys: Sequence[str]) -> dict[str, Features]:
+        return {} if self._bank is None else self._bank.read(keys)
+
+    def _means(self, labels: list[str]) -> Features:
+        texts = self._features(fill(self._prompts, labels))
+        return normalized(texts.reshape(len(self._prompts), len(labels), -1).mean(axis=0))
+
+    def _features(self, texts: list[str]) -> Features:
+        from models.graphs import encode_tokens
+
+        return normalized(encode_tokens(self._graph, default_tokenizer().encode(texts)))
+
+
+def _with_progress(steps: range, labels: int) -> Iterable[int]:
+    if len(steps) == 1:
+        return steps
+    from tqdm import tqdm
+
+    bar: Iterable[int] = tqdm(
+        steps, "encoding labels", unit=" labels", unit_scale=labels, delay=_BAR_AFTER_S, leave=False, disable=None
+    )
+    return bar

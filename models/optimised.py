@@ -1,0 +1,103 @@
+"""Graphs as onnxruntime optimises them for this machine, kept on disk: a session is then made by opening a file.
+
+Making a session of a large graph takes seconds: reading it, optimising it, and laying its weights out as the processor
+multiplies them. All of that is kept under home()/optimised, a folder a graph: graph.onnx and weights.bin, which is
+mapped into memory, so that nothing is copied and processes share it. What is kept fits one kind of processor and one
+onnxruntime, and the folder's name says which.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import onnxruntime
+
+from models.store import home, sha256_of
+
+# Of what is kept: another layout is another number.
+_LAYOUT = 1
+_GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
+# What Linux tells of a processor that decides which instructions it has.
+_TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
+
+
+def optimised(path: Path) -> Path | None:
+    """The optimised form of the graph at `path`, made now where it is not kept yet; None where home() is read-only.
+
+    Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, and whatever onnxruntime
+    raises when it cannot load it.
+    """
+    root = home() / "optimised"
+    if not root.is_dir() and not _can_make(root):
+        return None
+    name = f"{sha256_of(path)[:32]}-{_processor()}"
+    folder = root / f"{name}-{onnxruntime.__version__}-{_LAYOUT}"
+    if not (folder / _GRAPH).exists():
+        if not os.access(root, os.W_OK):
+            return None
+        with _draft(folder) as draft:
+            _write(path, draft)
+        for other in root.glob(f"{name}-*"):
+            if other != folder:  # of an onnxruntime that was here before
+                shutil.rmtree(other, ignore_errors=True)
+    return folder / _GRAPH
+
+
+def discard(kept: Path) -> None:
+    """Remove an optimised graph that cannot be loaded."""
+    shutil.rmtree(kept.parent, ignore_errors=True)
+
+
+def _can_make(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _write(path: Path, folder: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(folder / _GRAPH)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which gets its name when it is complete, on the disk and not only on its way there."""
+    draft = folder.with_name(f"{uuid.uuid4().hex}.part")
+    try:
+        draft.mkdir()
+        yield draft
+        for file in draft.iterdir():
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+        try:
+            draft.replace(folder)
+        except OSError:
+            if not (folder / _GRAPH).exists():  # else another run was faster
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@cache
+def _processor() -> str:
+    """A name for this kind of processor; where that is hard to ask, for this machine."""
+    traits = [platform.machine(), platform.processor()]
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            first = file.read(1 << 16).partition("\n\n")[0]
+        traits += [line for line in first.splitlines() if line.partition(":")[0].strip() in _TRAITS]
+    except OSError:
+        traits.append(platform.node())
+    return hashlib.sha256("\n".join(traits).encode()).hexdigest()[:12]

@@ -1,0 +1,94 @@
+"""Keyframes by the index that a container has: what reads a few places of a video of any length."""
+
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+from av.index import IndexEntries
+
+from video.decode import SurpriseError, Take
+from video.source import Video
+
+_INDEXED = ("mov,mp4", "matroska", "avi")
+"""How the names of the formats begin whose index tells of keyframes anywhere in the file."""
+
+
+@dataclass(frozen=True, order=True)
+class Keyframe:
+    """An entry of the index, in the stream's time; `number` is which frame of the video it is, or about which."""
+
+    time: int
+    number: int
+
+
+@dataclass(frozen=True)
+class KeyframeIndex:
+    """The index of a container, with what the container says of the whole video."""
+
+    entries: IndexEntries
+    start: int
+    """When the first frame is shown, in the stream's time."""
+    duration: int
+    """Of the video, in the stream's time."""
+    total_frames: int
+    """As the container states it, else by duration and average rate."""
+    duration_s: float
+    seconds: float = field(repr=False)
+    """Of a unit of the stream's time."""
+
+    def nearest(self, frame: int) -> Keyframe:
+        """Return the keyframe that the index has nearest to where a frame must be, the earlier of two."""
+        time = self.start + round(frame * self.duration / self.total_frames)
+        found = {self.entries.search_timestamp(time, backward=backward) for backward in (True, False)} - {-1}
+        if not found:
+            raise SurpriseError
+        entry = min(sorted(found), key=lambda entry: abs(self.entries[entry].timestamp - time))
+        key_time = self.entries[entry].timestamp
+        if len(self.entries) == self.total_frames:
+            return Keyframe(key_time, entry)
+        number = round((key_time - self.start) * self.total_frames / self.duration)
+        return Keyframe(key_time, int(np.clip(number, 0, self.total_frames - 1)))
+
+    def decode(self, video: Video, keyframe: Keyframe, take: Take) -> float:
+        """Take the picture of a keyframe, alone; return when it is shown, in seconds from the first frame.
+
+        Raises SurpriseError when the keyframe is not where the index has it, or is no picture by itself.
+        """
+        context = video.stream.codec_context
+        try:
+            video.container.seek(keyframe.time, stream=video.stream)
+            packet = next(
+                packet
+                for packet in video.container.demux(video.stream)
+                if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
+            )
+            frames = [*context.decode(packet), *context.decode(None)]
+        except (av.FFmpegError, StopIteration) as error:
+            raise SurpriseError from error
+        if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
+            raise SurpriseError
+        take(keyframe.number, frames[0])
+        return max((frames[0].pts - self.start) * self.seconds, 0.0)
+
+
+def read_index(video: Video) -> KeyframeIndex:
+    """Return the index of the video's container.
+
+    Raises SurpriseError where it has none, or does not say how long the video is.
+    """
+    stream, container = video.stream, video.container
+    if not container.format.name.startswith(_INDEXED) or not stream.time_base or not container.duration:
+        raise SurpriseError
+    start = stream.start_time or 0
+    duration = stream.duration or round(container.duration / av.time_base / stream.time_base)
+    rate = stream.average_rate or stream.guessed_rate
+    seconds = float(stream.time_base)
+    total = stream.frames or (round(duration * seconds * rate) if rate else 0)
+    if duration <= 0 or total <= 0:
+        raise SurpriseError
+    try:
+        # Matroska's index is at the end of a file, and is read when something is sought.
+        container.seek(start + duration, stream=stream)
+    except av.FFmpegError as error:
+        raise SurpriseError from error
+    return KeyframeIndex(stream.index_entries, start, duration, total, duration * seconds, seconds)
