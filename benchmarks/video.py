@@ -1,23 +1,17 @@
-"""Eight exact frames of long videos, beside other readers: `python -m benchmarks.video FOLDER`.
+"""Long videos, and readers of eight exact frames of them.
 
-Makes 1080p H.264 files of 10 s, 10 min and 2 h (a keyframe every 250 frames, about 3 Mbit/s) in FOLDER, and prints the
-time from opening a file to eight RGB frames: median and range of several runs, reader after reader, all on two threads.
+1080p H.264 of 10 s, 10 min and 2 h, a keyframe every 250 frames, about 3 Mbit/s.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-RUNS = 7
-THREADS = 2
 RATE = 25
 WIDTH, HEIGHT = 1920, 1080
 KEYFRAME_EVERY = 250
@@ -130,44 +124,3 @@ READERS: dict[str, Reader] = {
     "decord": _decord,
     "keyframes": _keyframes,
 }
-
-
-def compare(path: Path, indices: list[int], runs: int = RUNS, threads: int = THREADS) -> list[str]:
-    """Return a line a reader: median and range in seconds, ratio to ours, the largest difference from our frames."""
-    readers: dict[str, Reader] = {}
-    frames: dict[str, NDArray[np.uint8]] = {}
-    lines = []
-    for name, reader in READERS.items():
-        try:
-            frames[name] = reader(path, indices, threads)
-        except ImportError:
-            lines.append(f"{name:12} not installed")
-        else:
-            readers[name] = reader
-    ours = frames["action_clip"].astype(np.int16)
-    differences = {name: int(np.abs(of - ours).max()) for name, of in frames.items()}
-    frames.clear()
-    seconds: dict[str, list[float]] = {name: [] for name in readers}
-    for _ in range(runs):
-        for name, reader in readers.items():
-            began = perf_counter()
-            reader(path, indices, threads)
-            seconds[name].append(perf_counter() - began)
-    own = median(seconds["action_clip"])
-    for name, of in seconds.items():
-        spread = f"{min(of):.3f} to {max(of):.3f}"
-        lines.append(f"{name:12} {median(of):.3f} s ({spread}), x{median(of) / own:.2f}, off by {differences[name]}")
-    return lines
-
-
-def main() -> None:
-    """Print the table for each length."""
-    from video.sampling import uniform_indices
-
-    for length, path in make_videos(Path(sys.argv[1])).items():
-        print(f"{length}, median of {RUNS}", flush=True)
-        print(*compare(path, uniform_indices(LENGTHS_S[length] * RATE, 8)), sep="\n", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Work beside other work, on another core."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TypeVar
@@ -13,8 +13,8 @@ T = TypeVar("T")
 def beside(work: Callable[[Event], T], *, at_once: bool) -> Iterator[Future[T]]:
     """Do `work` while the block runs, in a thread of its own; without `at_once`, after the block.
 
-    Its result is for after the block. Where the block raises, the event that `work` is given is set: what takes long
-    looks at it and stops.
+    Its result is for after the block. Where the block raises, or Ctrl-C is pressed, the event that `work` is given is
+    set: what takes long looks at it and stops.
     """
     future: Future[T] = Future()
     stop = Event()
@@ -29,7 +29,9 @@ def beside(work: Callable[[Event], T], *, at_once: bool) -> Iterator[Future[T]]:
     thread.start()
     try:
         yield future
-        if not at_once:
+        if at_once:
+            wait([future])
+        else:
             run()
     except BaseException:
         stop.set()

@@ -102,7 +102,8 @@ class Graph:
         if session is None:
             session = self._session_of(self.path, wanted)
         if problem is not None:
-            _LOG.warning("%s cannot be kept ready for this machine, each run starts slower (%s)", self.path, problem)
+            reason = str(problem).strip().partition("\n")[0]
+            _LOG.warning("%s cannot be kept ready for this machine, so runs start slower: %s", self.path, reason)
         # A provider whose libraries are missing gives way to the CPU without an error.
         if wanted not in session.get_providers():
             raise ActionClipError(
@@ -124,7 +125,7 @@ class Graph:
             return self._session_of(kept, "CPUExecutionProvider", is_optimised=True)
         except ActionClipError:
             discard(kept)
-            raise
+            raise ValueError("what was kept was damaged, and has been removed") from None
 
     def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
         import onnxruntime

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from threading import Event
 from typing import TYPE_CHECKING
@@ -59,27 +59,31 @@ class LabelEncoder:
             ActionClipError: a label is too long for the model.
             CancelledError: `stop` was set.
         """
-        self._require_fit(labels)
         step = max(_CHUNK // len(self._prompts), 1)
+        chunks = [labels[first : first + step] for first in range(0, len(labels), step)]
+        for chunk in chunks:
+            self._require_fit(chunk)
         bank: Features | None = None
-        for first in _with_progress(range(0, len(labels), step), step):
+        first = 0
+        for chunk in _with_progress(chunks):
             if stop.is_set():
                 raise CancelledError
-            features = self._chunk(labels[first : first + step])
+            features = self._chunk(chunk)
             if bank is None:
                 bank = np.empty((features.shape[0], len(labels), features.shape[2]), np.float32)
-            bank[:, first : first + step] = features
+            bank[:, first : first + len(chunk)] = features
+            first += len(chunk)
         assert bank is not None
         return bank
 
     def _require_fit(self, labels: Sequence[str]) -> None:
         """Raise for what does not fit before anything is encoded, not in the midst of the work."""
-        # A byte is a token at most.
+        # A byte is a token at most, unless cleaning makes more of it: that it does of no plain ASCII.
         room = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
-        long = [label for label in labels if len(label.encode()) > room]
-        keys = long if self._is_mean else fill(self._prompts, long)
+        doubtful = [label for label in labels if len(label) > room or not label.isascii() or "&" in label]
+        keys = doubtful if self._is_mean else fill(self._prompts, doubtful)
         if keys and len(self._known(keys)) < len(set(keys)):
-            default_tokenizer().encode(fill(self._prompts, long), long * len(self._prompts))
+            default_tokenizer().encode(fill(self._prompts, doubtful), doubtful * len(self._prompts))
 
     def _chunk(self, labels: Sequence[str]) -> Features:
         if self._is_mean:
@@ -111,12 +115,17 @@ class LabelEncoder:
         return normalized(encode_tokens(self._graph, default_tokenizer().encode(texts)))
 
 
-def _with_progress(steps: range, labels: int) -> Iterable[int]:
-    if len(steps) == 1:
-        return steps
+def _with_progress(chunks: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """The same, with a bar on the terminal where it takes a while."""
+    if len(chunks) == 1:
+        yield from chunks
+        return
     from tqdm import tqdm
 
-    bar: Iterable[int] = tqdm(
-        steps, "encoding labels", unit=" labels", unit_scale=labels, delay=_BAR_AFTER_S, leave=False, disable=None
-    )
-    return bar
+    total = sum(map(len, chunks))
+    with tqdm(
+        total=total, desc="encoding labels", unit=" labels", delay=_BAR_AFTER_S, leave=False, disable=None
+    ) as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk))

@@ -12,9 +12,11 @@ import platform
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from time import time
 
 import onnxruntime
 
@@ -22,13 +24,16 @@ from models.store import home, sha256_of
 
 # Of what is kept: another layout is another number.
 _LAYOUT = 1
+_STALE_S = 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
 # What Linux tells of a processor that decides which instructions it has.
 _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
 
 
 def optimised(path: Path) -> Path | None:
-    """The optimised form of the graph at `path`, made now where it is not kept yet; None where home() is read-only.
+    """The optimised form of the graph at `path`, made now where it is not kept yet.
+
+    None where home() is read-only, and for a graph that has its weights in another file: it is known by its own alone.
 
     Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, and whatever onnxruntime
     raises when it cannot load it.
@@ -39,8 +44,9 @@ def optimised(path: Path) -> Path | None:
     name = f"{sha256_of(path)[:32]}-{_processor()}"
     folder = root / f"{name}-{onnxruntime.__version__}-{_LAYOUT}"
     if not (folder / _GRAPH).exists():
-        if not os.access(root, os.W_OK):
+        if not os.access(root, os.W_OK) or _has_weights_elsewhere(path):
             return None
+        _remove_stale(root)
         with _draft(folder) as draft:
             _write(path, draft)
         for other in root.glob(f"{name}-*"):
@@ -60,6 +66,20 @@ def _can_make(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _has_weights_elsewhere(path: Path) -> bool:
+    # "location", which is eight letters long, as the key of a tensor's external_data in onnx.proto.
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(b"\x0a\x08location") >= 0
+
+
+def _remove_stale(root: Path) -> None:
+    """What runs that were killed have left half-written."""
+    for draft in root.glob("*.part"):
+        with suppress(OSError):
+            if time() - draft.stat().st_mtime > _STALE_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(path: Path, folder: Path) -> None:
@@ -85,7 +105,9 @@ def _draft(folder: Path) -> Iterator[Path]:
             draft.replace(folder)
         except OSError:
             if not (folder / _GRAPH).exists():  # else another run was faster
-                raise
+                # What is left of a folder that was being removed.
+                shutil.rmtree(folder, ignore_errors=True)
+                draft.replace(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -1,0 +1,298 @@
+"""The cases: what is run against what, and how far it should reach."""
+
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks.inputs import LABELS_400, VIDEO_LENGTHS, VIDEO_READERS, Inputs
+from benchmarks.measure import Command, Raw, processes, workers
+
+OPENVINO_DEFAULT = "OpenVINO, its default"
+PEERS = ("transformers", "open_clip", "OpenVINO, f32", OPENVINO_DEFAULT)
+YARDSTICK = "yardstick"
+EMPTY, KNOWN = "program, empty label bank", "program, labels known"
+EMPTY_INT8, KNOWN_INT8 = "program int8, empty label bank", "program int8, labels known"
+FIRST = "program, very first run"
+PROGRAM, PROGRAM_INT8 = "program, fp32", "program, int8"
+PLAIN = ("plain onnxruntime, fp32", "plain onnxruntime, int8")
+SGEMM = (
+    "sgemm of numpy, the graphs' products",
+    "sgemm of PyTorch, the graphs' products",
+    "sgemm of numpy, 2048 wide",
+    "sgemm of PyTorch, 2048 wide",
+)
+KEYFRAMES = "keyframes"
+SCORE, SCORE_AVERAGED = "score 10,000 labels × 16 prompts", "score 10,000 labels, --average embeddings"
+READ_BANK, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight 1080p frames to a clip tensor"
+NOTHING, NUMPY = "python -c pass", "python -c 'import numpy'"
+IMPORT, HELP = "python -c 'import action_clip'", "action_clip.py --help"
+AVERAGES = ("probabilities", "embeddings")
+BANK = "label_bank.sqlite3"
+
+Figure = Callable[[Raw], float | None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that should reach a limit."""
+
+    text: str
+    figure: Figure
+    """None where it could not be measured."""
+    limit: float
+    is_least: bool
+    """Whether the limit is the least that the figure should be, or the most."""
+    unit: str
+
+    def is_met(self, figure: float) -> bool:
+        return figure >= self.limit if self.is_least else figure <= self.limit
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contestants that are measured in turns."""
+
+    title: str
+    about: str
+    measure: Callable[[Inputs, int], Raw]
+    baseline: str
+    """The contestant that all others' ratios are to; "" where they do different things."""
+    targets: tuple[Target, ...]
+
+
+def ratio(over: str | tuple[str, ...], under: str, value: str = "seconds") -> Figure:
+    """Median of the ratios within each round; the smallest one where there are several over the line."""
+
+    def figure(raw: Raw) -> float | None:
+        ratios = []
+        for name in [over] if isinstance(over, str) else over:
+            pairs = zip(raw.samples.get(name, []), raw.samples.get(under, []), strict=False)
+            if found := [getattr(upper, value) / getattr(lower, value) for upper, lower in pairs]:
+                ratios.append(statistics.median(found))
+        return min(ratios, default=None)
+
+    return figure
+
+
+def middle(name: str, less: str | None = None) -> Figure:
+    """Median of the seconds; of what they are more than those of another in the same round."""
+
+    def figure(raw: Raw) -> float | None:
+        samples = raw.samples.get(name, [])
+        others = [0.0] * len(samples) if less is None else [sample.seconds for sample in raw.samples.get(less, [])]
+        differences = [sample.seconds - other for sample, other in zip(samples, others, strict=False)]
+        return statistics.median(differences) if differences else None
+
+    return figure
+
+
+def faster(text: str, over: str | tuple[str, ...], under: str, limit: float) -> Target:
+    """How many times faster `under` is than `over`."""
+    return Target(text, ratio(over, under), limit, True, "×")
+
+
+def smaller(text: str, name: str, limit: float) -> Target:
+    """What part of the yardstick's peak of memory it takes."""
+    return Target(text, ratio(name, YARDSTICK, "peak_mb"), limit, False, "×")
+
+
+def _classify(inputs: Inputs, graphs: Path, labels: Path, *options: str) -> Command:
+    """The program, with a home of its own for each model."""
+    command = [sys.executable, "action_clip.py", "--model", str(graphs), "--video", str(inputs.clip)]
+    command += ["--desc_file", str(labels), "--format", "json", *options]
+    return Command(command, inputs.work / f"home-{graphs.name}", is_exact=graphs == inputs.fp32)
+
+
+def _forgetful(command: Command) -> Command:
+    """Its label bank is empty; all else that the program keeps is there."""
+    return replace(command, forget=(command.home / BANK,))
+
+
+def _yardstick(inputs: Inputs, labels: Path) -> Command:
+    command = [sys.executable, "-m", "benchmarks.reference_flow", "--model", str(inputs.fp32)]
+    return Command([*command, "--video", str(inputs.clip), "--desc_file", str(labels)], inputs.work / "home")
+
+
+def _empty_and_known(inputs: Inputs, labels: Path) -> dict[str, Command]:
+    known, known_int8 = (_classify(inputs, graphs, labels) for graphs in (inputs.fp32, inputs.int8))
+    return {
+        EMPTY: _forgetful(known),
+        KNOWN: known,
+        EMPTY_INT8: _forgetful(known_int8),
+        KNOWN_INT8: known_int8,
+    }
+
+
+def _ten_labels(inputs: Inputs, rounds: int) -> Raw:
+    peers = {
+        name: Command(
+            [sys.executable, "-m", "benchmarks.peers", name, str(inputs.work), str(inputs.labels_10)],
+            inputs.work / "home",
+            is_exact=name != OPENVINO_DEFAULT,
+        )
+        for name in PEERS
+    }
+    program = _empty_and_known(inputs, inputs.labels_10)
+    # What the program makes at a model's first run, and the files' first reading, are not counted; see "first".
+    processes({EMPTY: program[EMPTY], EMPTY_INT8: program[EMPTY_INT8]}, 1)
+    return processes({YARDSTICK: _yardstick(inputs, inputs.labels_10), **program, **peers}, rounds)
+
+
+def _400_labels(inputs: Inputs, rounds: int) -> Raw:
+    program = _empty_and_known(inputs, LABELS_400)
+    processes({EMPTY: program[EMPTY], EMPTY_INT8: program[EMPTY_INT8]}, 1)
+    return processes({YARDSTICK: _yardstick(inputs, LABELS_400), **program}, rounds)
+
+
+def _first_run(inputs: Inputs, rounds: int) -> Raw:
+    home = inputs.work / "home-first"
+    program = replace(_classify(inputs, inputs.fp32, inputs.labels_10), home=home, forget=(home,))
+    return processes({YARDSTICK: _yardstick(inputs, inputs.labels_10), FIRST: program}, rounds)
+
+
+def _start(inputs: Inputs, rounds: int) -> Raw:
+    arguments = {
+        NOTHING: ["-c", "pass"],
+        NUMPY: ["-c", "import numpy"],
+        IMPORT: ["-c", "import action_clip"],
+        HELP: ["action_clip.py", "--help"],
+    }
+    commands = {name: Command([sys.executable, *rest], inputs.work / "home") for name, rest in arguments.items()}
+    return processes(commands, 3 * rounds)
+
+
+def _clip(inputs: Inputs, rounds: int) -> Raw:
+    names = (PROGRAM, PROGRAM_INT8, *PLAIN, *PEERS, *SGEMM)
+    rough = {PROGRAM_INT8, PLAIN[1], OPENVINO_DEFAULT}
+    return workers("clip", {name: name not in rough for name in names}, inputs.work, rounds)
+
+
+def _text(inputs: Inputs, rounds: int) -> Raw:
+    names = (YARDSTICK, PROGRAM, PROGRAM_INT8, *PEERS)
+    rough = {PROGRAM_INT8, OPENVINO_DEFAULT}
+    return workers("text", {name: name not in rough for name in names}, inputs.work, rounds)
+
+
+def _video(length: str, inputs: Inputs, rounds: int) -> Raw:
+    return workers(f"video of {length}", {name: name != KEYFRAMES for name in VIDEO_READERS}, inputs.work, rounds)
+
+
+def _small(inputs: Inputs, rounds: int) -> Raw:
+    return workers("small", dict.fromkeys((SCORE, SCORE_AVERAGED, READ_BANK, PREPROCESS), False), inputs.work, rounds)
+
+
+def _bank(inputs: Inputs, rounds: int) -> Raw:
+    """One run each, of which the size of the bank is wanted, as a peak of memory."""
+    commands = {}
+    for average in AVERAGES:
+        command = _classify(inputs, inputs.fp32, LABELS_400, "--average", average)
+        home = inputs.work / f"home-{average}"
+        commands[average] = replace(command, home=home, forget=(home / BANK,), is_exact=False)
+    raw = processes(commands, 1)
+    sizes = {average: (commands[average].home / BANK).stat().st_size for average in AVERAGES}
+    return replace(raw, notes={f"bytes a label, --average {name}": size / 400 for name, size in sizes.items()})
+
+
+def _bytes(name: str) -> Figure:
+    return lambda raw: raw.notes.get(f"bytes a label, --average {name}")
+
+
+def _smaller_bank(raw: Raw) -> float | None:
+    first, second = (_bytes(name)(raw) for name in AVERAGES)
+    return first / second if first and second else None
+
+
+CASES: dict[str, Case] = {
+    "10-labels": Case(
+        "Whole process, 10 labels",
+        "From start to exit, on a clip of ten seconds. “Empty label bank”: no label was ever seen, but the model was "
+        "used before on this machine. Memory is the peak of what is resident, mapped files included.",
+        _ten_labels,
+        YARDSTICK,
+        (
+            faster("whole process, 10 labels, empty label bank", YARDSTICK, EMPTY, 4),
+            faster("whole process, 10 labels, labels known", YARDSTICK, KNOWN, 8),
+            smaller("peak memory, labels known, fp32", KNOWN, 0.55),
+            smaller("peak memory, labels known, int8", KNOWN_INT8, 0.3),
+        ),
+    ),
+    "400-labels": Case(
+        "Whole process, 400 labels",
+        "The same with the classes of Kinetics-400. The peers are left out: each would take minutes a run.",
+        _400_labels,
+        YARDSTICK,
+        (
+            faster("whole process, 400 labels, first time", YARDSTICK, EMPTY, 6),
+            faster("whole process, 400 labels, labels known", YARDSTICK, KNOWN, 150),
+        ),
+    ),
+    "first": Case(
+        "The very first run of a model, 10 labels",
+        "Nothing is kept from before: the files are hashed and the graphs optimised for the machine, once.",
+        _first_run,
+        YARDSTICK,
+        (),
+    ),
+    "clip": Case(
+        "Eight frames: image graph and fusion, warm",
+        "Two threads each. The sgemm rows multiply float32 matrices only: of the shapes of the graphs' every MatMul, "
+        "Gemm and Conv, or as many FLOPs in one product with a matrix of 2048 × 2048.",
+        _clip,
+        PROGRAM,
+        (
+            faster("image graph + fusion, fp32, against the fastest sgemm", SGEMM, PROGRAM, 0.85),
+            faster("image graph + fusion, fp32, against OpenVINO in f32", "OpenVINO, f32", PROGRAM, 1),
+            faster("image graph + fusion, fp32, against PyTorch (transformers, open_clip)", PEERS[:2], PROGRAM, 1),
+            faster("image graph + fusion, int8 against fp32", PROGRAM, PROGRAM_INT8, 3),
+        ),
+    ),
+    "text": Case(
+        "Ten labels in 16 prompts: text graph, warm",
+        "Tokens and features of 160 texts, two threads each.",
+        _text,
+        YARDSTICK,
+        (),
+    ),
+    **{
+        f"video-{length.replace(' ', '')}": Case(
+            f"Eight exact frames of a 1080p H.264 file of {length}",
+            "A keyframe every 250 frames; the same frames and two threads for all, but for --sampling keyframes, "
+            "which takes the nearest keyframes.",
+            partial(_video, length),
+            "action_clip",
+            (
+                faster(f"8 frames of {length}, against torchcodec", "torchcodec", "action_clip", 1),
+                faster(f"8 frames of {length}, against decord", "decord", "action_clip", 1),
+                *((Target("--sampling keyframes, 2 h", middle(KEYFRAMES), 0.3, False, " s"),) * (length == "2 h")),
+            ),
+        )
+        for length in VIDEO_LENGTHS
+    },
+    "start": Case(
+        "Import and --help",
+        "Whole processes; three times as many rounds.",
+        _start,
+        NUMPY,
+        (
+            Target("import action_clip, over import numpy", middle(IMPORT, NUMPY), 0.05, False, " s"),
+            Target("--help", middle(HELP), 0.25, False, " s"),
+        ),
+    ),
+    "small": Case(
+        "The small stages, warm",
+        "10,000 labels are random features: the text graph would take hours for 160,000 texts.",
+        _small,
+        "",
+        (Target("score 10,000 labels × 16 prompts", middle(SCORE), 0.05, False, " s"),),
+    ),
+    "bank": Case(
+        "The label bank on the disk, 400 labels",
+        "One run of the whole process each, with an empty label bank.",
+        _bank,
+        AVERAGES[0],
+        (Target("label bank, probabilities against embeddings", _smaller_bank, 15, True, "×"),),
+    ),
+}

@@ -1,0 +1,200 @@
+"""Running contestants in turns, each in a process of its own.
+
+Two pools of threads in one process would disturb each other, so the stages of a warm process are measured in workers,
+idle while another works. Imports nothing large: on Linux a child's peak of memory is at least that of its parent.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
+
+from benchmarks.inputs import ABSENT, ROOT
+
+THREADS = 2
+# Between two contestants, for the threads of the one to fall asleep.
+PAUSE_S = 0.3
+# Largest difference of a probability, and smallest correlation, of answers to the same question in float32.
+SAME_PROBABILITY = 2e-3
+SAME_ANSWER = 0.99
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run."""
+
+    seconds: float
+    peak_mb: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """All runs of a case: the samples of round 0, 1, … of each contestant."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    """Why there are no samples of a contestant."""
+    answers: dict[str, str] = field(default_factory=dict)
+    """How far a contestant's answer is from the first one's."""
+    notes: dict[str, float] = field(default_factory=dict)
+    """What else was measured."""
+    date: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A whole process: its arguments, what is removed before each run, and whether its answer must be the first's."""
+
+    arguments: Sequence[str]
+    home: Path
+    forget: tuple[Path, ...] = ()
+    is_exact: bool = True
+
+
+def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
+    """Every name once a round; each round begins one further, so that none always follows the same."""
+    for number in range(rounds):
+        start = number % len(names)
+        yield from (*names[start:], *names[:start])
+
+
+def processes(commands: Mapping[str, Command], rounds: int) -> Raw:
+    """Run whole commands in turns, from start to exit; RuntimeError where one fails or answers otherwise."""
+    raw = Raw()
+    probabilities: dict[str, dict[str, float]] = {}
+    for name in turns(list(commands), rounds):
+        if name in raw.absent:
+            continue
+        command = commands[name]
+        for path in command.forget:
+            _remove(path)
+        code, output, sample = _run(command)
+        if code == ABSENT:
+            raw.absent[name] = output.strip().splitlines()[-1]
+            continue
+        if code:
+            raise RuntimeError(f"{name} ended with {code}: {output}")
+        raw.samples.setdefault(name, []).append(sample)
+        if ranked := _answer(output).get("predictions"):
+            probabilities[name] = {entry["label"]: entry["probability"] for entry in ranked}
+        sleep(PAUSE_S)
+    first = next((name for name in commands if name in probabilities), None)
+    for name, found in probabilities.items():
+        assert first is not None
+        expected = probabilities[first]
+        # Only the top labels are printed: one that the other does not name is below its last.
+        difference = max(abs(found.get(label, min(found.values())) - share) for label, share in expected.items())
+        if commands[name].is_exact and difference > SAME_PROBABILITY:
+            raise RuntimeError(f"{name} answers {found}, {first} {expected}")
+        raw.answers[name] = f"Δp ≤ {difference:.1g}"
+    return raw
+
+
+def workers(stage: str, contestants: Mapping[str, bool], work: Path, rounds: int) -> Raw:
+    """Time the contestants of one of benchmarks.worker's stages in turns, each in a warm process of its own.
+
+    Args:
+        stage: a key of STAGES there.
+        contestants: its contestants, and whether their answer must be the first one's.
+
+    Raises:
+        RuntimeError: one of them failed or answers otherwise.
+    """
+    raw = Raw()
+    answers: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        running: dict[str, _Worker] = {}
+        for name in contestants:
+            worker = stack.enter_context(_Worker(stage, name, work))
+            ready = worker.message()
+            if "absent" in ready:
+                raw.absent[name] = ready["absent"]
+            else:
+                running[name] = worker
+                answers[name] = ready["answer"]
+        for name in turns(list(running), rounds):
+            sleep(PAUSE_S)
+            raw.samples.setdefault(name, []).append(Sample(running[name].time()))
+    first = next((name for name, is_exact in contestants.items() if is_exact and answers.get(name)), None)
+    if first is None:  # there is nothing to compare
+        return raw
+    for name, answer in answers.items():
+        if not answer:
+            continue
+        same = statistics.correlation(answer, answers[first])
+        if contestants[name] and same < SAME_ANSWER:
+            raise RuntimeError(f"{name} answers otherwise than {first}: the correlation is {same:.4f}")
+        raw.answers[name] = f"r = {same:.5f}"
+    return raw
+
+
+class _Worker:
+    """A process of benchmarks.worker, which works when it is sent a line and answers with one."""
+
+    def __init__(self, stage: str, name: str, work: Path) -> None:
+        self._name = name
+        arguments = [sys.executable, "-m", "benchmarks.worker", str(work), stage, name]
+        pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = {**os.environ, **dict.fromkeys(pools, str(THREADS))}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT)
+
+    def __enter__(self) -> "_Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()
+
+    def message(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._name} ended with {self._process.wait()}")
+        content: dict[str, Any] = json.loads(line)
+        return content
+
+    def time(self) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return float(self.message()["seconds"])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _run(command: Command) -> tuple[int, str, Sample]:
+    environment = {**os.environ, "ACTION_CLIP_HOME": str(command.home), "ACTION_CLIP_OFFLINE": "1"}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+        began = perf_counter()
+        process = subprocess.Popen(command.arguments, stdout=out, stderr=err, env=environment, cwd=ROOT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        output = out.read() if process.returncode == 0 else err.read()
+    unit = 1 if sys.platform == "darwin" else 1024
+    sample = Sample(seconds, usage.ru_maxrss * unit / 1e6, _answer(output).get("timings_s", {}))
+    return process.returncode, output, sample
+
+
+def _answer(output: str) -> dict[str, Any]:
+    """The line of JSON in it; nothing where there is none."""
+    line = next((line for line in output.splitlines() if line.startswith("{")), "{}")
+    content: dict[str, Any] = json.loads(line)
+    return content

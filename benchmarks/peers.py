@@ -1,0 +1,233 @@
+"""Others at the same task with the same weights: `python -m benchmarks.peers NAME WORK LABELS_FILE`.
+
+Each is what its users would write. Frames, preprocessing and scores are the yardstick's; so are the tokens, padded as
+the peer's own tokenizer pads them.
+"""
+
+import importlib
+import importlib.util
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.inputs import ABSENT, FRAMES, Inputs
+from benchmarks.reference_flow import BATCH, answer, preprocess, read_frames, score, timed
+from tokenizer.bpe import default_tokenizer
+from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats = NDArray[np.float32]
+Tokens = NDArray[np.int64]
+# OpenAI's names, attention's matrices apart → transformers'.
+_TO_TRANSFORMERS = (
+    (r"^visual\.(?!proj)", "vision_model."),
+    (r"^(?=transformer|token_emb|positional|ln_final)", "text_model."),
+    (r"\.(token_embedding|class_embedding)", r".embeddings.\1"),
+    (r"positional_embedding$", "embeddings.position_embedding.weight"),
+    (r"conv1", "embeddings.patch_embedding"),
+    (r"ln_pre", "pre_layrnorm"),
+    (r"ln_post", "post_layernorm"),
+    (r"ln_final", "final_layer_norm"),
+    (r"transformer\.resblocks", "encoder.layers"),
+    (r"\.attn\.", ".self_attn."),
+    (r"\.ln_", ".layer_norm"),
+    (r"mlp\.c_fc", "mlp.fc1"),
+    (r"mlp\.c_proj", "mlp.fc2"),
+    (r"^visual\.proj$", "visual_projection.weight"),
+    (r"^text_projection$", "text_projection.weight"),
+)
+
+
+class Peer(ABC):
+    """A CLIP with ActionCLIP's frame head, ready to run; ImportError from its constructor where it is not installed."""
+
+    @abstractmethod
+    def text(self, tokens: Tokens) -> Floats:
+        """(N, 77) zero-padded tokens → (N, D)."""
+
+    @abstractmethod
+    def video(self, clip: Floats) -> Floats:
+        """(T, 3, S, S) → (D,)."""
+
+
+class PyTorch(Peer):
+    """A model of PyTorch, and the frame head as this project wrote it out."""
+
+    def __init__(self, inputs: Inputs, threads: int | None) -> None:
+        import torch
+
+        from export.clip.networks import TransformerHead
+        from export.reading import canonical
+        from export.transformer import Size
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._torch = torch
+        weights = torch.load(inputs.checkpoint, mmap=True, weights_only=True)
+        self._head = TransformerHead(Size(512, 6, 8, 2048), 77, 1e-12).eval()
+        self._head.load_state_dict(canonical(weights["fusion_model_state_dict"]))
+        self._model = self._load(inputs, weights["model_state_dict"]).eval()
+
+    @abstractmethod
+    def _load(self, inputs: Inputs, state: "dict[str, Tensor]") -> Any: ...
+
+    @abstractmethod
+    def _texts(self, tokens: "Tensor") -> "Tensor": ...
+
+    @abstractmethod
+    def _images(self, frames: "Tensor") -> "Tensor": ...
+
+    def text(self, tokens: Tokens) -> Floats:
+        with self._torch.inference_mode():
+            features: Floats = self._texts(self._torch.from_numpy(tokens)).numpy()
+            return features
+
+    def video(self, clip: Floats) -> Floats:
+        with self._torch.inference_mode():
+            features: Floats = self._head(self._images(self._torch.from_numpy(clip))[None])[0].numpy()
+            return features
+
+
+class Transformers(PyTorch):
+    """transformers' CLIPModel as it comes; its tokenizer pads to the longest text."""
+
+    def _load(self, inputs: Inputs, state: "dict[str, Tensor]") -> Any:
+        from transformers import CLIPModel
+
+        return CLIPModel.from_pretrained(inputs.transformers)
+
+    def _texts(self, tokens: "Tensor") -> "Tensor":
+        lengths = tokens.argmax(1) + 1
+        longest = int(lengths.max())
+        mask = self._torch.arange(longest) < lengths[:, None]
+        return self._projected(self._model.get_text_features(tokens[:, :longest], mask.long()))
+
+    def _images(self, frames: "Tensor") -> "Tensor":
+        return self._projected(self._model.get_image_features(frames))
+
+    def _projected(self, output: Any) -> "Tensor":
+        # Version 5 wraps what version 4 returned.
+        features: Tensor = getattr(output, "pooler_output", output)
+        return features
+
+
+class OpenClip(PyTorch):
+    """open_clip's ViT-B-32-quickgelu; its tokenizer always pads to 77."""
+
+    def _load(self, inputs: Inputs, state: "dict[str, Tensor]") -> Any:
+        vision = {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32}
+        text = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
+        model = _open_clip().CLIP(512, vision, text, quick_gelu=True)
+        model.load_state_dict(state)
+        return model
+
+    def _texts(self, tokens: "Tensor") -> "Tensor":
+        features: Tensor = self._model.encode_text(tokens)
+        return features
+
+    def _images(self, frames: "Tensor") -> "Tensor":
+        features: Tensor = self._model.encode_image(frames)
+        return features
+
+
+class OpenVino(Peer):
+    """OpenVINO on the fp32 graphs; texts up to the longest, which the graph allows."""
+
+    def __init__(self, inputs: Inputs, threads: int | None, hints: dict[str, str]) -> None:
+        openvino = importlib.import_module("openvino")  # which has no types
+        core = openvino.Core()
+        if threads is not None:
+            hints = {**hints, "INFERENCE_NUM_THREADS": str(threads)}
+        self._text, self._image, self._fusion = (
+            core.compile_model(inputs.fp32 / f"{role}.onnx", "CPU", hints) for role in ("text", "image", "fusion")
+        )
+
+    def text(self, tokens: Tokens) -> Floats:
+        features: Floats = self._text(tokens[:, : tokens.argmax(1).max() + 1])[0]
+        return features
+
+    def video(self, clip: Floats) -> Floats:
+        features: Floats = self._fusion(self._image(clip)[0][np.newaxis])[0][0]
+        return features
+
+
+def save_for_transformers(checkpoint: Path, folder: Path) -> None:
+    """The weights of the checkpoint's CLIP as a CLIPModel; nothing where transformers is not installed."""
+    try:
+        from transformers import CLIPConfig, CLIPModel
+    except ImportError:
+        return
+    import torch
+
+    from export.reading import canonical, renamed
+
+    state = torch.load(checkpoint, mmap=True, weights_only=True)["model_state_dict"]
+    named = renamed(canonical(state), _TO_TRANSFORMERS)
+    for name in ("visual_projection.weight", "text_projection.weight"):
+        named[name] = named[name].T.contiguous()
+    model = CLIPModel(CLIPConfig(projection_dim=512))  # whose defaults are ViT-B/32's
+    model.load_state_dict(named)
+    model.save_pretrained(folder)
+
+
+def _open_clip() -> ModuleType:
+    """open_clip's module of the model; the whole package imports torchvision too, which this model does not use."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
+    package = ModuleType("open_clip")
+    package.__path__ = list(spec.submodule_search_locations)
+    norms = ModuleType("torchvision.ops.misc")
+    vars(norms)["FrozenBatchNorm2d"] = type("FrozenBatchNorm2d", (), {})
+    unused = {"torchvision": ModuleType("torchvision"), "torchvision.ops": ModuleType("torchvision.ops")}
+    sys.modules |= {"open_clip": package, **unused, "torchvision.ops.misc": norms}
+    sys.modules |= dict.fromkeys(("timm", "transformers"))  # type: ignore[arg-type]  # None: not installed
+    return importlib.import_module("open_clip.model")
+
+
+PEERS: dict[str, Callable[[Inputs, int | None], Peer]] = {
+    "transformers": Transformers,
+    "open_clip": OpenClip,
+    "OpenVINO, f32": lambda inputs, threads: OpenVino(inputs, threads, {"INFERENCE_PRECISION_HINT": "f32"}),
+    "OpenVINO, its default": lambda inputs, threads: OpenVino(inputs, threads, {}),
+}
+
+
+def main() -> None:
+    """Classify the clip as the yardstick does; the exit code is ABSENT for what is not installed."""
+    from models.metadata import read_metadata
+
+    name, work, labels_file = sys.argv[1:]
+    inputs, labels = Inputs(Path(work)), read_labels(labels_file)
+    timings_s: dict[str, float] = {}
+    with timed(timings_s, "sessions"):
+        try:
+            peer = PEERS[name](inputs, None)
+        except ImportError as error:
+            print(error, file=sys.stderr)
+            sys.exit(ABSENT)
+    facts = read_metadata(inputs.fp32 / "image.onnx")
+    with timed(timings_s, "text"):
+        tokens = default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels))
+        texts = np.concatenate([peer.text(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)])
+    with timed(timings_s, "decode"):
+        frames = read_frames(inputs.clip, FRAMES)
+    with timed(timings_s, "preprocess"):
+        clip = preprocess(frames, facts)
+    with timed(timings_s, "image"):
+        video = peer.video(clip)
+    with timed(timings_s, "score"):
+        probabilities = score(video, texts, len(DEFAULT_PROMPTS), float(facts["logit_scale"]))
+    print(answer(labels, probabilities, timings_s))
+
+
+if __name__ == "__main__":
+    main()

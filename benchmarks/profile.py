@@ -1,0 +1,144 @@
+"""Where the time of a graph goes: `python -m benchmarks.profile FOLDER`, a folder of an exported zero-shot model.
+
+Prints what it takes to make a session of each graph, plainly, of a graph that was optimised before, and of one whose
+weights were also kept as they are multiplied; and the kinds of operators that a run spends its time in. Each session is
+made in a process of its own.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from benchmarks.inputs import ROOT, SEED
+from models.folder import folder_model
+
+RUNS = 7
+# Kinds of operators that are shown.
+MOST = 8
+TEXTS = 160
+FILE = "session.optimized_model_external_initializers_file_name"
+PREPACKED = "session.save_external_prepacked_constant_initializers"
+FORMS: dict[str, dict[str, str] | None] = {
+    "plain": None,
+    "optimised": {FILE: "weights.bin"},
+    "optimised, weights packed": {FILE: "weights.bin", PREPACKED: "1"},
+}
+
+
+def rows(role: str, frames: int, size: int, length: int) -> NDArray[Any]:
+    """What the graph of a role takes: a clip, or TEXTS texts of `length` tokens."""
+    generator = np.random.default_rng(SEED)
+    if role == "text":
+        tokens = generator.integers(1000, 40000, (TEXTS, length))
+        tokens[:, -1] = 49407  # end of text
+        return tokens
+    shape = (frames, 3, size, size) if role == "image" else (1, frames, 512)
+    return generator.normal(size=shape).astype(np.float32)
+
+
+def make_session(path: Path) -> None:
+    """In a process of its own: print the seconds of making a session, and by how many MB the peak of memory rose."""
+    before = peak_mb()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if path.parent.name != "plain":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    began = perf_counter()
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    seconds = perf_counter() - began
+    print(json.dumps([seconds, peak_mb() - before]))
+
+
+def peak_mb() -> float:
+    """Of this process; what resource tells is at least its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+def write_form(source: Path, folder: Path, settings: dict[str, str] | None) -> Path:
+    """The graph in one of FORMS."""
+    folder.mkdir()
+    path = folder / "graph.onnx"
+    if settings is None:
+        path.symlink_to(source)
+        return path
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path)
+    for key, value in settings.items():
+        options.add_session_config_entry(key, value)
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return path
+
+
+def session_table(graphs: dict[str, Path]) -> None:
+    """Print what sessions take."""
+    print("| graph | kept | file | session, median | min to max | memory |\n| --- | --- | --- | --- | --- | --- |")
+    for role, source in graphs.items():
+        with TemporaryDirectory() as folder:
+            paths = {
+                form: write_form(source, Path(folder, "plain" if settings is None else str(number)), settings)
+                for number, (form, settings) in enumerate(FORMS.items())
+            }
+            found: dict[str, list[list[float]]] = {form: [] for form in FORMS}
+            for _ in range(RUNS):
+                for form, path in paths.items():
+                    command = [sys.executable, "-m", "benchmarks.profile", "--session", str(path)]
+                    found[form].append(json.loads(subprocess.check_output(command, cwd=ROOT)))
+            for form, runs in found.items():
+                megabytes = sum(file.stat().st_size for file in paths[form].parent.iterdir()) / 1e6
+                seconds, peaks = zip(*runs, strict=True)
+                spread = f"{min(seconds):.2f} to {max(seconds):.2f} s"
+                row = (role, form, f"{megabytes:.0f} MB", f"{median(seconds):.2f} s", spread, f"{median(peaks):.0f} MB")
+                print(f"| {' | '.join(row)} |")
+
+
+def operator_table(name: str, path: Path, value: NDArray[Any]) -> None:
+    """Print the kinds of operators that take most of a run."""
+    with TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder, "profile"))
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for _ in range(RUNS):
+            session.run(None, {session.get_inputs()[0].name: value})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    spent: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
+            spent[event["args"]["op_name"]] += event["dur"] / 1e3 / RUNS
+    shares = ", ".join(f"{kind} {milliseconds:.0f}" for kind, milliseconds in spent.most_common(MOST))
+    print(f"| {name} | {spent.total():.0f} | {shares} |")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
+    parser.add_argument("folder", type=Path, help="of an exported model")
+    parser.add_argument("--session", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.session:
+        make_session(options.folder)
+        return
+    spec, graphs = folder_model(options.folder)
+    session_table(graphs)
+    print("\n| run | ms | of which |\n| --- | --- | --- |")
+    for role, path in graphs.items():
+        for length in (77, 9) if role == "text" else (0,):
+            name = f"{role}, {TEXTS} texts of {length} tokens" if length else role
+            operator_table(name, path, rows(role, spec.frames, spec.image_size, length))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Turns, whole processes, and that what the cases name exists; no time is looked at."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from benchmarks import cases
+from benchmarks.inputs import ABSENT, ROOT, VIDEO_LENGTHS, VIDEO_READERS, Inputs
+from benchmarks.measure import Command, Raw, processes, turns, workers
+from benchmarks.peers import PEERS
+from benchmarks.video import LENGTHS_S, READERS
+from benchmarks.worker import STAGES, flops, products
+
+
+def python(code: str, home: Path, *, is_exact: bool = True, forget: tuple[Path, ...] = ()) -> Command:
+    return Command([sys.executable, "-c", code], home, forget, is_exact)
+
+
+def answering(probability: float) -> str:
+    content = {"predictions": [{"label": "eating", "probability": probability}], "timings_s": {"image": 0.5}}
+    return f"print('a warning'); print({json.dumps(content)!r})"
+
+
+def test_turns() -> None:
+    assert "".join(turns("abc", 4)) == "abc" + "bca" + "cab" + "abc"
+
+
+def test_processes_run_in_turns(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write = f"import os; open({str(log)!r}, 'a').write(%r + os.environ['ACTION_CLIP_HOME'][-1])"
+    raw = processes({name: python(write % name, tmp_path / name) for name in "ab"}, 3)
+    assert log.read_text() == "aabb" + "bbaa" + "aabb"
+    assert {name: len(samples) for name, samples in raw.samples.items()} == {"a": 3, "b": 3}
+    assert all(sample.peak_mb and sample.peak_mb > 1 for samples in raw.samples.values() for sample in samples)
+
+
+def test_what_is_to_be_forgotten_is(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "bank").touch()
+    code = f"import os; assert not os.path.exists({str(tmp_path / 'home')!r})"
+    processes({"a": python(code, tmp_path / "home", forget=(tmp_path / "home", tmp_path / "home" / "bank"))}, 1)
+
+
+def test_answers_are_compared(tmp_path: Path) -> None:
+    commands = {"a": python(answering(0.5), tmp_path), "b": python(answering(0.501), tmp_path)}
+    raw = processes(commands, 1)
+    assert raw.answers == {"a": "Δp ≤ 0", "b": "Δp ≤ 0.001"}
+    assert raw.samples["b"][0].stages == {"image": 0.5}
+    with pytest.raises(RuntimeError, match="c answers"):
+        processes({**commands, "c": python(answering(0.6), tmp_path)}, 1)
+    assert processes({**commands, "c": python(answering(0.6), tmp_path, is_exact=False)}, 1).answers["c"] == "Δp ≤ 0.1"
+
+
+def test_a_process_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        processes({"a": python("1 / 0", tmp_path)}, 1)
+
+
+def test_a_peer_that_is_not_installed(tmp_path: Path) -> None:
+    code = f"import sys; print('No module named x', file=sys.stderr); sys.exit({ABSENT})"
+    raw = processes({"a": python("pass", tmp_path), "b": python(code, tmp_path)}, 2)
+    assert raw.absent == {"b": "No module named x"}
+    assert set(raw.samples) == {"a"}
+
+
+def test_workers(tmp_path: Path) -> None:
+    contestants = (cases.PREPROCESS, cases.SCORE_AVERAGED)
+    raw = workers("small", dict.fromkeys(contestants, False), tmp_path, 2)
+    assert {name: len(samples) for name, samples in raw.samples.items()} == dict.fromkeys(contestants, 2)
+    assert not raw.answers
+    with pytest.raises(RuntimeError, match=f"{cases.SCORE_AVERAGED} answers otherwise than {cases.PREPROCESS}"):
+        workers("small", dict.fromkeys(contestants, True), tmp_path, 1)
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        workers("small", {"nothing": True}, tmp_path, 1)
+
+
+def test_names_are_those_of_the_modules_that_are_too_large_to_import() -> None:
+    assert tuple(PEERS) == cases.PEERS
+    assert tuple(READERS) == VIDEO_READERS
+    assert tuple(LENGTHS_S) == VIDEO_LENGTHS
+
+
+def test_the_runner_stays_small() -> None:
+    code = "import sys, benchmarks.__main__; assert not {'numpy', 'onnxruntime', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_contestant_has_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = set()
+
+    def known(stage: str, contestants: Mapping[str, bool], work: Path, rounds: int) -> Raw:
+        assert set(contestants) == set(STAGES[stage])
+        stages.add(stage)
+        return Raw()
+
+    monkeypatch.setattr(cases, "workers", known)
+    for key, case in cases.CASES.items():
+        if key in ("clip", "text", "small") or key.startswith("video"):
+            case.measure(Inputs(tmp_path), 1)
+    assert stages == set(STAGES)
+
+
+def test_flops(tmp_path: Path) -> None:
+    weights = {"patches": (768, 3, 32, 32), "matrix": (768, 512)}
+    image = """image (float[N, 3, 224, 224] frames) => (float[N, 49, 49] products) {
+        shape = Constant<value_ints=[0, 768, 49]>()
+        patched = Conv<strides=[32, 32]>(frames, patches)
+        rows = Reshape(patched, shape)
+        columns = Transpose<perm=[0, 2, 1]>(rows)
+        embedded = MatMul(columns, matrix)
+        turned = Transpose<perm=[0, 2, 1]>(embedded)
+        products = MatMul(embedded, turned)
+    }"""
+    for role, body in (
+        ("image", image),
+        ("fusion", "fusion (float[B, T, 512] frames) => (float[B, T, 512] x) { x = Identity(frames) }"),
+    ):
+        graph = parser.parse_graph(body)
+        used = {name for node in graph.node for name in node.input}
+        zeros = {name: np.zeros(shape, np.float32) for name, shape in weights.items() if name in used}
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in zeros.items())
+        (tmp_path / "fp32").mkdir(exist_ok=True)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+        onnx.save(model, tmp_path / "fp32" / f"{role}.onnx")
+    shapes = [(1, 8 * 49, 3 * 32 * 32, 768), (1, 8 * 49, 768, 512), (8, 49, 512, 49)]
+    assert products(Inputs(tmp_path)) == shapes
+    assert flops(Inputs(tmp_path)) == sum(2 * a * b * c * d for a, b, c, d in shapes)

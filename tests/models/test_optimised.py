@@ -1,0 +1,344 @@
+"""Graphs kept as they are optimised: used the next time, never in the way of an answer."""
+
+import errno
+import logging
+import multiprocessing
+import os
+import shutil
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from small_models import random_closed_model, random_model, save_closed_model, save_model
+
+import models.optimised
+from action_clip import ActionClip, ActionClipError, TimeSformer
+from models.graphs import Graph
+from models.store import home
+from tokenizer.bpe import default_tokenizer
+
+ROWS = default_tokenizer().encode(["eating", "riding a bicycle"])
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    return save_model(random_model(1, 8, True), tmp_path / "model", frames=8) / "text.onnx"
+
+
+@pytest.fixture
+def kept() -> Path:
+    """The folder that everything is kept in."""
+    return home() / "optimised"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that sessions are made of, in order."""
+    make = onnxruntime.InferenceSession
+    paths = []
+
+    def watched(path: Path, *arguments: Any, **named: Any) -> Any:
+        paths.append(path)
+        return make(path, *arguments, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    return paths
+
+
+def run(path: Path, rows: NDArray[Any] = ROWS) -> NDArray[np.float32]:
+    return Graph(path, keep=True)(rows)
+
+
+def plain(path: Path, rows: NDArray[Any] = ROWS) -> NDArray[np.float32]:
+    return Graph(path)(rows)
+
+
+def folders(kept: Path) -> list[Path]:
+    """What is kept, each whole."""
+    found = sorted(kept.iterdir()) if kept.exists() else []
+    for folder in found:
+        assert sorted(file.name for file in folder.iterdir()) == ["graph.onnx", "weights.bin"]
+    return found
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("role", "shape"),
+    [("text", (2, 77)), ("image", (8, 3, 32, 32)), ("fusion", (1, 8, 16)), ("video", (1, 8, 3, 32, 32))],
+)
+def test_what_is_kept_is_used_the_next_time(
+    tmp_path: Path, kept: Path, opened: list[Path], role: str, shape: tuple[int, ...]
+) -> None:
+    if role == "video":
+        save_closed_model(random_closed_model(2, 8), tmp_path)
+    else:
+        save_model(random_model(2, 8, True), tmp_path, frames=8)
+    path = tmp_path / f"{role}.onnx"
+    rows = ROWS if role == "text" else np.random.default_rng(3).normal(size=shape).astype(np.float32)
+
+    expected = plain(path, rows)
+    first = run(path, rows)
+    assert opened == [path, path, *(folder / "graph.onnx" for folder in kept.iterdir())]
+    opened.clear()
+    later = run(path, rows)
+
+    assert opened == [folder / "graph.onnx" for folder in kept.iterdir()]
+    assert len(opened) == 1
+    np.testing.assert_array_equal(first, later)
+    np.testing.assert_allclose(later, expected, rtol=0, atol=1e-6)
+
+
+def test_a_graph_is_found_again_under_another_path(tmp_path: Path, graph: Path, kept: Path, opened: list[Path]) -> None:
+    features = run(graph)
+    elsewhere = Path(shutil.copy(graph, tmp_path / "the same.onnx"))
+    opened.clear()
+    np.testing.assert_array_equal(run(elsewhere), features)
+    assert opened == [folders(kept)[0] / "graph.onnx"]
+
+
+def test_graphs_of_another_content_are_kept_apart(tmp_path: Path, graph: Path, kept: Path) -> None:
+    other = save_model(random_model(2, 8, True), tmp_path / "other", frames=8) / "text.onnx"
+    for _ in range(2):
+        np.testing.assert_allclose(run(graph), plain(graph), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(run(other), plain(other), rtol=0, atol=1e-6)
+        assert len(folders(kept)) == 2
+    # Under the same name, too.
+    shutil.copy(other, graph)
+    np.testing.assert_array_equal(run(graph), run(other))
+    assert np.abs(run(graph) - plain(other)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "damage", ["half of the weights", "no weights", "no weights file", "garbage", "an empty graph"]
+)
+def test_a_damaged_graph_is_discarded_and_kept_anew(
+    graph: Path, kept: Path, opened: list[Path], caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    expected = run(graph)
+    [folder] = folders(kept)
+    if damage == "half of the weights":
+        os.truncate(folder / "weights.bin", (folder / "weights.bin").stat().st_size // 2)
+    elif damage == "no weights":
+        os.truncate(folder / "weights.bin", 0)
+    elif damage == "no weights file":
+        (folder / "weights.bin").unlink()
+    else:
+        (folder / "graph.onnx").write_bytes(b"" if damage == "an empty graph" else b"garbage" * 100)
+
+    np.testing.assert_allclose(run(graph), expected, rtol=0, atol=1e-6)
+    [warning] = warnings(caplog)
+    assert str(graph) in warning
+    assert folders(kept) == []
+    run(graph)
+    assert folders(kept) == [folder]
+    opened.clear()
+    np.testing.assert_array_equal(run(graph), expected)
+    assert opened == [folder / "graph.onnx"]
+    assert len(caplog.records) == 1
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("when", ["the graph is written", "it is brought to the disk", "it gets its name"])
+def test_a_full_disk_costs_a_warning_and_leaves_nothing(
+    graph: Path, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    expected = plain(graph)
+    make = onnxruntime.InferenceSession
+
+    def full_midway(path: Path, options: Any, **named: Any) -> Any:
+        session = make(path, options, **named)
+        if options.optimized_model_filepath:
+            full()
+        return session
+
+    with monkeypatch.context() as disk:
+        if when == "the graph is written":
+            disk.setattr(onnxruntime, "InferenceSession", full_midway)
+        elif when == "it is brought to the disk":
+            disk.setattr(os, "fsync", full)
+        else:
+            disk.setattr(Path, "replace", full)
+        np.testing.assert_array_equal(run(graph), expected)
+    assert list(kept.iterdir()) == []
+    [warning] = warnings(caplog)
+    assert str(graph) in warning
+    assert "No space left on device" in warning
+
+    np.testing.assert_allclose(run(graph), expected, rtol=0, atol=1e-6)
+    assert len(folders(kept)) == 1
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "with a file in the way"])
+def test_a_home_that_cannot_be_made_costs_only_time(
+    tmp_path: Path, graph: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "with a file in the way").mkdir()
+    (tmp_path / "with a file in the way" / "optimised").write_text("not a folder")
+    monkeypatch.setenv("ACTION_CLIP_HOME", str(tmp_path / place))
+    for _ in range(2):
+        np.testing.assert_array_equal(run(graph), plain(graph))
+    assert warnings(caplog) == []
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_what_an_earlier_onnxruntime_kept_is_removed(
+    graph: Path, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = save_model(random_model(2, 8, True), tmp_path / "other", frames=8) / "text.onnx"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(onnxruntime, "__version__", "0.9.1")
+        run(graph)
+        [old] = folders(kept)
+        run(other)
+        [of_other] = set(folders(kept)) - {old}
+    run(graph)
+    assert old not in folders(kept)
+    assert of_other in folders(kept)
+    assert len(folders(kept)) == 2
+
+
+def test_what_another_processor_kept_is_left_and_not_used(
+    graph: Path, kept: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as other:
+        other.setattr(models.optimised, "_processor", lambda: "another")
+        run(graph)
+    [others] = folders(kept)
+    opened.clear()
+    run(graph)
+    [own] = set(folders(kept)) - {others}
+    assert others.exists()
+    assert opened == [graph, own / "graph.onnx"]
+
+
+def _run_at_once(path: Path, answer: Path, ready: Barrier) -> None:
+    graph = Graph(path, keep=True)
+    ready.wait(60)
+    np.save(answer, graph(ROWS))
+
+
+def test_two_processes_at_once(tmp_path: Path, graph: Path, kept: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(2)
+    answers = [tmp_path / "first.npy", tmp_path / "second.npy"]
+    processes = [context.Process(target=_run_at_once, args=(graph, answer, ready)) for answer in answers]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    for answer in answers:
+        np.testing.assert_allclose(np.load(answer), plain(graph), rtol=0, atol=1e-6)
+    assert len(folders(kept)) == 1
+
+
+def test_another_run_that_is_faster(
+    graph: Path, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_the_disk = os.fsync
+    faster: list[NDArray[np.float32]] = []
+    runs: list[int] = []
+
+    def overtaken(number: int) -> None:
+        runs.append(number)
+        if len(runs) == 1:
+            faster.append(run(graph))
+        to_the_disk(number)
+
+    monkeypatch.setattr(os, "fsync", overtaken)
+    slower = run(graph)
+    np.testing.assert_array_equal(slower, faster[0])
+    assert len(folders(kept)) == 1
+    assert warnings(caplog) == []
+
+
+def test_a_graph_that_cannot_be_loaded_is_named_and_not_kept(
+    graph: Path, kept: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph.write_bytes(graph.read_bytes().replace(b"ArgMax", b"ArgMix"))
+    with pytest.raises(ActionClipError) as caught:
+        run(graph)
+    assert str(caught.value).startswith(f"the graph {graph} cannot be loaded on 'cpu' (")
+    assert "ArgMix" in str(caught.value)
+    assert str(kept) not in str(caught.value)
+    assert list(kept.iterdir()) == []
+    assert warnings(caplog) == []
+
+
+def test_nothing_is_kept_where_it_is_not_wanted(tmp_path: Path, opened: list[Path]) -> None:
+    frames = np.zeros((8, 40, 40, 3), np.uint8)
+    save_model(random_model(3, 8, True), tmp_path / "free", frames=8)
+    save_closed_model(random_closed_model(3, 8), tmp_path / "closed")
+    ActionClip(tmp_path / "free", cache=False).classify(frames, ["eating"])
+    TimeSformer(tmp_path / "closed", cache=False).classify(frames + 100)
+    assert sorted(opened) == sorted([*(tmp_path / "free").glob("*"), *(tmp_path / "closed").glob("*")])
+    assert list(home().iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDA")
+def test_nothing_is_kept_for_another_device(graph: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    # Its libraries are missing here.
+    with pytest.raises(ActionClipError, match="the device 'cuda' could not be started"):
+        Graph(graph, device="cuda", keep=True).start()
+    assert opened == [graph]
+    assert list(home().iterdir()) == []
+
+
+def test_a_graph_with_weights_in_another_file_is_not_kept(tmp_path: Path, kept: Path) -> None:
+    for seed in (1, 2):
+        path = save_model(random_model(seed, 8, False), tmp_path, frames=8) / "text.onnx"
+        (tmp_path / "text.data").unlink(missing_ok=True)
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location="text.data", size_threshold=100)
+        np.testing.assert_array_equal(Graph(path, keep=True)(ROWS), Graph(path)(ROWS))
+    assert not os.listdir(kept)
+
+
+def test_a_folder_that_lost_its_graph_is_made_anew(graph: Path, caplog: pytest.LogCaptureFixture) -> None:
+    there = models.optimised.optimised(graph)
+    assert there is not None
+    there.unlink()
+    Graph(graph, keep=True).start()
+    assert there.exists()
+    assert not caplog.records
+
+
+def test_what_a_killed_run_left_is_removed_after_a_day(graph: Path, kept: Path) -> None:
+    for name in ("old.part", "new.part"):
+        (kept / name).mkdir(parents=True)
+    os.utime(kept / "old.part", (0, 0))
+    Graph(graph, keep=True).start()
+    assert [path.name for path in kept.glob("*.part")] == ["new.part"]
+
+
+def test_the_warning_is_one_line(
+    graph: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = onnxruntime.InferenceSession
+
+    def full(path: Path, options: onnxruntime.SessionOptions, **named: Any) -> Any:
+        if options.optimized_model_filepath:
+            raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : graph.cc:5511\nFailed to write\n")
+        return make(path, options, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", full)
+    Graph(graph, keep=True).start()
+    assert [record.message for record in caplog.records] == [
+        f"{graph} cannot be kept ready for this machine, so runs start slower: [ONNXRuntimeError] : 1 : FAIL : "
+        "graph.cc:5511"
+    ]
