@@ -24,7 +24,8 @@ from models.store import home, sha256_of
 
 # Of what is kept: another layout is another number.
 _LAYOUT = 1
-_STALE_S = 24 * 3600
+_DRAFT = ".part"
+_DRAFT_KEPT_S, _UNUSED_KEPT_S = 24 * 3600, 60 * 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
 # What Linux tells of a processor that decides which instructions it has.
 _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
@@ -41,17 +42,15 @@ def optimised(path: Path) -> Path | None:
     root = home() / "optimised"
     if not root.is_dir() and not _can_make(root):
         return None
-    name = f"{sha256_of(path)[:32]}-{_processor()}"
-    folder = root / f"{name}-{onnxruntime.__version__}-{_LAYOUT}"
+    folder = root / f"{sha256_of(path)[:32]}-{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
     if not (folder / _GRAPH).exists():
         if not os.access(root, os.W_OK) or _has_weights_elsewhere(path):
             return None
         _remove_stale(root)
         with _draft(folder) as draft:
             _write(path, draft)
-        for other in root.glob(f"{name}-*"):
-            if other != folder:  # of an onnxruntime that was here before
-                shutil.rmtree(other, ignore_errors=True)
+    with suppress(OSError):
+        os.utime(folder)  # when it was last used
     return folder / _GRAPH
 
 
@@ -75,11 +74,12 @@ def _has_weights_elsewhere(path: Path) -> bool:
 
 
 def _remove_stale(root: Path) -> None:
-    """What runs that were killed have left half-written."""
-    for draft in root.glob("*.part"):
+    """What was not used for long, and what runs that were killed have left half-written."""
+    for folder in root.iterdir():
         with suppress(OSError):
-            if time() - draft.stat().st_mtime > _STALE_S:
-                shutil.rmtree(draft, ignore_errors=True)
+            idle_s = time() - folder.stat().st_mtime
+            if idle_s > (_DRAFT_KEPT_S if folder.suffix == _DRAFT else _UNUSED_KEPT_S):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(path: Path, folder: Path) -> None:
@@ -94,7 +94,7 @@ def _write(path: Path, folder: Path) -> None:
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """A folder to write into, which gets its name when it is complete, on the disk and not only on its way there."""
-    draft = folder.with_name(f"{uuid.uuid4().hex}.part")
+    draft = folder.with_name(f"{uuid.uuid4().hex}{_DRAFT}")
     try:
         draft.mkdir()
         yield draft

@@ -195,20 +195,33 @@ def test_a_home_that_cannot_be_made_costs_only_time(
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-def test_what_an_earlier_onnxruntime_kept_is_removed(
-    graph: Path, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_not_used_for_months_is_removed(graph: Path, tmp_path: Path, kept: Path) -> None:
+    others = [save_model(random_model(seed, 8, True), tmp_path / str(seed), frames=8) / "text.onnx" for seed in (2, 3)]
+    made: dict[Path, Path] = {}
+    for path in others:
+        run(path)
+        [made[path]] = set(folders(kept)) - set(made.values())
+    for folder in made.values():
+        os.utime(folder, (0, 0))
+    unused, used = others
+    run(used)
+    run(graph)
+    assert made[unused] not in folders(kept)
+    assert made[used] in folders(kept)
+    assert len(folders(kept)) == 2
+
+
+def test_another_onnxruntime_has_its_own(
+    graph: Path, kept: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = save_model(random_model(2, 8, True), tmp_path / "other", frames=8) / "text.onnx"
     with monkeypatch.context() as earlier:
         earlier.setattr(onnxruntime, "__version__", "0.9.1")
         run(graph)
-        [old] = folders(kept)
-        run(other)
-        [of_other] = set(folders(kept)) - {old}
+    [old] = folders(kept)
+    opened.clear()
     run(graph)
-    assert old not in folders(kept)
-    assert of_other in folders(kept)
-    assert len(folders(kept)) == 2
+    [own] = set(folders(kept)) - {old}
+    assert opened == [graph, own / "graph.onnx"]
 
 
 def test_what_another_processor_kept_is_left_and_not_used(
