@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import onnxruntime
 import pytest
 
 
@@ -23,3 +25,17 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     log = logging.getLogger("action_clip")
     log.handlers[:] = []
     log.propagate = True
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that sessions are made of, in order."""
+    make = onnxruntime.InferenceSession
+    paths = []
+
+    def watched(path: Path, *arguments: Any, **named: Any) -> Any:
+        paths.append(path)
+        return make(path, *arguments, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    return paths

@@ -14,7 +14,6 @@ from threading import Event
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from small_models import SmallModel, random_model, save_model
@@ -45,20 +44,6 @@ def model() -> SmallModel:
 @pytest.fixture
 def folder(tmp_path: Path, model: SmallModel) -> Path:
     return save_model(model, tmp_path / "model", frames=8)
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that sessions are made of, in order."""
-    make = onnxruntime.InferenceSession
-    paths = []
-
-    def watched(path: Path, *arguments: Any, **named: Any) -> Any:
-        paths.append(path)
-        return make(path, *arguments, **named)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
-    return paths
 
 
 def by_hand(model: SmallModel, average: str, labels: Sequence[str], prompts: Sequence[str]) -> NDArray[np.float32]:

@@ -36,20 +36,6 @@ def kept() -> Path:
     return home() / "optimised"
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that sessions are made of, in order."""
-    make = onnxruntime.InferenceSession
-    paths = []
-
-    def watched(path: Path, *arguments: Any, **named: Any) -> Any:
-        paths.append(path)
-        return make(path, *arguments, **named)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
-    return paths
-
-
 def run(path: Path, rows: NDArray[Any] = ROWS) -> NDArray[np.float32]:
     return Graph(path, keep=True)(rows)
 
