@@ -94,6 +94,7 @@ def _is_side_by_side(node: onnx.NodeProto, kernel: Sequence[int], size: Sequence
     values = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
     return (
         len(kernel) == len(size) == 4
+        and max(kernel[2:]) > 1  # patches, not single pixels
         and list(values.get("strides", ())) == list(kernel[2:])
         and values.get("group", 1) == 1
         and not any(values.get("pads", ()))

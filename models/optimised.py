@@ -1,7 +1,7 @@
 """Graphs as onnxruntime optimises them for this machine, kept on disk: a session is then made by opening a file.
 
 Making a session of a large graph takes seconds: reading it, optimising it, and laying its weights out as the processor
-multiplies them. All of that is kept under home()/optimised, a folder a graph: graph.onnx and weights.bin, which is
+multiplies them. All of that is kept under home()/optimised, a folder a graph: graph.onnx, and weights.bin, which is
 mapped into memory, so that nothing is copied and processes share it. What is kept fits one kind of processor and one
 onnxruntime, and the folder's name says which.
 """
@@ -23,10 +23,13 @@ import onnxruntime
 from models.store import home, sha256_of
 
 # Of what is kept: another layout is another number.
-_LAYOUT = 1
+_LAYOUT = 2
 _DRAFT = ".part"
 _DRAFT_KEPT_S, _UNUSED_KEPT_S = 24 * 3600, 60 * 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
+# Bytes from which on onnxruntime starts a weight, and what it packs of it, on a page of its own: more than 1 MiB
+# (ModelSavingOptions.align_threshold in onnxruntime/core/graph/model_saving_options.h).
+_ALIGNED = (1 << 20) + 1
 # What Linux tells of a processor that decides which instructions it has.
 _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
 
@@ -88,6 +91,8 @@ def _write(path: Path, folder: Path) -> None:
     options.optimized_model_filepath = str(folder / _GRAPH)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 

@@ -275,6 +275,7 @@ def test_the_projection_stays_in_float_and_patches_are_multiplied_in_int8(
         (nn.Conv2d(3, 8, 4, 4, bias=False), 1),
         (nn.Conv2d(3, 8, (2, 4), (2, 4)), 1),
         (nn.Conv2d(3, 8, 4, 3), 0),
+        (nn.Conv2d(3, 8, 1, 1), 0),
         (nn.Conv2d(3, 8, 5, 5), 0),
         (nn.Conv2d(3, 8, 4, 4, padding=2), 0),
         (nn.Conv2d(3, 6, 4, 4, groups=3), 0),

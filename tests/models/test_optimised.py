@@ -1,10 +1,12 @@
 """Graphs kept as they are optimised: used the next time, never in the way of an answer."""
 
 import errno
+import itertools
 import logging
 import multiprocessing
 import os
 import shutil
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from small_models import random_closed_model, random_model, save_closed_model, save_model
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from small_models import WIDTH, SmallModel, random_closed_model, random_model, save_closed_model, save_model
 
 import models.optimised
 from action_clip import ActionClip, ActionClipError, TimeSformer
@@ -25,9 +28,15 @@ from tokenizer.bpe import default_tokenizer
 ROWS = default_tokenizer().encode(["eating", "riding a bicycle"])
 
 
+def wide_model(seed: int) -> SmallModel:
+    """Its text graph has a matrix that is large enough to be kept in a file of its own."""
+    text_out = np.random.default_rng(seed).normal(size=(WIDTH, 20_000)).astype(np.float32)
+    return replace(random_model(seed, 8, True), text_out=text_out)
+
+
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
-    return save_model(random_model(1, 8, True), tmp_path / "model", frames=8) / "text.onnx"
+    return save_model(wide_model(1), tmp_path / "model", frames=8) / "text.onnx"
 
 
 @pytest.fixture
@@ -92,7 +101,7 @@ def test_a_graph_is_found_again_under_another_path(tmp_path: Path, graph: Path, 
 
 
 def test_graphs_of_another_content_are_kept_apart(tmp_path: Path, graph: Path, kept: Path) -> None:
-    other = save_model(random_model(2, 8, True), tmp_path / "other", frames=8) / "text.onnx"
+    other = save_model(wide_model(2), tmp_path / "other", frames=8) / "text.onnx"
     for _ in range(2):
         np.testing.assert_allclose(run(graph), plain(graph), rtol=0, atol=1e-6)
         np.testing.assert_allclose(run(other), plain(other), rtol=0, atol=1e-6)
@@ -130,6 +139,47 @@ def test_a_damaged_graph_is_discarded_and_kept_anew(
     np.testing.assert_array_equal(run(graph), expected)
     assert opened == [folder / "graph.onnx"]
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_is_mapped_into_memory_is_aligned(tmp_path: Path, kept: Path, precision: str) -> None:
+    """onnxruntime's products of int8 matrices crash on packed weights that are not."""
+    path = products([1024, 1024, 1024, 24, 129, 300, 7, 3, 40_000, 40, 100], tmp_path / "products.onnx")
+    if precision == "int8":
+        quantize_dynamic(path, path, weight_type=QuantType.QInt8)
+    rows = np.random.default_rng(1).normal(size=(5, 1024)).astype(np.float32)
+
+    expected = plain(path, rows)
+    run(path, rows)
+    [folder] = folders(kept)
+    offsets = {
+        tensor.name: mapped(tensor)
+        for tensor in onnx.load(folder / "graph.onnx", load_external_data=False).graph.initializer
+    }
+    assert max(map(len, offsets.values())) == 2  # the weight and what is packed of it
+    assert {name: found for name, found in offsets.items() if any(offset % 4096 for offset in found)} == {}
+    np.testing.assert_allclose(run(path, rows), expected, rtol=0, atol=1e-6)
+
+
+def products(widths: list[int], path: Path) -> Path:
+    """A graph that multiplies its rows by random matrices, from each width to the next."""
+    rng = np.random.default_rng(0)
+    sizes = list(itertools.pairwise(widths))
+    steps = "\n".join(f"x{i + 1} = MatMul(x{i}, w{i})" for i in range(len(sizes)))
+    graph = onnx.parser.parse_graph(
+        f"products (float[N, {widths[0]}] x0) => (float[N, {widths[-1]}] x{len(sizes)}) {{ {steps} }}"
+    )
+    weights = [(rng.normal(size=size) / np.sqrt(size[0])).astype(np.float32) for size in sizes]
+    graph.initializer.extend(onnx.numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights))
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def mapped(tensor: onnx.TensorProto) -> list[int]:
+    """Where in the other file a weight begins, and what onnxruntime packs of it: "key|offset;length;checksum|…"."""
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    blobs = [blob for key in sorted(facts) if key.startswith("prepacked") for blob in facts[key].split("|")[1:]]
+    return [int(offset) for offset in (facts.get("offset"), *(blob.partition(";")[0] for blob in blobs)) if offset]
 
 
 def full(*_: object, **__: object) -> None:
@@ -182,7 +232,7 @@ def test_a_home_that_cannot_be_made_costs_only_time(
 
 
 def test_what_was_not_used_for_months_is_removed(graph: Path, tmp_path: Path, kept: Path) -> None:
-    others = [save_model(random_model(seed, 8, True), tmp_path / str(seed), frames=8) / "text.onnx" for seed in (2, 3)]
+    others = [save_model(wide_model(seed), tmp_path / str(seed), frames=8) / "text.onnx" for seed in (2, 3)]
     made: dict[Path, Path] = {}
     for path in others:
         run(path)
