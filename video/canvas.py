@@ -1,6 +1,7 @@
 """The one array that the frames of a clip are put into as they come."""
 
 from collections.abc import Sequence
+from threading import Lock
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -13,7 +14,7 @@ Picture = NDArray[np.uint8]
 
 
 class Canvas:
-    """Room for the frames `indices`, which come in any order; the first index gives the size of all."""
+    """Room for the frames `indices`, which come in any order, in any thread; the first index gives the size of all."""
 
     def __init__(self, indices: Sequence[int]) -> None:
         self._first = indices[0]
@@ -22,6 +23,7 @@ class Canvas:
             self._places.setdefault(index, []).append(place)
         self._count = len(indices)
         self._frames: Picture | None = None
+        self._making = Lock()
         self._misfits: dict[int, Picture] = {}
 
     def take(self, index: int, frame: VideoFrame) -> None:
@@ -30,8 +32,9 @@ class Canvas:
 
     def put(self, index: int, picture: Picture) -> None:
         """Put an RGB picture, (H, W, 3), into the places of its index."""
-        if self._frames is None:
-            self._frames = np.empty((self._count, *picture.shape), np.uint8)
+        with self._making:
+            if self._frames is None:
+                self._frames = np.empty((self._count, *picture.shape), np.uint8)
         if picture.shape == self._frames.shape[1:]:
             for place in self._places[index]:
                 self._frames[place] = picture

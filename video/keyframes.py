@@ -1,5 +1,8 @@
 """Keyframes by the index that a container has: what reads a few places of a video of any length."""
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import av
@@ -7,10 +10,12 @@ import numpy as np
 from av.index import IndexEntries
 
 from video.decode import SurpriseError, Take
-from video.source import Video
+from video.source import Video, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
 """How the names of the formats begin whose index tells of keyframes anywhere in the file."""
+_MOST_READERS = 4
+"""How often a video is opened at once: each takes the memory of its index."""
 
 
 @dataclass(frozen=True, order=True)
@@ -52,6 +57,8 @@ class KeyframeIndex:
     def decode(self, video: Video, keyframe: Keyframe, take: Take) -> float:
         """Take the picture of a keyframe, alone; return when it is shown, in seconds from the first frame.
 
+        `video` is any that is open of those with this index.
+
         Raises SurpriseError when the keyframe is not where the index has it, or is no picture by itself.
         """
         context = video.stream.codec_context
@@ -92,3 +99,24 @@ def read_index(video: Video) -> KeyframeIndex:
     except av.FFmpegError as error:
         raise SurpriseError from error
     return KeyframeIndex(stream.index_entries, start, duration, total, duration * seconds, seconds)
+
+
+def decode_keyframes(
+    video: Video, index: KeyframeIndex, keyframes: Sequence[Keyframe], threads: int, take: Take
+) -> list[float]:
+    """Take the pictures of keyframes; return when each is shown, in seconds from the first frame.
+
+    A decoder's own threads are of no use to a picture alone, so a file is opened again for each of `threads`, 0 for one
+    a core, which take its pictures at the same time. Raises SurpriseError as `KeyframeIndex.decode` does.
+    """
+    most = 1 if video.origin.is_url else min(threads or os.cpu_count() or 1, _MOST_READERS, len(keyframes))
+    ends = [len(keyframes) * number // most for number in range(most + 1)]
+
+    def decode(first: int, last: int) -> list[float]:
+        if first == 0:
+            return [index.decode(video, keyframe, take) for keyframe in keyframes[:last]]
+        with opened(video.origin, 1) as again:
+            return [index.decode(again, keyframe, take) for keyframe in keyframes[first:last]]
+
+    with ThreadPoolExecutor(most) as readers:
+        return [time_s for times_s in readers.map(decode, ends[:-1], ends[1:]) for time_s in times_s]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from errors import ActionClipError
 from video.canvas import Canvas
 from video.decode import SurpriseError, decode_wanted
-from video.keyframes import read_index
+from video.keyframes import decode_keyframes, read_index
 from video.mp4 import table_of_index
 from video.onepass import decode_all
 from video.packets import PacketTable, fits_memory, scan
@@ -59,7 +59,7 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
     with locate(source) as origin:
         if isinstance(sampler, Keyframes):
             with suppress(SurpriseError), opened(origin, threads or 0) as video:
-                return _by_index(video, sampler)
+                return _by_index(video, threads or 0, sampler)
         for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
             with opened(origin, threads or 0) as video:
                 table = read_table(video)
@@ -70,7 +70,7 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
         return _read_everything(origin, table, threads or 0, sampler)
 
 
-def _by_index(video: Video, sampler: Sampler) -> Clip:
+def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip:
     """Return the keyframes nearest to the sampler's frames, as the container's index has them.
 
     Raises SurpriseError when there is no such index or when it is wrong.
@@ -78,7 +78,9 @@ def _by_index(video: Video, sampler: Sampler) -> Clip:
     index = read_index(video)
     chosen = [index.nearest(frame) for frame in _indices(sampler, index.total_frames)]
     canvas = Canvas([keyframe.number for keyframe in chosen])
-    times_s = {keyframe: index.decode(video, keyframe, canvas.take) for keyframe in sorted(set(chosen))}
+    keyframes = sorted(set(chosen))
+    shown_s = decode_keyframes(video, index, keyframes, threads, canvas.take)
+    times_s = dict(zip(keyframes, shown_s, strict=True))
     return Clip(
         frames=canvas.frames(),
         indices=tuple(keyframe.number for keyframe in chosen),

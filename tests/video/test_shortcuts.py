@@ -275,12 +275,13 @@ GROUPS = {"g": "20", "keyint_min": "20", "sc_threshold": "0", "bf": "2"}
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.ts", "clip.h264"])
-def test_keyframes(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_keyframes(tmp_path: Path, name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_numbered(tmp_path / name, 120, options=GROUPS)
     if not name.endswith(("ts", "h264")):
         refuse(monkeypatch, "scan")
         refuse(monkeypatch, "decode_all")
-    clip = read_clip(path, keyframes)
+    clip = read_clip(path, keyframes, threads=threads)
     # The uniform frames are 14, 44, 74, 104; a raw stream has no times and is decoded as a whole.
     expected = [14, 44, 74, 104] if name == "clip.h264" else [20, 40, 80, 100]
     assert numbers_in(clip.frames) == list(clip.indices) == expected
