@@ -1,8 +1,8 @@
 """Where the time of a graph goes: `python -m benchmarks.profile FOLDER`, a folder of an exported zero-shot model.
 
-Prints what it takes to make a session of each graph, plainly, of a graph that was optimised before, and of one whose
-weights were also kept as they are multiplied; and the kinds of operators that a run spends its time in. Each session is
-made in a process of its own.
+Prints what it takes to make a session of each graph, plainly, of a graph that was optimised before, and of one as the
+program keeps it, whose weights are also packed as they are multiplied; and the kinds of operators that a run spends its
+time in. Each session is made in a process of its own.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,18 +23,13 @@ from numpy.typing import NDArray
 
 from benchmarks.inputs import ROOT, SEED
 from models.folder import folder_model
+from models.optimised import optimise
 
 RUNS = 7
 # Kinds of operators that are shown.
 MOST = 8
 TEXTS = 160
 FILE = "session.optimized_model_external_initializers_file_name"
-PREPACKED = "session.save_external_prepacked_constant_initializers"
-FORMS: dict[str, dict[str, str] | None] = {
-    "plain": None,
-    "optimised": {FILE: "weights.bin"},
-    "optimised, weights packed": {FILE: "weights.bin", PREPACKED: "1"},
-}
 
 
 def rows(role: str, frames: int, size: int, length: int) -> NDArray[Any]:
@@ -66,20 +62,25 @@ def peak_mb() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
-def write_form(source: Path, folder: Path, settings: dict[str, str] | None) -> Path:
-    """The graph in one of FORMS."""
-    folder.mkdir()
-    path = folder / "graph.onnx"
-    if settings is None:
-        path.symlink_to(source)
-        return path
+def plain(source: Path, folder: Path) -> Path:
+    """The graph as it is."""
+    path = folder / source.name
+    path.symlink_to(source)
+    return path
+
+
+def optimised(source: Path, folder: Path) -> Path:
+    """The graph with its weights in a file beside it, both as onnxruntime writes them without being asked for more."""
+    path = folder / source.name
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(path)
-    for key, value in settings.items():
-        options.add_session_config_entry(key, value)
+    options.add_session_config_entry(FILE, "weights.bin")
     onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return path
+
+
+FORMS: dict[str, Callable[[Path, Path], Path]] = {"plain": plain, "optimised": optimised, "as it is kept": optimise}
 
 
 def session_table(graphs: dict[str, Path]) -> None:
@@ -87,10 +88,10 @@ def session_table(graphs: dict[str, Path]) -> None:
     print("| graph | kept | file | session, median | min to max | memory |\n| --- | --- | --- | --- | --- | --- |")
     for role, source in graphs.items():
         with TemporaryDirectory() as folder:
-            paths = {
-                form: write_form(source, Path(folder, "plain" if settings is None else str(number)), settings)
-                for number, (form, settings) in enumerate(FORMS.items())
-            }
+            paths = {}
+            for form, write in FORMS.items():
+                Path(folder, form).mkdir()
+                paths[form] = write(source, Path(folder, form))
             found: dict[str, list[list[float]]] = {form: [] for form in FORMS}
             for _ in range(RUNS):
                 for form, path in paths.items():

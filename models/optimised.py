@@ -51,9 +51,25 @@ def optimised(path: Path) -> Path | None:
             return None
         _remove_stale(root)
         with _draft(folder) as draft:
-            _write(path, draft)
+            optimise(path, draft)
     with suppress(OSError):
         os.utime(folder)  # when it was last used
+    return folder / _GRAPH
+
+
+def optimise(path: Path, folder: Path) -> Path:
+    """Write the optimised form of the graph at `path` into `folder` → its path.
+
+    Raises whatever onnxruntime raises when it cannot.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(folder / _GRAPH)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return folder / _GRAPH
 
 
@@ -83,17 +99,6 @@ def _remove_stale(root: Path) -> None:
             idle_s = time() - folder.stat().st_mtime
             if idle_s > (_DRAFT_KEPT_S if folder.suffix == _DRAFT else _UNUSED_KEPT_S):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(path: Path, folder: Path) -> None:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(folder / _GRAPH)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
-    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
-    # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
-    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager
