@@ -55,7 +55,14 @@ class Graph:
     """One ONNX graph with one input; its session is made at the first call."""
 
     def __init__(
-        self, path: Path, *, device: str = "cpu", threads: int | None = None, group: int = 1, keep: bool = False
+        self,
+        path: Path,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        group: int = 1,
+        keep: bool = False,
+        spins: bool = True,
     ) -> None:
         """Choose the graph and how it runs.
 
@@ -66,12 +73,15 @@ class Graph:
             group: rows that belong together: runs are split only between groups, unless the graph's declared batch
                 asks for something else.
             keep: keep the graph on disk as it is optimised for this processor, and use what is kept.
+            spins: whether a thread that has no work keeps its core until there is some: the fastest where nothing else
+                runs.
         """
         self.path = path
         self._device = device
         self._threads = threads
         self._group = group
         self._keep = keep
+        self._spins = spins
         self._made: onnxruntime.InferenceSession | None = None
         self._making = Lock()
 
@@ -132,7 +142,8 @@ class Graph:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # Threads that wait for the next operator keep a core busy: when a run has ended, others have better use for it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spins)))
+        # When a run has ended, others have better use for the core.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if is_optimised:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

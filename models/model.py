@@ -235,7 +235,12 @@ class Model(ABC):
                 # An image graph may let the frames of a clip look at each other.
                 group = self.spec.frames if role == "image" else 1
                 self._graphs[role] = Graph(
-                    self._graph_paths()[role], device=self._device, threads=self._threads, group=group, keep=self._keep
+                    self._graph_paths()[role],
+                    device=self._device,
+                    threads=self._threads,
+                    group=group,
+                    keep=self._keep,
+                    spins=role != "text",  # texts are encoded beside the video
                 )
             return self._graphs[role]
 
