@@ -47,6 +47,7 @@ from models.catalog import ROLES, ModelSpec, find
 from models.metadata import read_metadata
 from models.optimised import optimise
 from models.recognizer import score
+from models.store import home
 from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from video.preprocess import clip_tensor
@@ -377,6 +378,18 @@ def test_the_layout_shows_which_rows_are_read(exports: Exports, tmp_path: Path, 
     for rows in other_inputs(exported.case)[role]:
         found = session.run(None, {session.get_inputs()[0].name: rows})[0]
         np.testing.assert_allclose(unit(found), unit(run(exported.graph(role), rows)), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Transf", "shift", "joint", GELU])
+def test_graphs_that_are_kept_give_the_same_probabilities(exports: Exports, name: str) -> None:
+    folder = exports(name).folder
+    labels = read_labels(SAMPLE_LABELS)[:12]
+    plain = ActionClip(folder, threads=1, cache=False).classify(SAMPLE_VIDEO, labels).probabilities
+    for _ in range(2):
+        kept = ActionClip(folder).classify(SAMPLE_VIDEO, labels).probabilities
+        np.testing.assert_allclose(kept, plain, rtol=0, atol=1e-5)
+    assert len(list((home() / "optimised").glob("*/graph.onnx"))) == 3
+    assert plain.max() - plain.min() > 0.01
 
 
 def node_row(printed: str, kind: str) -> list[tuple[int, int]]:
