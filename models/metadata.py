@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from errors import ActionClipError
-from models.protobuf import fields, read_fields
+from models.protobuf import as_bytes, fields, read_fields
 
 # Fields of ModelProto and StringStringEntryProto (onnx.proto).
 _METADATA_PROPS = 14
@@ -36,12 +36,6 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _entry(entry: int | bytes) -> tuple[str, str]:
     parts = {_KEY: "", _VALUE: ""}
-    for number, value in fields(_content(entry)):
-        parts[number] = _content(value).decode("utf-8")
+    for number, value in fields(as_bytes(entry)):
+        parts[number] = as_bytes(value).decode("utf-8")
     return parts[_KEY], parts[_VALUE]
-
-
-def _content(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("not a string")
-    return value

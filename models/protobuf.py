@@ -43,6 +43,16 @@ def fields(content: bytes, wanted: Container[int] = range(1, 1 << 29)) -> list[F
     return list(read_fields(BytesIO(content), len(content), wanted))
 
 
+def as_bytes(value: int | bytes) -> bytes:
+    """What a string or a message consists of.
+
+    Raises ValueError when the value is a number.
+    """
+    if isinstance(value, int):
+        raise ValueError("a number instead of a string or a message")
+    return value
+
+
 def message(parts: Iterable[Field]) -> bytes:
     """The message that consists of these fields."""
     content = []

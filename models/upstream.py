@@ -9,9 +9,8 @@ For graphs as onnxruntime has optimised them: weights are constants, and shapes 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
-from models.protobuf import Field, fields, message
+from models.protobuf import Field, as_bytes, fields, message
 
 # Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, and on the way to a value's shape
 # (onnx.proto).
@@ -96,9 +95,9 @@ def choose_early(model: bytes) -> bytes:
     outer = fields(model)
     inner = fields(_last(outer, _GRAPH))
     graph = _read(inner)
-    smaller: set[bytes] = set()
     if any(node.has_graphs() for node in graph.nodes):
         return model
+    smaller: set[bytes] = set()
     for chooser in graph.nodes:
         if _chooses_rows(chooser, graph):
             alone = _alone(chooser, graph)
@@ -110,7 +109,7 @@ def choose_early(model: bytes) -> bytes:
     others = [
         (number, value)
         for number, value in inner
-        if number != _NODE and not (number == _VALUE_INFO and _last(fields(_bytes(value)), _VALUE_NAME) in smaller)
+        if number != _NODE and not (number == _VALUE_INFO and _value(as_bytes(value))[0] in smaller)
     ]
     nodes = [(_NODE, node.written()) for node in graph.nodes]
     return message((number, message(nodes + others) if number == _GRAPH else value) for number, value in outer)
@@ -218,13 +217,9 @@ def _value(content: bytes) -> tuple[bytes, Shape]:
 
 
 def _all(parts: Sequence[Field], number: int) -> tuple[bytes, ...]:
-    return tuple(_bytes(value) for found, value in parts if found == number)
+    return tuple(as_bytes(value) for found, value in parts if found == number)
 
 
 def _last(parts: Sequence[Field], number: int) -> bytes:
     """A field that is there once; b"" where it is not."""
     return (b"", *_all(parts, number))[-1]
-
-
-def _bytes(value: int | bytes) -> bytes:
-    return cast(bytes, value)

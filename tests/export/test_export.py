@@ -27,6 +27,7 @@ import onnxruntime
 import pytest
 import torch
 from fault_server import FaultServer
+from kept_graphs import after_choice, kept_graph
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
@@ -44,8 +45,8 @@ from export.clip.model import ClipModel
 from export.graphs import to_onnx
 from export.precision import run
 from models.catalog import ROLES, ModelSpec, find
+from models.graphs import Graph
 from models.metadata import read_metadata
-from models.optimised import optimise
 from models.recognizer import score
 from models.store import home
 from tokenizer.bpe import default_tokenizer
@@ -357,27 +358,15 @@ def test_onnxruntimes_optimiser_knows_the_layout(
 
 @pytest.mark.parametrize("role", ["text", "image"])
 @pytest.mark.parametrize("name", ["Transf", "shift", "joint", GELU])
-def test_the_layout_shows_which_rows_are_read(exports: Exports, tmp_path: Path, name: str, role: str) -> None:
+def test_the_layout_shows_which_rows_are_read(exports: Exports, name: str, role: str) -> None:
     exported = exports(name)
-    kept = onnx.load(optimise(exported.folder / f"{role}.onnx", tmp_path)).graph
-    kinds = [node.op_type for node in kept.node]
-    after_attention = kept.node[len(kinds) - kinds[::-1].index("Softmax") :]
-    chosen: set[str] = set()
-    products = []
-    for node in after_attention:
-        if node.op_type in ("Gather", "GatherND"):
-            chosen.update(node.output)
-        elif chosen.intersection(node.input):
-            chosen.update(node.output)
-            products += [node.op_type] if node.op_type in ("MatMul", "Gemm") else []
-    assert len(products) == 4  # out_proj, c_fc, c_proj, and the projection
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", options, providers=["CPUExecutionProvider"])
+    graph = Graph(exported.folder / f"{role}.onnx", keep=True)
     for rows in other_inputs(exported.case)[role]:
-        found = session.run(None, {session.get_inputs()[0].name: rows})[0]
-        np.testing.assert_allclose(unit(found), unit(run(exported.graph(role), rows)), atol=1e-6)
+        np.testing.assert_allclose(unit(graph(rows)), unit(run(exported.graph(role), rows)), atol=1e-6)
+    nodes = kept_graph().node
+    kinds = [node.op_type for node in nodes]
+    _, products = after_choice(nodes[len(kinds) - kinds[::-1].index("Softmax") :])
+    assert len(products) == 4  # out_proj, c_fc, c_proj, and the projection
 
 
 @pytest.mark.parametrize("name", ["Transf", "shift", "joint", GELU])

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from kept_graphs import after_choice, kept_graph
 from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from models.graphs import Graph
-from models.store import home
 
 SEQUENCES, LENGTH, WIDTH = 3, 5, 16
 RNG = np.random.default_rng(7)
@@ -150,18 +150,11 @@ def save(body: str, path: Path, *, length: str = str(LENGTH), with_shapes: bool 
 
 def products_after_the_choice() -> int:
     """In the graph that is kept."""
-    [path] = (home() / "optimised").glob("*/graph.onnx")
-    graph = onnx.load(path).graph
-    chosen: set[str] = set()
-    count = 0
-    for node in graph.node:
-        is_choice = node.op_type in ("Gather", "GatherND") and "column" not in node.output
-        if is_choice or chosen.intersection(node.input):
-            chosen.update(node.output)
-            count += node.op_type in ("MatMul", "DynamicQuantizeMatMul")
+    graph = kept_graph()
+    chosen, products = after_choice(node for node in graph.node if "column" not in node.output)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
     assert {ranks[name] for name in chosen if name in ranks} <= {1, 2}  # what the file says of itself is still right
-    return count
+    return len(products)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
