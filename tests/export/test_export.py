@@ -6,34 +6,39 @@ import io
 import json
 import logging
 import math
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import av
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from fault_server import FaultServer
 from kept_graphs import after_choice, kept_graph
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from PIL import Image
-from random_checkpoints import VIT_B_32, Sizes, State, head_state, openai_state, prefixed
+from random_checkpoints import Sizes, head_state, openai_state
+from small_exports import (
+    MEAN,
+    SMALL,
+    STD,
+    by_hand,
+    difference_rows,
+    first_layers,
+    node_row,
+    small,
+    unit,
+)
 from torch.export import Dim
-from torch.nn import functional
 
 import action_clip
 from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip
@@ -44,26 +49,13 @@ from export.clip.checkpoints import read_checkpoint
 from export.clip.model import ClipModel
 from export.graphs import to_onnx
 from export.precision import run
-from models.catalog import ROLES, ModelSpec, find
+from models.catalog import ROLES
 from models.graphs import Graph
-from models.metadata import read_metadata
-from models.recognizer import score
 from models.store import home
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
-from video.preprocess import clip_tensor
-from video.reader import read_clip
-from video.sampling import uniform_indices
+from tokenizer.prompts import DEFAULT_PROMPTS, read_labels
 
 ROOT = Path(__file__).parents[2]
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 START, END = 49406, 49407
-
-
-def first_layers(head: State, count: int) -> State:
-    """A frame head of so many layers: exporting all six takes time."""
-    layers = {name: re.search(r"(?:resblocks|layers)\.(\d+)\.", name) for name in head}
-    return {name: head[name] for name, layer in layers.items() if layer is None or int(layer[1]) < count}
 
 
 @dataclass(frozen=True)
@@ -185,13 +177,6 @@ def other_inputs(case: Case) -> dict[str, list[NDArray[Any]]]:
     }
 
 
-def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
-    assert (lengths > 0).all()
-    found: NDArray[np.float32] = features / lengths
-    return found
-
-
 @every_case
 def test_graphs_say_what_pytorch_says(exports: Exports, name: str) -> None:
     exported = exports(name)
@@ -208,17 +193,6 @@ def test_graphs_say_what_pytorch_says(exports: Exports, name: str) -> None:
             # Rows are told apart, or nothing would be shown by their being equal.
             if len(value) > exported.case.frames:
                 assert np.abs(unit(found)[0] - unit(found)[-1]).max() > 1e-2
-
-
-@torch.no_grad()
-def by_hand(networks: Networks, labels: list[str], resize: int, scale: float) -> NDArray[np.float64]:
-    """The sample's probabilities, by PyTorch."""
-    clip = read_clip(SAMPLE_VIDEO, partial(uniform_indices, count=networks.frames))
-    frames = clip_tensor(clip.frames, networks.image.image_size, MEAN, STD, resize)
-    video = networks.fusion(networks.image(torch.from_numpy(frames))[None])[0].numpy()
-    tokens = torch.from_numpy(default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels)))
-    bank = networks.text(tokens).numpy().reshape(len(DEFAULT_PROMPTS), len(labels), -1)
-    return score(unit(video), unit(bank), scale)
 
 
 @every_case
@@ -381,13 +355,6 @@ def test_graphs_that_are_kept_give_the_same_probabilities(exports: Exports, name
     assert plain.max() - plain.min() > 0.01
 
 
-def node_row(printed: str, kind: str) -> list[tuple[int, int]]:
-    """Of text, image and fusion: how many nodes of a kind before and after."""
-    line = next(line for line in printed.splitlines() if line.startswith(f"{kind} "))
-    cells = [line[24 + 14 * i : 38 + 14 * i].strip() or "0 → 0" for i in range(3)]
-    return [(int(before), int(after)) for before, after in (cell.split(" → ") for cell in cells)]
-
-
 def test_the_table_of_nodes(exports: Exports) -> None:
     exported = exports("Transf")
     assert node_row(exported.printed, "QuickGelu") == [(0, 1), (0, 2), (0, 2)]
@@ -402,15 +369,6 @@ def test_the_table_of_nodes(exports: Exports) -> None:
     assert [row[0] for row in node_row(gelu, "Erf")] == [1, 2, 0]
     assert node_row(gelu, "BiasGelu") == [(0, 1), (0, 2), (0, 0)]
     assert node_row(gelu, "FusedMatMul") == [(0, 1), (0, 2), (0, 0)]
-
-
-def difference_rows(printed: str) -> list[tuple[str, int, int | None, float, float, bool]]:
-    """Role, rows, length, max |Δ|, cosine and whether that is too much."""
-    pattern = r"^(text|image|fusion) +(\d+) {1,8}( *\d+)? +(nan|[\d.]+e[+-]\d+) +(nan|-?[\d.]+)(  too much)?$"
-    return [
-        (role, int(rows), int(length) if length else None, float(difference), float(cosine), bool(mark))
-        for role, rows, length, difference, cosine, mark in re.findall(pattern, printed, re.MULTILINE)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -444,18 +402,6 @@ def test_the_table_of_differences(
     assert exported.printed.endswith(
         f"\nwrote {exported.folder}: python action_clip.py --model {exported.folder} --video …\n"
     )
-
-
-SMALL = Sizes(layers=1, text_layers=1)
-# The image size of all models of the catalog.
-FULL_IMAGE = Sizes(image_size=224, patch=56, width=64, layers=1, text_layers=1)
-
-
-def small(path: Path, sizes: Sizes = SMALL, **more: torch.Tensor) -> Path:
-    """A checkpoint of a frozen CLIP with QuickGELU, `more` in place of its own weights."""
-    state = openai_state(sizes) | {"input_resolution": torch.tensor(sizes.image_size)} | more
-    torch.save(state, path)
-    return path
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -703,253 +649,3 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["clip.pt"]
-
-
-@dataclass
-class Mirror:
-    """The hosts of the catalog's checkpoints, on this machine."""
-
-    server: FaultServer
-    home: Path
-
-    def add(self, name: str, checkpoint: Path) -> ModelSpec:
-        """Serve a file as the checkpoint of that model."""
-        spec = find(name)
-        assert spec is not None
-        assert spec.checkpoint is not None
-        self.server.add(urlsplit(spec.checkpoint.url or "").path, checkpoint.read_bytes())
-        return spec
-
-    def asked(self) -> list[str]:
-        return [path.rpartition("/")[2] for path, _ in self.server.requests]
-
-
-@pytest.fixture
-def mirror(_own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    with FaultServer() as server:
-        monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url)
-        yield Mirror(server, _own_home)
-
-
-def mmaction2(path: Path, sizes: Sizes, frames: int = 8) -> Path:
-    """A checkpoint as mmaction2 writes them."""
-    head = first_layers(head_state("Transf", sizes.embedding, positions=frames), 1)
-    state = {**prefixed(openai_state(sizes), "clip."), **prefixed(head, "adapter.")}
-    torch.save({"meta": {"epoch": 50}, "state_dict": state}, path)
-    return path
-
-
-def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = action_clip.main(arguments)
-    return code, *capsys.readouterr()
-
-
-def probabilities(answer: str) -> NDArray[np.float64]:
-    """In the order of the labels."""
-    predictions = sorted(json.loads(answer)["predictions"], key=lambda line: line["index"])
-    return np.array([line["probability"] for line in predictions])
-
-
-def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = mmaction2(tmp_path / "small.pth", FULL_IMAGE)
-    spec = mirror.add("vit-b-16-8f", checkpoint)
-    folder = mirror.home / spec.name
-    ask = ("--model", spec.name, "--format", "json", "--top-k", "100")
-    assert command(capsys, *ask) == (
-        1,
-        "",
-        "action_clip: error: the graphs of vit-b-16-8f are not on this disk yet: run python -m export vit-b-16-8f once "
-        "(it needs requirements-export.txt), or use --model nano, which needs no download\n",
-    )
-    assert not folder.exists()
-
-    assert main(["clip_vit_b16"]) == 0
-    printed = capsys.readouterr().out
-    assert len(difference_rows(printed)) == 10
-    assert printed.endswith("\ninstalled vit-b-16-8f: python action_clip.py --model vit-b-16-8f --video …\n")
-    files = [".lock", "fusion.onnx", "image.onnx", "sha256.json", "text.onnx", "vit-b-16-8f.pth"]
-    assert sorted(path.name for path in folder.iterdir()) == files
-    code, answer, err = command(capsys, *ask)
-    assert (code, err) == (0, "")
-    assert json.loads(answer)["model"] == "vit-b-16-8f"
-    wanted = by_hand(assemble(read_checkpoint(checkpoint)), read_labels(SAMPLE_LABELS), 256, 100.0)
-    assert np.abs(probabilities(answer) - wanted).max() < 1e-4
-    code, alias, _ = command(capsys, "--model", "clip_vit_b16", *ask[2:])
-    assert (code, json.loads(alias)["model"]) == (0, spec.name)
-    np.testing.assert_array_equal(probabilities(alias), probabilities(answer))
-    assert re.search(r"vit-b-16-8f, clip_vit_b16 +8 +674 MB +yes ", command(capsys, "--list-models")[1])
-    code, verified, _ = command(capsys, "--verify", "--model", spec.name)
-    assert (code, verified.count("equal to first use")) == (0, 3)
-    metadata = read_metadata(folder / "image.onnx")
-    assert (metadata["model"], metadata["licence"], metadata["resize"]) == (spec.name, spec.licence, "256")
-    assert (metadata["checkpoint"], metadata["precision"]) == ("mmaction2 ActionCLIP", "fp32")
-
-    # Again, in another precision: the checkpoint is there, and the graphs take the place of those before.
-    size = (folder / "text.onnx").stat().st_size
-    assert main([spec.name, "--precision", "fp16"]) == 0
-    assert mirror.asked() == ["vit-b-16-8f.pth"]
-    assert sorted(path.name for path in folder.iterdir()) == files
-    assert (folder / "text.onnx").stat().st_size < 0.51 * size
-    assert {read_metadata(folder / f"{role}.onnx")["precision"] for role in ROLES["zero-shot"]} == {"fp16"}
-    code, verified, _ = command(capsys, "--verify", "--model", spec.name)
-    assert (code, verified.count("equal to first use")) == (0, 3)
-    code, halved, _ = command(capsys, *ask)
-    assert code == 0
-    assert 0 < np.abs(probabilities(halved) - wanted).max() < 0.05
-
-
-@pytest.mark.slow
-def test_a_model_of_the_catalog_somewhere_else(
-    tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spec = mirror.add("vit-b-16-16f", mmaction2(tmp_path / "small.pth", FULL_IMAGE, frames=16))
-    out = tmp_path / "mine"
-    assert main([spec.name, "--out", str(out)]) == 0
-    assert capsys.readouterr().out.endswith(
-        f"\ninstalled vit-b-16-16f: python action_clip.py --model {out} --video …\n"
-    )
-    assert sorted(path.name for path in out.iterdir()) == ["fusion.onnx", "image.onnx", "text.onnx"]
-    assert not (mirror.home / spec.name / "image.onnx").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "small.pth"]
-    answer = ActionClip(out).classify(SAMPLE_VIDEO, ["eating", "surfing"])
-    assert (answer.model, len(answer.frame_indices)) == ("vit-b-16-16f", 16)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "frames", "sentence"),
-    [
-        (Sizes(image_size=112, patch=56), 8, "takes images of 112 pixels, the catalog says 224: delete it to download"),
-        (FULL_IMAGE, 4, "the checkpoint has positions for 4 frames"),
-    ],
-)
-def test_a_checkpoint_that_is_not_what_the_catalog_says(
-    tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str], sizes: Sizes, frames: int, sentence: str
-) -> None:
-    spec = mirror.add("vit-b-32-8f", mmaction2(tmp_path / "small.pth", sizes, frames))
-    assert main([spec.name]) == 1
-    captured = capsys.readouterr()
-    assert sentence in captured.err
-    assert (captured.out, captured.err.count("\n")) == ("", 1)
-    names = sorted(path.name for path in (mirror.home / spec.name).iterdir())
-    assert names == [".lock", "sha256.json", "vit-b-32-8f.pth"]
-
-
-def test_a_checkpoint_of_another_sha256(tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = small(tmp_path / "clip.pt", sizes=FULL_IMAGE)
-    spec = mirror.add("clip-vit-b-32", checkpoint)
-    assert spec.checkpoint is not None
-    assert main([spec.name]) == 1
-    found = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert f"the file's sha256 is {found} instead of {spec.checkpoint.sha256}" in capsys.readouterr().err
-    assert [path.name for path in (mirror.home / spec.name).iterdir()] == [".lock"]
-    # As if it had been put there by hand.
-    shutil.copy(checkpoint, mirror.home / spec.name / spec.checkpoint.name)
-    assert main([spec.name]) == 1
-    assert f"has the sha256 {found} instead of the catalog's {spec.checkpoint.sha256}" in capsys.readouterr().err
-    assert not list((mirror.home / spec.name).glob("*.onnx"))
-
-
-def reference_tower(state: State, prefix: str, x: torch.Tensor, heads: int, mask: torch.Tensor | None) -> torch.Tensor:
-    """A transformer in OpenAI's layout by PyTorch's own attention: (N, L, W) → (N, L, W)."""
-    layers = len({name.split(".")[-4] for name in state if name.startswith(prefix) and name.endswith("mlp.c_fc.bias")})
-    for number in range(layers):
-        own = f"{prefix}resblocks.{number}."
-        p = {name.removeprefix(own): value for name, value in state.items() if name.startswith(own)}
-        y = functional.layer_norm(x, x.shape[-1:], p["ln_1.weight"], p["ln_1.bias"]).transpose(0, 1)
-        y, _ = functional.multi_head_attention_forward(
-            y, y, y, x.shape[-1], heads, p["attn.in_proj_weight"], p["attn.in_proj_bias"], None, None, False, 0.0,
-            p["attn.out_proj.weight"], p["attn.out_proj.bias"], training=False, need_weights=False, attn_mask=mask,
-        )  # fmt: skip
-        x = x + y.transpose(0, 1)
-        y = functional.layer_norm(x, x.shape[-1:], p["ln_2.weight"], p["ln_2.bias"])
-        y = functional.linear(y, p["mlp.c_fc.weight"], p["mlp.c_fc.bias"])
-        x = x + functional.linear(y * torch.sigmoid(1.702 * y), p["mlp.c_proj.weight"], p["mlp.c_proj.bias"])
-    return x
-
-
-def reference_text(state: State, tokens: torch.Tensor) -> torch.Tensor:
-    width = state["ln_final.weight"].shape[0]
-    x = state["token_embedding.weight"][tokens] + state["positional_embedding"]
-    mask = torch.full((77, 77), float("-inf")).triu(1)
-    x = reference_tower(state, "transformer.", x, width // 64, mask)
-    x = functional.layer_norm(x, (width,), state["ln_final.weight"], state["ln_final.bias"])
-    return x[torch.arange(len(x)), tokens.argmax(1)] @ state["text_projection"]
-
-
-def reference_image(state: State, frames: torch.Tensor) -> torch.Tensor:
-    own = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
-    weight = own["conv1.weight"]
-    width, patch = weight.shape[0], weight.shape[-1]
-    x = functional.conv2d(frames, weight, stride=patch).flatten(2).transpose(1, 2)
-    x = torch.cat([own["class_embedding"].expand(len(x), 1, -1), x], 1) + own["positional_embedding"]
-    x = functional.layer_norm(x, (width,), own["ln_pre.weight"], own["ln_pre.bias"])
-    x = reference_tower(own, "transformer.", x, width // 64, None)
-    return functional.layer_norm(x[:, 0], (width,), own["ln_post.weight"], own["ln_post.bias"]) @ own["proj"]
-
-
-@torch.no_grad()
-def reference(clip: State, head: State, video: Path, texts: list[str]) -> NDArray[np.float64]:
-    """ActionCLIP's published evaluation, from the video file to the logits of each text: 8 frames, 224 pixels."""
-    with av.open(str(video)) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    offset = (len(decoded) / 8 - 1) / 2
-    frames = []
-    for i in range(8):
-        image = Image.fromarray(decoded[int(i * len(decoded) / 8 + offset)])
-        factor = 256 / min(image.size)
-        image = image.resize((int(image.width * factor), int(image.height * factor)), Image.Resampling.BICUBIC)
-        left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
-        pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), dtype=np.float32) / 255
-        frames.append(((pixels - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
-    features = reference_image(clip, torch.from_numpy(np.stack(frames).astype(np.float32)))[None]
-    placed = features + head["frame_position_embeddings.weight"][:8]
-    mixed = reference_tower(head, "transformer.", placed, clip["ln_final.weight"].shape[0] // 64, None)
-    of_video = functional.normalize((mixed + features).mean(1), dim=1)
-    of_texts = functional.normalize(reference_text(clip, torch.from_numpy(default_tokenizer().encode(texts))), dim=1)
-    logits: NDArray[np.float64] = (100 * of_texts @ of_video[0]).double().numpy()
-    return logits
-
-
-@pytest.mark.slow
-def test_vit_b_32_in_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    clip = openai_state(VIT_B_32)
-    # As CLIP's weights are published, and ActionCLIP's with them.
-    clip = {name: value.half() for name, value in clip.items()}
-    head = head_state("Transf", VIT_B_32.embedding)
-    checkpoint, folder = tmp_path / "vit-b-32.pt", tmp_path / "vit-b-32"
-    torch.save({"epoch": 50, "model_state_dict": clip, "fusion_model_state_dict": head}, checkpoint)
-    assert main([str(checkpoint), "--fusion", "Transf", "--out", str(folder)]) == 0
-    printed = capsys.readouterr().out
-    print(printed)
-    assert node_row(printed, "QuickGelu") == [(0, 12), (0, 12), (0, 6)]
-    labels = [*read_labels(SAMPLE_LABELS), "juggling a soccer ball", "someone is falling down the stairs", "läuft"]
-    done = subprocess.run(
-        [
-            *(sys.executable, "action_clip.py", "--model", str(folder), "--video", str(SAMPLE_VIDEO)),
-            *("--format", "json", "--top-k", "100"),
-            *(part for label in labels for part in ("--text", label)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONUTF8": "1"},
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    shutil.rmtree(folder)
-    texts = [prompt.replace("{}", label) for prompt in DEFAULT_PROMPTS for label in labels]
-    floats = {name: value.float() for name, value in clip.items()}
-    logits = reference(floats, head, SAMPLE_VIDEO, texts).reshape(len(DEFAULT_PROMPTS), len(labels))
-    exponentials = np.exp(logits - logits.max(1, keepdims=True))
-    wanted = (exponentials / exponentials.sum(1, keepdims=True)).mean(0)
-    found = probabilities(done.stdout)
-    worst = np.abs(found - wanted).max()
-    print(f"max |Δ probability| {worst:.1e}; probabilities {np.sort(wanted)[::-1].round(3)}")
-    assert worst < 1e-4
-    assert wanted.max() > 2 / len(labels)
-    assert wanted.argmax() == found.argmax()
-    checkpoint.unlink()

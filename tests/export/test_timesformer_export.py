@@ -28,6 +28,7 @@ from random_timesformer import (
     original_state,
     timesformer_config,
 )
+from small_exports import command, probabilities
 
 import action_clip
 from action_clip import SAMPLE_VIDEO, TimeSformer, TimeSformerOperator
@@ -251,18 +252,6 @@ def by_hand(network: torch.nn.Module, case: Case) -> NDArray[np.float64]:
     logits = torch.from_numpy(said(network, frames[None])[0][0])
     probabilities: NDArray[np.float64] = torch.softmax(logits.double(), 0).numpy()
     return probabilities
-
-
-def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = action_clip.main(arguments)
-    return code, *capsys.readouterr()
-
-
-def probabilities(answer: str) -> NDArray[np.float64]:
-    """In the order of the classes."""
-    predictions = sorted(json.loads(answer)["predictions"], key=lambda line: line["index"])
-    return np.array([line["probability"] for line in predictions])
 
 
 @every_case
