@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -24,6 +25,8 @@ from errors import ActionClipError
 URL_TIMEOUT_S = 20.0
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
+# Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
+_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 @dataclass(frozen=True)
@@ -98,15 +101,8 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
     video to decode: not a video file, only audio, only a cover picture, an unknown codec.
     """
     try:
-        if origin.is_url:
-            container = av.open(
-                origin.address,
-                "r",
-                metadata_errors="ignore",
-                container_options=_url_options(origin.address),
-            )
-        else:
-            container = av.open(origin.address, "r", metadata_errors="ignore")
+        options = _url_options(origin.address) if origin.is_url else {}
+        container = av.open(origin.address, "r", container_options=options, **_METADATA)
     except (av.FFmpegError, ValueError) as error:
         raise _failure(origin, error) from error
     with container:
