@@ -16,7 +16,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-import connection
+from connection import Patience, RedirectError, SlowError, Transfer
 from errors import ActionClipError
 from models.partial import Part, WrongContentError
 
@@ -28,7 +28,6 @@ PROGRESS = 1 << 20
 FIRST_PAUSE_S = 0.5
 """Doubled after every further failure, unless the server says Retry-After."""
 LONGEST_PAUSE_S = 60.0
-CHUNK = 1 << 16
 DISK_MARGIN = 64 << 20
 """Bytes that must stay free beside the file."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -81,10 +80,11 @@ def download(url: str, target: Path, *, size: int | None, sha256: str | None) ->
 def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str:
     most = part.received
     failures = wrong = 0
+    patience = Patience()
     while True:
         try:
             if not part.complete:
-                _receive(url, part, size)
+                _receive(url, part, size, patience)
             digest = part.check(size, sha256)
             part.publish()
             return digest
@@ -106,10 +106,10 @@ def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str
             pause(wait_s)
 
 
-def _receive(url: str, part: Part, size: int | None) -> None:
+def _receive(url: str, part: Part, size: int | None, patience: Patience) -> None:
     """One request; on return every byte that the server announced is on the disk."""
     try:
-        with _open(url, part) as response:
+        with _open(url, part, patience, has_known_length=size is not None) as response:
             _begin(response, part, size)
             with (
                 part.path.open("ab") as file,
@@ -122,30 +122,33 @@ def _receive(url: str, part: Part, size: int | None) -> None:
                     disable=None,
                 ) as bar,
             ):
-                for chunk in response.iter_content(CHUNK):
+                for chunk in response.chunks():
                     file.write(chunk)
                     bar.update(len(chunk))
                 file.flush()
                 # The name must not appear before the bytes, even when the power goes.
                 os.fsync(file.fileno())
+    except SlowError as error:
+        raise _PermanentError(f"{error}; what has arrived is kept, and the next run goes on from there") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _failure(error) from error
     if part.total is not None and part.path.stat().st_size < part.total:
         raise _TransientError("the connection was cut")
 
 
-def _open(url: str, part: Part) -> requests.Response:
+def _open(url: str, part: Part, patience: Patience, *, has_known_length: bool) -> Transfer:
     """The answer to a request for what is still missing, after redirects, none of which leaves https."""
-    headers = {"Accept-Encoding": "identity", "User-Agent": "action_clip"}
+    headers = {"User-Agent": "action_clip"}
     if part.received:
         headers |= {"Range": f"bytes={part.received}-", "If-Range": str(part.validator)}
     try:
-        return connection.get(url, headers, (CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
-    except connection.RedirectError as error:
+        timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        return Transfer(url, headers, timeout_s, patience, has_known_length=has_known_length)
+    except RedirectError as error:
         raise _PermanentError(str(error)) from error
 
 
-def _begin(response: requests.Response, part: Part, size: int | None) -> None:
+def _begin(response: Transfer, part: Part, size: int | None) -> None:
     """Make the part ready for the answer's body, which continues it or starts it anew."""
     headers = response.headers
     if response.status_code == 206 and part.received:

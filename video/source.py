@@ -152,10 +152,10 @@ def _final_address(name: str) -> str:
     import requests
 
     try:
-        with connection.get(name, {}, (URL_TIMEOUT_S, URL_TIMEOUT_S)) as response:
-            return str(response.url)
-    except (connection.RedirectError, requests.RequestException) as error:
-        reason = error if isinstance(error, connection.RedirectError) else "no secure connection to the server"
+        with connection.Transfer(name, {}, (URL_TIMEOUT_S, URL_TIMEOUT_S), connection.Patience()) as response:
+            return response.url
+    except (connection.RedirectError, connection.SlowError, requests.RequestException) as error:
+        reason = "no secure connection to the server" if isinstance(error, requests.RequestException) else error
         raise _unreachable(name, reason) from error
 
 

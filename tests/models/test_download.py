@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 from fault_server import Fault, FaultServer, wait_until
 
+import connection
 import models.download
 from errors import ActionClipError
 from models.download import download
@@ -39,7 +40,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, which do not take place."""
     waits: list[float] = []
     monkeypatch.setattr(models.download, "pause", waits.append)
-    monkeypatch.setattr(models.download, "CHUNK", 500)
+    monkeypatch.setattr(connection, "CHUNK", 500)
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

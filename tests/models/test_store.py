@@ -13,6 +13,7 @@ from fault_server import Fault, FaultServer, wait_until
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+import connection
 import models.download
 from errors import ActionClipError
 from models import store
@@ -27,10 +28,10 @@ EXPORT = (
 CHILD = """
 import logging, sys
 sys.path[:0] = sys.argv[1:]
-import models.download, models.store
+import connection, models.download, models.store
 from test_store import example
 logging.basicConfig(format="%(message)s")
-models.download.CHUNK = 100
+connection.CHUNK = 100
 print(sorted(path.name for path in models.store.fetch(example()).values()))
 """
 
@@ -528,7 +529,7 @@ def test_checkpoint_is_downloaded_once(server: FaultServer, home: Path, caplog: 
 
 
 def test_checkpoint_that_is_cut_is_continued(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.download, "CHUNK", 1000)
+    monkeypatch.setattr(connection, "CHUNK", 1000)
     server.add("/base/tiny.pth", CHECKPOINT, [Fault(cut_after=60_000), Fault(status=404)])
     assert "tiny.pth: the server answers 404" in checkpoint_refusal(exported())
     assert store.fetch_checkpoint(exported()).read_bytes() == CHECKPOINT
