@@ -219,7 +219,7 @@ def _verified(
     table = difference_table(differences, bound)
     roles = sorted({item.role for item in differences if item.exceeds(bound)})
     if roles:
-        _LOG.warning("%s", table)
+        _LOG.warning(table)
         allowed = f"cosine at least {bound.cosine:g}"
         if math.isfinite(bound.difference):
             allowed = f"max |Δ| below {bound.difference:g}, {allowed}"
