@@ -25,7 +25,7 @@ CHUNK = 1 << 16
 _CHUNKS_AHEAD = 16
 _POLL_S = 0.2  # how soon a wait notices what it is not woken by: on Windows, Ctrl-C
 # The values of these are secrets: in user:password@host and in ?token=…
-_PASSWORD = re.compile(r"(?<=://)([^/?#@\s]*):[^/?#\s]*(?=@)")
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:\s]*):[^/?#\s]*(?=@)")
 _SECRET = re.compile(
     r"(?i)([?&;][^=&;#\s]*(?:passw|pwd|token|secret|signature|credential|api_?key)[^=&;#\s]*=)[^&;#\s]+"
 )
