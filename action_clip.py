@@ -25,6 +25,7 @@ if __name__ == "__main__":
     leave_at_once()  # before the imports that take long
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -100,6 +101,10 @@ def _sentence(error: Exception) -> str:
             f"a package cannot be loaded ({error}): install what requirements.txt lists, and for a system library "
             "(lib….so) see Troubleshooting in the README"
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error}): make room, or name another folder with TMPDIR or ACTION_CLIP_HOME"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: give fewer labels at a time, or a smaller video"
     return (
         f"something went wrong that should not have ({type(error).__name__}: {error}): "
         "run again with --debug and report what it prints"

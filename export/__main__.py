@@ -93,7 +93,7 @@ def _checkpoint(arguments: Sequence[str], kind: str) -> Work:
 
         wishes = Wishes(options.fusion, options.frames, options.activation, options.licence, options.trust)
         print(export_folder(Path(options.source), options.out, kind, options.precision, wishes))
-        print(f"\nwrote {options.out}: python action_clip.py --model {options.out} --video …")
+        print(printable(f"\nwrote {options.out}: python action_clip.py --model {options.out} --video …", lines=True))
 
     return work
 
@@ -110,7 +110,7 @@ def _named(parser: ArgumentParser, options: argparse.Namespace, spec: ModelSpec)
 
         print(export_named(spec, options.precision, options.out, trust=options.trust))
         model = options.out or spec.name
-        print(f"\ninstalled {spec.name}: python action_clip.py --model {model} --video …")
+        print(printable(f"\ninstalled {spec.name}: python action_clip.py --model {model} --video …", lines=True))
 
     return work
 
