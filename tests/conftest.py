@@ -1,12 +1,34 @@
-"""What every test gets: a home of its own, no mirror, no connection to anywhere."""
+"""What every test gets: a home of its own, no mirror, no connection to anywhere; and which tests there are."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
+
+# What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
+FOR_EXPORTING = {"torch", "onnxscript", "safetensors", "tokenizers", "transformers"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip test modules that import, themselves or through others, what only exporting needs and is not installed.
+
+    That nothing else imports it, test_without_torch.py says.
+    """
+    report = yield
+    failure = report.call.excinfo  # type: ignore[attr-defined] # pytest's own runner puts it there
+    error = failure and failure.value.__cause__
+    if isinstance(error, ModuleNotFoundError) and error.name in FOR_EXPORTING:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"{error.name} is not installed")
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,3 +61,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     return paths
+
+
+@pytest.fixture(scope="session")
+def towhee() -> Any:
+    """The package, where it is installed."""
+    if find_spec("towhee") is None:
+        pytest.skip("towhee is not installed")
+    return import_module("towhee")
