@@ -23,7 +23,7 @@ def pytest_make_collect_report(
     That nothing else imports it, test_without_torch.py says.
     """
     report = yield
-    failure = report.call.excinfo  # type: ignore[attr-defined] # pytest's own runner puts it there
+    failure = report.call.excinfo  # which pytest's own runner puts there
     error = failure and failure.value.__cause__
     if isinstance(error, ModuleNotFoundError) and error.name in FOR_EXPORTING:
         report.outcome = "skipped"
@@ -37,11 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def _own_home(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("ACTION_CLIP_HOME", str(home))
     monkeypatch.delenv("ACTION_CLIP_MIRROR", raising=False)
     monkeypatch.delenv("ACTION_CLIP_OFFLINE", raising=False)
+    # Warnings that are errors here are in the processes that tests start, too.
+    errors = [line for line in pytestconfig.getini("filterwarnings") if line.startswith("error::")]
+    monkeypatch.setenv("PYTHONWARNINGS", ",".join(errors))
     yield home
     # The command takes the log over; tests that follow must see its messages again.
     log = logging.getLogger("action_clip")
