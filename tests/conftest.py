@@ -1,6 +1,7 @@
 """What every test gets: a home of its own, no mirror, no connection to anywhere; and which tests there are."""
 
 import logging
+import signal
 from collections.abc import Generator, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +13,12 @@ import pytest
 
 # What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
 FOR_EXPORTING = {"torch", "onnxscript", "safetensors", "tokenizers", "transformers"}
+
+
+def pytest_configure() -> None:
+    """Ctrl-C interrupts, here and in the processes that tests start, even where the tests run in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
