@@ -254,7 +254,7 @@ def test_retry_after_that_is_too_long(server: FaultServer, tmp_path: Path, waits
 
 
 def test_stalls(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.download, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(models.download, "READ_TIMEOUT_S", 1.0)
     stop = Event()
     server.add("/a.onnx", BODY, [Fault(before=stop.wait), Fault(halfway=stop.wait)])
     try:
