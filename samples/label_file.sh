@@ -16,7 +16,8 @@ the order given, with its most probable label. What follows -- is passed to acti
 
 A video that fails is named on stderr and gets a row with empty fields; the others go on.
 Exit status: 0 all classified, 1 any failed, 2 wrong use.
-PYTHON=/path/to/python chooses the interpreter (default: python3).
+PYTHON=/path/to/python chooses the interpreter; else it is the active virtual environment's, that of
+`make sample`, or python3.
 HELP
 }
 

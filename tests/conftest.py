@@ -1,12 +1,41 @@
-"""What every test gets: a home of its own, no mirror, no connection to anywhere."""
+"""What every test gets: a home of its own, no mirror, no connection to anywhere; and which tests there are."""
 
 import logging
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
+
+# What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
+FOR_EXPORTING = {"torch", "onnxscript", "safetensors", "tokenizers", "transformers"}
+
+
+def pytest_configure() -> None:
+    """Ctrl-C interrupts, here and in the processes that tests start, even where the tests run in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip test modules that import, themselves or through others, what only exporting needs and is not installed.
+
+    That nothing else imports it, test_without_torch.py says.
+    """
+    report = yield
+    failure = report.call.excinfo  # which pytest's own runner puts there
+    error = failure and failure.value.__cause__
+    if isinstance(error, ModuleNotFoundError) and error.name in FOR_EXPORTING:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"{error.name} is not installed")
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -15,11 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def _own_home(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("ACTION_CLIP_HOME", str(home))
     monkeypatch.delenv("ACTION_CLIP_MIRROR", raising=False)
     monkeypatch.delenv("ACTION_CLIP_OFFLINE", raising=False)
+    # Warnings that are errors here are in the processes that tests start, too.
+    errors = [line for line in pytestconfig.getini("filterwarnings") if line.startswith("error::")]
+    monkeypatch.setenv("PYTHONWARNINGS", ",".join(errors))
     yield home
     # The command takes the log over; tests that follow must see its messages again.
     log = logging.getLogger("action_clip")
@@ -39,3 +73,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     return paths
+
+
+@pytest.fixture(scope="session")
+def towhee() -> Any:
+    """The package, where it is installed."""
+    if find_spec("towhee") is None:
+        pytest.skip("towhee is not installed")
+    return import_module("towhee")

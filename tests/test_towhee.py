@@ -1,8 +1,6 @@
 """The operators in real Towhee pipelines, on real video: the numbers of calling them as plain functions."""
 
-import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,6 @@ from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClipOperator, TimeSfo
 from tokenizer.prompts import read_labels
 
 Decoder = Callable[[str], list[Any]]
-
-
-@pytest.fixture(scope="module")
-def towhee() -> Any:
-    with warnings.catch_warnings():
-        # Towhee uses what pydantic and setuptools call deprecated.
-        warnings.simplefilter("ignore")
-        return import_module("towhee")
 
 
 @pytest.fixture(scope="module")

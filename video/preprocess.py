@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, gcd
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 from errors import ActionClipError
 
+_MAX_ASPECT = 1000  # resized to a short side of 256, such a picture has 256,000 pixels on the other
+_CORNER = 16
 _CUBIC_REACH = 2  # Pillow's bicubic kernel reaches two source pixels to each side, times the reduction
 
 
@@ -27,7 +30,8 @@ def clip_tensor(
     The official evaluation chain: short side to `resize` pixels with Pillow's antialiased bicubic (the long
     side truncated, as torchvision does), centre crop of `size` (rounded, as torchvision does), / 255, minus
     `mean`, over `std`. Little more than the crop shows is resized, `threads` frames at a time. Raises ActionClipError
-    for frames of another shape or type and for a crop larger than the resized picture.
+    for frames of another shape or type, for pictures that are little more than a line and for a crop larger than
+    the resized picture.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ActionClipError(
@@ -37,10 +41,15 @@ def clip_tensor(
         raise ActionClipError(f"a crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}")
     _, height, width, _ = frames.shape
     short = min(height, width)
-    rows = _span(height, int(resize * height / short), size)
-    columns = _span(width, int(resize * width / short), size)
-    resized = (columns.resized, rows.resized)
-    box = (columns.box[0], rows.box[0], columns.box[1], rows.box[1])
+    if max(height, width) > _MAX_ASPECT * short:
+        raise ActionClipError(
+            f"frames of {width} × {height} pixels are too narrow; cut them to 1 : {_MAX_ASPECT} at most"
+        )
+    resized = (int(resize * width / short), int(resize * height / short))
+    columns, rows = _span(width, resized[0], size), _span(height, resized[1], size)
+    passes = [(0, columns), (1, rows)]
+    if _vertical_first((width, height), resized):
+        passes.reverse()
 
     # 256 values a channel, computed in float32 as the official code does: exact, and quicker than arithmetic.
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
@@ -49,8 +58,10 @@ def clip_tensor(
     tensor = np.empty((len(frames), 3, size, size), np.float32)
 
     def fill(frame: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
-        part = Image.fromarray(np.ascontiguousarray(frame[rows.source, columns.source]))
-        crop = np.asarray(part.resize(resized, Image.Resampling.BICUBIC, box=box))[rows.crop, columns.crop]
+        picture = Image.fromarray(np.ascontiguousarray(frame[rows.source, columns.source]))
+        for axis, span in passes:
+            picture = _resize_axis(picture, axis, span)
+        crop = np.asarray(picture)
         for channel in range(3):
             np.take(table[channel], crop[..., channel], out=planes[channel])
 
@@ -66,7 +77,7 @@ class _Span:
     source: slice
     box: tuple[int, int]
     resized: int
-    crop: slice
+    crop: tuple[int, int]
 
 
 def _span(length: int, resized: int, size: int) -> _Span:
@@ -86,5 +97,33 @@ def _span(length: int, resized: int, size: int) -> _Span:
         source=slice(begin, end),
         box=(first * source_step - begin, last * source_step - begin),
         resized=(last - first) * resized_step,
-        crop=slice(start - first * resized_step, start - first * resized_step + size),
+        crop=(start - first * resized_step, start - first * resized_step + size),
     )
+
+
+def _resize_axis(picture: Image.Image, axis: int, span: _Span) -> Image.Image:
+    """Return the picture with one axis, 0 (x) or 1 (y), resized and cut to what the crop shows of it."""
+    width, height = picture.size
+    size = (span.resized, height) if axis == 0 else (width, span.resized)
+    resized = picture.resize(size, Image.Resampling.BICUBIC, _part(picture, axis, span.box))
+    return resized.crop(_part(resized, axis, span.crop))
+
+
+def _part(picture: Image.Image, axis: int, ends: tuple[int, int]) -> tuple[int, int, int, int]:
+    width, height = picture.size
+    return (ends[0], 0, ends[1], height) if axis == 0 else (0, ends[0], width, ends[1])
+
+
+@cache
+def _vertical_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
+    """Return whether the installed Pillow resizes a whole picture of this (width, height) vertically first.
+
+    Its versions decide differently, by the sizes alone, so it is tried out, on a corner of noise: Pillow rounds to
+    8 bits between the two passes, and their order shows.
+    """
+    width, height = min(size[0], _CORNER), min(size[1], _CORNER)
+    picture = Image.new("L", size)
+    picture.paste(Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)))
+    horizontal = picture.resize((resized[0], size[1]), Image.Resampling.BICUBIC, (0, 0, width, size[1]))
+    horizontal_first = horizontal.resize(resized, Image.Resampling.BICUBIC, (0, 0, resized[0], height))
+    return picture.resize(resized, Image.Resampling.BICUBIC, (0, 0, width, height)) != horizontal_first

@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-import warnings
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -37,6 +36,7 @@ def test_the_files_that_documents_link_to_exist() -> None:
         assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+@pytest.mark.usefixtures("towhee")
 def test_the_pipeline_in_the_readme_says_what_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,8 +44,5 @@ def test_the_pipeline_in_the_readme_says_what_is_shown(
         r"```python\n([^`]*towhee[^`]*)```\n\n```\n([^`]*)```", (ROOT / "README.md").read_text("utf-8")
     )[0]
     monkeypatch.chdir(ROOT)
-    with warnings.catch_warnings():
-        # Towhee uses what pydantic and setuptools call deprecated.
-        warnings.simplefilter("ignore")
-        exec(code, {})
+    exec(code, {})
     assert capsys.readouterr().out == shown

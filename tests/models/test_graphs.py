@@ -136,7 +136,7 @@ def test_threads_that_start_a_graph_at_once_make_one_session(tmp_path: Path, mon
     counts: list[float] = []
 
     def start_and_run() -> None:
-        together.wait(10)
+        together.wait(60)
         graph.start()
         counts.append(float(graph(np.zeros((3, 1), np.float32))[0, 0]))
 

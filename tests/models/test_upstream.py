@@ -163,16 +163,19 @@ def test_rows_that_nobody_reads(tmp_path: Path, case: str, precision: str) -> No
     body, expected = BODIES[case]
     path = save(body, tmp_path / "tower.onnx")
     if precision == "int8":
-        quantize_dynamic(path, path, weight_type=QuantType.QInt8)
+        # With all 8 bits, what processors without VNNI add up in 16 bits may overflow, and the answer be any.
+        quantize_dynamic(path, path, weight_type=QuantType.QInt8, reduce_range=True)
     rows = np.random.default_rng(2).normal(size=(SEQUENCES, LENGTH, WIDTH)).astype(np.float32)
     count = 2 if "y2" in body else 1
 
     plain = Graph(path).outputs(rows, count)
     for _ in range(2):
         outputs = Graph(path, keep=True).outputs(rows, count)
-        # int8 rounds by the largest of what is multiplied, which is that of fewer rows.
+        # int8 rounds by the largest of what is multiplied, which is that of fewer rows: 1.3 % of the largest value at
+        # most. Another row, or one made of other values, is as far away as the values are large.
         for output, wanted in zip(outputs, plain, strict=True):
-            np.testing.assert_allclose(output, wanted, rtol=0, atol=1e-5 if precision == "fp32" else 0.3)
+            bound = 1e-5 if precision == "fp32" else 0.05 * np.abs(wanted).max()
+            np.testing.assert_allclose(output, wanted, rtol=0, atol=bound)
     assert products_after_the_choice() == expected
 
 

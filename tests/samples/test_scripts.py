@@ -3,6 +3,7 @@
 import ast
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the script
 STAND_IN = """#!{python}
 import csv, pathlib, sys
 program, *options = sys.argv[1:]
+if options == ["--version"]:
+    sys.exit()
 video = next(option for option in options if option.startswith("--video=")).removeprefix("--video=")
 with open({notes!r}, "a", encoding="utf-8") as notes:
     print(repr([program, *options]), file=notes)
@@ -150,12 +153,54 @@ def test_a_table_that_cannot_be_written_stops_before_the_work(scripts: Scripts) 
     assert scripts.calls() == []
 
 
-def test_an_interpreter_that_is_not_there_fails_every_video(scripts: Scripts) -> None:
+@pytest.mark.parametrize("code", [None, "import packages_of_another_environment"])
+def test_an_interpreter_that_cannot_run_the_program_stops_before_the_work(scripts: Scripts, code: str | None) -> None:
     (scripts.folder / "labels.txt").write_text("walking\n")
     scripts.stand_in.unlink()
+    if code:
+        scripts.stand_in.write_text(f"#!{sys.executable}\n{code}\n")
+        scripts.stand_in.chmod(0o755)
     run = scripts.run("label_file.sh", "labels.txt", "out.csv", "a.mp4", "b.mp4")
+    reason = "No module named 'packages_of_another_environment'" if code else "No such file or directory"
     assert run.returncode == 1
-    assert scripts.table() == [HEADER, failed("a.mp4"), failed("b.mp4")]
+    assert re.fullmatch(
+        rf".*/stand in cannot run action_clip\.py \(.*{reason}\): run 'make sample' once, .*\n", run.stderr
+    )
+    assert not (scripts.folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize("environment", ["bin/python", "Scripts/python.exe"])
+@pytest.mark.parametrize("script", ["classify_folder.sh", "label_file.sh"])
+def test_the_interpreter_is_that_of_an_environment(tmp_path: Path, script: str, environment: str) -> None:
+    """The scripts as they are typed after `make sample`, in a checkout that loses one interpreter after the other."""
+    samples = shutil.copytree(ROOT / "samples", tmp_path / "checkout" / "samples")
+    named, active, made, any_other = places = [
+        *(tmp_path / "named", tmp_path / "active" / environment, tmp_path / "checkout" / ".venv" / environment),
+        tmp_path / "path" / "python3",
+    ]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(STAND_IN.format(python=sys.executable, notes=f"{place}.notes"))
+        place.chmod(0o755)
+    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "VIRTUAL_ENV")}
+    variables["PATH"] = f"{any_other.parent}{os.pathsep}{os.environ['PATH']}"
+
+    def used(**more: str) -> Path:
+        arguments = (
+            ["samples", "out.csv"] if script == "classify_folder.sh" else ["samples/labels.txt", "out.csv", "a.mp4"]
+        )
+        command = ["bash", str(samples / script), *arguments]
+        subprocess.run(command, cwd=samples.parent, env={**variables, **more}, check=True)
+        [place] = [place for place in places if Path(f"{place}.notes").exists()]
+        Path(f"{place}.notes").unlink()
+        return place
+
+    assert used(PYTHON=str(named), VIRTUAL_ENV=str(tmp_path / "active")) == named
+    assert used(VIRTUAL_ENV=str(tmp_path / "active")) == active
+    assert used() == made
+    assert used(VIRTUAL_ENV="") == made
+    made.unlink()
+    assert used() == any_other
 
 
 def test_an_output_of_its_own_is_refused(scripts: Scripts) -> None:

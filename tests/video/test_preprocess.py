@@ -73,6 +73,18 @@ def test_other_sizes_and_another_short_side() -> None:
         assert np.array_equal(tensor[0], expected)
 
 
+def test_hundreds_of_sizes() -> None:
+    """Pillow decides by the size which of its two passes comes first."""
+    generator = np.random.default_rng(4)
+    wide = generator.integers(8, 420, 150)
+    sizes = [(272, 640), (381, 828), *((side, int(side * generator.uniform(1, 3))) for side in wide)]
+    for size in (size for pair in sizes for size in (pair, pair[::-1])):
+        frame = generator.integers(0, 256, (size[1], size[0], 3), np.uint8)
+        for crop, resize in ((224, 256), (56, 64)):
+            tensor = clip_tensor(frame[None], crop, MEAN, STD, resize)
+            assert np.array_equal(tensor[0], plain_chain(frame, crop, resize)), (size, resize)
+
+
 def test_several_threads_change_nothing() -> None:
     frames = np.stack([textured(300, 200, seed) for seed in range(5)])
     assert np.array_equal(clip_tensor(frames, 224, MEAN, STD, threads=3), clip_tensor(frames, 224, MEAN, STD))
@@ -101,6 +113,13 @@ def test_values_by_hand() -> None:
 def test_other_arrays_are_refused(frames: NDArray[np.uint8]) -> None:
     with pytest.raises(ActionClipError, match=r"^frames are .*give one or more as \(T, H, W, 3\) RGB"):
         clip_tensor(frames, 224, MEAN, STD)
+
+
+def test_pictures_that_are_lines_are_refused() -> None:
+    clip_tensor(np.zeros((1, 3, 2999, 3), np.uint8), 224, MEAN, STD)
+    for shape in ((1, 3, 3001, 3), (1, 3001, 3, 3)):
+        with pytest.raises(ActionClipError, match=r"^frames of \d+ × \d+ pixels are too narrow; cut them"):
+            clip_tensor(np.zeros(shape, np.uint8), 224, MEAN, STD)
 
 
 def test_a_crop_larger_than_the_picture_is_refused() -> None:
