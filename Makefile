@@ -4,10 +4,11 @@ RUN_ENV ?= .venv
 TEST_ENV ?= .venv-test
 BENCH_ENV ?= .venv-benchmark
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+FUZZ_SECONDS ?= 60
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: sample test lint types pytest benchmark options
+.PHONY: sample test lint types pytest fuzz benchmark options
 
 # Recognise the action in the sample video with the embedded model.
 sample: $(RUN_ENV)/ready
@@ -25,6 +26,10 @@ types: $(TEST_ENV)/ready
 
 pytest: $(TEST_ENV)/ready
 	$(TEST_ENV)/$(BIN)/python -m pytest
+
+# Feed every reader of foreign data with mutated inputs, each for so many seconds.
+fuzz: $(TEST_ENV)/ready
+	$(TEST_ENV)/$(BIN)/python tests/fuzz/driver.py --seconds $(FUZZ_SECONDS)
 
 # Measure everything and write benchmarks/RESULTS.md: an hour and a half, with nothing else running.
 benchmark: $(BENCH_ENV)/ready
