@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from queue import Empty, Full, Queue
@@ -47,9 +49,28 @@ def is_offline() -> bool:
     return os.environ.get("ACTION_CLIP_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an http(s) address, whatever the case of its scheme."""
+    return re.match(r"https?://", text, re.IGNORECASE) is not None
+
+
+def may_lead(url: str, following: str) -> bool:
+    """Whether we go from one address to the other: nowhere but to http(s), and never from https to http.
+
+    Raises ValueError where the other is no address.
+    """
+    allowed = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
+    return urlsplit(following).scheme in allowed
+
+
 def redacted(text: str) -> str:
     """The text with `***` for each password and token in an address: for whatever is shown, logged or written."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***", text))
+
+
+def shown(name: str) -> str:
+    """A file name as it is; an address without its secrets."""
+    return redacted(name) if is_address(name) else name
 
 
 class Patience:
@@ -59,8 +80,11 @@ class Patience:
     known. So a slow line is no failure, but a byte a second, or a live stream in place of a file, comes to an end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Event | None = None) -> None:
         """Begin with nothing waited.
+
+        Args:
+            stop: ends a wait when it is set, for want of patience.
 
         Raises:
             ActionClipError: ACTION_CLIP_TIMEOUT is no number of seconds above 0.
@@ -73,6 +97,7 @@ class Patience:
         if not 0 < self._most_s < 1e9:
             raise ActionClipError(f"ACTION_CLIP_TIMEOUT is '{chosen}': make it a number of seconds, such as 600")
         self._waited_s = 0.0
+        self._stop = stop or Event()
 
     def grow(self, size: int) -> None:
         """Wait longer: so many bytes of known length have arrived."""
@@ -86,7 +111,7 @@ class Patience:
         """
         began = monotonic()
         try:
-            while (left_s := self._most_s - self._waited_s - (monotonic() - began)) > 0:
+            while (left_s := self._most_s - self._waited_s - (monotonic() - began)) > 0 and not self._stop.is_set():
                 with suppress(Empty):
                     return queue.get(timeout=min(left_s, _POLL_S))
         finally:
@@ -220,12 +245,48 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
 
 def _following(url: str, location: str) -> str:
     """Where a redirect leads, if we go there."""
-    allowed = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
     try:
         following = urljoin(url, location)
-        scheme = urlsplit(following).scheme
+        is_allowed = may_lead(url, following)
     except ValueError:
         raise RedirectError(f"the server redirects to {redacted(location)}, which is no address") from None
-    if scheme not in allowed:
-        raise RedirectError(f"the server redirects to {redacted(following)}, which is not {' or '.join(allowed)}")
+    if not is_allowed:
+        wanted = "https" if urlsplit(url).scheme == "https" else "http or https"
+        raise RedirectError(f"the server redirects to {redacted(following)}, which is not {wanted}")
     return following
+
+
+def reason(error: BaseException) -> tuple[str, bool]:
+    """A network library's exception in few words, and whether trying again may help."""
+    import requests
+    import urllib3
+
+    causes = list(_causes(error))
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if caused_by(requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError):
+        return "the URL is not valid", False
+    if caused_by(ssl.SSLCertVerificationError):
+        return "the server's certificate is not trusted", False
+    if caused_by(requests.exceptions.ProxyError):
+        return "the proxy does not work", True
+    if caused_by(socket.gaierror):
+        return "the host's name cannot be resolved", True
+    if caused_by(requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
+        return "the server does not answer in time", True
+    if caused_by(requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError):
+        return "the connection was cut", True
+    return "the server cannot be reached", True
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    waiting: list[object] = [error]
+    seen: list[object] = []
+    while waiting:
+        cause = waiting.pop()
+        if isinstance(cause, BaseException) and cause not in seen:
+            seen.append(cause)
+            yield cause
+            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]

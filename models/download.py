@@ -4,10 +4,7 @@ import logging
 import os
 import re
 import shutil
-import socket
-import ssl
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -16,7 +13,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from connection import Patience, RedirectError, SlowError, Transfer
+from connection import Patience, RedirectError, SlowError, Transfer, reason
 from errors import ActionClipError
 from models.partial import Part, WrongContentError
 
@@ -216,33 +213,5 @@ def _retry_after(headers: Headers) -> float | None:
 
 
 def _failure(error: Exception) -> _PermanentError | _TransientError:
-    """A network library's exception in few words."""
-    causes = list(_causes(error))
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if caused_by(requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError):
-        return _PermanentError("the URL is not valid")
-    if caused_by(ssl.SSLCertVerificationError):
-        return _PermanentError("the server's certificate is not trusted")
-    if caused_by(requests.exceptions.ProxyError):
-        return _TransientError("the proxy does not work")
-    if caused_by(socket.gaierror):
-        return _TransientError("the host's name cannot be resolved")
-    if caused_by(requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return _TransientError("the server does not answer in time")
-    if caused_by(requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError):
-        return _TransientError("the connection was cut")
-    return _TransientError("the server cannot be reached")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    waiting: list[object] = [error]
-    seen: list[object] = []
-    while waiting:
-        cause = waiting.pop()
-        if isinstance(cause, BaseException) and cause not in seen:
-            seen.append(cause)
-            yield cause
-            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+    text, is_passing = reason(error)
+    return _TransientError(text) if is_passing else _PermanentError(text)
