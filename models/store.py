@@ -6,20 +6,18 @@ so that none is read twice for its hash).
 """
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from connection import is_offline
 from errors import ActionClipError
-from files import write_file
 from models.catalog import ModelFile, ModelSpec
+from models.records import read_record, update_record
 
 _log = logging.getLogger("action_clip")
 
@@ -105,7 +103,7 @@ def install(spec: ModelSpec, graphs: Mapping[str, Path]) -> None:
             target = folder / file.name
             try:
                 os.replace(graphs[file.role], target)
-                _update_json(_record_path(spec), {file.name: digest})
+                update_record(_record_path(spec), {file.name: digest})
             except OSError as error:
                 raise _unwritable(folder, error) from error
             _remember(target, _stamp(target), digest)
@@ -150,7 +148,7 @@ def sha256_of(path: Path) -> str:
     the file cannot be read.
     """
     stamp = _stamp(path)
-    entry = _read_json(_memory_path()).get(os.path.abspath(path))
+    entry = read_record(_memory_path()).get(os.path.abspath(path))
     if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
         return entry[2]
     digest = _read_sha256(path)
@@ -210,7 +208,7 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
         from models.download import download
         from models.partial import remove_stale
 
-        remove_stale(folder)
+        remove_stale(folder, [file.name for file in files])
         missing = _missing(spec, files)  # asked under the lock: another run may just have fetched them
         if missing:
             names = " and ".join(file.name for file in missing)
@@ -292,13 +290,13 @@ def _record_path(spec: ModelSpec) -> Path:
 
 def _recorded(spec: ModelSpec) -> dict[str, str]:
     """The sha256 of each file name, as recorded at first use."""
-    return {name: value for name, value in _read_json(_record_path(spec)).items() if isinstance(value, str)}
+    return {name: value for name, value in read_record(_record_path(spec)).items() if isinstance(value, str)}
 
 
 def _record(spec: ModelSpec, hashes: Mapping[str, str]) -> None:
     """Record the hashes, where the folder can be written."""
     with suppress(OSError, ActionClipError):
-        _update_json(_record_path(spec), hashes)
+        update_record(_record_path(spec), hashes)
 
 
 def _memory_path() -> Path:
@@ -307,7 +305,7 @@ def _memory_path() -> Path:
 
 def _remember(path: Path, stamp: list[int], digest: str) -> None:
     with suppress(OSError, ActionClipError):
-        _update_json(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
+        update_record(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
 
 
 def _stamp(path: Path) -> list[int]:
@@ -328,22 +326,3 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ActionClipError(f"{path} cannot be read ({error.strerror or error}): check the file") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in the file; an empty one where the file is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _update_json(path: Path, entries: Mapping[str, Any]) -> None:
-    """Add entries to the object in the file; never leaves half a file."""
-    before = _read_json(path)
-    content = before | dict(entries)
-    if content == before:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(content, indent=1).encode("utf-8"))

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import sys
-import time
 from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -483,7 +482,17 @@ def test_part_that_does_not_fit_is_deleted(server: FaultServer, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"part": "../a.part"}, {"part": 1}, {"total": "x"}, {"md5": [1]}, {"validator": 5}]
+    "changes",
+    [
+        {"part": "../a.part"},
+        {"part": "b.onnx.0123abcd.part"},
+        {"part": 1},
+        {"total": "x"},
+        {"md5": [1]},
+        {"validator": 5},
+        {"validator": '"one"\r\nRange: bytes=0-0'},
+        {"validator": "“one”"},
+    ],
 )
 def test_damaged_note_is_ignored(server: FaultServer, tmp_path: Path, changes: dict[str, object]) -> None:
     leave(server, tmp_path, BODY[:7000], **changes)
@@ -492,17 +501,44 @@ def test_damaged_note_is_ignored(server: FaultServer, tmp_path: Path, changes: d
     assert server.asked("Range") == [None]
 
 
+@pytest.mark.parametrize("note", ['{"url": ' + "[" * 100_000, '{"total": ' + "9" * 5000 + "}", "[]", "not a note"])
+def test_note_that_is_none_is_ignored(server: FaultServer, tmp_path: Path, note: str) -> None:
+    leave(server, tmp_path, BODY[:7000])
+    (tmp_path / "a.onnx.resume.json").write_text(note)
+    server.add("/a.onnx", BODY)
+    fetch(server, tmp_path)
+    assert server.asked("Range") == [None]
+
+
+def test_a_part_or_note_that_is_a_link_is_not_written_through(server: FaultServer, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    part = leave(server, folder, b"")
+    part.unlink()
+    for link in (part, folder / "a.onnx.resume.json"):
+        mine = tmp_path / f"mine for {link.name}"
+        mine.write_bytes(link.read_bytes() if link.exists() else BODY[:7000])
+        link.unlink(missing_ok=True)
+        link.symlink_to(mine)
+    before = [path.read_bytes() for path in sorted(tmp_path.glob("mine*"))]
+    server.add("/a.onnx", BODY)
+    fetch(server, folder)
+    assert [path.read_bytes() for path in sorted(tmp_path.glob("mine*"))] == before
+    assert names(folder) == ["a.onnx"]
+
+
 def test_stale_parts_are_removed(server: FaultServer, tmp_path: Path) -> None:
     continued = leave(server, tmp_path, BODY[:7000])
-    orphan, young = tmp_path / "a.onnx.ffff.part", tmp_path / "a.onnx.eeee.part"
-    for path in (continued, orphan, young):
+    orphan, young = tmp_path / "a.onnx.0000ffff.part", tmp_path / "a.onnx.0000eeee.part"
+    theirs = [tmp_path / name for name in ("thesis.part", "a.onnx.mine.part", "b.onnx.0123abcd.part", "my.resume.json")]
+    for path in (continued, orphan, young, *theirs):
         path.write_bytes(b"x")
-    two_days_ago = time.time() - 2 * 24 * 3600
-    os.utime(orphan, (two_days_ago, two_days_ago))
-    os.utime(continued, (two_days_ago, two_days_ago))
-    remove_stale(tmp_path)
-    assert names(tmp_path) == sorted([continued.name, young.name, "a.onnx.resume.json"])
+    for path in (continued, orphan, *theirs):
+        os.utime(path, (0, 0))
+    remove_stale(tmp_path, ["a.onnx"])
+    kept = [young.name, *(path.name for path in theirs)]
+    assert names(tmp_path) == sorted([continued.name, "a.onnx.resume.json", *kept])
     # Once the file is there, by whatever way, its part is of no use.
     (tmp_path / "a.onnx").write_bytes(BODY)
-    remove_stale(tmp_path)
-    assert names(tmp_path) == ["a.onnx", young.name]
+    remove_stale(tmp_path, ["a.onnx"])
+    assert names(tmp_path) == sorted(["a.onnx", *kept])

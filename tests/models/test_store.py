@@ -15,6 +15,7 @@ from platformdirs import user_cache_path
 
 import connection
 import models.download
+import models.records
 from errors import ActionClipError
 from models import store
 from models.catalog import ModelFile, ModelSpec
@@ -191,7 +192,7 @@ def test_hashes_that_cannot_be_recorded(home: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise ActionClipError
 
-    monkeypatch.setattr(store, "write_file", refuse)
+    monkeypatch.setattr(models.records, "write_file", refuse)
     assert set(store.fetch(example())) == set(BODIES)
     assert [item.against for item in store.verify(example())] == ["nothing"] * 3
     assert not (home / "tiny" / "sha256.json").exists()
@@ -434,7 +435,7 @@ def test_sha256_is_remembered(home: Path, tmp_path: Path) -> None:
     assert [item.name for item in home.iterdir()] == ["hashes.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"KEY": 1}', '{"KEY": [3, 4]}', '{"KEY": [3, TIME, 1]}'])
+@pytest.mark.parametrize("content", ["", '{"KEY": 1}', '{"KEY": [3, 4]}', '{"KEY": [3, TIME, 1]}'])
 def test_damaged_memory(home: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"one")
@@ -443,6 +444,39 @@ def test_damaged_memory(home: Path, tmp_path: Path, content: str) -> None:
     (home / "hashes.json").write_text(content)
     assert store.sha256_of(path) == sha256(b"one")
     assert json.loads((home / "hashes.json").read_text())[str(path)][2] == sha256(b"one")
+
+
+@pytest.mark.parametrize(
+    "content", [b"my list of hashes", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
+)
+@pytest.mark.parametrize("name", ["hashes.json", "tiny/sha256.json"])
+def test_a_record_that_holds_something_else_is_left_alone(
+    home: Path, caplog: pytest.LogCaptureFixture, name: str, content: bytes
+) -> None:
+    place(home / "tiny", **BODIES)
+    (home / name).write_bytes(content)
+    for _ in range(2):
+        assert set(store.fetch(example())) == set(BODIES)
+        assert [item.sha256 for item in store.verify(example())] == [sha256(body) for body in BODIES.values()]
+    assert (home / name).read_bytes() == content
+    assert caplog.messages == [
+        f"{home / name} cannot be read as what this program writes there, and is left alone: move it away"
+    ]
+
+
+def test_other_entries_of_a_record_stay(home: Path) -> None:
+    place(home / "tiny", **BODIES)
+    (home / "hashes.json").write_text('{"mine": {"a": [1]}}')
+    store.fetch(example())
+    assert json.loads((home / "hashes.json").read_text())["mine"] == {"a": [1]}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_place_of_a_record_holds_nobody_up(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place(home / "tiny", **BODIES)
+    os.mkfifo(home / "hashes.json")
+    assert set(store.fetch(example())) == set(BODIES)
+    assert [message.startswith(str(home / "hashes.json")) for message in caplog.messages] == [True]
 
 
 def test_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -643,7 +677,7 @@ def test_install_into_a_folder_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os if culprit == "replace" else store, culprit, refuse)
+    monkeypatch.setattr(os if culprit == "replace" else models.records, culprit, refuse)
     with pytest.raises(ActionClipError) as caught:
         store.install(exported(), graphs)
     assert str(caught.value) == (
