@@ -7,7 +7,7 @@ import shutil
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -50,17 +50,25 @@ class _TransientError(Exception):
         self.wait_s = wait_s
 
 
-def download(url: str, target: Path, *, size: int | None, sha256: str | None) -> str:
+def download(
+    url: str,
+    target: Path,
+    *,
+    size: int | None,
+    sha256: str | None,
+    check: Callable[[Path], object] | None = None,
+) -> str:
     """Download url to target, whose folder exists and is locked by the caller; returns the file's sha256.
 
-    size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header.
+    size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header; `check`
+    raises ValueError where the file is not what it should be.
     What has arrived before a failure or an interruption is kept and continued by the next call. Raises
     ActionClipError that names the URL, the reason, and what to do instead.
     """
     try:
         part = Part(target, url)
         try:
-            return _complete(url, part, size, sha256)
+            return _complete(url, part, size, sha256, check)
         except BaseException:
             if part.received == 0:
                 part.drop()
@@ -77,7 +85,9 @@ def download(url: str, target: Path, *, size: int | None, sha256: str | None) ->
     ) from cause
 
 
-def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str:
+def _complete(
+    url: str, part: Part, size: int | None, sha256: str | None, check: Callable[[Path], object] | None
+) -> str:
     most = part.received
     failures = wrong = 0
     patience = Patience()
@@ -86,6 +96,8 @@ def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str
             if not part.complete:
                 _receive(url, part, size, patience)
             digest = part.check(size, sha256)
+            if check is not None:
+                part.examine(check)
             part.publish()
             return digest
         except WrongContentError as error:

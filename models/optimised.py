@@ -15,13 +15,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from time import time
 
 import onnxruntime
 
 from models.store import home, sha256_of
+from models.structure import check_graph
 from models.upstream import choose_early
 
 # Of what is kept: another layout is another number.
@@ -44,15 +44,16 @@ def optimised(path: Path) -> Path | None:
 
     None where home() is read-only, and for a graph that has its weights in another file: it is known by its own alone.
 
-    Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, and whatever onnxruntime
-    raises when it cannot load it.
+    Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, ValueError when it is none
+    that should be run (`check_graph`), and whatever onnxruntime raises when it cannot load it.
     """
     root = home() / "optimised"
     if not root.is_dir() and not _can_make(root):
         return None
     folder = root / f"{sha256_of(path)[:32]}-{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
     if not _is_kept(folder):
-        if not os.access(root, os.W_OK) or _has_weights_elsewhere(path):
+        has_weights_elsewhere = check_graph(path)
+        if not os.access(root, os.W_OK) or has_weights_elsewhere:
             return None
         _remove_stale(root)
         with _draft(folder) as draft:
@@ -74,7 +75,7 @@ def optimise(path: Path, folder: Path) -> Path:
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     _leave_out_unread_rows(folder / _GRAPH)
     return folder / _GRAPH
 
@@ -125,12 +126,6 @@ def _can_make(folder: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _has_weights_elsewhere(path: Path) -> bool:
-    # "location", which is eight letters long, as the key of a tensor's external_data in onnx.proto.
-    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        return content.find(b"\x0a\x08location") >= 0
 
 
 def _remove_stale(root: Path) -> None:

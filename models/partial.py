@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,13 @@ class Part:
         if sha256 is not None and sha256_hash.hexdigest() != sha256:
             raise WrongContentError(f"the file's sha256 is {sha256_hash.hexdigest()} instead of {sha256}")
         return sha256_hash.hexdigest()
+
+    def examine(self, check: Callable[[Path], object]) -> None:
+        """WrongContentError where `check` raises ValueError: the file is not what it should be."""
+        try:
+            check(self.path)
+        except ValueError as error:
+            raise WrongContentError(f"the file is not what it should be: {error}") from error
 
     def publish(self) -> None:
         """Give the file its name, in one step."""

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from connection import is_offline
 from errors import ActionClipError
-from models.catalog import ModelFile, ModelSpec
+from models.catalog import CHECKPOINT, ModelFile, ModelSpec
+from models.reading import require_file
 from models.records import read_record, update_record
 
 _log = logging.getLogger("action_clip")
@@ -129,16 +130,23 @@ def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
             changed.append(f"{path} has the sha256 {actual} instead of {expected} ({against})")
         verified.append(VerifiedFile(file.role, path, actual, against))
     if changed:
-        cure = "reinstall the program"
+        cure = cure_of(spec)
         if spec.folder is None:
-            again = "delete it to download it again"
-            if spec.checkpoint is not None:
-                again = f"run python -m export {spec.name} to export it again"
-            cure = f"{again}, or delete {_record_path(spec)} if the change was yours"
+            cure += f", or delete {_record_path(spec)} if the change was yours"
         raise ActionClipError(f"{'; '.join(changed)}: {cure}")
     if spec.folder is None:
         _record(spec, {item.path.name: item.sha256 for item in verified})
     return tuple(verified)
+
+
+def cure_of(spec: ModelSpec) -> str:
+    """What helps where a file of the model is damaged: it depends on where the file is from."""
+    if spec.checkpoint is not None:
+        return f"run python -m export {spec.name} to export it again"
+    if spec.folder is None:
+        return "delete it to download it again"
+    is_embedded = any(file.sha256 for file in spec.files)
+    return "reinstall the program" if is_embedded else "export it again, or get it anew from where it is from"
 
 
 def sha256_of(path: Path) -> str:
@@ -207,6 +215,7 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
     with _locked(folder, spec):
         from models.download import download
         from models.partial import remove_stale
+        from models.structure import check_checkpoint, check_graph
 
         remove_stale(folder, [file.name for file in files])
         missing = _missing(spec, files)  # asked under the lock: another run may just have fetched them
@@ -215,7 +224,9 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
             _log.warning("downloading %s (%s) to %s", names, about, folder)
         for file in missing:
             target = folder / file.name
-            digest = download(urls[file.role], target, size=file.size, sha256=file.sha256)
+            # Where no hash says so, its outline shows whether it is such a file at all.
+            check = None if file.sha256 else check_checkpoint if file.role == CHECKPOINT else check_graph
+            digest = download(urls[file.role], target, size=file.size, sha256=file.sha256, check=check)
             previous = _recorded(spec).get(file.name, digest)
             if previous != digest:
                 _log.warning("%s is not the file it was before: sha256 %s, now %s", target, previous, digest)
@@ -316,8 +327,10 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _read_sha256(path: Path) -> str:
-    with _readable(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with _readable(path):
+        require_file(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +21,20 @@ import models.records
 from errors import ActionClipError
 from models import store
 from models.catalog import ModelFile, ModelSpec
+from models.protobuf import Field, message
 
-BODIES = {"text": b"t" * 3000, "image": b"i" * 2000, "fusion": b"f" * 1000}
-CHECKPOINT = b"c" * 100_000
+
+def graph(filling: bytes, size: int) -> bytes:
+    """A model of that many bytes which does nothing."""
+    operator = message([(1, b"x"), (2, b"y"), (4, b"Identity")])
+    inner = message([(1, operator), (11, message([(1, b"x")])), (12, message([(1, b"y")]))])
+    outer: list[Field] = [(1, 9), (7, inner)]
+    left = size - len(message([*outer, (6, filling * (size // len(filling)))]))
+    return message([*outer, (6, (filling * size)[: size // len(filling) * len(filling) + left])])
+
+
+BODIES = {"text": graph(b"t", 3000), "image": graph(b"i", 2000), "fusion": graph(b"f", 1000)}
+CHECKPOINT = b"\x80\x02" + b"c" * 99_998
 EXPORT = (
     "run python -m export tiny once (it needs requirements-export.txt), or use --model nano, which needs no download"
 )
@@ -311,7 +324,7 @@ def test_two_threads_download_once(server: FaultServer) -> None:
 
 def test_killed_process_is_continued(server: FaultServer, home: Path) -> None:
     stop = threading.Event()
-    body = b"t" * 100_000
+    body = graph(b"t", 100_000)
     server.add("/base/text.onnx", body, [Fault(halfway=stop.wait)])
     process = child()
     folder = home / "tiny"
@@ -412,11 +425,90 @@ def test_download_that_is_not_the_earlier_file(
 ) -> None:
     path = store.fetch(example())["text"]
     path.unlink()
-    server.add("/base/text.onnx", b"new")
+    body = graph(b"new", 300)
+    server.add("/base/text.onnx", body)
     store.fetch(example())
-    old, new = sha256(BODIES["text"]), sha256(b"new")
+    old, new = sha256(BODIES["text"]), sha256(body)
     assert f"{path} is not the file it was before: sha256 {old}, now {new}" in caplog.messages
     assert store.verify(example())[0].sha256 == new
+
+
+# What servers, proxies and mirrors answer instead of a graph, whatever they say that it is.
+NO_GRAPHS = {
+    "a web page": b"<!DOCTYPE html><html><body>log in</body></html>",
+    "JSON": b'{"error": {"code": 404, "message": "no such object"}}',
+    "an LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 353000000\n",
+    "a text": b"Not Found",
+    "the first half": BODIES["image"][:1000],
+    "all but a byte": BODIES["image"][:-1],
+    "no graph": message([(1, 9), (2, b"a producer"), (6, b"i" * 100)]),
+    "an empty graph": message([(1, 9), (7, b"")]),
+    "no operators": message([(1, 9), (7, message([(11, message([(1, b"x")])), (12, message([(1, b"x")]))]))]),
+    "zeros": bytes(2000),
+    "noise": bytes(range(7, 256)) * 10,
+}
+
+
+@pytest.mark.parametrize("kind", NO_GRAPHS)
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json", None])
+def test_what_is_no_graph_is_not_installed(
+    server: FaultServer, home: Path, kind: str, content_type: str | None
+) -> None:
+    headers = () if content_type is None else (("Content-Type", content_type),)
+    server.add("/base/image.onnx", NO_GRAPHS[kind], [Fault(headers=headers, without=("Content-Type",))] * 2)
+    message = refusal(example())
+    assert f"could not download {server.url}/base/image.onnx: the file is not what it should be: it" in message
+    assert f"put the file into {home / 'tiny'} by hand" in message
+    assert sorted(path.name for path in (home / "tiny").iterdir()) == [".lock", "sha256.json", "text.onnx"]
+    # It may have been a moment's.
+    server.add("/base/image.onnx", BODIES["image"], [Fault(body=NO_GRAPHS[kind], without=("x-goog-hash",))])
+    assert store.fetch(example())["image"].read_bytes() == BODIES["image"]
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as written:
+            for name, content in files.items():
+                written.writestr(name, content)
+        return file.getvalue()
+
+
+def safetensors(size: int, offset: int) -> bytes:
+    entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, offset]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, "w": entry}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("body", "good"),
+    [
+        (archive({"archive/data.pkl": b"\x80\x02."}), True),
+        (archive({"archive/data.pkl": b"\x80\x02." * 1000})[:-30], False),
+        (b"\x80\x02}q\x00.", True),
+        (safetensors(100, 100), True),
+        (safetensors(90, 100), False),
+        (safetensors(100, 100)[:50], False),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", False),
+        (NO_GRAPHS["a web page"], False),
+        (NO_GRAPHS["JSON"], False),
+        (NO_GRAPHS["an LFS pointer"], False),
+        (BODIES["text"], False),
+    ],
+)
+def test_what_is_no_checkpoint_is_not_installed(server: FaultServer, home: Path, body: bytes, good: bool) -> None:
+    server.add("/base/tiny.pth", body)
+    if good:
+        assert store.fetch_checkpoint(exported()).read_bytes() == body
+    else:
+        message = checkpoint_refusal(exported())
+        assert f"could not download {server.url}/base/tiny.pth: the file is not what it should be: " in message
+        assert not (home / "tiny" / "tiny.pth").exists()
+
+
+def test_a_known_hash_is_enough(server: FaultServer) -> None:
+    body = b"what the catalog says that it is"
+    server.add("/base/tiny.pth", body)
+    assert store.fetch_checkpoint(exported(sha256=sha256(body))).read_bytes() == body
 
 
 def test_sha256_is_remembered(home: Path, tmp_path: Path) -> None:
