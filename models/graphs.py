@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from models.beside import interruptible
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -99,7 +100,7 @@ class Graph:
         """
         with self._making:
             if self._made is None:
-                self._made = self._new_session()
+                self._made = interruptible(self._new_session)
 
     @property
     def _session(self) -> "onnxruntime.InferenceSession":
@@ -229,7 +230,7 @@ class Graph:
         if batch is not None and count < batch:
             rows = np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
         try:
-            answer = self._session.run(names, {self._session.get_inputs()[0].name: rows})
+            answer = self._run_session(names, rows)
         except Exception as error:
             raise ActionClipError(
                 f"the graph {self.path.name} failed on '{self._device}' ({_first_line(error)}): "
@@ -238,6 +239,17 @@ class Graph:
         if not all(isinstance(output, np.ndarray) and output.ndim and output.dtype.kind in "fiub" for output in answer):
             raise ActionClipError(f"the graph {self.path.name} gives something else than numbers: {self._cure}")
         return [np.asarray(output[:count], dtype=np.float32) for output in answer]
+
+    def _run_session(self, names: list[str], rows: NDArray[Any]) -> list[Any]:
+        import onnxruntime
+
+        session, options = self._session, onnxruntime.RunOptions()
+        try:
+            answer: list[Any] = interruptible(lambda: session.run(names, {session.get_inputs()[0].name: rows}, options))
+        except KeyboardInterrupt:
+            options.terminate = True  # else the run would go on, for nobody
+            raise
+        return answer
 
 
 def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32]:

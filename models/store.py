@@ -12,13 +12,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from connection import is_offline
+from connection import is_offline, redacted
 from errors import ActionClipError
 from models.catalog import CHECKPOINT, ModelFile, ModelSpec
 from models.reading import require_file
 from models.records import read_record, update_record
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+# How many times larger than the model a file of unknown length may be: a checkpoint may have more than weights.
+_MOST_TIMES = 8
+_HOLDER_S = 600.0
+"""How long is waited for another run that brings nothing into the folder; longer than one waits for a silent server."""
 
 _log = logging.getLogger("action_clip")
 
@@ -206,7 +216,7 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
     if is_offline():
         missing = _missing(spec, files)
         names = " and ".join(file.name for file in missing)
-        sources = ", ".join(urls[file.role] for file in missing)
+        sources = ", ".join(redacted(urls[file.role]) for file in missing)
         raise ActionClipError(
             f"{user} needs {names} in {folder}, and ACTION_CLIP_OFFLINE forbids downloading: "
             f"put the missing files there by hand (from {sources}), "
@@ -226,7 +236,8 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
             target = folder / file.name
             # Where no hash says so, its outline shows whether it is such a file at all.
             check = None if file.sha256 else check_checkpoint if file.role == CHECKPOINT else check_graph
-            digest = download(urls[file.role], target, size=file.size, sha256=file.sha256, check=check)
+            most = _MOST_TIMES * spec.size
+            digest = download(urls[file.role], target, size=file.size, sha256=file.sha256, most=most, check=check)
             previous = _recorded(spec).get(file.name, digest)
             if previous != digest:
                 _log.warning("%s is not the file it was before: sha256 %s, now %s", target, previous, digest)
@@ -241,11 +252,13 @@ def _mirrored(url: str) -> str:
         return url
     try:
         parts = urlsplit(mirror)
-        usable = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+        is_base = not (parts.query or parts.fragment) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and parts.hostname and is_base
     except ValueError:
         usable = False
     if not usable:
-        raise ActionClipError(f"ACTION_CLIP_MIRROR is '{mirror}': make it https://host or https://host/path")
+        # It is not shown: there may be a password in it, anywhere.
+        raise ActionClipError("ACTION_CLIP_MIRROR is no address: make it https://host or https://host/path")
     return mirror.rstrip("/") + urlsplit(url).path
 
 
@@ -259,9 +272,9 @@ def _locked(folder: Path, spec: ModelSpec) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _log.warning("waiting for another run that is downloading %s", spec.name)
-            lock.acquire()
-    except OSError as error:
+            _log.warning("waiting for another run that is downloading %s (Ctrl-C ends this one)", spec.name)
+            _wait_for(lock, folder, spec)
+    except (OSError, NotImplementedError) as error:  # the latter of file systems that have no locks
         raise _unwritable(folder, error) from error
     try:
         yield
@@ -269,9 +282,36 @@ def _locked(folder: Path, spec: ModelSpec) -> Iterator[None]:
         lock.release()
 
 
-def _unwritable(folder: Path, error: OSError) -> ActionClipError:
+def _wait_for(lock: "BaseFileLock", folder: Path, spec: ModelSpec) -> None:
+    """Acquire the lock, as long as another run makes progress; ActionClipError where it hangs."""
+    from filelock import Timeout
+
+    seen, since = _sizes(folder), monotonic()
+    while monotonic() - since < _HOLDER_S:
+        with suppress(Timeout):
+            lock.acquire(timeout=min(1.0, _HOLDER_S))
+            return
+        if (now := _sizes(folder)) != seen:
+            seen, since = now, monotonic()
+    raise ActionClipError(
+        f"another run holds {folder / '.lock'} and has brought nothing of {spec.name} for {_HOLDER_S:.0f} s: end it "
+        "and run again, or use --model nano, which needs no download"
+    )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    sizes = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # it may just have got another name
+                sizes[entry.name] = os.lstat(entry.path).st_size
+    return sizes
+
+
+def _unwritable(folder: Path, error: OSError | NotImplementedError) -> ActionClipError:
+    reason = getattr(error, "strerror", None) or error
     return ActionClipError(
-        f"{folder} cannot be written ({error.strerror or error}): set ACTION_CLIP_HOME to another one, "
+        f"{folder} cannot be written ({reason}): set ACTION_CLIP_HOME to another one, "
         "or use --model nano, which needs no download"
     )
 

@@ -2,17 +2,20 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fault_server import Fault, FaultServer, wait_until
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 import connection
@@ -252,12 +255,56 @@ def test_mirror_with_a_path(server: FaultServer, monkeypatch: pytest.MonkeyPatch
     assert paths(server) == [f"/copies/of/base/{role}.onnx" for role in BODIES]
 
 
-@pytest.mark.parametrize("mirror", ["mirror.example", "ftp://mirror.example", "http://", "http://[", "http://m?a"])
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        "mirror.example",
+        "ftp://mirror.example",
+        "http://",
+        "http://[",
+        "http://m?a",
+        "http://m:99999",
+        "me:secret@mirror.example",
+        "http://me:secret@mirror.example:port",
+    ],
+)
 def test_mirror_that_is_no_url(home: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_MIRROR", mirror)
     message = refusal(example())
-    assert message == f"ACTION_CLIP_MIRROR is '{mirror}': make it https://host or https://host/path"
+    assert message == "ACTION_CLIP_MIRROR is no address: make it https://host or https://host/path"
     assert not home.exists()
+
+
+def test_a_password_of_the_mirror_is_sent_and_not_told(
+    server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url.replace("//", "//me:s3cret@"))
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    shown = f"{server.url.replace('//', '//me:***@')}/base/text.onnx"
+    messages = [refusal(example())]
+    monkeypatch.delenv("ACTION_CLIP_OFFLINE")
+    server.add("/base/text.onnx", BODIES["text"], [Fault(cut_after=1000), Fault(status=404)])
+    messages.append(refusal(example()))
+    note = home / "tiny" / "text.onnx.resume.json"
+    assert note.exists()
+    assert all(shown in message for message in messages)
+    # What had arrived is continued all the same.
+    store.fetch(example())
+    assert server.asked("Range")[:3] == [None, "bytes=1000-", "bytes=1000-"]
+    assert set(server.asked("Authorization")) == {"Basic " + b64encode(b"me:s3cret").decode()}
+    told = "\n".join([*messages, caplog.text])
+    assert "s3cret" not in told
+
+
+def test_a_password_of_the_mirror_is_not_written(
+    server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url.replace("//", "//me:s3cret@"))
+    server.add("/base/text.onnx", BODIES["text"], [Fault(cut_after=1000), Fault(status=404)])
+    refusal(example())
+    written = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert len(written) >= 2
+    assert not any(b"s3cret" in content for content in written)
 
 
 def test_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +334,10 @@ def test_folder_of_an_embedded_model() -> None:
     assert store.folder_of(example(folder="nano")) == Path(store.__file__).parent / "nano"
 
 
-def child() -> "subprocess.Popen[str]":
+def child(more: str = "") -> "subprocess.Popen[str]":
     here = Path(__file__).parent
-    command = [sys.executable, "-c", CHILD, str(here), str(here.parent), str(here.parents[1])]
+    program = CHILD.replace("print(", f"{more}\nprint(")
+    command = [sys.executable, "-c", program, str(here), str(here.parent), str(here.parents[1])]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -304,10 +352,84 @@ def test_two_processes_download_once(server: FaultServer) -> None:
     go_on.set()
     expected = "['fusion.onnx', 'image.onnx', 'text.onnx']\n"
     outputs = [process.communicate(timeout=60) for process in (first, second)]
-    assert waiting == "waiting for another run that is downloading tiny\n"
+    assert waiting == "waiting for another run that is downloading tiny (Ctrl-C ends this one)\n"
     assert [output for output, _ in outputs] == [expected, expected]
     assert outputs[1][1] == ""
     assert len(server.requests) == 3
+
+
+def test_another_run_that_hangs_is_not_waited_for_for_ever(
+    home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(home / "tiny", text=BODIES["text"])
+    monkeypatch.setattr(store, "_HOLDER_S", 0.2)
+    with FileLock(home / "tiny" / ".lock"):
+        # Not of this process, which could acquire it once more.
+        process = child("models.store._HOLDER_S = 0.2")
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "waiting for another run" in err
+    assert err.strip().endswith(
+        f"another run holds {home / 'tiny' / '.lock'} and has brought nothing of tiny for 0 s: end it and run again, "
+        "or use --model nano, which needs no download"
+    )
+
+
+def test_another_run_that_makes_progress_is_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For hours of a clock that is in the hands of the test."""
+    (home / "tiny").mkdir(parents=True)
+    hours = iter(range(0, 10**6, 300))
+    monkeypatch.setattr(store, "monotonic", lambda: next(hours))
+
+    def acquire(lock: FileLock, timeout: float | None = None) -> None:
+        part = home / "tiny" / "image.onnx.0123abcd.part"
+        with part.open("ab") as file:
+            file.write(b"i")
+        if part.stat().st_size < 100:
+            raise Timeout("still another's")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert set(store.fetch(example())) == set(BODIES)
+    assert next(hours) > 100 * 300
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal cannot be sent to a process there")
+@pytest.mark.parametrize("phase", ["the lock", "the answer", "headers", "the content", "a pause"])
+def test_ctrl_c_ends_every_wait(server: FaultServer, home: Path, phase: str) -> None:
+    """What is waited for does not come before the end of the test."""
+    go_on = threading.Event()
+    more = (
+        "import time; models.download.pause = lambda s: (print('pausing', file=sys.stderr, flush=True), time.sleep(s))"
+    )
+    faults = {
+        "the answer": Fault(before=go_on.wait),
+        "headers": Fault(between_headers=go_on.wait),
+        "the content": Fault(halfway=go_on.wait),
+        "a pause": Fault(status=503, headers=(("Retry-After", "50"),)),
+    }
+    (home / "tiny").mkdir(parents=True)
+    if phase in faults:
+        server.add("/base/text.onnx", graph(b"t", 100_000), [faults[phase]])
+    with FileLock(home / "tiny" / ".lock") if phase == "the lock" else nullcontext():
+        process = child(more)
+        assert process.stderr is not None
+        if phase in ("the lock", "a pause"):
+            word = "waiting" if phase == "the lock" else "pausing"
+            assert any(word in line for line in process.stderr)
+        elif phase == "the content":
+            wait_until(lambda: sum(path.stat().st_size for path in (home / "tiny").glob("*.part")) > 0)
+        else:
+            wait_until(lambda: server.requests)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=25)
+    go_on.set()
+    assert process.returncode == -signal.SIGINT
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    if phase == "the content":
+        (part,) = (home / "tiny").glob("*.part")
+        arrived = part.stat().st_size
+        store.fetch(example())
+        assert server.asked("Range")[:2] == [None, f"bytes={arrived}-"]
 
 
 def test_two_threads_download_once(server: FaultServer) -> None:
