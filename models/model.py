@@ -232,6 +232,7 @@ class Model(ABC):
         with self._finding:  # threads that work side by side share the graphs
             if role not in self._graphs:
                 from models.graphs import Graph
+                from models.store import cure_of
 
                 # An image graph may let the frames of a clip look at each other.
                 group = self.spec.frames if role == "image" else 1
@@ -242,6 +243,7 @@ class Model(ABC):
                     group=group,
                     keep=self._keep,
                     spins=role != "text",  # texts are encoded beside the video
+                    cure=cure_of(self.spec),
                 )
             return self._graphs[role]
 
