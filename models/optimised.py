@@ -20,7 +20,7 @@ from time import time
 
 import onnxruntime
 
-from models.store import home, sha256_of
+from models.store import cache_home, sha256_of
 from models.structure import check_graph
 from models.upstream import choose_early
 
@@ -42,12 +42,16 @@ _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features"
 def optimised(path: Path) -> Path | None:
     """The optimised form of the graph at `path`, made now where it is not kept yet.
 
-    None where home() is read-only, and for a graph that has its weights in another file: it is known by its own alone.
+    None where there is no home() or it is read-only, and for a graph that has its weights in another file: it is known
+    by its own alone.
 
     Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, ValueError when it is none
     that should be run (`check_graph`), and whatever onnxruntime raises when it cannot load it.
     """
-    root = home() / "optimised"
+    kept_in = cache_home()
+    if kept_in is None:
+        return None
+    root = kept_in / "optimised"
     if not root.is_dir() and not _can_make(root):
         return None
     folder = root / f"{sha256_of(path)[:32]}-{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
