@@ -60,8 +60,8 @@ def optimised(path: Path) -> Path | None:
         if not os.access(root, os.W_OK) or has_weights_elsewhere:
             return None
         _remove_stale(root)
-        with _draft(folder) as draft:
-            optimise(path, draft)
+        with _drafted(folder) as own:
+            optimise(path, own)
     with suppress(OSError):
         os.utime(folder)  # when it was last used
     return folder / _GRAPH
@@ -142,25 +142,22 @@ def _remove_stale(root: Path) -> None:
 
 
 @contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
+def _drafted(folder: Path) -> Iterator[Path]:
     """A folder to write into, which gets its name when it is complete, on the disk and not only on its way there."""
-    draft = folder.with_name(f"{uuid.uuid4().hex}{_DRAFT}")
-    try:
-        draft.mkdir()
-        (draft / _MARK).write_bytes(_MARK_TEXT)
-        yield draft
-        for file in draft.iterdir():
+    with draft(folder.with_name(f"{uuid.uuid4().hex}{_DRAFT}")) as own:
+        own.mkdir()
+        (own / _MARK).write_bytes(_MARK_TEXT)
+        yield own
+        for file in own.iterdir():
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
         try:
-            draft.replace(folder)
+            own.replace(folder)
         except OSError:
             if not _is_kept(folder):  # else another run was faster
                 if _is_own(folder):  # what is left of one that was being removed
                     _remove(folder)
-                draft.replace(folder)
-    finally:
-        _remove(draft)
+                own.replace(folder)
 
 
 @cache
