@@ -20,6 +20,7 @@ from time import time
 
 import onnxruntime
 
+from files import draft
 from models.store import cache_home, sha256_of
 from models.structure import check_graph
 from models.upstream import choose_early
