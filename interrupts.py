@@ -1,14 +1,26 @@
-"""Ctrl-C ends a command within a second, with exit code 130 and without a traceback, whatever it is doing."""
+"""Ctrl-C ends every wait within a second, and a command with exit code 130 and without a traceback.
 
+Graphs, decoders and look-ups of names hear of no signals: they run in threads, and the main thread only waits for them.
+"""
+
+import atexit
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from threading import Event
+
+T = TypeVar("T")
 
 EXIT_CODE = 130
 _GRACE_S = 0.6
-"""For what Python does when it is interrupted; graphs and decoders do not notice."""
+"""For what notices that it is to stop."""
+_POLL_S = 0.2  # on Windows, Ctrl-C wakes nobody
+_PATIENCE_S = 10.0
 
 
 def leave_at_once() -> None:
@@ -80,3 +92,66 @@ def _quiet_when_interrupted(unraisable: Any) -> None:
     # A callback of a library that cannot pass an interrupt on reports it here; the process ends soon.
     if unraisable.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(unraisable)
+
+
+_running: set["Future[Any]"] = set()
+
+
+def in_thread(work: Callable[[], T]) -> "Future[T]":
+    """What `work` returns, once it is there; it is done in a thread of its own.
+
+    When Python ends, it waits some seconds for what still runs: graphs do not survive its end.
+    """
+    from concurrent.futures import Future
+    from threading import Thread
+
+    future: Future[T] = Future()
+    _running.add(future)
+    future.add_done_callback(_running.discard)
+    Thread(target=fulfil, args=(future, work), daemon=True).start()
+    return future
+
+
+def fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
+    """Do the work, and give its result to the future, or what it raises."""
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
+    """Wait until it is there, or so long; Ctrl-C ends that."""
+    from concurrent.futures import wait
+
+    while not future.done() and timeout_s > 0:
+        wait([future], min(_POLL_S, timeout_s))
+        timeout_s -= _POLL_S
+
+
+def interruptible(work: Callable[[], T], stop: "Event | None" = None) -> T:
+    """Return what `work` returns, or raise what it raises.
+
+    Ctrl-C raises KeyboardInterrupt here at once, whatever `work` is doing, and sets `stop`, which `work` looks at where
+    it can. In other threads than the main one, which is the one that Ctrl-C reaches, this is just a call.
+    """
+    from threading import current_thread, main_thread
+
+    if current_thread() is not main_thread():
+        return work()
+    future = in_thread(work)
+    try:
+        wait_for(future)
+    except BaseException:
+        if stop is not None:
+            stop.set()
+            wait_for(future, _GRACE_S)
+        raise
+    return future.result()
+
+
+@atexit.register
+def _wait_for_all() -> None:
+    from concurrent.futures import wait
+
+    wait(set(_running), _PATIENCE_S)

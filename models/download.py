@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
 from errors import ActionClipError
-from models.beside import interruptible
+from interrupts import interruptible
 from models.partial import Part, WrongContentError
 
 CONNECT_TIMEOUT_S = 10.0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
-from models.beside import interruptible
+from interrupts import interruptible
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from av.index import IndexEntries
 
+from interrupts import in_thread
 from video.decode import SurpriseError, Take
-from video.interruptible import in_thread
 from video.source import Video, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from interrupts import interruptible
 from video.canvas import Canvas
 from video.decode import SurpriseError, decode_wanted
-from video.interruptible import interruptible
 from video.keyframes import decode_keyframes, read_index
 from video.mp4 import table_of_index
 from video.onepass import decode_all

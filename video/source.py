@@ -23,10 +23,10 @@ from av.video.stream import VideoStream
 import connection
 from errors import ActionClipError
 from files import draft_folder
+from interrupts import interruptible
 from video.address import Address, AddressFile
 from video.claims import check_claims
 from video.given import Given, Readable, Trouble, read_all
-from video.interruptible import interruptible
 from video.kept import check_room, no_room
 from video.pixels import check_size, most_pixels
 from video.playlist import HEAD, check_end, is_hls, names_others

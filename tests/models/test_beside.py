@@ -9,8 +9,10 @@ from threading import Event, current_thread
 import pytest
 from fault_server import wait_until
 
+import interrupts
 import models.beside
-from models.beside import beside, interruptible
+from interrupts import interruptible
+from models.beside import beside
 
 PATIENCE_S = 60.0
 
@@ -114,7 +116,7 @@ def _ctrl_c() -> Iterator[None]:
 def test_an_interrupt_after_the_block_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[bool] = []
     waiting = Event()
-    wait_for = models.beside._wait_for
+    wait_for = interrupts.wait_for
 
     def noticed(future: Future[None]) -> None:
         waiting.set()
@@ -125,7 +127,7 @@ def test_an_interrupt_after_the_block_stops_the_work(monkeypatch: pytest.MonkeyP
         signal.raise_signal(signal.SIGINT)
         stopped.append(stop.wait(PATIENCE_S))
 
-    monkeypatch.setattr(models.beside, "_wait_for", noticed)
+    monkeypatch.setattr(models.beside, "wait_for", noticed)
     with pytest.raises(KeyboardInterrupt), beside(work, at_once=True):
         pass
     wait_until(lambda: stopped)

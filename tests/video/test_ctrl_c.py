@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from make_videos import write_numbered
 
+from interrupts import interruptible
 from video.given import StoppedError, Trouble
-from video.interruptible import interruptible
 
 ROOT = Path(__file__).parents[2]
 STALL_S = 60.0
@@ -156,7 +156,7 @@ def test_work_that_is_interrupted_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("video.interruptible.wait", interrupt)
+    monkeypatch.setattr("interrupts.wait_for", interrupt)
     with pytest.raises(KeyboardInterrupt):
         interruptible(work, trouble.stop)
     assert ended.wait(STALL_S)
