@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from action_clip import SAMPLE_VIDEO
+from errors import ActionClipError
+from models import fields
 from models.catalog import ModelSpec
 from video.preprocess import clip_tensor
 from video.reader import read_clip
@@ -53,7 +55,16 @@ def sample_clip(spec: ModelSpec) -> NDArray[np.float32]:
 
 
 def spec_of_export(kind: str, name: str, licence: str, **fed: Any) -> ModelSpec:
-    """The ModelSpec of a model that is in no catalog; `fed` are its fields for feeding it."""
+    """The ModelSpec of a model that is in no catalog; `fed` are its fields for feeding it.
+
+    Raises:
+        ActionClipError: they ask for more frames or pixels than any model does.
+    """
+    frames, size = fed["frames"], fed["image_size"]
+    if frames > fields.MOST_FRAMES or frames * size**2 > fields.MOST_PIXELS_OF_A_CLIP:
+        raise ActionClipError(
+            f"the checkpoint takes {frames} frames of {size} pixels: it is not of a model that is known here"
+        )
     plain: dict[str, Any] = {"uniform": "segments", "logit_scale": 1.0, "prompts": (), "classes": ()}
     return ModelSpec(
         name=name,

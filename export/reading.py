@@ -1,25 +1,27 @@
 """Reading checkpoints of any model: files of weights, configurations, names.
 
-A file never gets to run code of its own: PyTorch's weights_only reader for pickles, safetensors, and TorchScript, which
-is not Python. What cannot be read so is refused, unless the user says that its source is trusted.
+A file never gets to run code of its own: see export.stored for what PyTorch writes; safetensors have none. What cannot
+be read so is refused, unless the user says that its source is trusted.
 """
 
 import errno
 import hashlib
 import json
 import re
+import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from errors import ActionClipError
+from export.pickles import Call, MoreThanWeights, is_name
+from export.stored import NoCheckpoint, read_stored, tensor_of
 from models import fields
 
 T = TypeVar("T")
@@ -30,6 +32,12 @@ Rules = tuple[tuple[str, str], ...]
 HF_CONFIG = "config.json"
 # In this order: where a folder has both, the first is taken.
 HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# Bytes of a configuration, an index of shards, the header of safetensors: some 100 a tensor.
+_LARGEST_TEXT = 8 << 20
+# Of names in a sentence.
+_MOST_LISTED = 30
+# The largest CLIP has 1500.
+_MOST_TENSORS = 20_000
 # What checkpoints carry beside weights: sizes that the weights tell too, positions counted from 0, masks.
 _NOT_WEIGHTS = re.compile(
     r"^(input_resolution|context_length|vocab_size|attn_mask)$|^(text|vision)_model\.embeddings\.position_ids$"
@@ -59,11 +67,10 @@ def read_path(
         if path.is_dir():
             return read_folder(path)
         content = load(path, trust)
-        if isinstance(content, torch.nn.Module):  # only where trusted
-            content = content.state_dict()
         if not isinstance(content, Mapping):
-            kind = type(content).__name__
-            raise ActionClipError(f"{path} holds an object of type {kind}, not a checkpoint: give a state dict")
+            raise ActionClipError(
+                f"{path} holds an object of type {_kind(content)}, not a checkpoint: give a state dict"
+            )
         return read_content(content, sha256_of_files([path]))
     except OSError as error:
         fault = f"{error.filename or path} cannot be read ({error.strerror or error})"
@@ -77,6 +84,7 @@ def read_weights(folder: Path, names: Iterable[str], trust: bool) -> tuple[State
             state: State = {}
             for file in files:
                 state |= weights(load(file, trust), file)
+                _check_count(state, folder)
             return state, sha256_of_files(files)
     return None
 
@@ -94,56 +102,83 @@ def _shards(folder: Path, name: str) -> list[Path]:
     shards = [folder / shard for shard in sorted(set(names.values()))]
     missing = [shard.name for shard in shards if shard.parent != folder or not shard.is_file()]
     if missing:
-        raise ActionClipError(f"{folder} lacks {', '.join(missing)}: download the folder again")
+        raise ActionClipError(f"{folder} lacks {listed(missing)}: download the folder again")
+    if len({shard.resolve() for shard in shards}) < len(shards):
+        raise ActionClipError(f"{index} names a file twice: download the folder again")
     return shards
 
 
 def load(path: Path, trust: bool) -> Any:
-    """The file's content: a module's state dict, or whatever object was saved."""
+    """The file's content: a module's state dict, or whatever object was saved; tensors are taken out by `tensors`.
+
+    Raises:
+        ActionClipError: it cannot be read, or only by running code where that is not trusted.
+        OSError: the disk says no.
+    """
+    _refuse_others(path)
     try:
-        _refuse_text(path)
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if not zipfile.is_zipfile(path):
-            return torch.load(path, map_location="cpu", weights_only=not trust)
-        with zipfile.ZipFile(path) as archive:
-            is_script = any(name.endswith("/constants.pkl") for name in archive.namelist())
-        if is_script:
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
-        # Mapped: the optimiser's state, two thirds of a training checkpoint, is never read.
-        return torch.load(path, map_location="cpu", weights_only=not trust, mmap=True)
+        return _safetensors(path) if path.suffix == ".safetensors" else read_stored(path)
+    except NoCheckpoint as error:
+        raise ActionClipError(f"{path} is not a PyTorch checkpoint: download it again") from error
+    except MoreThanWeights as error:
+        if not trust:
+            raise ActionClipError(
+                f"{path} holds more than weights ({error!s:.200}), and reading that may run any code: save its state "
+                "dict alone, or give --trust if you trust where it comes from"
+            ) from error
     except Exception as error:  # a damaged file makes its readers raise almost anything
-        # EINVAL: PyTorch looked for the end of an archive before its beginning.
+        # EINVAL: the end of an archive was looked for before its beginning.
         if isinstance(error, ActionClipError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
             raise
-        raise ActionClipError(f"{path} {_fault(error, path, trust)}") from error
+        raise _damaged(path, error) from error
+    return _trusted(path)
 
 
-def _fault(error: Exception, path: Path, trust: bool) -> str:
-    """What is wrong with a file that could not be read, and what to do."""
-    if trust and isinstance(error, ImportError | AttributeError):
-        return f"needs code that is not here ({error}): install it or save the weights alone"
-    if not isinstance(error, UnpicklingError):
-        reason = re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
-        return f"is damaged or no checkpoint ({reason}): download it again"
-    # An archive's checksums are right, so what cannot be read is what the safe reader does not allow.
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found is None and not zipfile.is_zipfile(path):
-        return "is not a PyTorch checkpoint: download it again"
-    return (
-        f"holds more than weights ({found[1] if found else 'other objects'}), and reading that may run any code: save "
-        "its state dict alone, or give --trust if you trust where it comes from"
-    )
-
-
-def _refuse_text(path: Path) -> None:
-    """Downloads go wrong in two common ways that leave a text file."""
+def _refuse_others(path: Path) -> None:
+    """What is no file, and what downloads that go wrong in two common ways leave: text."""
+    if not path.is_file():
+        raise ActionClipError(f"{path} is a pipe or a device, not a checkpoint: give a file or a folder")
     with path.open("rb") as file:
-        start = file.read(64).lstrip().lower()
+        start = file.read(64)
+    if not start:
+        raise ActionClipError(f"{path} is empty: download it again")
+    start = start.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         raise ActionClipError(f"{path} is a Git LFS pointer, not the weights: run git lfs pull in its folder")
     if start.startswith((b"<!doctype", b"<html")):
         raise ActionClipError(f"{path} is a web page, not a checkpoint: download the file itself")
+
+
+def _safetensors(path: Path) -> State:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _LARGEST_TEXT:
+        raise ValueError("its header is too long")
+    with safe_open(path, "pt") as opened:
+        names = opened.keys()
+        _check_count(names, path)
+        return {name: opened.get_tensor(name) for name in names}
+
+
+def _trusted(path: Path) -> Any:
+    """The content of a file that runs code while it is read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Mapped: the optimiser's state, two thirds of a training checkpoint, is never read.
+            content = torch.load(path, map_location="cpu", weights_only=False, mmap=zipfile.is_zipfile(path))
+    except Exception as error:
+        if isinstance(error, ImportError | AttributeError):
+            raise ActionClipError(
+                f"{path} needs code that is not here ({error}): install it or save the weights alone"
+            ) from error
+        raise _damaged(path, error) from error
+    return content.state_dict() if isinstance(content, torch.nn.Module) else content
+
+
+def _damaged(path: Path, error: Exception) -> ActionClipError:
+    reason = re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
+    return ActionClipError(f"{path} is damaged or no checkpoint ({reason:.200}): download it again")
 
 
 def canonical(state: State) -> State:
@@ -181,13 +216,37 @@ def tensors(content: Any, path: Path) -> State:
     """A state dict, without the prefixes that DataParallel and torch.compile put before every name."""
     if not isinstance(content, Mapping):
         raise ActionClipError(f"{path} holds no state dict (names and tensors): give that of one of the known models")
-    for name, value in content.items():
+    state: State = {}
+    _check_count(content, path)
+    for key, stored in content.items():
+        name = str(key)
+        if not isinstance(key, str | int) or not is_name(name):
+            raise ActionClipError(
+                f"{path} holds no state dict (a key is no name of a weight): give that of one of the known models"
+            )
+        try:
+            value = tensor_of(stored)
+        except Exception as error:
+            raise _damaged(path, error) from error
         if not _is_plain(value):
             raise ActionClipError(
-                f"{path} holds no state dict ({name!r} is of type {type(value).__name__}, not a plain tensor): "
+                f"{path} holds no state dict ({key!r} is of type {_kind(value)}, not a plain tensor): "
                 "give that of one of the known models"
             )
-    return {re.sub(r"^((module|_orig_mod)\.)+", "", str(name)): value for name, value in content.items()}
+        state[re.sub(r"^((module|_orig_mod)\.)+", "", name)] = value
+    return state
+
+
+def _check_count(names: Collection[Any], path: Path) -> None:
+    if len(names) > _MOST_TENSORS:
+        raise ActionClipError(f"{path} holds more than {_MOST_TENSORS} tensors: give the weights of one known model")
+
+
+def _kind(value: Any) -> str:
+    """The type of a value of a checkpoint, for people."""
+    if not isinstance(value, Call):
+        return type(value).__name__
+    return "Tensor" if "._rebuild_" in value.function else value.function.rpartition(".")[2]
 
 
 def _is_plain(value: Any) -> bool:
@@ -197,6 +256,12 @@ def _is_plain(value: Any) -> bool:
         and value.layout == torch.strided
         and not (value.is_complex() or value.is_quantized or value.is_meta)
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    more = len(names) - _MOST_LISTED
+    return ", ".join(names[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def table(config: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
@@ -222,6 +287,8 @@ def value_of(config: Mapping[str, Any], key: str, check: Callable[[Any], T], def
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ActionClipError where there is none."""
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise ActionClipError(f"{path} is longer than any configuration: download it again")
     try:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -239,7 +306,7 @@ def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
     config = read_json(path)
     if isinstance(size := config.get("size"), dict):
         config["size"] = size.get("shortest_edge")
-    resize = value_of(config, "size", fields.count, default.resize, path)
+    resize = value_of(config, "size", fields.pixels, default.resize, path)
     return Preprocessing(resize, *normalisation(config, "image_mean", "image_std", default, path))
 
 

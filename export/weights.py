@@ -1,12 +1,17 @@
 """Weights and the network that they belong in: sizes read off them, and none missing or left over."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from errors import ActionClipError
-from export.reading import State
+from export.reading import State, listed
 from export.transformer import Size
+from models import fields
 
+# Of a transformer: layers, and patches that it looks at in one go.
+_MOST_LAYERS, _MOST_PLACES = 256, 16_384
 # Of an attention head, unless a checkpoint says otherwise.
 HEAD_WIDTH = 64
 # Of a clip, where neither weights nor user say otherwise.
@@ -18,11 +23,31 @@ def transformer_size(state: State, prefix: str, width: int, heads: int) -> Size:
     layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
     first = f"{prefix}resblocks.0.mlp.c_fc.weight"
     hidden = sides(state, first, 2)[0]
+    if len(layers) > _MOST_LAYERS:
+        raise ActionClipError(f"the checkpoint has {len(layers)} layers: it is not of a model that is known here")
     if heads < 1 or width % heads:
         raise ActionClipError(
             f"a width of {width} cannot be divided among {heads} attention heads: check the checkpoint"
         )
     return Size(width, len(layers), heads, hidden)
+
+
+def image_size(patch: int, places: int, frames: int = 1) -> int:
+    """Pixels of an image's side.
+
+    Args:
+        patch: pixels of a patch's side.
+        places: positions of patches, and one of the class token.
+        frames: whose patches are looked at in one go.
+    """
+    side = max(1, math.isqrt(places - 1))
+    size = side * patch
+    if side * side * frames > _MOST_PLACES or size > fields.MOST_PIXELS:
+        raise ActionClipError(
+            f"the checkpoint takes images of {size} pixels in {side}×{side} patches, {frames} at once: it is not of a "
+            "model that is known here"
+        )
+    return size
 
 
 def sides(state: State, name: str, count: int) -> tuple[int, ...]:
@@ -57,7 +82,7 @@ def fill(parts: list[tuple[nn.Module, State, str]]) -> None:
             if name in state and state[name].shape != own[name].shape
         ]
     faults = [
-        f"{what} {', '.join(names)}"
+        f"{what} {listed(names)}"
         for what, names in (("lacks", missing), ("has left over", left), ("has", unfit))
         if names
     ]

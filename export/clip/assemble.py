@@ -20,7 +20,7 @@ from export.clip.networks import (
 )
 from export.reading import State
 from export.transformer import ACTIVATIONS
-from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, require, sides, transformer_size
+from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
 from tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 
 # ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
@@ -182,11 +182,11 @@ def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageT
             "a CLIP model"
         )
     patch = sides(state, "visual.conv1.weight", 4)[3]
-    side = max(1, math.isqrt(sides(state, "visual.positional_embedding", 2)[0] - 1))
+    places = sides(state, "visual.positional_embedding", 2)[0]
     heads = checkpoint.heads[1] or width // _HEAD_WIDTHS.get(width, HEAD_WIDTH)
     return ImageTower(
         transformer_size(state, "visual.transformer.", width, heads),
-        side * patch,
+        image_size(patch, places, frames if checkpoint.temporal == "joint" else 1),
         patch,
         embedding,
         ACTIVATIONS[activation],

@@ -1,6 +1,5 @@
 """Checkpoints of TimeSformer in the layouts that people have them in, read into one, and from there to the network."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from export.reading import (
     weights,
 )
 from export.timesformer.networks import ATTENTIONS, DIVIDED, EPSILON, JOINT, SPACE_ONLY, TimeSformer
-from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, require, sides, transformer_size
+from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
 from models import fields
 
 # Of the original code (DATA.MEAN and DATA.STD of its defaults.py), and so of the weights at Hugging Face; the short
@@ -34,6 +33,9 @@ from models import fields
 ORIGINAL_PREPROCESSING = Preprocessing(None, (0.45,) * 3, (0.225,) * 3)
 # Of the configurations that mmaction2 trained and evaluated its own weights with: 127.5 of 255, both.
 MMACTION_PREPROCESSING = Preprocessing(None, (0.5,) * 3, (0.5,) * 3)
+
+# Of all data sets, some have 20,000.
+_MOST_CLASSES = 100_000
 
 # Names of each layout → this project's, which are those of export.clip.networks.
 _FROM_ORIGINAL: Rules = (
@@ -143,11 +145,13 @@ def assemble_timesformer(checkpoint: TimeSformerCheckpoint) -> TimeSformer:
     timed = ("time_embed",) if checkpoint.attention != SPACE_ONLY else ()
     require(state, ("conv1.weight", "cls_token", "pos_embed", *timed, "head.weight"))
     classes, width = sides(state, "head.weight", 2)
+    if classes > _MOST_CLASSES:
+        raise ActionClipError(f"the checkpoint tells {classes} classes apart: it is not of a model that is known here")
     patch = sides(state, "conv1.weight", 4)[3]
-    side = max(1, math.isqrt(sides(state, "pos_embed", 3)[1] - 1))
     frames = sides(state, "time_embed", 3)[1] if timed else checkpoint.frames or DEFAULT_FRAMES
     size = transformer_size(state, "", width, checkpoint.heads or width // HEAD_WIDTH)
-    network = TimeSformer(size, side * patch, patch, frames, classes, checkpoint.attention, checkpoint.epsilon)
+    pixels = image_size(patch, sides(state, "pos_embed", 3)[1], frames if checkpoint.attention == JOINT else 1)
+    network = TimeSformer(size, pixels, patch, frames, classes, checkpoint.attention, checkpoint.epsilon)
     fill([(network, state, "")])
     named = len(checkpoint.class_names or ())
     if named not in (0, classes):
@@ -230,6 +234,6 @@ def _class_names(value: Any) -> tuple[str, ...] | None:
     names = json_object(value)
     if set(names) != {str(number) for number in range(len(names))}:
         raise ValueError("an object of names by number, from 0 on")
-    ordered = tuple(fields.text(names[str(number)]) for number in range(len(names)))
+    ordered = tuple(fields.line(names[str(number)]) for number in range(len(names)))
     made_up = all(re.fullmatch(r"LABEL_\d+", name) for name in ordered)
     return None if made_up else ordered

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ VIT_B_32 = Sizes(image_size=224, patch=32, width=768, layers=12, text_width=512,
 class Maker:
     """Draws tensors from one seeded stream, as large as in trained networks.
 
-    Without a seed they are zeros, which take no room in memory or in a file.
+    Without a seed they are zeros, which take no room in memory, nor in a file of save_hollow.
     """
 
     def __init__(self, seed: int | None = 0) -> None:
@@ -39,7 +40,7 @@ class Maker:
 
     def normal(self, *shape: int, std: float) -> Tensor:
         if self._generator is None:
-            return torch.zeros(()).expand(shape)
+            return torch.from_numpy(np.zeros(shape, np.float32))
         return torch.randn(*shape, generator=self._generator) * std
 
     def norm(self, name: str, width: int) -> State:
@@ -187,6 +188,12 @@ def hugging_face_state(state: Mapping[str, Tensor]) -> State:
             }[kind]
             renamed[f"{layer}.{new}.{last}"] = value
     return renamed
+
+
+def save_hollow(state: State, path: Path) -> None:
+    """A file of weights that are zero, which takes no room on most disks."""
+    with torch.serialization.skip_data():
+        torch.save(state, path)
 
 
 class Shell(nn.Module):

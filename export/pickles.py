@@ -1,0 +1,195 @@
+"""Pickles read as data: nothing that one names is imported, and nothing is called.
+
+A pickle is a program for a machine with a stack. Here functions and classes stay names, and a call is kept as what
+would be called with what. So a pickle cannot do anything, and its length bounds the time and memory that it takes.
+"""
+
+import pickletools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+# A tensor takes 35 of them.
+MOST_OPCODES = 1_000_000
+# What checkpoints hold besides numbers and texts: tensors, and the containers and types of PyTorch and TorchScript.
+_KNOWN = re.compile(
+    r"__torch__\..+|torch\.jit\._pickle\.\w+"
+    r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch\.serialization\._get_layout"
+    r"|torch\.(cuda\.|storage\.)?\w+(Storage|Tensor)|torch\.(Tensor|Size|device|nn\.parameter\.Parameter)"
+    r"|torch\.(bool|(q?u?int|b?float|complex)\d\w*)"
+    r"|collections\.(OrderedDict|Counter)|_codecs\.encode|(builtins|__builtin__)\.(set|complex|bytearray)"
+)
+_DICTIONARY = "collections.OrderedDict"
+# Of names of weights, functions and classes.
+_LONGEST_NAME = 1000
+
+
+class MoreThanWeights(Exception):
+    """What a file holds can only be known by running code; the argument names that code."""
+
+
+class Name(str):
+    """Of a function or class, after that of its module."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """What `function` would have been called with, and what `state` its result would have been given."""
+
+    function: Name
+    arguments: tuple[Any, ...]
+    state: Any = None
+
+
+def is_name(value: Any) -> bool:
+    """Whether it is a text of a length that names have."""
+    return type(value) is str and len(value) <= _LONGEST_NAME
+
+
+def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any]) -> Any:
+    """The object that a pickle describes; `file` is then where the pickle ends.
+
+    Args:
+        file: what there is of it, in memory.
+        persistent: from a persistent id to what stands for it.
+
+    Raises:
+        MoreThanWeights: it names functions or classes that are no part of weights.
+        Exception: of many kinds, where it is damaged.
+    """
+    machine = _Machine(persistent)
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if count == MOST_OPCODES:
+            raise ValueError(f"a pickle of more than {MOST_OPCODES} opcodes")
+        step = _STEPS.get(opcode.name)
+        if step is None:
+            raise MoreThanWeights(f"the opcode {opcode.name}")
+        step(machine, argument)
+    (result,) = machine.stack
+    return result
+
+
+class _Machine:
+    """The stack, and what opcodes do to it."""
+
+    def __init__(self, persistent: Callable[[Any], Any]) -> None:
+        self.stack: list[Any] = []
+        self._below: list[list[Any]] = []
+        """The stacks below each mark."""
+        self._memo: dict[int, Any] = {}
+        self._pairs = 0
+        """Keys and values that calls have put into dictionaries: one list may be given to many."""
+        self._persistent = persistent
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def mark(self, _: Any) -> None:
+        self._below.append(self.stack)
+        self.stack = []
+
+    def above_mark(self, _: Any = None) -> list[Any]:
+        """What was pushed since the last mark, taken off."""
+        items, self.stack = self.stack, self._below.pop()
+        return items
+
+    def last(self, count: int) -> list[Any]:
+        """The uppermost, taken off."""
+        return [self.stack.pop() for _ in range(count)][::-1]
+
+    def remember(self, place: int) -> None:
+        if place > MOST_OPCODES:
+            raise ValueError(f"a memo with a place {place}")
+        self._memo[place] = self.stack[-1]
+
+    def remember_next(self, _: Any) -> None:
+        self.remember(len(self._memo))
+
+    def recall(self, place: int) -> None:
+        self.push(self._memo[place])
+
+    def extend(self, items: list[Any]) -> None:
+        """The uppermost list by these."""
+        if type(self.stack[-1]) is not list:
+            raise ValueError(f"items for a {type(self.stack[-1]).__name__}")
+        self.stack[-1].extend(items)
+
+    def fill(self, items: list[Any]) -> None:
+        """The uppermost dictionary with keys and values in turn."""
+        target = self.stack[-1]
+        if type(target) is not dict:
+            raise ValueError(f"keys for a {type(target).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # To hash or compare others may take for ever: nested tuples, numbers that collide, texts that are equal.
+            plain = is_name(key) or (type(key) is int and abs(key) < 2**31)
+            target[key if plain else object()] = value
+
+    def name(self, *parts: Any) -> None:
+        if not all(is_name(part) for part in parts):
+            raise ValueError("a name that is none")
+        name = Name(".".join(parts))
+        if not _KNOWN.fullmatch(name):
+            raise MoreThanWeights(name)
+        self.push(name)
+
+    def call(self, _: Any) -> None:
+        function, arguments = self.last(2)
+        if type(function) is not Name or type(arguments) is not tuple:
+            raise ValueError(f"a call of a {type(function).__name__}")
+        if function != _DICTIONARY:
+            self.push(Call(function, arguments))
+            return
+        self.push({})
+        for pairs in arguments:  # Python 2 wrote them so
+            self._pairs += len(pairs)
+            if self._pairs > MOST_OPCODES:
+                raise ValueError("dictionaries without end")
+            for key, value in pairs:
+                self.fill([key, value])
+
+    def build(self, _: Any) -> None:
+        state = self.stack.pop()
+        made = self.stack[-1]
+        if isinstance(made, Call):
+            made.state = state
+        elif not isinstance(made, dict):  # the attributes of an OrderedDict are nobody's weights
+            raise ValueError(f"a state for a {type(made).__name__}")
+
+    def refer(self, _: Any) -> None:
+        self.push(self._persistent(self.stack.pop()))
+
+
+# Of protocols 2 to 4, as Python writes them; nothing reads sets, so they are lists.
+_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _Machine.push),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _Machine.push),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "MARK": _Machine.mark,
+    "POP": lambda machine, _: machine.last(1),
+    "POP_MARK": _Machine.above_mark,
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.remember),
+    "MEMOIZE": _Machine.remember_next,
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.recall),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE1": lambda machine, _: machine.push(tuple(machine.last(1))),
+    "TUPLE2": lambda machine, _: machine.push(tuple(machine.last(2))),
+    "TUPLE3": lambda machine, _: machine.push(tuple(machine.last(3))),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.above_mark())),
+    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda machine, _: machine.push([])),
+    "FROZENSET": lambda machine, _: machine.push(machine.above_mark()),
+    "APPEND": lambda machine, _: machine.extend(machine.last(1)),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda machine, _: machine.extend(machine.above_mark())),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "SETITEM": lambda machine, _: machine.fill(machine.last(2)),
+    "SETITEMS": lambda machine, _: machine.fill(machine.above_mark()),
+    "GLOBAL": lambda machine, names: machine.name(*names.split(" ", 1)),
+    "STACK_GLOBAL": lambda machine, _: machine.name(*machine.last(2)),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), _Machine.call),
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.refer,
+}

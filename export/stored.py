@@ -1,0 +1,248 @@
+"""Files that torch.save and torch.jit.save write, read as data: tensors are built out of them, and no code runs.
+
+Both write a zip archive: a pickle says what there is, and each storage, the numbers of one tensor or of several, is a
+record beside it. Before PyTorch 1.6 they stood one after the other behind the pickle, without a zip.
+
+The file is mapped into memory, so that what nobody looks at is never read: of a training checkpoint, most.
+"""
+
+import io
+import math
+import mmap
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from export.pickles import Call, Name, is_name, read_pickle
+from export.torchscript import is_script, state_dict
+
+# Bytes. A checkpoint's pickles, a module's code and the list of an archive's records are far below it.
+_LARGEST = 16 << 20
+_MOST_SIDES = 8
+_MAGIC = 0x1950A86A20F9469CFC6C
+_TYPES = {
+    "Float": torch.float32,
+    "Double": torch.float64,
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Long": torch.int64,
+    "Int": torch.int32,
+    "Short": torch.int16,
+    "Char": torch.int8,
+    "Byte": torch.uint8,
+    "Bool": torch.bool,
+    "ComplexFloat": torch.complex64,
+    "ComplexDouble": torch.complex128,
+    "QInt8": torch.qint8,
+    "QUInt8": torch.quint8,
+    "QInt32": torch.qint32,
+    "Untyped": torch.uint8,
+}
+
+
+class NoCheckpoint(Exception):
+    """A file that PyTorch did not write."""
+
+
+class MappedFile:
+    """A file's bytes, and how many its tensors may take."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            # A copy where it is written to: PyTorch knows no tensors that are only read.
+            self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self.swapped = sys.byteorder == "big"
+        # Some tensors share their numbers; without a bound, all could be the whole file.
+        self._left = 4 * len(self.data)
+
+    def claim(self, size: int) -> None:
+        """Count so many bytes; ValueError when that is more than the file can hold."""
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("tensors larger than the file")
+
+
+class Storage:
+    """Numbers one after the other in a file."""
+
+    def __init__(self, file: MappedFile, kind: str, count: int) -> None:
+        self.type = _TYPES[kind]
+        self.count = count
+        self.size = count * self.type.itemsize
+        self._file = file
+        self._numbers: Tensor | None = None
+
+    def place(self, start: int) -> None:
+        """Say where it is; ValueError where that is not in the file."""
+        if not 0 <= start <= len(self._file.data) - self.size:
+            raise ValueError("a storage that reaches beyond the file")
+        self._start = start
+
+    def tensor(self, offset: Any, size: Any, stride: Any) -> Tensor:
+        """These numbers, in the file's own memory; ValueError where they are not there, or size and stride are none."""
+        if type(size) is not tuple or type(stride) is not tuple or not len(size) == len(stride) <= _MOST_SIDES:
+            raise ValueError("a tensor without a shape")
+        if not all(type(number) is int and 0 <= number < 2**40 for number in (offset, *size, *stride)):
+            raise ValueError("a tensor of a shape that there is none of")
+        count = math.prod(size)
+        if not count:
+            return torch.empty(size, dtype=self.type)
+        if offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) >= self.count:
+            raise ValueError("a tensor that reaches beyond its storage")
+        self._file.claim(count * self.type.itemsize)
+        return self._all().as_strided(size, stride, offset)
+
+    def _all(self) -> Tensor:
+        if self._numbers is None:
+            swaps = self._file.swapped and self.type.itemsize > 1
+            numbers = torch.frombuffer(self._file.data, dtype=torch.uint8, count=self.size, offset=self._start)
+            if swaps or self._start % self.type.itemsize:
+                self._file.claim(self.size)
+                numbers = numbers.clone()
+            if swaps:
+                numbers.untyped_storage().byteswap(self.type)  # type: ignore[no-untyped-call]
+            self._numbers = numbers.view(self.type)
+        return self._numbers
+
+
+def read_stored(path: Path) -> Any:
+    """What was saved: containers, numbers and texts as they are, tensors as tensor_of takes them; modules of
+    TorchScript as their state dict.
+
+    Raises:
+        MoreThanWeights: only running code would tell what it holds.
+        NoCheckpoint: PyTorch did not write it.
+        Exception: of many kinds, where the file is damaged.
+    """
+    file = MappedFile(path)
+    if file.data[:2] == b"PK":
+        with _SparingFile(path) as records, zipfile.ZipFile(records) as archive:
+            return _Archive(archive, file).content()
+    return _read_unzipped(file)
+
+
+def tensor_of(value: Any) -> Any:
+    """The tensor that a value of a file is; the value itself where it is none, or none of plain numbers."""
+    while isinstance(value, Call):
+        if value.function in ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"):
+            storage, *numbers = value.arguments[:4]
+            return storage.tensor(*numbers)
+        if value.function in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
+            value = value.arguments[0]
+        elif value.function == "torch._tensor._rebuild_from_type_v2" and value.arguments[1] == "torch.Tensor":
+            value = Call(value.arguments[0], value.arguments[2])
+        else:
+            break
+    return value
+
+
+class _SparingFile(io.FileIO):
+    """A file that refuses to be read at once where that is much: zipfile reads an archive's list of records so."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGEST:
+            raise ValueError("records that are too long")
+        return super().read(size)
+
+
+class _Archive:
+    """The records of a zip archive; PyTorch writes all in one folder."""
+
+    def __init__(self, archive: zipfile.ZipFile, file: MappedFile) -> None:
+        self._archive, self._file = archive, file
+        self._records: dict[str, zipfile.ZipInfo] = {}
+        for info in archive.infolist():
+            if self._records.setdefault(info.filename, info) is not info:
+                raise ValueError(f"two records {info.filename!r:.100}")
+        self._folder = next(iter(self._records), "").partition("/")[0]
+        self._code_left = _LARGEST
+
+    def content(self) -> Any:
+        if f"{self._folder}/data.pkl" not in self._records:
+            raise NoCheckpoint
+        if f"{self._folder}/byteorder" in self._records:
+            self._file.swapped = self._bytes("byteorder") != sys.byteorder.encode()
+        content = read_pickle(io.BytesIO(self._bytes("data.pkl")), self._storage)
+        return state_dict(content, self._source) if is_script(content) else content
+
+    def _bytes(self, name: str) -> bytes:
+        start, size = self._place(name)
+        if size > _LARGEST:
+            raise ValueError(f"a record {name} that is too long")
+        return self._file.data[start : start + size]
+
+    def _place(self, name: str) -> tuple[int, int]:
+        """Where the bytes of a record begin in the file, and how many there are."""
+        info = self._records[f"{self._folder}/{name}"]
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
+            raise ValueError(f"a record {name} that is compressed or encrypted")
+        header = self._file.data[info.header_offset : info.header_offset + 30]
+        if header[:4] != b"PK\x03\x04":
+            raise ValueError(f"no record {name}")
+        start = info.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
+        return start, info.file_size
+
+    def _storage(self, saved: Any) -> Storage:
+        key, storage = _described(saved, self._file)
+        start, size = self._place(f"data/{key}")
+        if size < storage.size:
+            raise ValueError(f"a storage larger than its record data/{key}")
+        storage.place(start)
+        return storage
+
+    def _source(self, module: str) -> str:
+        info = self._records[f"{self._folder}/code/{module.replace('.', '/')}.py"]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("code that is not compressed as PyTorch does it")
+        with self._archive.open(info) as record:
+            code = record.read(self._code_left + 1)
+        self._code_left -= len(code)
+        if self._code_left < 0:
+            raise ValueError("code that is too long")
+        return code.decode("utf-8")
+
+
+def _read_unzipped(file: MappedFile) -> Any:
+    """Of a file from before zip archives: pickles, then the storages in the order of the last one."""
+    pickles = io.BytesIO(file.data[:_LARGEST])
+    storages: dict[str, Storage] = {}
+
+    def persistent(saved: Any) -> Storage:
+        key, storage = _described(saved, file)
+        return storages.setdefault(key, storage)
+
+    try:
+        magic = read_pickle(pickles, persistent)
+    except Exception:
+        raise NoCheckpoint from None
+    if magic != _MAGIC:
+        raise NoCheckpoint
+    for _ in ("version", "machine"):
+        read_pickle(pickles, persistent)
+    content = read_pickle(pickles, persistent)
+    keys = read_pickle(pickles, persistent)
+    place = pickles.tell()
+    for key in keys:
+        storage = storages.pop(key) if is_name(key) else None
+        if storage is None or struct.unpack_from("<q", file.data, place) != (storage.count,):
+            raise ValueError("a storage of another length")
+        storage.place(place + 8)
+        place += 8 + storage.size
+    if storages:
+        raise ValueError("storages that are missing")
+    return content
+
+
+def _described(saved: Any, file: MappedFile) -> tuple[str, Storage]:
+    """The key and the storage of a persistent id: ("storage", its class, key, device, count)."""
+    if type(saved) is not tuple or len(saved) not in (5, 6) or saved[0] != "storage" or saved[5:] not in ((), (None,)):
+        raise ValueError("a reference to no storage")
+    _, kind, key, _, count = saved[:5]
+    if type(kind) is not Name or not is_name(key) or type(count) is not int or not 0 <= count <= len(file.data):
+        raise ValueError("a storage without a type or a size")
+    return key, Storage(file, kind.rpartition(".")[2].removesuffix("Storage"), count)
