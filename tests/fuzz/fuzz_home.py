@@ -116,6 +116,7 @@ def _folder() -> "tempfile.TemporaryDirectory[str]":
 def _at(home: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACTION_CLIP_HOME", str(home))
+        patch.delenv("ACTION_CLIP_OFFLINE", raising=False)
         patch.setenv("ACTION_CLIP_MIRROR", MIRROR)
         patch.setattr(models.download, "pause", lambda _: None)
         yield
