@@ -35,7 +35,7 @@ class TimeSformer(Model):
         Args:
             model: a name from the catalog, or a folder with an exported graph.
             device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime.
-            threads: of the CPU for decoding and for the graph; None: all.
+            threads: of the CPU for decoding and for the graph, at most one a core; None: all.
             classmap: {name: index} or {index: name}, in place of the model's own names.
             cache: keep the graph, as it is optimised for this machine, on disk between runs.
 

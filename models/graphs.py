@@ -151,6 +151,7 @@ class Graph:
     def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
         import onnxruntime
 
+        from models.sessions import make_session
         from models.structure import check_graph
 
         try:
@@ -161,7 +162,8 @@ class Graph:
         except ValueError as error:
             raise self._unusable(error) from error
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        # What goes wrong on the CPU is raised; of another device, only the log says why it does not start.
+        options.log_severity_level = 4 if wanted == "CPUExecutionProvider" else 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spins)))
         # When a run has ended, others have better use for the core.
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -170,8 +172,7 @@ class Graph:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         try:
-            # With its fallback, onnxruntime says on stdout that a provider has failed, and takes another one.
-            return onnxruntime.InferenceSession(path, options, providers=[wanted], enable_fallback=0)
+            return make_session(path, options, wanted)
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             raise self._unusable(error) from error
 

@@ -21,6 +21,7 @@ from time import time
 import onnxruntime
 
 from files import draft
+from models.sessions import make_session
 from models.store import cache_home, sha256_of
 from models.structure import check_graph
 from models.upstream import choose_early
@@ -74,13 +75,13 @@ def optimise(path: Path, folder: Path) -> Path:
     Raises whatever onnxruntime raises when it cannot.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.optimized_model_filepath = str(folder / _GRAPH)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    make_session(path, options, "CPUExecutionProvider")
     _leave_out_unread_rows(folder / _GRAPH)
     return folder / _GRAPH
 

@@ -40,7 +40,7 @@ class ActionClip(Model):
         Args:
             model: a name from the catalog, or a folder with three exported graphs.
             device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime.
-            threads: of the CPU for decoding and for the graphs; None: all.
+            threads: of the CPU for decoding and for the graphs, at most one a core; None: all.
             prompts: templates with one `{}` each, in place of the model's own.
             average: "probabilities" takes one softmax a prompt and averages them (ActionCLIP); "embeddings" averages
                 the prompts' features, then takes one softmax (open_clip).

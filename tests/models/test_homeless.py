@@ -31,7 +31,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> str:
 
 def nameless(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, output and errors of the command."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
     command = [sys.executable, "-c", NAMELESS, str(ROOT), *arguments]
     done = subprocess.run(
         command,

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fault_server import Fault, FaultServer, wait_until
 from filelock import FileLock, Timeout
@@ -20,7 +21,9 @@ from platformdirs import user_cache_path
 
 import connection
 import models.download
+import models.model
 import models.records
+from action_clip import ActionClip
 from errors import ActionClipError
 from models import store
 from models.catalog import ModelFile, ModelSpec
@@ -625,6 +628,30 @@ def test_what_is_no_checkpoint_is_not_installed(server: FaultServer, home: Path,
         message = checkpoint_refusal(exported())
         assert f"could not download {server.url}/base/tiny.pth: the file is not what it should be: " in message
         assert not (home / "tiny" / "tiny.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "cure"),
+    [
+        (example(), "delete it to download it again"),
+        (exported(), "run python -m export tiny to export it again"),
+        (example("nano", "0" * 64), "reinstall the program"),
+        (example(os.path.abspath("mine")), "export it again, or get it anew from where it is from"),
+    ],
+)
+def test_what_helps_depends_on_where_a_file_is_from(spec: ModelSpec, cure: str) -> None:
+    assert store.cure_of(spec) == cure
+
+
+def test_a_downloaded_graph_that_cannot_be_loaded_is_named(
+    server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It looks like a graph, and onnxruntime knows better.
+    monkeypatch.setattr(models.model, "find", lambda name: example() if name == "tiny" else None)
+    with pytest.raises(ActionClipError) as caught:
+        ActionClip("tiny", cache=False).classify(np.zeros((8, 40, 40, 3), np.uint8), ["eating"])
+    assert str(caught.value).startswith(f"the graph {home / 'tiny' / 'image.onnx'} cannot be loaded on 'cpu' (")
+    assert str(caught.value).endswith("): delete it to download it again")
 
 
 def test_a_known_hash_is_enough(server: FaultServer) -> None:
