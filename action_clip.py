@@ -19,12 +19,18 @@
 The command, and the import: `from action_clip import ActionClip`.
 """
 
+from interrupts import leave_at_once, run
+
+if __name__ == "__main__":
+    leave_at_once()  # before the imports that take long
+
 import argparse
+import errno
 import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -35,6 +41,7 @@ from models.loading import load
 from models.model import EncodedVideo, Prediction, find_model
 from models.operators import ActionClipOperator, TimeSformerOperator
 from models.recognizer import AVERAGES, DEFAULT_MODEL, ActionClip
+from terminal import ArgumentParser, LogFormatter, printable
 from video.sampling import SAMPLINGS
 
 __version__ = "0.1.0"
@@ -58,6 +65,7 @@ SAMPLES = Path(__file__).parent / "samples"
 SAMPLE_VIDEO = SAMPLES / "sample.gif"
 SAMPLE_LABELS = SAMPLES / "labels.txt"
 BENCHMARK_RUNS = 5
+_WEIGHTS = {".onnx", ".data", ".bin", ".pt", ".pth", ".safetensors"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.seed is not None and options.sampling != "random":
         parser.error("--seed belongs to --sampling random")
+    if options.spreadsheet and options.format != "csv":
+        parser.error("--spreadsheet belongs to --format csv")
     _log_to_stderr()
     try:
         _run(options)
@@ -75,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         if options.debug:
-            raise
+            import traceback
+
+            print(printable(traceback.format_exc(), lines=True), file=sys.stderr)
         logging.getLogger("action_clip").error("error: %s", _sentence(error))
         return 1
     return 0
@@ -89,6 +101,10 @@ def _sentence(error: Exception) -> str:
             f"a package cannot be loaded ({error}): install what requirements.txt lists, and for a system library "
             "(lib….so) see Troubleshooting in the README"
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error}): make room, or name another folder with TMPDIR or ACTION_CLIP_HOME"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: give fewer labels at a time, or a smaller video"
     return (
         f"something went wrong that should not have ({type(error).__name__}: {error}): "
         "run again with --debug and report what it prints"
@@ -105,13 +121,15 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _classify(options: argparse.Namespace) -> None:
-    from files import check_target
-    from output.writers import FORMATS
+    from files import check_apart, check_target
+    from output.writers import FORMATS, CsvWriter
 
     # Whatever can be checked at once is checked before a model is downloaded.
-    files = [os.path.realpath(name) for name in (options.video, options.output, options.save) if name]
-    if len(set(files)) < len(files):
-        raise ActionClipError("--video, --output and --save name the same file twice: one would overwrite the other")
+    targets = {f"--{name}": getattr(options, name) for name in ("output", "save") if getattr(options, name)}
+    if targets:
+        inputs = ("video", "desc_file", "prompts", "classmap")
+        sources = {f"--{name}": [getattr(options, name)] for name in inputs if getattr(options, name)}
+        check_apart(targets, sources | {"a file of the model": _model_files(options.model)})
     if options.output:
         check_target(options.output)
     if options.save:
@@ -126,11 +144,20 @@ def _classify(options: argparse.Namespace) -> None:
         print(_timing_table(timings), file=sys.stderr)
     if options.save:
         save_sheet(options.save, prediction)
-    writer = FORMATS[options.format]
+    writer = CsvWriter(for_spreadsheets=True) if options.spreadsheet else FORMATS[options.format]
     if options.output:
         writer.save(prediction, options.output)
     else:
         _write(writer.text(prediction))
+
+
+def _model_files(model: str) -> Iterable[Path]:
+    """What is kept of the model, and beside it, on this disk."""
+    from models.store import folder_of, home
+
+    folder = folder_of(find_model(model)[0])
+    yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")
+    yield from (home() / name for name in ("label_bank.sqlite3", "hashes.json"))
 
 
 def _is_closed_set(model: str) -> bool:
@@ -208,7 +235,7 @@ def _verified(model: str) -> str:
     lines = []
     for file in verify(find_model(model)[0]):
         known = "nothing to compare it with" if file.against == "nothing" else f"equal to {file.against}"
-        lines.append(f"{file.path}\n  sha256 {file.sha256}, {known}\n")
+        lines.append(f"{printable(str(file.path))}\n  sha256 {file.sha256}, {known}\n")
     return "".join(lines)
 
 
@@ -233,6 +260,8 @@ def _write(text: str) -> None:
     """Write the whole text to stdout; ActionClipError where that cannot be done."""
     if sys.stdout is None:
         raise ActionClipError("there is no stdout to write to: name a file with --output")
+    if sys.stdout.isatty():
+        text = printable(text, lines=True)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that is not valid Unicode must not stop a run.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -251,7 +280,7 @@ def _write(text: str) -> None:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("action_clip: %(message)s"))
+    handler.setFormatter(LogFormatter("action_clip: %(message)s"))
     log = logging.getLogger("action_clip")
     log.handlers[:] = [handler]
     log.propagate = False
@@ -279,7 +308,7 @@ def _given(text: str) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command; the table of options in the README is made from it."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="action_clip.py",
         description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",
         epilog="Without arguments it looks at its sample. Results go to stdout, everything else to stderr; the exit "
@@ -328,6 +357,11 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("the answer").add_argument
     add("--top-k", metavar="K", type=_from(1), default=5, help="how many labels (default: %(default)s)")
     add("--format", choices=("text", "json", "csv"), default="text", help="default: %(default)s")
+    add(
+        "--spreadsheet",
+        action="store_true",
+        help="in CSV, put ' before what a spreadsheet would take for a formula (names that begin with =, +, -, @)",
+    )
     add("--output", metavar="FILE", type=_given, help="write the answer to a file instead of stdout")
     add("--save", metavar="SHEET.png", type=_given, help="also draw the frames looked at and the top labels")
     add(
@@ -345,8 +379,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    import gc
-
-    code = main()
-    gc.freeze()  # else everything is searched for garbage before the process ends, which takes 0.03 s
-    sys.exit(code)
+    run(main)

@@ -1,14 +1,20 @@
-"""Files that are either written whole or not at all."""
+"""Files that are either written whole or not at all, and texts that are read whole or refused."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import tempfile
 import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from errors import ActionClipError
+
+MOST_TEXT = 64 << 20
+"""Bytes of a text file: millions of labels."""
+_drafts: set[Path] = set()
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
@@ -20,6 +26,34 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise ActionClipError(f"cannot write {target}: there is no folder {target.parent}; create it first")
     if not os.access(target if os.path.exists(target) else target.parent, os.W_OK):
         raise ActionClipError(f"cannot write {target}: no permission; name a file in a folder of your own")
+
+
+def check_apart(
+    targets: Mapping[str, str | os.PathLike[str]], sources: Mapping[str, Iterable[str | os.PathLike[str]]]
+) -> None:
+    """Raise ActionClipError where a file that will be written is one that is read, or written twice; links count.
+
+    Args:
+        targets: the files that will be written, each by what it is called in the message.
+        sources: those that are read, by what they are called in the message.
+    """
+    seen: dict[str, str | os.PathLike[str]] = {}
+    for name, target in targets.items():
+        for other, files in (*((other, [file]) for other, file in seen.items()), *sources.items()):
+            if any(_are_one(target, file) for file in files):
+                raise ActionClipError(
+                    f"{name} names the same file as {other}, {os.fspath(target)}, and would overwrite it: "
+                    "name another file"
+                )
+        seen[name] = target
+
+
+def _are_one(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    try:
+        # Devices and pipes, as a terminal is, may be read and written.
+        return os.path.samefile(one, other) and os.path.isfile(one)
+    except (OSError, ValueError):  # one of them is not there
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -38,16 +72,74 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             return
         target = Path(os.path.realpath(path))
         # Not derived from the target's name: that one may already be as long as the file system allows.
-        temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-        try:
+        with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
             temporary.write_bytes(data)
             if target.exists():
                 shutil.copymode(target, temporary)
             temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
     except OSError as error:
         reason = error.strerror or error
         raise ActionClipError(f"cannot write {os.fspath(path)}: {reason}; name another file") from error
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """The path, for a file or folder that is to get its name by renaming: what is left there afterwards is removed."""
+    _drafts.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _drafts.discard(path)
+
+
+@contextlib.contextmanager
+def draft_folder(parent: Path | None = None, prefix: str = "action_clip-") -> Iterator[Path]:
+    """A new folder in `parent`, or where temporary files go, that is removed afterwards with all that is in it.
+
+    Raises OSError when it cannot be made.
+    """
+    with draft(Path(tempfile.mkdtemp(prefix=prefix, dir=parent))) as folder:
+        yield folder
+
+
+def remove_drafts() -> None:
+    """Remove the drafts that there are: for a process that ends where it is."""
+    for path in list(_drafts):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """The text of a file in UTF-8, with or without a byte-order mark; of a pipe too.
+
+    Args:
+        path: of the file.
+        what: what it is, for the error message: "labels file".
+
+    Raises:
+        ActionClipError: the file cannot be read, is larger than MOST_TEXT, or is not UTF-8.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_TEXT + 1)
+    except (OSError, ValueError) as error:  # ValueError: what no path can be
+        reason = getattr(error, "strerror", None) or error
+        raise ActionClipError(f"the {what} {name} cannot be read ({reason}): give a text file, one a line") from error
+    if len(content) > MOST_TEXT:
+        raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: give a text file, one a line")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8") from error
+    if "\0" in text:  # UTF-16 without a byte-order mark decodes as UTF-8
+        raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8")
+    return text

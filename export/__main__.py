@@ -1,5 +1,10 @@
 """`python -m export`: see --help."""
 
+from interrupts import leave_at_once, run
+
+if __name__ == "__main__":
+    leave_at_once()  # before the imports that take long
+
 import argparse
 import logging
 import sys
@@ -9,6 +14,7 @@ from pathlib import Path
 from errors import ActionClipError
 from export.choices import ACTIVATIONS, HEADS, PRECISIONS
 from models.catalog import ModelSpec, catalog, find
+from terminal import ArgumentParser, LogFormatter, printable
 
 NANO = Path(__file__).parent.parent / "models" / "nano"
 
@@ -25,23 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         work = _checkpoint(arguments, "zero-shot")
     # Progress is ours to tell; the libraries say only what worries them.
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(message)s"))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
     logging.getLogger("action_clip").setLevel(logging.INFO)
     try:
         work()
     except KeyboardInterrupt:
         return 130
     except ImportError as error:
-        print(f"{error}: pip install -r requirements-export.txt", file=sys.stderr)
+        print(printable(f"{error}: pip install -r requirements-export.txt"), file=sys.stderr)
         return 1
     except ActionClipError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     return 0
 
 
 def _nano(arguments: Sequence[str]) -> Work:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m export nano",
         description="Rebuild the embedded model from two weight packages and WordNet; its text graph is trained.",
     )
@@ -85,12 +93,12 @@ def _checkpoint(arguments: Sequence[str], kind: str) -> Work:
 
         wishes = Wishes(options.fusion, options.frames, options.activation, options.licence, options.trust)
         print(export_folder(Path(options.source), options.out, kind, options.precision, wishes))
-        print(f"\nwrote {options.out}: python action_clip.py --model {options.out} --video …")
+        print(printable(f"\nwrote {options.out}: python action_clip.py --model {options.out} --video …", lines=True))
 
     return work
 
 
-def _named(parser: argparse.ArgumentParser, options: argparse.Namespace, spec: ModelSpec) -> Work:
+def _named(parser: ArgumentParser, options: argparse.Namespace, spec: ModelSpec) -> Work:
     if spec.checkpoint is None:
         parser.error(f"{spec.name} needs no export: python action_clip.py --model {spec.name} uses it as it is")
     for option in ("fusion", "frames", "activation", "licence"):
@@ -102,12 +110,12 @@ def _named(parser: argparse.ArgumentParser, options: argparse.Namespace, spec: M
 
         print(export_named(spec, options.precision, options.out, trust=options.trust))
         model = options.out or spec.name
-        print(f"\ninstalled {spec.name}: python action_clip.py --model {model} --video …")
+        print(printable(f"\ninstalled {spec.name}: python action_clip.py --model {model} --video …", lines=True))
 
     return work
 
 
-def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Work:
+def _check(parser: ArgumentParser, options: argparse.Namespace) -> Work:
     if options.check is None:
         parser.error("--against belongs to --check")
     if options.against is None:
@@ -124,10 +132,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Work
     return work
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """The exporter's options, but for those of nano."""
     names = ", ".join(spec.name for spec in catalog() if spec.checkpoint is not None)
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m export",
         description="Turn a CLIP or ActionCLIP checkpoint into the three ONNX graphs that action_clip.py runs; "
         "`python -m export timesformer SOURCE`: a TimeSformer checkpoint into its one graph.",
@@ -165,4 +173,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

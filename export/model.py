@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from export.storage import model_facts, save_model
 from export.timesformer.checkpoints import read_timesformer
 from export.timesformer.model import timesformer_model
 from export.verify import compare, difference_table, node_counts, node_table
+from files import draft_folder
 from models.catalog import ROLES, ModelSpec
 from models.folder import folder_model
 from models.metadata import read_metadata
@@ -198,12 +198,12 @@ def _drafted(
     }
     _check_sizes(model, precision)
     inputs = model.examples()
-    with _writing(parent), tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as draft:
+    with _writing(parent), draft_folder(parent, ".export-") as draft:
         graphs = {}
         for role in model.networks:
             _LOG.info("exporting the %s graph", role)
             graph = to_precision(model.graph(role), precision, inputs[role][0])
-            graphs[role] = Path(draft, f"{role}.onnx")
+            graphs[role] = draft / f"{role}.onnx"
             save_model(graph, graphs[role], {**facts, **own, "role": role})
             del graph
         table = node_table({role: node_counts(graph) for role, graph in graphs.items()})
@@ -219,7 +219,7 @@ def _verified(
     table = difference_table(differences, bound)
     roles = sorted({item.role for item in differences if item.exceeds(bound)})
     if roles:
-        _LOG.warning("%s", table)
+        _LOG.warning(table)
         allowed = f"cosine at least {bound.cosine:g}"
         if math.isfinite(bound.difference):
             allowed = f"max |Δ| below {bound.difference:g}, {allowed}"

@@ -1,1 +1,6 @@
 """Trained graphs: which exist (catalog), where their files are (store, download) and how they run."""
+
+import os
+
+# From 1.29 on onnxruntime connects to Microsoft and keeps a device id, unless this is set before its first import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

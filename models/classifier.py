@@ -88,7 +88,7 @@ class TimeSformer(Model):
         clip = tensor.swapaxes(0, 1) if colours_first else tensor
         with timed({} if timings_s is None else timings_s, "video"):
             logits, features = graph.outputs(clip[np.newaxis], 2)
-        if logits.shape[1:] != (len(self.classes),) or features.ndim != 2:
+        if logits.shape != (1, len(self.classes)) or features.ndim != 2 or len(features) != 1:
             raise ActionClipError(
                 f"the graph {graph.path.name} gives logits of the shape {logits.shape} and features of "
                 f"{features.shape}, not (1, {len(self.classes)}) and (1, D): export it again"

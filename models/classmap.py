@@ -1,14 +1,15 @@
 """Class maps: names of classes and their indices, as dictionaries and as files."""
 
+import io
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from errors import ActionClipError
+from files import read_text
 
 ClassMap = Mapping[str, int] | Mapping[int, str]
 
@@ -47,16 +48,9 @@ def read_classmap(path: str | os.PathLike[str]) -> dict[Any, Any]:
     Raises:
         ActionClipError: the file cannot be read or is neither.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except OSError as error:
-        raise ActionClipError(f"cannot read the class map {path} ({error.strerror}): check its name") from error
-    except UnicodeDecodeError as error:
-        raise ActionClipError(f"the class map {path} is not UTF-8: save it as UTF-8") from error
-    if "\0" in text:  # UTF-16 without a byte-order mark decodes as UTF-8
-        raise ActionClipError(f"the class map {path} is not UTF-8: save it as UTF-8")
+    text = read_text(path, "class map")
     if not text.lstrip().startswith(("{", "[")):
-        names = [line.strip() for line in text.split("\n") if line.strip()]
+        names = [line.strip() for line in io.StringIO(text, newline=None) if line.strip()]
         return dict(enumerate(names))
     try:
         content = json.loads(text)

@@ -4,20 +4,20 @@ import logging
 import os
 import re
 import shutil
-import socket
-import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import requests
 import urllib3
 from tqdm import tqdm
 
-import connection
+from connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
 from errors import ActionClipError
+from models.beside import interruptible
 from models.partial import Part, WrongContentError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -28,9 +28,11 @@ PROGRESS = 1 << 20
 FIRST_PAUSE_S = 0.5
 """Doubled after every further failure, unless the server says Retry-After."""
 LONGEST_PAUSE_S = 60.0
-CHUNK = 1 << 16
+_FOREVER_S = 1e9
 DISK_MARGIN = 64 << 20
 """Bytes that must stay free beside the file."""
+SYNC = 64 << 20
+"""Bytes after which it is seen to that they are on the disk, and that there is place for more."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 pause = time.sleep
@@ -51,17 +53,26 @@ class _TransientError(Exception):
         self.wait_s = wait_s
 
 
-def download(url: str, target: Path, *, size: int | None, sha256: str | None) -> str:
+def download(
+    url: str,
+    target: Path,
+    *,
+    size: int | None,
+    sha256: str | None,
+    most: int | None = None,
+    check: Callable[[Path], object] | None = None,
+) -> str:
     """Download url to target, whose folder exists and is locked by the caller; returns the file's sha256.
 
-    size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header.
-    What has arrived before a failure or an interruption is kept and continued by the next call. Raises
+    size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header; of a file of
+    unknown length no more than `most` bytes are taken. `check` raises ValueError where the file is not what it should
+    be. What has arrived before a failure or an interruption is kept and continued by the next call. Raises
     ActionClipError that names the URL, the reason, and what to do instead.
     """
     try:
         part = Part(target, url)
         try:
-            return _complete(url, part, size, sha256)
+            return _complete(url, part, size, sha256, most, check)
         except BaseException:
             if part.received == 0:
                 part.drop()
@@ -73,19 +84,29 @@ def download(url: str, target: Path, *, size: int | None, sha256: str | None) ->
         reason = f"{target.parent} cannot be written ({error.strerror or error})"
         cause = error
     raise ActionClipError(
-        f"could not download {url}: {reason}; put the file into {target.parent} by hand, "
+        f"could not download {redacted(url)}: {reason}; put the file into {target.parent} by hand, "
         "or use --model nano, which needs no download"
     ) from cause
 
 
-def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str:
-    most = part.received
+def _complete(
+    url: str,
+    part: Part,
+    size: int | None,
+    sha256: str | None,
+    most: int | None,
+    check: Callable[[Path], object] | None,
+) -> str:
+    farthest = part.received
     failures = wrong = 0
+    patience = Patience()
     while True:
         try:
             if not part.complete:
-                _receive(url, part, size)
+                _receive(url, part, size, most, patience)
             digest = part.check(size, sha256)
+            if check is not None:
+                part.examine(check)
             part.publish()
             return digest
         except WrongContentError as error:
@@ -95,8 +116,8 @@ def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str
                 raise _PermanentError(str(error)) from error
             _log.warning("%s: %s; downloading it again", part.target.name, error)
         except _TransientError as error:
-            failures = 1 if part.received > most + PROGRESS else failures + 1
-            most = max(most, part.received)
+            failures = 1 if part.received > farthest + PROGRESS else failures + 1
+            farthest = max(farthest, part.received)
             if failures == ATTEMPTS:
                 raise _PermanentError(str(error)) from error
             wait_s = FIRST_PAUSE_S * 2 ** (failures - 1) if error.wait_s is None else error.wait_s
@@ -106,10 +127,10 @@ def _complete(url: str, part: Part, size: int | None, sha256: str | None) -> str
             pause(wait_s)
 
 
-def _receive(url: str, part: Part, size: int | None) -> None:
+def _receive(url: str, part: Part, size: int | None, most: int | None, patience: Patience) -> None:
     """One request; on return every byte that the server announced is on the disk."""
     try:
-        with _open(url, part) as response:
+        with _open(url, part, patience, has_known_length=size is not None) as response:
             _begin(response, part, size)
             with (
                 part.path.open("ab") as file,
@@ -122,34 +143,54 @@ def _receive(url: str, part: Part, size: int | None) -> None:
                     disable=None,
                 ) as bar,
             ):
-                for chunk in response.iter_content(CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-                file.flush()
-                # The name must not appear before the bytes, even when the power goes.
-                os.fsync(file.fileno())
+                _write(response.chunks(), file, part, most if size is None else size, bar)
+    except SlowError as error:
+        kept = "; what has arrived is kept, and the next run goes on from there" if part.received else ""
+        raise _PermanentError(f"{error}{kept}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _failure(error) from error
     if part.total is not None and part.path.stat().st_size < part.total:
         raise _TransientError("the connection was cut")
 
 
-def _open(url: str, part: Part) -> requests.Response:
+def _write(chunks: Iterator[bytes], file: BinaryIO, part: Part, most: int | None, bar: Any) -> None:
+    written = synced = file.tell()
+    for chunk in chunks:
+        written += len(chunk)
+        if part.total is None and most is not None and written > most:
+            raise _PermanentError(f"the server sends more than {most} bytes")
+        file.write(chunk)
+        bar.update(len(chunk))
+        if written - synced >= SYNC:
+            _sync(file)
+            _require_disk(part, written)
+            synced = written
+    # The name must not appear before the bytes, even when the power goes.
+    _sync(file)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    interruptible(lambda: os.fsync(file.fileno()))
+
+
+def _open(url: str, part: Part, patience: Patience, *, has_known_length: bool) -> Transfer:
     """The answer to a request for what is still missing, after redirects, none of which leaves https."""
-    headers = {"Accept-Encoding": "identity", "User-Agent": "action_clip"}
+    headers = {"User-Agent": "action_clip"}
     if part.received:
         headers |= {"Range": f"bytes={part.received}-", "If-Range": str(part.validator)}
     try:
-        return connection.get(url, headers, (CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
-    except connection.RedirectError as error:
+        timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        return Transfer(url, headers, timeout_s, patience, has_known_length=has_known_length)
+    except RedirectError as error:
         raise _PermanentError(str(error)) from error
 
 
-def _begin(response: requests.Response, part: Part, size: int | None) -> None:
+def _begin(response: Transfer, part: Part, size: int | None) -> None:
     """Make the part ready for the answer's body, which continues it or starts it anew."""
     headers = response.headers
     if response.status_code == 206 and part.received:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)", headers.get("Content-Range", "").strip())
         if (
             found is None
             or int(found[1]) != part.received
@@ -159,7 +200,7 @@ def _begin(response: requests.Response, part: Part, size: int | None) -> None:
         ):
             part.drop()
             raise _TransientError("the server's answer does not continue what was there")
-        _require_disk(part)
+        _require_disk(part, part.received)
         return
     if response.status_code == 416 and part.received:
         part.drop()
@@ -173,7 +214,7 @@ def _begin(response: requests.Response, part: Part, size: int | None) -> None:
     if headers.get("Content-Encoding", "identity") != "identity":
         raise _PermanentError("the server compresses the file")
     length = headers.get("Content-Length", "")
-    total = int(length) if re.fullmatch(r"\d+", length) else None
+    total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
     md5 = re.findall(r"md5=([^\s,]+)", headers.get("x-goog-hash", ""))
     if total is None and size is None and not md5 and headers.get("Transfer-Encoding") != "chunked":
         raise _PermanentError("the server does not say how long the file is")
@@ -181,13 +222,14 @@ def _begin(response: requests.Response, part: Part, size: int | None) -> None:
         raise _PermanentError(f"the server's file has {total} bytes instead of {size}")
     part.drop()
     part.start(_validator(headers), total, md5)
-    _require_disk(part)
+    _require_disk(part, 0)
 
 
-def _require_disk(part: Part) -> None:
+def _require_disk(part: Part, written: int) -> None:
+    """Raise _PermanentError where there is no place for what is not written yet."""
     folder = part.path.parent
     free = shutil.disk_usage(folder).free
-    needed = (part.total or 0) - part.received + DISK_MARGIN
+    needed = max((part.total or 0) - written, 0) + DISK_MARGIN
     if free < needed:
         raise _PermanentError(
             f"it needs {(needed >> 20) + 1} MiB on the disk of {folder}, where {free >> 20} MiB are free "
@@ -205,41 +247,13 @@ def _retry_after(headers: Headers) -> float | None:
     """Seconds that the server asks to wait: a number of them, or a date."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
-        return float(value)
+        return min(float(value), _FOREVER_S)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+    except (ValueError, TypeError, LookupError, ArithmeticError):  # of the many things that are no date
         return None
 
 
 def _failure(error: Exception) -> _PermanentError | _TransientError:
-    """A network library's exception in few words."""
-    causes = list(_causes(error))
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if caused_by(requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError):
-        return _PermanentError("the URL is not valid")
-    if caused_by(ssl.SSLCertVerificationError):
-        return _PermanentError("the server's certificate is not trusted")
-    if caused_by(requests.exceptions.ProxyError):
-        return _TransientError("the proxy does not work")
-    if caused_by(socket.gaierror):
-        return _TransientError("the host's name cannot be resolved")
-    if caused_by(requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return _TransientError("the server does not answer in time")
-    if caused_by(requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError):
-        return _TransientError("the connection was cut")
-    return _TransientError("the server cannot be reached")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    waiting: list[object] = [error]
-    seen: list[object] = []
-    while waiting:
-        cause = waiting.pop()
-        if isinstance(cause, BaseException) and cause not in seen:
-            seen.append(cause)
-            yield cause
-            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+    text, is_passing = reason(error)
+    return _TransientError(text) if is_passing else _PermanentError(text)

@@ -13,6 +13,9 @@ from tokenizer.prompts import is_template
 KINDS = ("zero-shot", "closed-set")
 # Rules for the frames that are looked at, of video/sampling.py.
 UNIFORM_RULES = ("segments", "linspace")
+# Far above what any model has: what follows from them fits the memory.
+MOST_FRAMES, MOST_PIXELS, MOST_PIXELS_OF_A_CLIP = 1024, 4096, 1 << 26
+MOST_PROMPTS, LONGEST_TEXT = 1000, 1000
 
 
 def text(value: Any) -> str:
@@ -20,6 +23,15 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a text")
     return value
+
+
+def line(value: Any) -> str:
+    """A text to be shown on a line: white space in it counts as one space."""
+    words = " ".join(text(value).split())
+    # Half of a surrogate pair, which JSON can name, cannot be written.
+    if len(words) > LONGEST_TEXT or any("\ud800" <= char <= "\udfff" for char in words):
+        raise ValueError(f"a text of at most {LONGEST_TEXT} characters")
+    return words
 
 
 def items(value: Any, what: str) -> list[Any]:
@@ -52,8 +64,17 @@ def count(value: Any) -> int:
 
 def frame_count(value: Any) -> int:
     """How many frames a model looks at: they are held in memory at once."""
-    if count(value) > 1024:
-        raise ValueError("a whole number from 1 to 1024")
+    return _count_to(MOST_FRAMES, value)
+
+
+def pixels(value: Any) -> int:
+    """The length of a side of a frame."""
+    return _count_to(MOST_PIXELS, value)
+
+
+def _count_to(most: int, value: Any) -> int:
+    if count(value) > most:
+        raise ValueError(f"a whole number from 1 to {most}")
     return int(value)
 
 
@@ -104,9 +125,13 @@ def uniform_rule(value: Any) -> str:
 def class_names(value: Any) -> tuple[str, ...]:
     """The names of a closed set's classes, in the order of the logits."""
     names = items(value, "a list of names")
-    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+    try:
+        lines = tuple(map(line, names))
+    except ValueError:
+        lines = ()
+    if not lines:
         raise ValueError("a list of names")
-    return tuple(names)
+    return lines
 
 
 def model_name(value: Any) -> str:
@@ -152,4 +177,6 @@ def prompts(value: Any) -> tuple[str, ...]:
     templates = items(value, "a list of templates")
     if not templates or not all(isinstance(item, str) and is_template(item) for item in templates):
         raise ValueError("a list of templates with one {} each")
+    if len(templates) > MOST_PROMPTS:
+        raise ValueError(f"a list of at most {MOST_PROMPTS} templates")
     return tuple(templates)

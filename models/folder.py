@@ -1,7 +1,9 @@
 """A folder with a model's graphs is a complete model: what it needs to be fed is in the graphs' own metadata."""
 
 import json
+import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +12,10 @@ from models import fields
 from models.catalog import ROLES, ModelFile, ModelSpec
 from models.metadata import read_metadata
 from tokenizer.prompts import DEFAULT_PROMPTS
+
+# Of a model and of what may lie beside it.
+_MOST_FILES = 1000
+_MOST_SHOWN = 100  # characters of what is wrong
 
 T = TypeVar("T")
 
@@ -22,10 +28,10 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
     set, which has classes instead of the last two.
 
     Raises:
-        ActionClipError: a role is missing or doubled, or a value is missing or malformed.
+        ActionClipError: a role is missing or doubled, or a value is missing, malformed or beyond all that models have.
     """
     paths: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.onnx")):
+    for path in _graphs_in(folder):
         role = read_metadata(path).get("role")
         if role is None or all(role not in roles for roles in ROLES.values()):
             continue
@@ -47,6 +53,15 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
     first = paths["video" if kind == "closed-set" else "image"]
     metadata = read_metadata(first)
 
+    def parsed(key: str, content: Any, parse: Callable[[Any], T]) -> T:
+        try:
+            return parse(content)
+        except ValueError as error:
+            shown = metadata[key][:_MOST_SHOWN] + "…" * (len(metadata[key]) > _MOST_SHOWN)
+            raise ActionClipError(
+                f"{first} has {shown!r} as metadata key '{key}', which must be {error}: export it again"
+            ) from error
+
     def value(key: str, parse: Callable[[Any], T]) -> T:
         if key not in metadata:
             raise ActionClipError(f"{first} lacks the metadata key '{key}': export it again")
@@ -54,23 +69,25 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
             content = json.loads(metadata[key])
         except (ValueError, RecursionError):
             content = metadata[key]
-        try:
-            return parse(content)
-        except ValueError as error:
-            raise ActionClipError(
-                f"{first} has {metadata[key]!r} as metadata key '{key}', which must be {error}: export it again"
-            ) from error
+        return parsed(key, content, parse)
 
-    image_size, resize = value("image_size", fields.count), value("resize", fields.count)
+    def line(key: str, default: str) -> str:
+        text = metadata.get(key, "")
+        return parsed(key, text, fields.line) if text.strip() else default
+
+    image_size, resize = value("image_size", fields.pixels), value("resize", fields.pixels)
     if resize < image_size:
         raise ActionClipError(f"{first} has a resize of {resize} below its image_size: export it again")
+    frames = value("frames", fields.frame_count)
+    if frames * image_size**2 > fields.MOST_PIXELS_OF_A_CLIP:
+        raise ActionClipError(f"{first} has {frames} frames of {image_size} pixels, which is too much: export it again")
     prompts = value("prompts", fields.prompts) if "prompts" in metadata else DEFAULT_PROMPTS
     spec = ModelSpec(
-        name=metadata.get("model", folder.resolve().name),
+        name=line("model", folder.resolve().name),
         aliases=(),
         kind=kind,
         description=f"graphs in {folder}",
-        frames=value("frames", fields.frame_count),
+        frames=frames,
         image_size=image_size,
         resize=resize,
         mean=value("mean", fields.three_numbers),
@@ -79,7 +96,7 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
         logit_scale=value("logit_scale", fields.positive_number) if kind == "zero-shot" else 1.0,
         prompts=prompts if kind == "zero-shot" else (),
         classes=value("classes", fields.class_names) if kind == "closed-set" else (),
-        licence=metadata.get("licence", "not stated"),
+        licence=line("licence", "not stated"),
         accuracy="not stated",
         citation="",
         size=sum(path.stat().st_size for path in paths.values()),
@@ -88,3 +105,14 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
         files=tuple(ModelFile(role=role, name=paths[role].name) for role in ROLES[kind]),
     )
     return spec, paths
+
+
+def _graphs_in(folder: Path) -> list[Path]:
+    """The ONNX files; what else may have such a name, a folder or a pipe, is none."""
+    try:
+        paths = list(islice(folder.glob("*.onnx"), _MOST_FILES + 1))
+    except OSError as error:
+        raise ActionClipError(f"{folder} cannot be read ({error.strerror}): check the folder") from error
+    if len(paths) > _MOST_FILES:
+        raise ActionClipError(f"{folder} has more than {_MOST_FILES} ONNX files: name a folder with one model")
+    return sorted(path for path in paths if os.path.isfile(path))

@@ -1,6 +1,7 @@
 """onnxruntime sessions, fed in the shapes that they declare."""
 
 import logging
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from models.beside import interruptible
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -26,6 +28,8 @@ _SUFFIX = "ExecutionProvider"
 _MAX_BATCH = 256
 # The same for texts, in tokens: about what fits the processor's caches.
 _MAX_TOKENS = 1024
+# What rows are filled up to where a graph fixes its sizes: far more than any model asks for.
+_LARGEST_SIZE, _MOST_NUMBERS = 1 << 16, 1 << 28
 
 
 def provider(device: str) -> str:
@@ -63,6 +67,7 @@ class Graph:
         group: int = 1,
         keep: bool = False,
         spins: bool = True,
+        cure: str = "download or export it again",
     ) -> None:
         """Choose the graph and how it runs.
 
@@ -75,6 +80,7 @@ class Graph:
             keep: keep the graph on disk as it is optimised for this processor, and use what is kept.
             spins: whether a thread that has no work keeps its core until there is some: the fastest where nothing else
                 runs.
+            cure: what helps where the file is damaged.
         """
         self.path = path
         self._device = device
@@ -82,6 +88,7 @@ class Graph:
         self._group = group
         self._keep = keep
         self._spins = spins
+        self._cure = cure
         self._made: onnxruntime.InferenceSession | None = None
         self._making = Lock()
 
@@ -93,7 +100,7 @@ class Graph:
         """
         with self._making:
             if self._made is None:
-                self._made = self._new_session()
+                self._made = interruptible(self._new_session)
 
     @property
     def _session(self) -> "onnxruntime.InferenceSession":
@@ -112,7 +119,7 @@ class Graph:
         if session is None:
             session = self._session_of(self.path, wanted)
         if problem is not None:
-            reason = str(problem).strip().partition("\n")[0]
+            reason = _first_line(problem)
             _LOG.warning("%s cannot be kept ready for this machine, so runs start slower: %s", self.path, reason)
         # A provider whose libraries are missing gives way to the CPU without an error.
         if wanted not in session.get_providers():
@@ -120,9 +127,13 @@ class Graph:
                 f"the device '{self._device}' could not be started, only "
                 f"{', '.join(session.get_providers())} could: install what its provider needs or use --device cpu"
             )
-        if len(session.get_inputs()) != 1 or session.get_inputs()[0].type not in _INPUT_TYPES:
-            described = ", ".join(f"{i.name}: {i.type}" for i in session.get_inputs())
-            raise ActionClipError(f"the graph {self.path} takes ({described}), not one tensor: export it again")
+        inputs = session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES or len(inputs[0].shape) < 2:
+            described = ", ".join(f"{i.name}: {i.type}" for i in inputs)
+            raise ActionClipError(f"the graph {self.path} takes ({described}), not one tensor: {self._cure}")
+        sizes = [size for size in inputs[0].shape if isinstance(size, int) and size > 0]
+        if max(sizes, default=1) > _LARGEST_SIZE or prod(sizes) > _MOST_NUMBERS:
+            raise ActionClipError(f"the graph {self.path} takes {inputs[0].shape}, which is too much: {self._cure}")
         return session
 
     def _kept_session(self) -> "onnxruntime.InferenceSession | None":
@@ -140,6 +151,15 @@ class Graph:
     def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
         import onnxruntime
 
+        from models.structure import check_graph
+
+        try:
+            if not is_optimised:
+                check_graph(path)
+        except OSError as error:
+            raise self._unusable(error.strerror or error) from error
+        except ValueError as error:
+            raise self._unusable(error) from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spins)))
@@ -150,13 +170,16 @@ class Graph:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         try:
-            return onnxruntime.InferenceSession(path, options, providers=[wanted])
+            # With its fallback, onnxruntime says on stdout that a provider has failed, and takes another one.
+            return onnxruntime.InferenceSession(path, options, providers=[wanted], enable_fallback=0)
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
-            reason = str(error).strip().partition("\n")[0]
-            raise ActionClipError(
-                f"the graph {self.path} cannot be loaded on '{self._device}' ({reason}): "
-                "download or export it again, or try --device cpu"
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, reason: object) -> ActionClipError:
+        other = "" if self._device == "cpu" else ", or try --device cpu"
+        return ActionClipError(
+            f"the graph {self.path} cannot be loaded on '{self._device}' ({_first_line(reason)}): {self._cure}{other}"
+        )
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -165,8 +188,18 @@ class Graph:
         return tuple(size if isinstance(size, int) and size > 0 else None for size in declared)
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """The first of `outputs`."""
-        return self.outputs(rows, 1)[0]
+        """The first of `outputs`, which must be features, (N, D).
+
+        Raises:
+            ActionClipError: it has another shape, or as `outputs`.
+        """
+        features = self.outputs(rows, 1)[0]
+        if features.ndim != 2 or len(features) != len(rows):
+            raise ActionClipError(
+                f"the graph {self.path.name} gives {_written(features.shape)} for {len(rows)} rows, not as many of "
+                f"features: {self._cure}"
+            )
+        return features
 
     def outputs(self, rows: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
         """Run all `rows` (N, …) → the first `count` outputs, (N, …) float32 each.
@@ -188,7 +221,7 @@ class Graph:
         step = batch or max(_MAX_BATCH // self._group, 1) * self._group
         names = [output.name for output in self._session.get_outputs()]
         if len(names) < count:
-            raise ActionClipError(f"the graph {self.path.name} has {len(names)} outputs, not {count}: export it again")
+            raise ActionClipError(f"the graph {self.path.name} has {len(names)} outputs, not {count}: {self._cure}")
         parts = [self._run(rows[i : i + step], batch, names[:count]) for i in range(0, len(rows), step)]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
@@ -197,14 +230,26 @@ class Graph:
         if batch is not None and count < batch:
             rows = np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
         try:
-            answer = self._session.run(names, {self._session.get_inputs()[0].name: rows})
+            answer = self._run_session(names, rows)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
             raise ActionClipError(
-                f"the graph {self.path.name} failed on '{self._device}' ({reason}): "
+                f"the graph {self.path.name} failed on '{self._device}' ({_first_line(error)}): "
                 "use fewer frames or labels, or another --device"
             ) from error
+        if not all(isinstance(output, np.ndarray) and output.ndim and output.dtype.kind in "fiub" for output in answer):
+            raise ActionClipError(f"the graph {self.path.name} gives something else than numbers: {self._cure}")
         return [np.asarray(output[:count], dtype=np.float32) for output in answer]
+
+    def _run_session(self, names: list[str], rows: NDArray[Any]) -> list[Any]:
+        import onnxruntime
+
+        session, options = self._session, onnxruntime.RunOptions()
+        try:
+            answer: list[Any] = interruptible(lambda: session.run(names, {session.get_inputs()[0].name: rows}, options))
+        except KeyboardInterrupt:
+            options.terminate = True  # else the run would go on, for nobody
+            raise
+        return answer
 
 
 def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -243,6 +288,10 @@ def _batches(lengths: NDArray[np.intp]) -> list[slice]:
         batches.append(slice(first, last))
         first = last
     return batches
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _written(shape: tuple[int | None, ...]) -> str:

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from errors import ActionClipError
-from models.protobuf import as_bytes, fields, read_fields
+from models.protobuf import as_bytes, as_place, fields, walk
+from models.reading import mapped
 
 # Fields of ModelProto and StringStringEntryProto (onnx.proto).
 _METADATA_PROPS = 14
 _KEY, _VALUE = 1, 2
+# Far more than any model has to say: of fields of the model, and of bytes in those that are read.
+_MOST_FIELDS, _MOST_BYTES = 10_000, 4 << 20
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -16,17 +19,24 @@ def read_metadata(path: Path) -> dict[str, str]:
     Opening a session for them would read and optimise hundreds of megabytes; this skips over the graph.
 
     Raises:
-        ActionClipError: the file cannot be read or is no ONNX file.
+        ActionClipError: the file cannot be read, is no ONNX file, or has too much to say.
     """
     metadata = {}
     try:
-        with path.open("rb") as file:
-            end = path.stat().st_size
-            if end == 0:
+        with mapped(path) as content:
+            if not content:
                 raise EOFError
-            for _, entry in read_fields(file, end, {_METADATA_PROPS}):
-                key, value = _entry(entry)
-                metadata[key] = value
+            places: list[range] = []
+            size = 0
+            for count, (number, value) in enumerate(walk(content, range(len(content)))):
+                if number == _METADATA_PROPS:
+                    places.append(as_place(value))
+                    size += len(places[-1])
+                if count == _MOST_FIELDS or size > _MOST_BYTES:
+                    raise ActionClipError(f"{path} has more metadata than any model needs: export it again")
+            for place in places:
+                key, text = _entry(content[place.start : place.stop])
+                metadata[key] = text
     except OSError as error:
         raise ActionClipError(f"{path} cannot be read ({error.strerror}): check the file") from error
     except (ValueError, EOFError) as error:
@@ -34,8 +44,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _entry(entry: int | bytes) -> tuple[str, str]:
+def _entry(entry: bytes) -> tuple[str, str]:
     parts = {_KEY: "", _VALUE: ""}
-    for number, value in fields(as_bytes(entry)):
+    for number, value in fields(entry, parts):
         parts[number] = as_bytes(value).decode("utf-8")
     return parts[_KEY], parts[_VALUE]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from connection import shown
 from errors import ActionClipError
 from models.beside import beside
 from models.catalog import ROLES, ModelSpec, catalog, find
@@ -48,7 +49,7 @@ class Prediction:
         video_features: (D,) float32, L2-normalised.
         frame_indices: which frames of the video were looked at, from 0; with the sampling "keyframes", about which.
         model: name of the model.
-        video: path or URL; None where frames were given.
+        video: path or URL, without its password or token; None where frames were given.
         duration_s: of the video in seconds; None where frames were given.
         frame_times_s: seconds from the first frame; () where frames were given.
         frames: (T, H, W, 3) uint8 RGB, the frames that were looked at.
@@ -170,7 +171,7 @@ class Model(ABC):
                 tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
         started.result()
         encoding = self.encode_clip(tensor, timings)
-        source = None if isinstance(video, np.ndarray) else os.fspath(video)
+        source = None if isinstance(video, np.ndarray) else shown(os.fspath(video))
         return EncodedVideo(encoding.features, encoding.logits, clip, source, timings)
 
     def _prediction(
@@ -231,6 +232,7 @@ class Model(ABC):
         with self._finding:  # threads that work side by side share the graphs
             if role not in self._graphs:
                 from models.graphs import Graph
+                from models.store import cure_of
 
                 # An image graph may let the frames of a clip look at each other.
                 group = self.spec.frames if role == "image" else 1
@@ -241,6 +243,7 @@ class Model(ABC):
                     group=group,
                     keep=self._keep,
                     spins=role != "text",  # texts are encoded beside the video
+                    cure=cure_of(self.spec),
                 )
             return self._graphs[role]
 

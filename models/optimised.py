@@ -9,25 +9,29 @@ onnxruntime, and the folder's name says which.
 import hashlib
 import os
 import platform
-import shutil
+import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from time import time
 
 import onnxruntime
 
 from models.store import home, sha256_of
+from models.structure import check_graph
 from models.upstream import choose_early
 
 # Of what is kept: another layout is another number.
-_LAYOUT = 3
+_LAYOUT = 4
 _DRAFT = ".part"
 _DRAFT_KEPT_S, _UNUSED_KEPT_S = 24 * 3600, 60 * 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
+# Only what has such a name and this file is ever removed: the folder may hold something of the user's, too.
+_OWN_NAME = re.compile(r"[0-9a-f]{32}(\.part|-[0-9a-f]{12}-.+-\d+)")
+_MARK, _MARK_TEXT = "kept-by-action_clip.txt", b"Made by action_clip.py, which also removes it: it can be deleted.\n"
 # Bytes from which on onnxruntime starts a weight, and what it packs of it, on a page of its own: more than 1 MiB
 # (ModelSavingOptions.align_threshold in onnxruntime/core/graph/model_saving_options.h).
 _ALIGNED = (1 << 20) + 1
@@ -40,15 +44,16 @@ def optimised(path: Path) -> Path | None:
 
     None where home() is read-only, and for a graph that has its weights in another file: it is known by its own alone.
 
-    Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, and whatever onnxruntime
-    raises when it cannot load it.
+    Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, ValueError when it is none
+    that should be run (`check_graph`), and whatever onnxruntime raises when it cannot load it.
     """
     root = home() / "optimised"
     if not root.is_dir() and not _can_make(root):
         return None
     folder = root / f"{sha256_of(path)[:32]}-{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
-    if not (folder / _GRAPH).exists():
-        if not os.access(root, os.W_OK) or _has_weights_elsewhere(path):
+    if not _is_kept(folder):
+        has_weights_elsewhere = check_graph(path)
+        if not os.access(root, os.W_OK) or has_weights_elsewhere:
             return None
         _remove_stale(root)
         with _draft(folder) as draft:
@@ -70,7 +75,7 @@ def optimise(path: Path, folder: Path) -> Path:
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     _leave_out_unread_rows(folder / _GRAPH)
     return folder / _GRAPH
 
@@ -85,7 +90,34 @@ def _leave_out_unread_rows(path: Path) -> None:
 
 def discard(kept: Path) -> None:
     """Remove an optimised graph that cannot be loaded."""
-    shutil.rmtree(kept.parent, ignore_errors=True)
+    if _is_own(kept.parent):
+        _remove(kept.parent)
+
+
+def _is_kept(folder: Path) -> bool:
+    return _is_own(folder) and (folder / _GRAPH).exists()
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether this program has made the folder: by its name, and by the mark in it."""
+    mark = folder / _MARK
+    try:
+        return (
+            _OWN_NAME.fullmatch(folder.name) is not None
+            and stat.S_ISDIR(folder.lstat().st_mode)
+            and stat.S_ISREG(mark.lstat().st_mode)
+            and mark.read_bytes() == _MARK_TEXT
+        )
+    except OSError:
+        return False
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that this program has made; not, where somebody has put something into it, what that is."""
+    with suppress(OSError):
+        for name in (_GRAPH, _WEIGHTS, _MARK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _can_make(folder: Path) -> bool:
@@ -96,19 +128,13 @@ def _can_make(folder: Path) -> bool:
     return True
 
 
-def _has_weights_elsewhere(path: Path) -> bool:
-    # "location", which is eight letters long, as the key of a tensor's external_data in onnx.proto.
-    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        return content.find(b"\x0a\x08location") >= 0
-
-
 def _remove_stale(root: Path) -> None:
     """What was not used for long, and what runs that were killed have left half-written."""
     for folder in root.iterdir():
         with suppress(OSError):
             idle_s = time() - folder.stat().st_mtime
-            if idle_s > (_DRAFT_KEPT_S if folder.suffix == _DRAFT else _UNUSED_KEPT_S):
-                shutil.rmtree(folder, ignore_errors=True)
+            if idle_s > (_DRAFT_KEPT_S if folder.suffix == _DRAFT else _UNUSED_KEPT_S) and _is_own(folder):
+                _remove(folder)
 
 
 @contextmanager
@@ -117,6 +143,7 @@ def _draft(folder: Path) -> Iterator[Path]:
     draft = folder.with_name(f"{uuid.uuid4().hex}{_DRAFT}")
     try:
         draft.mkdir()
+        (draft / _MARK).write_bytes(_MARK_TEXT)
         yield draft
         for file in draft.iterdir():
             with file.open("rb+") as written:
@@ -124,12 +151,12 @@ def _draft(folder: Path) -> Iterator[Path]:
         try:
             draft.replace(folder)
         except OSError:
-            if not (folder / _GRAPH).exists():  # else another run was faster
-                # What is left of a folder that was being removed.
-                shutil.rmtree(folder, ignore_errors=True)
+            if not _is_kept(folder):  # else another run was faster
+                if _is_own(folder):  # what is left of one that was being removed
+                    _remove(folder)
                 draft.replace(folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
 
 
 @cache

@@ -14,9 +14,13 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from connection import redacted
+from models.records import read_record
 
 STALE_S = 24 * 3600.0
 _NOTE_SUFFIX = ".resume.json"
@@ -36,16 +40,18 @@ class Part:
         """What If-Range says of these bytes; None: they cannot be continued."""
         self.total: int | None = None
         """Bytes of the whole file, where the server said."""
-        self._url = url
+        self._url = redacted(url)  # what is written must not tell a password
         self._md5: list[str] = []
-        self._note = target.with_name(target.name + _NOTE_SUFFIX)
-        self._take_over(_read_note(self._note))
+        self._note = _note_of(target)
+        self._take_over(_read_note(target))
 
     def _take_over(self, note: dict[str, Any] | None) -> None:
         if note is None:
             return
         left = self.target.with_name(note["part"])
-        if note["url"] != self._url or not left.is_file() or left.stat().st_size > note["total"]:
+        # What is written to a link goes elsewhere.
+        is_file = left.is_file() and not left.is_symlink()
+        if note["url"] != self._url or not is_file or left.stat().st_size > note["total"]:
             left.unlink(missing_ok=True)
             return
         with suppress(FileNotFoundError):
@@ -65,11 +71,13 @@ class Part:
 
     def start(self, validator: str | None, total: int | None, md5: list[str]) -> None:
         """Note what the server says of the file; without a validator and a length it cannot be continued."""
-        self.validator = validator if total is not None else None
+        self.validator = validator if total is not None and _can_be_sent(validator) else None
         self.total, self._md5 = total, md5
         if self.validator is not None:
             note: dict[str, Any] = {"url": self._url, "part": self.path.name}
             note |= {"validator": validator, "total": total, "md5": md5}
+            # Not into what is there: that may be a link, or a pipe.
+            self._note.unlink(missing_ok=True)
             self._note.write_text(json.dumps(note), encoding="utf-8")
 
     def drop(self) -> None:
@@ -100,39 +108,56 @@ class Part:
             raise WrongContentError(f"the file's sha256 is {sha256_hash.hexdigest()} instead of {sha256}")
         return sha256_hash.hexdigest()
 
+    def examine(self, check: Callable[[Path], object]) -> None:
+        """WrongContentError where `check` raises ValueError: the file is not what it should be."""
+        try:
+            check(self.path)
+        except ValueError as error:
+            raise WrongContentError(f"the file is not what it should be: {error}") from error
+
     def publish(self) -> None:
         """Give the file its name, in one step."""
         os.replace(self.path, self.target)
         self._note.unlink(missing_ok=True)
 
 
-def remove_stale(folder: Path) -> None:
-    """Delete the parts in folder that no run will continue; the caller holds the lock."""
-    wanted = set()
-    with suppress(OSError):
-        for path in folder.glob("*" + _NOTE_SUFFIX):
-            note = _read_note(path)
-            if note is None or path.with_name(path.name.removesuffix(_NOTE_SUFFIX)).exists():
-                path.unlink()
-            else:
-                wanted.add(note["part"])
-        for part in folder.glob("*.part"):
-            # A young one may be another run's, on a file system where locks do not hold.
-            if part.name not in wanted and time.time() - part.stat().st_mtime > STALE_S:
-                part.unlink()
+def remove_stale(folder: Path, names: Iterable[str]) -> None:
+    """Delete the parts of files with these names in folder that no run will continue; the caller holds the lock."""
+    for name in names:
+        target = folder / name
+        with suppress(OSError):
+            note = _read_note(target)
+            wanted = None if note is None or target.exists() else note["part"]
+            if wanted is None:
+                _note_of(target).unlink(missing_ok=True)
+            for part in folder.glob("*.part"):
+                # A young one may be another run's, on a file system where locks do not hold.
+                is_stale = part.name != wanted and time.time() - part.lstat().st_mtime > STALE_S
+                if is_stale and _is_part(part.name, target):
+                    part.unlink()
 
 
-def _read_note(path: Path) -> dict[str, Any] | None:
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def _is_part(name: str, target: Path) -> bool:
+    return re.fullmatch(re.escape(target.name) + r"\.[0-9a-f]{8}\.part", name) is not None
+
+
+def _can_be_sent(validator: Any) -> bool:
+    """Whether it can be the value of a header."""
+    return isinstance(validator, str) and validator.isascii() and validator.isprintable()
+
+
+def _note_of(target: Path) -> Path:
+    return target.with_name(target.name + _NOTE_SUFFIX)
+
+
+def _read_note(target: Path) -> dict[str, Any] | None:
+    """What an earlier run has noted of its part; None where it has not, or somebody else has written something."""
+    note = read_record(_note_of(target))
     whole = (
-        isinstance(note, dict)
-        and isinstance(note.get("url"), str)
+        isinstance(note.get("url"), str)
         and isinstance(note.get("part"), str)
-        and re.fullmatch(r"[^/\\]+\.part", note["part"])
-        and isinstance(note.get("validator"), str)
+        and _is_part(note["part"], target)
+        and _can_be_sent(note.get("validator"))
         and isinstance(note.get("total"), int)
         and isinstance(note.get("md5"), list)
         and all(isinstance(item, str) for item in note["md5"])

@@ -4,43 +4,59 @@ onnx, the package that knows all of it, belongs to exporting.
 """
 
 from collections.abc import Container, Iterable, Iterator
-from io import SEEK_CUR, BytesIO
-from typing import BinaryIO
+
+from models.reading import Buffer
 
 # A field's number, and its value: a whole number, or what a string or a message consists of.
 Field = tuple[int, int | bytes]
+# The same with the place of what it consists of; None for kinds of numbers that have no use here.
+Part = tuple[int, int | range | None]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
-def read_fields(file: BinaryIO, end: int, wanted: Container[int]) -> Iterator[Field]:
-    """The fields with `wanted` numbers of a message that reaches to `end`; the others are passed over.
+def walk(content: Buffer, place: range) -> Iterator[Part]:
+    """The fields of the message at that place.
 
     Raises:
-        ValueError: this is no message, or a wanted field is of a kind that ONNX does not use.
-        EOFError: the file ends within it.
+        ValueError: this is no message.
+        EOFError: it ends within a field.
     """
-    while file.tell() < end:
-        number, wire = divmod(_varint(file), 8)
-        if number == 0:
-            raise ValueError("not a protobuf field")
+    at = place.start
+    while at < place.stop:
+        tag, at = _varint(content, at)
+        number, wire = tag >> 3, tag & 7
+        value: int | range | None = None
         if wire == _VARINT:
-            value = _varint(file)
-            if number in wanted:
-                yield number, value
-        elif wire == _BYTES and number in wanted:
-            yield number, _exactly(file, _varint(file))
-        elif wire in (_BYTES, *_FIXED_SIZES) and number not in wanted:
-            # Seeking would go beyond the end without a word.
-            if file.seek(_FIXED_SIZES.get(wire) or _varint(file), SEEK_CUR) > end:
-                raise EOFError
+            value, at = _varint(content, at)
+        elif wire == _BYTES:
+            size, at = _varint(content, at)
+            value = range(at, at + size)
+            at += size
+        elif wire in _FIXED_SIZES:
+            at += _FIXED_SIZES[wire]
         else:
             raise ValueError("not a protobuf field of ONNX")
+        if number == 0:
+            raise ValueError("not a protobuf field")
+        if at > place.stop:
+            raise EOFError
+        yield number, value
 
 
 def fields(content: bytes, wanted: Container[int] = range(1, 1 << 29)) -> list[Field]:
-    """Those of a message, as `read_fields` gives them; without `wanted` all."""
-    return list(read_fields(BytesIO(content), len(content), wanted))
+    """Those of a message with `wanted` numbers; without `wanted` all.
+
+    Raises ValueError or EOFError when it is none.
+    """
+    found: list[Field] = []
+    for number, value in walk(content, range(len(content))):
+        if number in wanted and isinstance(value, int):
+            found.append((number, value))
+        elif number in wanted:
+            place = as_place(value)
+            found.append((number, content[place.start : place.stop]))
+    return found
 
 
 def as_bytes(value: int | bytes) -> bytes:
@@ -49,6 +65,16 @@ def as_bytes(value: int | bytes) -> bytes:
     Raises ValueError when the value is a number.
     """
     if isinstance(value, int):
+        raise ValueError("a number instead of a string or a message")
+    return value
+
+
+def as_place(value: int | range | None) -> range:
+    """Where that is.
+
+    Raises ValueError when the value is a number.
+    """
+    if not isinstance(value, range):
         raise ValueError("a number instead of a string or a message")
     return value
 
@@ -64,13 +90,29 @@ def message(parts: Iterable[Field]) -> bytes:
     return b"".join(content)
 
 
-def _varint(file: BinaryIO) -> int:
+def varints(content: Buffer, place: range) -> Iterator[int]:
+    """Whole numbers one after the other.
+
+    Raises ValueError or EOFError when they are none.
+    """
+    at = place.start
+    while at < place.stop:
+        value, at = _varint(content, at)
+        yield value
+
+
+def _varint(content: Buffer, at: int) -> tuple[int, int]:
+    """The number that begins there, and where it ends."""
     value = 0
-    for shift in range(0, 70, 7):
-        byte = _exactly(file, 1)[0]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value
+    try:
+        for shift in range(0, 70, 7):
+            byte = content[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, at
+    except IndexError:
+        raise EOFError from None
     raise ValueError("varint too long")
 
 
@@ -82,10 +124,3 @@ def _encoded(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
-
-
-def _exactly(file: BinaryIO, size: int) -> bytes:
-    data = file.read(size)
-    if len(data) < size:
-        raise EOFError
-    return data

@@ -6,20 +6,29 @@ so that none is read twice for its hash).
 """
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from connection import is_offline
+from connection import is_offline, redacted
 from errors import ActionClipError
-from files import write_file
-from models.catalog import ModelFile, ModelSpec
+from models.catalog import CHECKPOINT, ModelFile, ModelSpec
+from models.reading import require_file
+from models.records import read_record, update_record
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+# How many times larger than the model a file of unknown length may be: a checkpoint may have more than weights.
+_MOST_TIMES = 8
+_HOLDER_S = 600.0
+"""How long is waited for another run that brings nothing into the folder; longer than one waits for a silent server."""
 
 _log = logging.getLogger("action_clip")
 
@@ -105,7 +114,7 @@ def install(spec: ModelSpec, graphs: Mapping[str, Path]) -> None:
             target = folder / file.name
             try:
                 os.replace(graphs[file.role], target)
-                _update_json(_record_path(spec), {file.name: digest})
+                update_record(_record_path(spec), {file.name: digest})
             except OSError as error:
                 raise _unwritable(folder, error) from error
             _remember(target, _stamp(target), digest)
@@ -131,16 +140,23 @@ def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
             changed.append(f"{path} has the sha256 {actual} instead of {expected} ({against})")
         verified.append(VerifiedFile(file.role, path, actual, against))
     if changed:
-        cure = "reinstall the program"
+        cure = cure_of(spec)
         if spec.folder is None:
-            again = "delete it to download it again"
-            if spec.checkpoint is not None:
-                again = f"run python -m export {spec.name} to export it again"
-            cure = f"{again}, or delete {_record_path(spec)} if the change was yours"
+            cure += f", or delete {_record_path(spec)} if the change was yours"
         raise ActionClipError(f"{'; '.join(changed)}: {cure}")
     if spec.folder is None:
         _record(spec, {item.path.name: item.sha256 for item in verified})
     return tuple(verified)
+
+
+def cure_of(spec: ModelSpec) -> str:
+    """What helps where a file of the model is damaged: it depends on where the file is from."""
+    if spec.checkpoint is not None:
+        return f"run python -m export {spec.name} to export it again"
+    if spec.folder is None:
+        return "delete it to download it again"
+    is_embedded = any(file.sha256 for file in spec.files)
+    return "reinstall the program" if is_embedded else "export it again, or get it anew from where it is from"
 
 
 def sha256_of(path: Path) -> str:
@@ -150,7 +166,7 @@ def sha256_of(path: Path) -> str:
     the file cannot be read.
     """
     stamp = _stamp(path)
-    entry = _read_json(_memory_path()).get(os.path.abspath(path))
+    entry = read_record(_memory_path()).get(os.path.abspath(path))
     if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
         return entry[2]
     digest = _read_sha256(path)
@@ -200,7 +216,7 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
     if is_offline():
         missing = _missing(spec, files)
         names = " and ".join(file.name for file in missing)
-        sources = ", ".join(urls[file.role] for file in missing)
+        sources = ", ".join(redacted(urls[file.role]) for file in missing)
         raise ActionClipError(
             f"{user} needs {names} in {folder}, and ACTION_CLIP_OFFLINE forbids downloading: "
             f"put the missing files there by hand (from {sources}), "
@@ -209,15 +225,19 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
     with _locked(folder, spec):
         from models.download import download
         from models.partial import remove_stale
+        from models.structure import check_checkpoint, check_graph
 
-        remove_stale(folder)
+        remove_stale(folder, [file.name for file in files])
         missing = _missing(spec, files)  # asked under the lock: another run may just have fetched them
         if missing:
             names = " and ".join(file.name for file in missing)
             _log.warning("downloading %s (%s) to %s", names, about, folder)
         for file in missing:
             target = folder / file.name
-            digest = download(urls[file.role], target, size=file.size, sha256=file.sha256)
+            # Where no hash says so, its outline shows whether it is such a file at all.
+            check = None if file.sha256 else check_checkpoint if file.role == CHECKPOINT else check_graph
+            most = _MOST_TIMES * spec.size
+            digest = download(urls[file.role], target, size=file.size, sha256=file.sha256, most=most, check=check)
             previous = _recorded(spec).get(file.name, digest)
             if previous != digest:
                 _log.warning("%s is not the file it was before: sha256 %s, now %s", target, previous, digest)
@@ -232,11 +252,13 @@ def _mirrored(url: str) -> str:
         return url
     try:
         parts = urlsplit(mirror)
-        usable = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+        is_base = not (parts.query or parts.fragment) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and parts.hostname and is_base
     except ValueError:
         usable = False
     if not usable:
-        raise ActionClipError(f"ACTION_CLIP_MIRROR is '{mirror}': make it https://host or https://host/path")
+        # It is not shown: there may be a password in it, anywhere.
+        raise ActionClipError("ACTION_CLIP_MIRROR is no address: make it https://host or https://host/path")
     return mirror.rstrip("/") + urlsplit(url).path
 
 
@@ -250,9 +272,9 @@ def _locked(folder: Path, spec: ModelSpec) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _log.warning("waiting for another run that is downloading %s", spec.name)
-            lock.acquire()
-    except OSError as error:
+            _log.warning("waiting for another run that is downloading %s (Ctrl-C ends this one)", spec.name)
+            _wait_for(lock, folder, spec)
+    except (OSError, NotImplementedError) as error:  # the latter of file systems that have no locks
         raise _unwritable(folder, error) from error
     try:
         yield
@@ -260,9 +282,36 @@ def _locked(folder: Path, spec: ModelSpec) -> Iterator[None]:
         lock.release()
 
 
-def _unwritable(folder: Path, error: OSError) -> ActionClipError:
+def _wait_for(lock: "BaseFileLock", folder: Path, spec: ModelSpec) -> None:
+    """Acquire the lock, as long as another run makes progress; ActionClipError where it hangs."""
+    from filelock import Timeout
+
+    seen, since = _sizes(folder), monotonic()
+    while monotonic() - since < _HOLDER_S:
+        with suppress(Timeout):
+            lock.acquire(timeout=min(1.0, _HOLDER_S))
+            return
+        if (now := _sizes(folder)) != seen:
+            seen, since = now, monotonic()
+    raise ActionClipError(
+        f"another run holds {folder / '.lock'} and has brought nothing of {spec.name} for {_HOLDER_S:.0f} s: end it "
+        "and run again, or use --model nano, which needs no download"
+    )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    sizes = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # it may just have got another name
+                sizes[entry.name] = os.lstat(entry.path).st_size
+    return sizes
+
+
+def _unwritable(folder: Path, error: OSError | NotImplementedError) -> ActionClipError:
+    reason = getattr(error, "strerror", None) or error
     return ActionClipError(
-        f"{folder} cannot be written ({error.strerror or error}): set ACTION_CLIP_HOME to another one, "
+        f"{folder} cannot be written ({reason}): set ACTION_CLIP_HOME to another one, "
         "or use --model nano, which needs no download"
     )
 
@@ -292,13 +341,13 @@ def _record_path(spec: ModelSpec) -> Path:
 
 def _recorded(spec: ModelSpec) -> dict[str, str]:
     """The sha256 of each file name, as recorded at first use."""
-    return {name: value for name, value in _read_json(_record_path(spec)).items() if isinstance(value, str)}
+    return {name: value for name, value in read_record(_record_path(spec)).items() if isinstance(value, str)}
 
 
 def _record(spec: ModelSpec, hashes: Mapping[str, str]) -> None:
     """Record the hashes, where the folder can be written."""
     with suppress(OSError, ActionClipError):
-        _update_json(_record_path(spec), hashes)
+        update_record(_record_path(spec), hashes)
 
 
 def _memory_path() -> Path:
@@ -307,7 +356,7 @@ def _memory_path() -> Path:
 
 def _remember(path: Path, stamp: list[int], digest: str) -> None:
     with suppress(OSError, ActionClipError):
-        _update_json(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
+        update_record(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
 
 
 def _stamp(path: Path) -> list[int]:
@@ -318,8 +367,10 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _read_sha256(path: Path) -> str:
-    with _readable(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with _readable(path):
+        require_file(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -328,22 +379,3 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ActionClipError(f"{path} cannot be read ({error.strerror or error}): check the file") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in the file; an empty one where the file is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _update_json(path: Path, entries: Mapping[str, Any]) -> None:
-    """Add entries to the object in the file; never leaves half a file."""
-    before = _read_json(path)
-    content = before | dict(entries)
-    if content == before:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(content, indent=1).encode("utf-8"))

@@ -10,9 +10,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TextIO
 
 from files import write_file
+from terminal import json_escaped, printable
 
 if TYPE_CHECKING:
     from models.model import Prediction
+
+
+# What makes a formula of a cell in Excel, LibreOffice and Google Sheets (OWASP, "CSV Injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class ResultWriter(ABC):
@@ -45,7 +50,7 @@ class TextWriter(ResultWriter):
         stream.write(f"class_count = {len(prediction.labels)}\n")
         for entry in prediction.ranked:
             stream.write(f"+ idx = {entry.rank - 1}\n")
-            stream.write(f"  category = {entry.index} [{entry.label}]\n")
+            stream.write(f"  category = {entry.index} [{printable(entry.label)}]\n")
             stream.write(f"  prob = {float(entry.probability)!r}\n")
         stream.write("\nScript finished successfully.\n")
 
@@ -71,18 +76,26 @@ class JsonWriter(ResultWriter):
             ],
             "timings_s": prediction.timings_s,
         }
-        stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        stream.write(json_escaped(json.dumps(answer, ensure_ascii=False)) + "\n")
 
 
 class CsvWriter(ResultWriter):
     """A header, then one row a prediction; the video is empty where frames were given instead of a file."""
+
+    def __init__(self, *, for_spreadsheets: bool = False) -> None:
+        """`for_spreadsheets`: put ' before what would be taken for a formula. Else the texts are as they are."""
+        self._for_spreadsheets = for_spreadsheets
 
     def write(self, prediction: Prediction, stream: TextIO) -> None:
         # Text streams translate line ends on Windows themselves: csv's "\r\n" would come out as "\r\r\n".
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["video", "rank", "index", "label", "probability"])
         for entry in prediction.ranked:
-            table.writerow([prediction.video, entry.rank, entry.index, entry.label, float(entry.probability)])
+            texts = [self._cell(prediction.video or ""), self._cell(entry.label)]
+            table.writerow([texts[0], entry.rank, entry.index, texts[1], float(entry.probability)])
+
+    def _cell(self, text: str) -> str:
+        return f"'{text}" if self._for_spreadsheets and text.startswith(_FORMULA_STARTS) else text
 
 
 FORMATS: dict[str, ResultWriter] = {"text": TextWriter(), "json": JsonWriter(), "csv": CsvWriter()}

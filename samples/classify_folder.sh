@@ -30,13 +30,13 @@ if (($# < 2)); then
 fi
 folder=$1 out=$2
 shift 2
-if [[ ! -d $folder ]]; then
-    echo "There is no folder $folder." >&2
-    exit 2
-fi
-
 # shellcheck source-path=SCRIPTDIR source=batch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/batch.sh"
+
+if [[ ! -d $folder ]]; then
+    echo "There is no folder $(shown "$folder")." >&2
+    exit 2
+fi
 
 shopt -s nullglob nocasematch
 videos=()
@@ -48,7 +48,7 @@ for file in "$folder"/*; do
     esac
 done
 if ((${#videos[@]} == 0)); then
-    echo "There is no video in $folder." >&2
+    echo "There is no video in $(shown "$folder")." >&2
     exit 1
 fi
 

@@ -31,13 +31,13 @@ if (($# < 3)) || [[ $3 == -- ]]; then
 fi
 labels=$1 out=$2
 shift 2
-if [[ ! -f $labels || ! -r $labels ]]; then
-    echo "Cannot read the label file $labels." >&2
-    exit 2
-fi
-
 # shellcheck source-path=SCRIPTDIR source=batch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/batch.sh"
+
+if [[ ! -f $labels || ! -r $labels ]]; then
+    echo "Cannot read the label file $(shown "$labels")." >&2
+    exit 2
+fi
 
 videos=()
 while (($# > 0)) && [[ $1 != -- ]]; do

@@ -8,6 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import models  # noqa: F401 - before onnxruntime, which it silences
+
+# isort: split
 import onnxruntime
 import pytest
 

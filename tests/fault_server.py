@@ -1,12 +1,14 @@
 """A web server on this machine that serves files and misbehaves on request."""
 
 import hashlib
+import socket
 import ssl
 import threading
 import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +39,8 @@ class Fault:
     """The connection is cut after so many bytes of the body."""
     before: Callable[[], object] | None = None
     """Called before anything is answered."""
+    between_headers: Callable[[], object] | None = None
+    """Called when the first headers have been sent."""
     halfway: Callable[[], object] | None = None
     """Called when half of the body has been sent."""
 
@@ -149,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: int, headers: Mapping[str, str], fault: Fault) -> None:
         self.send_response(status)
+        if fault.between_headers is not None:
+            self.flush_headers()
+            fault.between_headers()
         replaced = {name.lower() for name, _ in fault.headers} | {name.lower() for name in fault.without}
         for name, value in headers.items():
             if name.lower() not in replaced:
@@ -156,6 +163,36 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in fault.headers:
             self.send_header(name, value)
         self.end_headers()
+
+
+class RawServer:
+    """A server that says what it likes: `with RawServer(answer) as url`; `answer` is told when it should end."""
+
+    def __init__(self, answer: Callable[[socket.socket, threading.Event], object]) -> None:
+        self._answer = answer
+        self._go_on = threading.Event()
+
+    def __enter__(self) -> str:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+        return f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._go_on.set()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while not self._go_on.is_set():
+                connection, _ = self._listening.accept()
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            self._answer(connection, self._go_on)
 
 
 def wait_until(condition: Callable[[], object]) -> None:

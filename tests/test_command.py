@@ -254,7 +254,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--save", "sheet.xyz"], "the name must end in one of"),
         (["-v", __file__], "test_command.py cannot be read as a video"),
         (["-v", "."], ". is a folder, not a video"),
-        (["--output", "x.png", "--save", "x.png"], "name the same file twice"),
+        (["--output", "x.png", "--save", "x.png"], "--save names the same file as --output, x.png"),
     ],
 )
 def test_errors_are_one_sentence_and_exit_1(
@@ -479,7 +479,7 @@ NO_LABELS = (
         (["--desc_file", str(SAMPLE_LABELS)], NO_LABELS.format("--desc_file")),
         (["--prompts", "prompts.txt"], NO_LABELS.format("--prompts")),
         (["--average", "embeddings"], "--average is over prompts, and MODEL has none: leave it out"),
-        (["--classmap", "missing.json"], "cannot read the class map missing.json"),
+        (["--classmap", "missing.json"], "the class map missing.json cannot be read"),
         (["--classmap", str(SAMPLE_LABELS)], "the class map has 10 classes, 0 to 9, and the model 7, 0 to 6"),
         (["-v", "missing.mp4"], "the video missing.mp4 does not exist"),
         (["--device", "abacus"], "the device 'abacus' is not there"),

@@ -1,11 +1,13 @@
 """The prompts that a label is put into, and the files that users write prompts and labels in."""
 
+import io
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from errors import ActionClipError
+from files import read_text
 
 # In the order of ActionCLIP (arXiv 2109.08472), github sallymmx/ActionCLIP.
 DEFAULT_PROMPTS: tuple[str, ...] = (
@@ -26,6 +28,9 @@ DEFAULT_PROMPTS: tuple[str, ...] = (
     "The man is {}",
     "The woman is {}",
 )
+
+LONGEST_LABEL = 2000
+"""Characters; many more than any model reads of a text, and few enough to find that out quickly."""
 
 _log = logging.getLogger("action_clip")
 
@@ -69,7 +74,7 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     """Strip the labels and keep the first of equal ones, in order; repeated ones are named in one warning.
 
     Raises:
-        ActionClipError: there are no labels, one is blank, or a single string is given in place of a list.
+        ActionClipError: there are no labels, one is blank or far too long, or a single string is given for a list.
     """
     if isinstance(labels, str):
         raise ActionClipError(f"the labels are one string, {labels!r}: give a list of strings")
@@ -83,6 +88,11 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     if "" in counts:
         raise ActionClipError("a label is blank: give it words or leave it out")
     for label in counts:
+        if len(label) > LONGEST_LABEL:
+            raise ActionClipError(
+                f"the label {label[:40]!r}… has {len(label)} characters, and no model reads more than "
+                f"{LONGEST_LABEL}: shorten it"
+            )
         _require_unicode(label)
     repeated = [label for label, count in counts.items() if count > 1]
     if repeated:
@@ -100,19 +110,9 @@ def _require_unicode(label: str) -> None:
 
 def _read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, str]]:
     """Return the lines that are not blank, stripped, with their numbers from 1."""
-    name = os.fspath(path)
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            numbered = [(number, line.strip()) for number, line in enumerate(file, start=1)]
-    except OSError as error:
-        raise ActionClipError(
-            f"the {content} file {name} cannot be read ({error.strerror}): give a text file, one a line"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ActionClipError(f"the {content} file {name} is not UTF-8 text: save it as UTF-8") from error
+    text = read_text(path, f"{content} file")
+    numbered = [(number, line.strip()) for number, line in enumerate(io.StringIO(text, newline=None), start=1)]
     kept = [(number, line) for number, line in numbered if line]
-    if any("\0" in line for _, line in kept):  # UTF-16 without a byte-order mark decodes as UTF-8
-        raise ActionClipError(f"the {content} file {name} is not UTF-8 text: save it as UTF-8")
     if not kept:
-        raise ActionClipError(f"the {content} file {name} is empty: write {content} into it, one a line")
+        raise ActionClipError(f"the {content} file {os.fspath(path)} is empty: write {content} into it, one a line")
     return kept

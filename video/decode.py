@@ -73,7 +73,7 @@ def _decode_run(video: Video, table: PacketTable, run: _Run, take: Take, leaves_
             # Frames shown before the keyframe but stored after it may refer to what was before it: decoders skip them.
             if table.is_shown[index] and time >= start:
                 promised.append(time)
-        for frame in video.stream.decode(packet):
+        for frame in video.decode(packet):
             if frame.pts is None or frame.is_corrupt or (frame.pts == start and not frame.key_frame):
                 raise SurpriseError
             seen.append(frame.pts)

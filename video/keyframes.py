@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 
 import av
 import numpy as np
 from av.index import IndexEntries
 
 from video.decode import SurpriseError, Take
+from video.interruptible import in_thread
 from video.source import Video, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
@@ -61,7 +64,6 @@ class KeyframeIndex:
 
         Raises SurpriseError when the keyframe is not where the index has it, or is no picture by itself.
         """
-        context = video.stream.codec_context
         try:
             video.container.seek(keyframe.time, stream=video.stream)
             packet = next(
@@ -69,7 +71,7 @@ class KeyframeIndex:
                 for packet in video.container.demux(video.stream)
                 if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
             )
-            frames = [*context.decode(packet), *context.decode(None)]
+            frames = [*video.decode(packet), *video.decode(None)]
         except (av.FFmpegError, StopIteration) as error:
             raise SurpriseError from error
         if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
@@ -118,5 +120,10 @@ def decode_keyframes(
         with opened(video.origin, 1) as again:
             return [index.decode(again, keyframe, take) for keyframe in keyframes[first:last]]
 
-    with ThreadPoolExecutor(most) as readers:
-        return [time_s for times_s in readers.map(decode, ends[:-1], ends[1:]) for time_s in times_s]
+    mine, *shares = pairwise(ends)
+    others = [in_thread(partial(decode, *share)) for share in shares]
+    try:
+        shown_s = decode(*mine)
+    finally:
+        wait(others)
+    return shown_s + [time_s for other in others for time_s in other.result()]

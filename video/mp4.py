@@ -1,12 +1,12 @@
 """The packets of an MP4 or QuickTime file by its index: of the file itself only the index is read."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from video.boxes import boxes, boxes_of_file
 from video.packets import PacketTable, clock
 from video.source import Video
 
@@ -25,11 +25,11 @@ def table_of_index(video: Video) -> PacketTable | None:
         return None
     path = video.origin.path
     try:
-        boxes = _sample_table(path, stream.id)
-        durations = _expanded(boxes["stts"])
-        delays = _expanded(boxes["ctts"]) if "ctts" in boxes else np.zeros_like(durations)
+        tables = _sample_table(path, stream.id)
+        durations = _expanded(tables["stts"])
+        delays = _expanded(tables["ctts"]) if "ctts" in tables else np.zeros_like(durations)
         # One description, so no packet brings parameters; one edit at most, so the order is that of the boxes.
-        is_plain = int.from_bytes(boxes["stsd"][4:8]) == 1 and int.from_bytes(boxes.get("elst", b"")[4:8]) <= 1
+        is_plain = int.from_bytes(tables["stsd"][4:8]) == 1 and int.from_bytes(tables.get("elst", b"")[4:8]) <= 1
     except (ValueError, KeyError, OSError):
         return None
     rows = [(entry.timestamp, entry.pos, entry.size, entry.flags) for entry in stream.index_entries]
@@ -67,15 +67,15 @@ def _sample_table(path: Path, track: int) -> dict[str, bytes]:
     Raises ValueError or KeyError where there is no such table, or where it is not all, as in a fragmented file.
     """
     movie = _movie(path)
-    for kind, trak in _boxes(movie):
+    for kind, trak in boxes(movie):
         if kind != "trak":
             continue
-        parts = dict(_boxes(trak))
+        parts = dict(boxes(trak))
         header = parts["tkhd"]
         at = 20 if header[0] else 12  # version 1 has times of eight bytes
         if int.from_bytes(header[at : at + 4]) == track:
-            table = dict(_boxes(dict(_boxes(parts["mdia"]))["minf"]))["stbl"]
-            return dict(_boxes(table)) | dict(_boxes(parts.get("edts", b"")))
+            table = dict(boxes(dict(boxes(parts["mdia"]))["minf"]))["stbl"]
+            return dict(boxes(table)) | dict(boxes(parts.get("edts", b"")))
     raise KeyError(track)
 
 
@@ -83,34 +83,15 @@ def _movie(path: Path) -> bytes:
     """Return the content of the file's moov box."""
     movie: bytes | None = None
     with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        at = 0
-        while at + 8 <= end:
-            file.seek(at)
-            size, kind = int.from_bytes(file.read(4)), file.read(4)
-            header = 8
-            if size == 1:
-                size, header = int.from_bytes(file.read(8)), 16
-            size = size or end - at
-            if size < header or kind == b"moof" or (kind == b"moov" and (movie is not None or size > _MOST_BYTES)):
+        for kind, start, end in boxes_of_file(file):
+            if kind == "moof" or (kind == "moov" and (movie is not None or not end or end - start > _MOST_BYTES)):
                 raise ValueError(kind)
-            if kind == b"moov":
-                movie = file.read(size - header)
-            at += size
+            if kind == "moov" and end:
+                file.seek(start)
+                movie = file.read(end - start)
     if movie is None:
         raise ValueError(path)
     return movie
-
-
-def _boxes(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield type and content of each box in another one's content."""
-    at = 0
-    while at + 8 <= len(content):
-        size = int.from_bytes(content[at : at + 4])
-        if not 8 <= size <= len(content) - at:
-            raise ValueError(size)
-        yield content[at + 4 : at + 8].decode("latin-1"), content[at + 8 : at + size]
-        at += size
 
 
 def _expanded(box: bytes) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from video.packets import PacketTable
-from video.pixels import upright_rgb
+from video.pixels import check_total, upright_rgb
 from video.source import Origin, opened, read_packets
 
 
@@ -37,6 +37,7 @@ class Pass:
                 self.spoilt.add(number)
             if number in wanted:
                 self.pictures[number] = upright_rgb(frame)
+                check_total(len(self.pictures), frame.height, frame.width)
 
     def timeline(self) -> tuple[list[int | None], list[int | None]]:
         """Return the time of every frame of the video, and its number in the pass, None for a broken one.
@@ -64,17 +65,20 @@ class Pass:
 def decode_all(
     origin: Origin, table: PacketTable, threads: int, wanted: Collection[int], *, to_end: bool = True
 ) -> Pass:
-    """Decode from the start to the end, or to the last frame wanted, keeping the pictures of those wanted."""
+    """Decode from the start to the end, or to the last frame wanted, keeping the pictures of those wanted.
+
+    Raises ActionClipError where reading fails, or these pictures are too large.
+    """
     found = Pass()
     with opened(origin, threads) as video:
         for packet in table.kept if table.kept is not None else read_packets(video):
             try:
-                found.take(video.stream.decode(packet), wanted)
+                found.take(video.decode(packet), wanted)
             except av.FFmpegError:
                 if not packet.is_discard:
                     found.failures.append((packet.pts, len(found.times)))
             if not to_end and len(found.pictures) == len(wanted):
                 return found
         with suppress(av.FFmpegError):
-            found.take(video.stream.decode(None), wanted)
+            found.take(video.decode(None), wanted)
     return found

@@ -14,16 +14,22 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from errors import ActionClipError
 from video.source import Origin, Video, read_packets
 
 KEPT_BYTES = 16 * 2**20
 """Up to this much compressed video is kept in memory, so that nothing is read twice."""
 KEPT_URL_BYTES = 64 * 2**20
 """The same for what would be downloaded twice."""
+KEPT_PACKETS = 2**17
+"""Up to so many packets: each takes half a kilobyte, even where it holds one byte."""
+MOST_PACKETS = 2**24
+"""Days of video; the table of so many takes 1.6 GB."""
 
 NO_TIME = -(2**63)
 _DEFAULT_RATE = Fraction(25)  # FFmpeg's own, for streams that state none
 _CHANGES = ("new_extradata", "palette")  # what a packet can bring that later ones depend on
+_COLUMNS = 6  # of what is noted of a packet
 _SEEK_BACK_S = (0, 1, 4, 16)
 
 
@@ -83,22 +89,29 @@ def clock(stream: VideoStream) -> tuple[Fraction, Fraction]:
 
 
 def fits_memory(origin: Origin) -> bool:
-    """Whether the packets of a file are few enough to be kept; of a URL that is known when they have been read."""
-    return origin.is_url or origin.path.stat().st_size <= KEPT_BYTES
+    """Whether the packets of a file are few enough to be kept; of a URL that is known when they have been read.
+
+    Raises ActionClipError where the file is gone.
+    """
+    return origin.is_url or origin.size() <= KEPT_BYTES
 
 
 def scan(video: Video) -> PacketTable:
     """Read through the whole stream without decoding it.
 
-    Raises ActionClipError when the connection or the disk fails.
+    Raises ActionClipError when the connection or the disk fails, and for more than MOST_PACKETS packets.
     """
     stream = video.stream
     numbers = array("q")  # a twentieth of what tuples take
     kept: list[Packet[VideoStream]] = []
     room = KEPT_URL_BYTES if video.origin.is_url else KEPT_BYTES
-    starts_anywhere = True
+    starts_anywhere = fits = True
     for packet in read_packets(video):
         pts, dts, size = packet.pts, packet.dts, packet.size
+        if len(numbers) == MOST_PACKETS * _COLUMNS:
+            raise ActionClipError(
+                f"{video.origin.name} has more than {MOST_PACKETS} frames; cut it into parts, or look at its keyframes"
+            )
         if numbers and any(data.data_type in _CHANGES for data in packet.iter_sidedata()):
             starts_anywhere = False
         numbers.extend(
@@ -112,12 +125,13 @@ def scan(video: Video) -> PacketTable:
             )
         )
         room -= size
-        if room >= 0:
+        fits = fits and room >= 0 and len(kept) < KEPT_PACKETS
+        if fits:
             kept.append(packet)
         else:
             kept.clear()
     time_base, rate = clock(stream)
-    columns = np.frombuffer(numbers, np.int64).reshape(-1, 6).T.copy()
+    columns = np.frombuffer(numbers, np.int64).reshape(-1, _COLUMNS).T.copy()
     return PacketTable(
         time_base=time_base,
         rate=rate,
@@ -128,7 +142,7 @@ def scan(video: Video) -> PacketTable:
         is_key=columns[4].astype(bool),
         is_shown=columns[5].astype(bool),
         starts_anywhere=starts_anywhere,
-        kept=tuple(kept) if room >= 0 else None,
+        kept=tuple(kept) if fits else None,
     )
 
 

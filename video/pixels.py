@@ -1,5 +1,6 @@
-"""A decoded frame of any pixel format to upright RGB."""
+"""A decoded frame of any pixel format to upright RGB, and how many pixels may be."""
 
+import os
 from typing import cast
 
 import av
@@ -10,14 +11,56 @@ from numpy.typing import NDArray
 
 from errors import ActionClipError
 
+MOST_PIXELS = 2**26
+"""Of a frame, unless ACTION_CLIP_MAX_PIXELS says otherwise: twice 8K UHD."""
+_FRAMES = 16  # 32 of 8K UHD
+"""How many of the largest frames a clip may be as large as."""
+_ROWS = 64
+
+
+def most_pixels() -> int:
+    """Return how many pixels a frame may have; ActionClipError where ACTION_CLIP_MAX_PIXELS is no such number.
+
+    That bounds memory, whatever a file claims. Measured at 2**26: a picture (PNG, JPEG 2000, WebP, TIFF) takes up to
+    1 GB, eight frames (H.264, GIF, APNG) up to 4 GB, of which 1.6 GB are the clip; what is larger, below 0.3 GB.
+    """
+    chosen = os.environ.get("ACTION_CLIP_MAX_PIXELS", "").strip()
+    if not chosen:
+        return MOST_PIXELS
+    if not chosen.isdecimal() or len(chosen) > 10 or not 0 < int(chosen) < 2**31:
+        raise ActionClipError(
+            f"ACTION_CLIP_MAX_PIXELS is '{chosen}': make it a number of pixels, such as {MOST_PIXELS}"
+        )
+    return int(chosen)
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Raise ActionClipError where frames of the video `name` have more pixels than they may."""
+    if width * height > most_pixels():
+        raise ActionClipError(
+            f"{name} has frames of {width} × {height}, more than {most_pixels()} pixels; make them smaller, or set "
+            "ACTION_CLIP_MAX_PIXELS higher"
+        )
+
+
+def check_total(frames: int, height: int, width: int) -> None:
+    """Raise ActionClipError where so many frames of this size are more than a clip may have."""
+    if frames * width * height > _FRAMES * most_pixels():
+        raise ActionClipError(
+            f"{frames} frames of {width} × {height} are too many at once; look at fewer, make them smaller, or set "
+            "ACTION_CLIP_MAX_PIXELS higher"
+        )
+
 
 def upright_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """Return the frame as (H, W, 3) uint8 RGB, turned as its display matrix says.
 
     Matrix and range of the colours are those the stream declares (BT.601, limited, where it declares none).
     What is transparent shows white, the page that GIF and PNG are mostly seen on. The array may be a view of what
-    the decoder made: copy, do not write. Raises ActionClipError for a pixel format that has no way to RGB.
+    the decoder made: copy, do not write. Raises ActionClipError for a pixel format that has no way to RGB, and for
+    more than `most_pixels()`.
     """
+    check_size("the video", frame.width, frame.height)
     has_alpha = frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
     try:
         pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24", threads=1)
@@ -27,9 +70,17 @@ def upright_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
         ) from error
     rgb = np.asarray(pixels, np.uint8)
     if has_alpha:
-        alpha = rgb[..., 3:].astype(np.uint16)
-        rgb = ((rgb[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        rgb = _on_white(rgb)
     return _turn(rgb, frame)
+
+
+def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rgb = np.empty((*rgba.shape[:2], 3), np.uint8)
+    for top in range(0, len(rgba), _ROWS):  # a few rows at a time, as numbers of 16 bits take much memory
+        rows = rgba[top : top + _ROWS]
+        alpha = rows[..., 3:].astype(np.uint16)
+        rgb[top : top + _ROWS] = (rows[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return rgb
 
 
 def _turn(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:

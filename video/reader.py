@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from errors import ActionClipError
 from video.canvas import Canvas
 from video.decode import SurpriseError, decode_wanted
+from video.interruptible import interruptible
 from video.keyframes import decode_keyframes, read_index
 from video.mp4 import table_of_index
 from video.onepass import decode_all
 from video.packets import PacketTable, fits_memory, scan
+from video.pixels import most_pixels
 from video.sampling import Keyframes, Sampler
 from video.source import Origin, Video, locate, opened
 
@@ -54,20 +56,27 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
     likewise. Without an index the keyframes are found by reading through, and where only decoding everything tells
     the frames apart, the frames of the rule itself are returned.
 
-    Raises ActionClipError when there is no video to read, and for indices outside the video.
+    Nothing but the file named is opened, nothing but http(s) for a URL. Ctrl-C ends it at once, whatever it waits for.
+
+    Raises ActionClipError when there is no video to read, for indices outside the video, and for frames that are too
+    large.
     """
     with locate(source) as origin:
-        if isinstance(sampler, Keyframes):
-            with suppress(SurpriseError), opened(origin, threads or 0) as video:
-                return _by_index(video, threads or 0, sampler)
-        for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
-            with opened(origin, threads or 0) as video:
-                table = read_table(video)
-                if table is not None and table.is_regular:
-                    with suppress(SurpriseError):
-                        return _by_timestamps(video, table, sampler)
-        assert table is not None
-        return _read_everything(origin, table, threads or 0, sampler)
+        return interruptible(lambda: _read(origin, sampler, threads or 0), origin.trouble.stop)
+
+
+def _read(origin: Origin, sampler: Sampler, threads: int) -> Clip:
+    if isinstance(sampler, Keyframes):
+        with suppress(SurpriseError), opened(origin, threads) as video:
+            return _by_index(video, threads, sampler)
+    for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
+        with opened(origin, threads) as video:
+            table = read_table(video)
+            if table is not None and table.is_regular:
+                with suppress(SurpriseError):
+                    return _by_timestamps(video, table, sampler)
+    assert table is not None
+    return _read_everything(origin, table, threads, sampler)
 
 
 def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip:
@@ -114,7 +123,8 @@ def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: 
         found = decode_all(origin, table, 1, _wanted(sampler, guess))
     if not found.times:
         raise ActionClipError(
-            f"no frame of {origin.name} can be decoded; check that it plays, or convert it to H.264 first"
+            f"no frame of {origin.name} can be decoded; check that it plays and that its frames have no more than "
+            f"{most_pixels()} pixels (ACTION_CLIP_MAX_PIXELS), or convert it to H.264 first"
         )
     times, numbers = found.timeline()
     asked = _indices(sampler, len(times))

@@ -2,45 +2,120 @@
 
 from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 
+import io
 import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 import connection
 from errors import ActionClipError
+from files import draft_folder
+from video.address import Address, AddressFile
+from video.claims import check_claims
+from video.given import Given, Readable, Trouble, read_all
+from video.interruptible import interruptible
+from video.kept import check_room, no_room
+from video.pixels import check_size, most_pixels
+from video.playlist import HEAD, check_end, is_hls, names_others
 
-URL_TIMEOUT_S = 20.0
+_CHUNK = 1 << 20
+_BUFFER = 1 << 16
+"""Bytes that FFmpeg asks for at once: with fewer, calling Python shows."""
+_MOST_THREADS = 16  # FFmpeg's own bound where it chooses
+_PIXELS_AT_ONCE = 2**28
+"""Of the frames that a decoder's threads work on at once."""
+
+_ALIGNMENT = 2**23
+"""Pixels more that a decoder may make of a frame: it rounds the sides up."""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
 _METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+_CONTAINER_OPTIONS = {
+    # Some formats (concat, VobSub, SDP) open what they name past `io_open`: no protocol is called so.
+    "protocol_whitelist": "none",
+    # Of HLS: connections are not FFmpeg's to keep, and a playlist is read once.
+    "http_persistent": "0",
+    "http_multiple": "0",
+    "max_reload": "0",
+    "m3u8_hold_counters": "0",
+}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a video is: `name` as the user gave it, `address` as FFmpeg opens it."""
+    """Where a video is: `name` as it may be shown, and the file or the address."""
 
     name: str
-    address: str
-    is_url: bool
+    path: Path = field(default_factory=Path)
+    """Of what is no URL."""
+    address: Address | None = None
+    trouble: Trouble = field(default_factory=Trouble)
 
     @property
-    def path(self) -> Path:
-        """Of what is no URL: the file."""
-        return Path(self.address.removeprefix("file:"))
+    def is_url(self) -> bool:
+        """Whether it is at an address."""
+        return self.address is not None
+
+    def size(self) -> int:
+        """The bytes of a file; ActionClipError where it is gone."""
+        try:
+            return self.path.stat().st_size
+        except OSError as error:
+            raise _not_there(self.name, error) from error
+
+    def open(self) -> Given:
+        """Open it at its start; ActionClipError where it cannot be opened."""
+        if self.address is not None:
+            file: Readable = AddressFile(self.address)
+            file.read(1)  # redirects are followed
+            file.seek(0, os.SEEK_SET)
+            return Given(file, self.address.base, self.trouble)
+        try:
+            file = open(self.path, "rb", buffering=0)  # noqa: SIM115 the caller closes it
+        except OSError as error:
+            raise _not_there(self.name, error) from error
+        # Without the name, in which FFmpeg would see patterns and protocols.
+        ending = re.search(r"\.[A-Za-z0-9]{1,8}$", self.path.name)
+        return Given(file, f"video{ending[0] if ending else ''}", self.trouble)
+
+    def open_named(self, url: str, flags: int, options: dict[str, str]) -> Given:
+        """Open what a playlist names, for FFmpeg; by the rules of the playlist's address, and none for a file."""
+        try:
+            self.trouble.check()
+            if self.address is None:
+                raise ActionClipError(f"{self.name} names other files, which are not opened; give one of these")
+            if url.startswith("crypto"):
+                raise ActionClipError(f"the video at {self.name} is encrypted; give one that is not")
+            file: Readable = AddressFile(self.address.part(url), owns=True)
+            if is_hls(file.read(len(b"#EXTM3U"))):
+                file.seek(0, os.SEEK_SET)
+                check_end(self.name, file)
+            file.seek(0, os.SEEK_SET)
+        except Exception as error:
+            self.trouble.note(error)
+            file = io.BytesIO()
+        return Given(file, url, self.trouble)
+
+    def check(self) -> None:
+        """Raise what went wrong while FFmpeg was reading: ActionClipError, or StoppedError."""
+        try:
+            self.trouble.check()
+        except (OSError, ValueError) as error:
+            raise _failure(self, error) from error
 
 
 @dataclass(frozen=True)
@@ -50,6 +125,11 @@ class Video:
     origin: Origin
     container: InputContainer
     stream: VideoStream
+
+    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """Return the frames that the decoder shows next; None empties it. StoppedError when nobody waits for them."""
+        self.origin.trouble.check()
+        return self.stream.decode(packet)
 
 
 @contextmanager
@@ -61,34 +141,32 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
     http(s).
     """
     name = os.fspath(source)
-    if re.match(r"https?://", name, re.IGNORECASE):
+    if connection.is_address(name):
+        shown = connection.redacted(name)
         if connection.is_offline():
             raise ActionClipError(
-                f"the video {name} is an address, and ACTION_CLIP_OFFLINE forbids connecting; download it first"
+                f"the video {shown} is an address, and ACTION_CLIP_OFFLINE forbids connecting; download it first"
             )
-        yield Origin(name, _final_address(name), is_url=True)
+        trouble = Trouble()
+        address = Address(shown, name, connection.Patience(trouble.stop))
+        try:
+            yield Origin(shown, address=address, trouble=trouble)
+        finally:
+            address.close()
         return
     try:
-        mode = os.stat(name).st_mode
-        if stat.S_ISREG(mode):
-            with open(name, "rb") as file:
-                is_empty = not file.read(1)
+        status = os.stat(name)
     except (OSError, ValueError) as error:
         raise _not_there(name, error) from error
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(status.st_mode):
         raise ActionClipError(f"{name} is a folder, not a video; name one video file")
-    if stat.S_ISREG(mode):
-        if is_empty:
+    if stat.S_ISREG(status.st_mode):
+        if not status.st_size:
             raise ActionClipError(f"the video {name} is empty (0 bytes); copy or download it again")
-        yield Origin(name, f"file:{os.path.abspath(name)}", is_url=False)
-    elif stat.S_ISFIFO(mode):
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, "video")
-            with open(name, "rb") as pipe, copy.open("wb") as file:
-                shutil.copyfileobj(pipe, file)
-            if not copy.stat().st_size:
-                raise ActionClipError(f"nothing came through the pipe {name}; check what writes to it")
-            yield Origin(name, f"file:{copy}", is_url=False)
+        yield Origin(name, Path(os.path.abspath(name)))
+    elif stat.S_ISFIFO(status.st_mode):
+        with _copied(name) as copy:
+            yield Origin(name, copy)
     else:
         raise ActionClipError(f"{name} is a device, not a video; name a video file")
 
@@ -97,22 +175,27 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
 def opened(origin: Origin, threads: int) -> Iterator[Video]:
     """Yield the video, open at its start; every stream but the best video stream is skipped unread.
 
-    `threads` is the number of decoding threads, 0 for one a core. Raises ActionClipError when there is no
-    video to decode: not a video file, only audio, only a cover picture, an unknown codec.
+    `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. Raises
+    ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an unknown
+    codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails, at the latest when
+    the block ends.
     """
+    file = origin.open()
     try:
-        options = _url_options(origin.address) if origin.is_url else {}
-        container = av.open(origin.address, "r", container_options=options, **_METADATA)
-    except (av.FFmpegError, ValueError) as error:
-        raise _failure(origin, error) from error
-    with container:
-        stream = _video_stream(origin.name, container)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
-        stream.codec_context.thread_type = "AUTO"
-        stream.codec_context.thread_count = threads
-        yield Video(origin, container, stream)
+        with _container(origin, file) as container:
+            stream = _video_stream(origin.name, container)
+            for other in container.streams:
+                if other.index != stream.index:
+                    other.discard = Discard.all
+            context = stream.codec_context
+            check_size(origin.name, context.width, context.height)
+            context.options = _decoder_options()  # for frames that turn out larger than that
+            context.thread_type = "AUTO"
+            context.thread_count = _threads(threads, context.width * context.height)
+            yield Video(origin, container, stream)
+    finally:
+        file.close()
+        origin.check()
 
 
 def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
@@ -123,11 +206,76 @@ def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
     """
     try:
         for packet in video.container.demux(video.stream):
+            video.origin.check()
             if packet.size:
                 yield packet
     except av.FFmpegError as error:
         if video.origin.is_url or isinstance(error, OSError):
             raise _failure(video.origin, error) from error
+
+
+@contextmanager
+def _copied(name: str) -> Iterator[Path]:
+    """Yield a temporary copy of what comes through a pipe."""
+    stop = Event()
+
+    def copy(target: Path) -> None:
+        try:
+            pipe = open(name, "rb")  # noqa: SIM115 closed below; it has errors of its own
+        except OSError as error:
+            raise _not_there(name, error) from error
+        with pipe, target.open("wb") as file:
+            while not stop.is_set() and (data := pipe.read1(_CHUNK)):
+                check_room(name, len(data))
+                file.write(data)
+
+    with ExitStack() as folders:
+        try:
+            target = folders.enter_context(draft_folder()) / "video"
+            interruptible(lambda: copy(target), stop)
+        except OSError as error:
+            raise no_room(name) from error
+        if not target.stat().st_size:
+            raise ActionClipError(f"nothing came through the pipe {name}; check what writes to it")
+        yield target
+
+
+def _container(origin: Origin, file: Given) -> InputContainer:
+    head = read_all(file, HEAD)
+    check_claims(origin.name, file, whole=not origin.is_url)
+    file.seek(0, os.SEEK_SET)
+    origin.check()
+    is_stream = origin.is_url and is_hls(head)
+    if is_stream:
+        check_end(origin.name, file)
+    elif names_others(head):
+        raise ActionClipError(f"{origin.name} is a playlist, which names other files; give one of these")
+    try:
+        container: InputContainer = av.open(
+            file,
+            "r",
+            # FFmpeg itself goes by the name and the type that the server says.
+            format="hls" if is_stream else None,
+            options=_decoder_options(),  # to know a stream, FFmpeg decodes some of it
+            container_options=_CONTAINER_OPTIONS,
+            buffer_size=_BUFFER,
+            io_open=origin.open_named,
+            **_METADATA,
+        )
+        return container
+    except (av.FFmpegError, ValueError) as error:
+        origin.check()
+        raise _failure(origin, error) from error
+
+
+def _decoder_options() -> dict[str, str]:
+    return {"max_pixels": str(min(most_pixels() + _ALIGNMENT, 2**31 - 1))}
+
+
+def _threads(threads: int, pixels: int) -> int:
+    """How many threads decode: as wished, as long as their frames take no more than some hundred megabytes."""
+    most = max(1, min(_MOST_THREADS, _PIXELS_AT_ONCE // max(pixels, 1)))
+    return min(threads or os.cpu_count() or 1, most) if most < _MOST_THREADS else threads
 
 
 def _video_stream(name: str, container: InputContainer) -> VideoStream:
@@ -145,38 +293,11 @@ def _video_stream(name: str, container: InputContainer) -> VideoStream:
     return next((stream for stream in decodable if stream is best), decodable[0])
 
 
-def _final_address(name: str) -> str:
-    """Where an https address leads in the end: FFmpeg itself would follow a redirect to plain http."""
-    if not name.lower().startswith("https:"):
-        return name
-    import requests
-
-    try:
-        with connection.get(name, {}, (URL_TIMEOUT_S, URL_TIMEOUT_S)) as response:
-            return str(response.url)
-    except (connection.RedirectError, requests.RequestException) as error:
-        reason = error if isinstance(error, connection.RedirectError) else "no secure connection to the server"
-        raise _unreachable(name, reason) from error
-
-
-def _url_options(address: str) -> dict[str, str]:
-    from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
-    options = {
-        # PyAV's own timeout does not cover seeking, FFmpeg's does.
-        "rw_timeout": str(round(URL_TIMEOUT_S * 1e6)),
-        # FFmpeg trusts every certificate unless told otherwise, and knows of no authorities by itself.
-        "tls_verify": "1",
-        "ca_file": os.environ.get("REQUESTS_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH,
-    }
-    if address.lower().startswith("https:"):
-        options["max_redirects"] = "0"  # they have been followed
-    return options
-
-
 def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
     if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
-        return ActionClipError(f"the address {name} is neither http nor https; give one of these or a file")
+        return ActionClipError(
+            f"the address {connection.redacted(name)} is neither http nor https; give one of these or a file"
+        )
     if isinstance(error, FileNotFoundError):
         return ActionClipError(f"the video {name} does not exist; check its name and folder")
     reason = getattr(error, "strerror", None) or error
@@ -185,14 +306,10 @@ def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
 
 def _failure(origin: Origin, error: Exception) -> ActionClipError:
     reason = getattr(error, "strerror", None) or error
-    if not origin.is_url:
+    if origin.is_url:
         return ActionClipError(
-            f"{origin.name} cannot be read as a video ({reason}); give a whole mp4, mkv, avi or gif file"
+            f"the video at {origin.name} could not be read ({reason}); check the address and the connection"
         )
-    if isinstance(error, TimeoutError):
-        reason = f"no answer for {URL_TIMEOUT_S:g} seconds"
-    return _unreachable(origin.name, reason)
-
-
-def _unreachable(name: str, reason: object) -> ActionClipError:
-    return ActionClipError(f"the video at {name} could not be read ({reason}); check the address and the connection")
+    return ActionClipError(
+        f"{origin.name} cannot be read as a video ({reason}); give a whole mp4, mkv, avi or gif file"
+    )

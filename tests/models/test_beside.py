@@ -1,16 +1,16 @@
 """Work beside other work: at once or after it, its result after the block, and it stops when the block fails."""
 
 import signal
-import sys
 import threading
-from concurrent import futures
+from collections.abc import Iterator
+from concurrent.futures import Future
 from threading import Event, current_thread
-from types import FrameType
 
 import pytest
 from fault_server import wait_until
 
-from models.beside import beside
+import models.beside
+from models.beside import beside, interruptible
 
 PATIENCE_S = 60.0
 
@@ -60,7 +60,7 @@ def test_an_error_in_the_block_is_raised_and_stops_the_work() -> None:
     with pytest.raises(ValueError, match="the block failed"), beside(work, at_once=True):
         raise ValueError("the block failed")
     assert stopped == [True]
-    assert threading.active_count() == before
+    wait_until(lambda: threading.active_count() == before)
 
 
 def test_after_an_error_in_the_block_no_work_is_begun() -> None:
@@ -102,22 +102,78 @@ def test_of_two_errors_the_blocks_is_raised() -> None:
         raise ValueError("the block failed")
 
 
-def test_an_interrupt_after_the_block_stops_the_work() -> None:
-    stopped: list[bool] = []
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, even where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
-    def is_waiting() -> bool:
-        """Whether the block is over, and the work waited for."""
-        frame: FrameType | None = sys._current_frames()[main]
-        while frame is not None and frame.f_code is not futures.wait.__code__:
-            frame = frame.f_back
-        return frame is not None
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_an_interrupt_after_the_block_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[bool] = []
+    waiting = Event()
+    wait_for = models.beside._wait_for
+
+    def noticed(future: Future[None]) -> None:
+        waiting.set()
+        wait_for(future)
 
     def work(stop: Event) -> None:
-        wait_until(is_waiting)
-        signal.pthread_kill(main, signal.SIGINT)
+        waiting.wait(PATIENCE_S)
+        signal.raise_signal(signal.SIGINT)
         stopped.append(stop.wait(PATIENCE_S))
 
-    main = threading.get_ident()
+    monkeypatch.setattr(models.beside, "_wait_for", noticed)
     with pytest.raises(KeyboardInterrupt), beside(work, at_once=True):
         pass
+    wait_until(lambda: stopped)
     assert stopped == [True]
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+@pytest.mark.parametrize("where", ["in the block", "after the block", "alone"])
+def test_an_interrupt_does_not_wait_for_work_that_goes_on(where: str) -> None:
+    """As a session does that is being made."""
+    begun, go_on = Event(), Event()
+
+    def work(_: Event) -> None:
+        begun.set()
+        if where != "in the block":
+            signal.raise_signal(signal.SIGINT)
+        go_on.wait()
+
+    def wait() -> None:
+        if where == "alone":
+            interruptible(lambda: work(Event()))
+            return
+        with beside(work, at_once=True):
+            begun.wait(PATIENCE_S)
+            if where == "in the block":
+                signal.raise_signal(signal.SIGINT)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+        assert begun.is_set()
+    finally:
+        go_on.set()
+
+
+def test_work_alone_returns_and_raises_what_it_does() -> None:
+    assert interruptible(current_thread) is not current_thread()
+    with pytest.raises(TimeoutError, match="of its own"):
+        interruptible(fails)
+
+
+def fails() -> None:
+    raise TimeoutError("of its own")
+
+
+def test_work_in_a_thread_stays_there() -> None:
+    threads: list[threading.Thread] = []
+    thread = threading.Thread(target=lambda: threads.append(interruptible(current_thread)))
+    thread.start()
+    thread.join()
+    assert threads == [thread]

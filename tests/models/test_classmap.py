@@ -112,8 +112,8 @@ def test_a_name_may_have_any_character_but_a_line_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff\xfed\x00\n\x00", "is not UTF-8: save it as UTF-8"),
-        ("drinking".encode("utf-16-le"), "is not UTF-8: save it as UTF-8"),
+        (b"\xff\xfed\x00\n\x00", "is not UTF-8 text: save it as UTF-8"),
+        ("drinking".encode("utf-16-le"), "is not UTF-8 text: save it as UTF-8"),
         (b'{"drinking": 0', "is not valid JSON ("),
         (b'{"drinking": ' + b"9" * 5000 + b"}", "is not valid JSON ("),
         (b'{"a": ' * 100_000, "is not valid JSON ("),
@@ -129,9 +129,9 @@ def test_a_file_that_is_wrong_is_named(tmp_path: Path, content: bytes, message: 
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ActionClipError, match=r"cannot read the class map missing\.json \(No such file"):
+    with pytest.raises(ActionClipError, match=r"the class map missing\.json cannot be read \(No such file"):
         read_classmap("missing.json")
-    with pytest.raises(ActionClipError, match="cannot read the class map"):
+    with pytest.raises(ActionClipError, match=r"the class map .* cannot be read"):
         read_classmap(tmp_path)
 
 

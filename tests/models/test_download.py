@@ -5,10 +5,11 @@ import json
 import os
 import random
 import shutil
+import socket
 import sys
-import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,8 +17,9 @@ from threading import Event
 from types import SimpleNamespace
 
 import pytest
-from fault_server import Fault, FaultServer, wait_until
+from fault_server import Fault, FaultServer, RawServer, wait_until
 
+import connection
 import models.download
 from errors import ActionClipError
 from models.download import download
@@ -38,7 +40,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, which do not take place."""
     waits: list[float] = []
     monkeypatch.setattr(models.download, "pause", waits.append)
-    monkeypatch.setattr(models.download, "CHUNK", 500)
+    monkeypatch.setattr(connection, "CHUNK", 500)
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -264,6 +266,167 @@ def test_stalls(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert server.asked("Range")[:3] == [None, None, "bytes=10000-"]
 
 
+NUMBER = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "said"),
+    [
+        ("Content-Length", NUMBER, None),
+        ("Content-Length", "9" * 17, "MiB on the disk of"),
+        ("Content-Length", "-1", None),
+        ("Content-Range", f"bytes {NUMBER}-{NUMBER}/{NUMBER}", None),
+        ("ETag", '"' + NUMBER + '"', None),
+        ("Content-Encoding", NUMBER, "the server compresses the file"),
+    ],
+)
+def test_numbers_of_many_digits(server: FaultServer, tmp_path: Path, header: str, value: str, said: str | None) -> None:
+    headers = ((header, value),)
+    server.add("/a.onnx", BODY, [Fault(cut_after=8000), Fault(headers=headers)] if header == "Content-Range" else [])
+    if header != "Content-Range":
+        server.add("/a.onnx", BODY, [Fault(headers=headers)])
+    if said is None:
+        fetch(server, tmp_path, len(BODY))
+    else:
+        assert said in refusal(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "waited"),
+    [
+        (NUMBER, None),
+        ("99999999999", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("nan", 0.5),
+        ("inf", 0.5),
+        ("-5", 0.5),
+        ("1e9", 0.5),
+        (f"Fri, 31 Dec {NUMBER} 23:59:59 GMT", 0.5),
+        (f"Fri, 31 Dec 2027 23:59:59 +{NUMBER}", 0.5),
+        ("Fri, 31 Dec 2027 23:59:59 +9999999999", 0.5),
+        ("Fri,", 0.5),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("", 0.5),
+    ],
+)
+def test_retry_after_that_is_odd(
+    server: FaultServer, tmp_path: Path, waits: list[float], value: str, waited: float | None
+) -> None:
+    server.add("/a.onnx", BODY, [Fault(status=503, headers=(("Retry-After", value),))])
+    if waited is None:
+        assert "the server answers 503 and asks to wait " in refusal(server, tmp_path)
+        assert waits == []
+    else:
+        fetch(server, tmp_path)
+        assert waits == [waited]
+
+
+@pytest.mark.parametrize("place", ["http://[", "http://[::1", "https://[v1.x]/", "http://host:99999999/"])
+def test_redirect_to_what_is_no_address(server: FaultServer, tmp_path: Path, place: str) -> None:
+    server.add("/a.onnx", BODY, [Fault(status=302, headers=(("Location", place),))] * 9)
+    message = refusal(server, tmp_path)
+    assert "which is no address" in message or "the URL is not valid" in message
+
+
+def test_passwords_are_not_told(server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    away = (("Location", "ftp://you:hidden@host/?token=abcdef"),)
+    server.add("/a.onnx", BODY, [Fault(status=503), Fault(status=302, headers=away)])
+    with pytest.raises(ActionClipError) as caught:
+        download(server.url.replace("//", "//me:s3cret@") + "/a.onnx", tmp_path / "a.onnx", size=None, sha256=None)
+    told = f"{caught.value} {caplog.text}"
+    assert "//me:***@127.0.0.1" in told
+    assert "redirects to ftp://you:***@host/?token=***" in told
+    assert not any(word in told for word in ("s3cret", "hidden", "abcdef"))
+
+
+@pytest.fixture
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "1")
+
+
+def drip(connection: socket.socket, go_on: Event, endless: bytes) -> None:
+    """A byte every so often, for as long as anybody listens."""
+    with suppress(OSError):
+        while not go_on.wait(0.1):
+            connection.sendall(endless)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
+SLOW = {
+    "a silent server": (b"", b""),
+    "a byte at a time of the first line": (b"HTTP/1.1 200 ", b"O"),
+    "headers that never end": (HEAD, b"X: a\r\n"),
+    "continuing for ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a byte at a time": (HEAD + b"Content-Length: 20000\r\n\r\n", b"x"),
+    "a byte at a time of unknown length": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a chunk's length that never ends": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+}
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("kind", SLOW)
+def test_slow_servers_come_to_an_end(tmp_path: Path, kind: str) -> None:
+    beginning, endless = SLOW[kind]
+
+    def answer(connection: socket.socket, go_on: Event) -> None:
+        connection.sendall(beginning)
+        drip(connection, go_on, endless)
+
+    with RawServer(answer) as url, pytest.raises(ActionClipError) as caught:
+        download(url + "/a.onnx", tmp_path / "a.onnx", size=None, sha256=None)
+    message = str(caught.value)
+    assert f"could not download {url}/a.onnx: " in message
+    assert "the server takes longer than 1 s in all (ACTION_CLIP_TIMEOUT sets that)" in message or (
+        kind in ("headers that never end", "continuing for ever") and "the connection was cut" in message
+    )
+    assert "has arrived is kept" not in message
+    assert names(tmp_path) == []
+
+
+def test_what_came_slowly_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "5")
+    said = "what has arrived is kept, and the next run goes on from there"
+    head = HEAD + b'ETag: "one"\r\nContent-Length: 20000\r\n\r\n' + BODY[:10_000]
+
+    def answer(connection: socket.socket, go_on: Event) -> None:
+        connection.sendall(head)
+        go_on.wait()
+
+    with RawServer(answer) as url, pytest.raises(ActionClipError, match=said):
+        download(url + "/a.onnx", tmp_path / "a.onnx", size=None, sha256=None)
+    (part,) = tmp_path.glob("*.part")
+    assert part.read_bytes() == BODY[:10_000]
+
+
+@pytest.mark.parametrize("size", [None, 50_000])
+def test_a_file_of_unknown_length_that_never_ends(tmp_path: Path, size: int | None) -> None:
+    """As a live stream: it comes quickly, and would fill the disk."""
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    piece = b"2710\r\n" + bytes(10_000) + b"\r\n"
+
+    def flood(connection: socket.socket, go_on: Event) -> None:
+        connection.sendall(head)
+        with suppress(OSError):
+            while not go_on.is_set():
+                connection.sendall(piece)
+
+    said = f"the server sends more than {size or 100_000} bytes"
+    with RawServer(flood) as url, pytest.raises(ActionClipError, match=said):
+        download(url + "/a.onnx", tmp_path / "a.onnx", size=size, sha256=None, most=100_000)
+    assert names(tmp_path) == []
+
+
+def test_the_disk_fills_up_meanwhile(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [1 << 40, 1 << 40, (64 << 20) - 1]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free.pop(0) if len(free) > 1 else free[0]))
+    monkeypatch.setattr(models.download, "SYNC", 6000)
+    server.add("/a.onnx", BODY)
+    message = refusal(server, tmp_path)
+    assert f"MiB on the disk of {tmp_path}, where 63 MiB are free" in message
+    (part,) = tmp_path.glob("*.part")
+    assert 12_000 <= part.stat().st_size < len(BODY)
+
+
 def test_server_that_never_answers(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.download, "READ_TIMEOUT_S", 0.02)
     stop = Event()
@@ -472,7 +635,17 @@ def test_part_that_does_not_fit_is_deleted(server: FaultServer, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"part": "../a.part"}, {"part": 1}, {"total": "x"}, {"md5": [1]}, {"validator": 5}]
+    "changes",
+    [
+        {"part": "../a.part"},
+        {"part": "b.onnx.0123abcd.part"},
+        {"part": 1},
+        {"total": "x"},
+        {"md5": [1]},
+        {"validator": 5},
+        {"validator": '"one"\r\nRange: bytes=0-0'},
+        {"validator": "“one”"},
+    ],
 )
 def test_damaged_note_is_ignored(server: FaultServer, tmp_path: Path, changes: dict[str, object]) -> None:
     leave(server, tmp_path, BODY[:7000], **changes)
@@ -481,17 +654,44 @@ def test_damaged_note_is_ignored(server: FaultServer, tmp_path: Path, changes: d
     assert server.asked("Range") == [None]
 
 
+@pytest.mark.parametrize("note", ['{"url": ' + "[" * 100_000, '{"total": ' + "9" * 5000 + "}", "[]", "not a note"])
+def test_note_that_is_none_is_ignored(server: FaultServer, tmp_path: Path, note: str) -> None:
+    leave(server, tmp_path, BODY[:7000])
+    (tmp_path / "a.onnx.resume.json").write_text(note)
+    server.add("/a.onnx", BODY)
+    fetch(server, tmp_path)
+    assert server.asked("Range") == [None]
+
+
+def test_a_part_or_note_that_is_a_link_is_not_written_through(server: FaultServer, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    part = leave(server, folder, b"")
+    part.unlink()
+    for link in (part, folder / "a.onnx.resume.json"):
+        mine = tmp_path / f"mine for {link.name}"
+        mine.write_bytes(link.read_bytes() if link.exists() else BODY[:7000])
+        link.unlink(missing_ok=True)
+        link.symlink_to(mine)
+    before = [path.read_bytes() for path in sorted(tmp_path.glob("mine*"))]
+    server.add("/a.onnx", BODY)
+    fetch(server, folder)
+    assert [path.read_bytes() for path in sorted(tmp_path.glob("mine*"))] == before
+    assert names(folder) == ["a.onnx"]
+
+
 def test_stale_parts_are_removed(server: FaultServer, tmp_path: Path) -> None:
     continued = leave(server, tmp_path, BODY[:7000])
-    orphan, young = tmp_path / "a.onnx.ffff.part", tmp_path / "a.onnx.eeee.part"
-    for path in (continued, orphan, young):
+    orphan, young = tmp_path / "a.onnx.0000ffff.part", tmp_path / "a.onnx.0000eeee.part"
+    theirs = [tmp_path / name for name in ("thesis.part", "a.onnx.mine.part", "b.onnx.0123abcd.part", "my.resume.json")]
+    for path in (continued, orphan, young, *theirs):
         path.write_bytes(b"x")
-    two_days_ago = time.time() - 2 * 24 * 3600
-    os.utime(orphan, (two_days_ago, two_days_ago))
-    os.utime(continued, (two_days_ago, two_days_ago))
-    remove_stale(tmp_path)
-    assert names(tmp_path) == sorted([continued.name, young.name, "a.onnx.resume.json"])
+    for path in (continued, orphan, *theirs):
+        os.utime(path, (0, 0))
+    remove_stale(tmp_path, ["a.onnx"])
+    kept = [young.name, *(path.name for path in theirs)]
+    assert names(tmp_path) == sorted([continued.name, "a.onnx.resume.json", *kept])
     # Once the file is there, by whatever way, its part is of no use.
     (tmp_path / "a.onnx").write_bytes(BODY)
-    remove_stale(tmp_path)
-    assert names(tmp_path) == ["a.onnx", young.name]
+    remove_stale(tmp_path, ["a.onnx"])
+    assert names(tmp_path) == sorted(["a.onnx", *kept])

@@ -44,25 +44,92 @@ def test_a_bank_that_is_not_there_is_empty_and_not_made_by_reading(tmp_path: Pat
     assert not (tmp_path / "no").exists()
 
 
+def damage(path: Path) -> None:
+    """Overwrite all but the beginning, which says whose file it is."""
+    path.write_bytes(path.read_bytes()[:100] + b"no page of a database" * 400)
+
+
 def test_a_damaged_file_is_rebuilt_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "bank"
-    path.write_bytes(b"this is no database" * 100)
     bank = LabelBank(path, "a")
+    bank.write(VECTORS)
+    damage(path)
     assert bank.read(["eating"]) == {}
-    assert [r.message for r in caplog.records] == [
-        f"the label bank {path} was damaged (file is not a database) and is being rebuilt"
-    ]
+    [record] = caplog.records
+    assert record.message.startswith(f"the label bank {path} was damaged (")
+    assert record.message.endswith(") and is being rebuilt")
     bank.write(VECTORS)
     assert set(bank.read(VECTORS)) == set(VECTORS)
     assert len(caplog.records) == 1
 
 
 def test_damage_found_when_writing_is_repaired_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "bank").write_bytes(b"no database either" * 100)
     bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    damage(tmp_path / "bank")
     bank.write(VECTORS)
     assert set(bank.read(VECTORS)) == set(VECTORS)
     assert "was damaged" in caplog.text
+
+
+FOREIGN = {
+    "no database": ["this is no database"],
+    "nearly one": ["SQLite format 3\0 is how one begins"],
+    "another table": ["CREATE TABLE notes (text)"],
+    "the same name": ["CREATE TABLE features (vector)", "PRAGMA user_version = 1"],
+    "two tables": ["CREATE TABLE features (vector)", "CREATE TABLE notes (text)", "PRAGMA user_version = 2"],
+    "another program's, empty": ["PRAGMA application_id = 12345"],
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_the_program_has_not_made_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    path = tmp_path / "bank"
+    if "database" in kind or "nearly" in kind:
+        path.write_text(FOREIGN[kind][0] * 100)
+    else:
+        with sqlite3.connect(path) as connection:
+            for statement in FOREIGN[kind]:
+                connection.execute(statement)
+        connection.close()
+    (tmp_path / "bank-journal").write_bytes(b"")
+    before = path.read_bytes()
+    bank = LabelBank(path, "a")
+    assert bank.read(["eating"]) == {}
+    bank.write(VECTORS)
+    assert bank.read(["eating"]) == {}
+    assert path.read_bytes() == before
+    [record] = caplog.records
+    assert record.message.startswith(f"the label bank {path} cannot be used (")
+    assert record.message.endswith(
+        "): labels are encoded anew each time, until it is moved away or ACTION_CLIP_HOME names another folder"
+    )
+
+
+def test_a_view_that_never_ends_is_not_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    with sqlite3.connect(tmp_path / "bank") as connection:
+        connection.execute("DROP TABLE features")
+        connection.execute(
+            "CREATE VIEW features AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+            "SELECT 'a' AS space, 'eating' AS text, i AS vector, 0 AS crc FROM n WHERE i < 0"
+        )
+    connection.close()
+    assert bank.read(["eating"]) == {}
+    assert "was damaged (its table is not the one that was made)" in caplog.text
+
+
+def test_a_vector_of_another_text_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    with sqlite3.connect(tmp_path / "bank") as connection:
+        connection.execute("UPDATE features SET text = 'drinking' WHERE text = 'eating'")
+    connection.close()
+    assert bank.read(["drinking"]) == {}
+    assert "checksum mismatch" in caplog.text
 
 
 def test_a_changed_vector_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -76,15 +143,35 @@ def test_a_changed_vector_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert not (tmp_path / "bank").exists()
 
 
-def test_a_file_of_another_layout_is_replaced(tmp_path: Path) -> None:
+def test_a_file_of_another_layout_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write({"old": VECTORS["eating"]})
     with sqlite3.connect(tmp_path / "bank") as connection:
-        connection.execute("CREATE TABLE features (something TEXT)")
+        connection.execute("ALTER TABLE features RENAME COLUMN crc TO checksum")
         connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    assert bank.read(["old"]) == {}
+    bank.write(VECTORS)
+    assert set(bank.read([*VECTORS, "old"])) == set(VECTORS)
+    assert not caplog.records
+
+
+def test_a_file_of_an_earlier_version_which_has_no_mark_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sqlite3.connect(tmp_path / "bank") as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS features (\n    space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, "
+            "crc INTEGER NOT NULL, PRIMARY KEY (space, text)\n) WITHOUT ROWID\n"
+        )
+        connection.execute("INSERT INTO features VALUES ('a', 'eating', zeroblob(16), 3971697493)")
+        connection.execute("PRAGMA user_version = 1")
     connection.close()
     bank = LabelBank(tmp_path / "bank", "a")
     assert bank.read(["eating"]) == {}
     bank.write(VECTORS)
     assert set(bank.read(VECTORS)) == set(VECTORS)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -124,7 +211,7 @@ def test_one_warning_for_a_file_out_of_reach(tmp_path: Path, caplog: pytest.LogC
     bank.write(VECTORS)
     assert [r.message for r in caplog.records] == [
         f"the label bank {tmp_path / 'bank'} cannot be used (unable to open database file): "
-        "labels are encoded anew each time"
+        "labels are encoded anew each time, until it is moved away or ACTION_CLIP_HOME names another folder"
     ]
 
 

@@ -25,6 +25,7 @@ from models.graphs import Graph
 from models.store import home
 from tokenizer.bpe import default_tokenizer
 
+MARK = "kept-by-action_clip.txt"
 ROWS = default_tokenizer().encode(["eating", "riding a bicycle"])
 
 
@@ -57,7 +58,7 @@ def folders(kept: Path) -> list[Path]:
     """What is kept, each whole."""
     found = sorted(kept.iterdir()) if kept.exists() else []
     for folder in found:
-        assert sorted(file.name for file in folder.iterdir()) == ["graph.onnx", "weights.bin"]
+        assert sorted(file.name for file in folder.iterdir()) == ["graph.onnx", MARK, "weights.bin"]
     return found
 
 
@@ -370,11 +371,81 @@ def test_a_folder_that_lost_its_graph_is_made_anew(graph: Path, caplog: pytest.L
 
 
 def test_what_a_killed_run_left_is_removed_after_a_day(graph: Path, kept: Path) -> None:
-    for name in ("old.part", "new.part"):
-        (kept / name).mkdir(parents=True)
-    os.utime(kept / "old.part", (0, 0))
-    Graph(graph, keep=True).start()
-    assert [path.name for path in kept.glob("*.part")] == ["new.part"]
+    run(graph)
+    [made] = folders(kept)
+    old, new = kept / f"{0:032x}.part", kept / f"{1:032x}.part"
+    for draft in (old, new):
+        draft.mkdir()
+        shutil.copy(made / MARK, draft)
+        (draft / "weights.bin").write_bytes(b"half of the")
+    os.utime(old, (0, 0))
+    shutil.rmtree(made)
+    run(graph)
+    assert sorted(kept.iterdir()) == sorted([made, new])
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """What is in a folder, at any depth."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_what_the_program_has_not_made_is_never_removed(graph: Path, tmp_path: Path, kept: Path) -> None:
+    run(graph)
+    [made] = folders(kept)
+    name = made.name
+    (kept / "my experiments").mkdir()
+    (kept / "my experiments" / "graph.onnx").write_bytes(b"of the user")
+    (kept / "notes.part").mkdir()
+    (kept / "notes.part" / "notes.txt").write_bytes(b"of the user")
+    # With such a name, but without the mark, or with another one.
+    for folder in (kept / name.replace(name[0], "f" if name[0] != "f" else "e", 1), kept / f"{2:032x}.part"):
+        folder.mkdir()
+        (folder / "graph.onnx").write_bytes(b"of the user")
+    (kept / f"{3:032x}.part").mkdir()
+    (kept / f"{3:032x}.part" / MARK).write_bytes(b"of the user")
+    (kept / f"{4:032x}.part").write_bytes(b"of the user")
+    # With the mark, but another name.
+    shutil.copytree(made, kept / "a copy")
+    # Somewhere else, where a link leads.
+    shutil.copytree(made, tmp_path / "elsewhere")
+    os.utime(tmp_path / "elsewhere", (0, 0))
+    (kept / f"{5:032x}.part").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for path in kept.iterdir():
+        os.utime(path, (0, 0))
+    before = tree(kept), tree(tmp_path / "elsewhere")
+
+    shutil.rmtree(made)
+    run(graph)
+    assert (tree(kept), tree(tmp_path / "elsewhere")) == before
+    assert (kept / f"{5:032x}.part").is_symlink()
+
+
+@pytest.mark.parametrize("why", ["unused", "damaged"])
+def test_what_a_user_has_put_into_a_folder_of_the_programs_stays(
+    graph: Path, tmp_path: Path, kept: Path, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    expected = run(graph)
+    [made] = folders(kept)
+    (made / "mine.txt").write_bytes(b"of the user")
+    (made / "below").mkdir()
+    (made / "below" / "weights.bin").write_bytes(b"of the user")
+    mine: dict[str, bytes | None] = {
+        "mine.txt": b"of the user",
+        "below": None,
+        str(Path("below", "weights.bin")): b"of the user",
+    }
+    if why == "unused":
+        os.utime(made, (0, 0))
+        run(save_model(wide_model(2), tmp_path / "other", frames=8) / "text.onnx")
+    else:
+        (made / "graph.onnx").write_bytes(b"garbage")
+        run(graph)
+    assert tree(made) == mine
+    caplog.clear()
+    # There is no place for the graph, but an answer.
+    np.testing.assert_allclose(run(graph), expected, rtol=0, atol=1e-6)
+    assert str(made) in warnings(caplog)[0]
+    assert tree(made) == mine
 
 
 def test_the_warning_is_one_line(

@@ -1,25 +1,43 @@
 import hashlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fault_server import Fault, FaultServer, wait_until
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+import connection
 import models.download
+import models.records
 from errors import ActionClipError
 from models import store
 from models.catalog import ModelFile, ModelSpec
+from models.protobuf import Field, message
 
-BODIES = {"text": b"t" * 3000, "image": b"i" * 2000, "fusion": b"f" * 1000}
-CHECKPOINT = b"c" * 100_000
+
+def graph(filling: bytes, size: int) -> bytes:
+    """A model of that many bytes which does nothing."""
+    operator = message([(1, b"x"), (2, b"y"), (4, b"Identity")])
+    inner = message([(1, operator), (11, message([(1, b"x")])), (12, message([(1, b"y")]))])
+    outer: list[Field] = [(1, 9), (7, inner)]
+    left = size - len(message([*outer, (6, filling * (size // len(filling)))]))
+    return message([*outer, (6, (filling * size)[: size // len(filling) * len(filling) + left])])
+
+
+BODIES = {"text": graph(b"t", 3000), "image": graph(b"i", 2000), "fusion": graph(b"f", 1000)}
+CHECKPOINT = b"\x80\x02" + b"c" * 99_998
 EXPORT = (
     "run python -m export tiny once (it needs requirements-export.txt), or use --model nano, which needs no download"
 )
@@ -27,10 +45,10 @@ EXPORT = (
 CHILD = """
 import logging, sys
 sys.path[:0] = sys.argv[1:]
-import models.download, models.store
+import connection, models.download, models.store
 from test_store import example
 logging.basicConfig(format="%(message)s")
-models.download.CHUNK = 100
+connection.CHUNK = 100
 print(sorted(path.name for path in models.store.fetch(example()).values()))
 """
 
@@ -190,7 +208,7 @@ def test_hashes_that_cannot_be_recorded(home: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise ActionClipError
 
-    monkeypatch.setattr(store, "write_file", refuse)
+    monkeypatch.setattr(models.records, "write_file", refuse)
     assert set(store.fetch(example())) == set(BODIES)
     assert [item.against for item in store.verify(example())] == ["nothing"] * 3
     assert not (home / "tiny" / "sha256.json").exists()
@@ -237,12 +255,56 @@ def test_mirror_with_a_path(server: FaultServer, monkeypatch: pytest.MonkeyPatch
     assert paths(server) == [f"/copies/of/base/{role}.onnx" for role in BODIES]
 
 
-@pytest.mark.parametrize("mirror", ["mirror.example", "ftp://mirror.example", "http://", "http://[", "http://m?a"])
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        "mirror.example",
+        "ftp://mirror.example",
+        "http://",
+        "http://[",
+        "http://m?a",
+        "http://m:99999",
+        "me:secret@mirror.example",
+        "http://me:secret@mirror.example:port",
+    ],
+)
 def test_mirror_that_is_no_url(home: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_MIRROR", mirror)
     message = refusal(example())
-    assert message == f"ACTION_CLIP_MIRROR is '{mirror}': make it https://host or https://host/path"
+    assert message == "ACTION_CLIP_MIRROR is no address: make it https://host or https://host/path"
     assert not home.exists()
+
+
+def test_a_password_of_the_mirror_is_sent_and_not_told(
+    server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url.replace("//", "//me:s3cret@"))
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    shown = f"{server.url.replace('//', '//me:***@')}/base/text.onnx"
+    messages = [refusal(example())]
+    monkeypatch.delenv("ACTION_CLIP_OFFLINE")
+    server.add("/base/text.onnx", BODIES["text"], [Fault(cut_after=1000), Fault(status=404)])
+    messages.append(refusal(example()))
+    note = home / "tiny" / "text.onnx.resume.json"
+    assert note.exists()
+    assert all(shown in message for message in messages)
+    # What had arrived is continued all the same.
+    store.fetch(example())
+    assert server.asked("Range")[:3] == [None, "bytes=1000-", "bytes=1000-"]
+    assert set(server.asked("Authorization")) == {"Basic " + b64encode(b"me:s3cret").decode()}
+    told = "\n".join([*messages, caplog.text])
+    assert "s3cret" not in told
+
+
+def test_a_password_of_the_mirror_is_not_written(
+    server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url.replace("//", "//me:s3cret@"))
+    server.add("/base/text.onnx", BODIES["text"], [Fault(cut_after=1000), Fault(status=404)])
+    refusal(example())
+    written = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert len(written) >= 2
+    assert not any(b"s3cret" in content for content in written)
 
 
 def test_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,9 +334,10 @@ def test_folder_of_an_embedded_model() -> None:
     assert store.folder_of(example(folder="nano")) == Path(store.__file__).parent / "nano"
 
 
-def child() -> "subprocess.Popen[str]":
+def child(more: str = "") -> "subprocess.Popen[str]":
     here = Path(__file__).parent
-    command = [sys.executable, "-c", CHILD, str(here), str(here.parent), str(here.parents[1])]
+    program = CHILD.replace("print(", f"{more}\nprint(")
+    command = [sys.executable, "-c", program, str(here), str(here.parent), str(here.parents[1])]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -289,10 +352,84 @@ def test_two_processes_download_once(server: FaultServer) -> None:
     go_on.set()
     expected = "['fusion.onnx', 'image.onnx', 'text.onnx']\n"
     outputs = [process.communicate(timeout=60) for process in (first, second)]
-    assert waiting == "waiting for another run that is downloading tiny\n"
+    assert waiting == "waiting for another run that is downloading tiny (Ctrl-C ends this one)\n"
     assert [output for output, _ in outputs] == [expected, expected]
     assert outputs[1][1] == ""
     assert len(server.requests) == 3
+
+
+def test_another_run_that_hangs_is_not_waited_for_for_ever(
+    home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(home / "tiny", text=BODIES["text"])
+    monkeypatch.setattr(store, "_HOLDER_S", 0.2)
+    with FileLock(home / "tiny" / ".lock"):
+        # Not of this process, which could acquire it once more.
+        process = child("models.store._HOLDER_S = 0.2")
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "waiting for another run" in err
+    assert err.strip().endswith(
+        f"another run holds {home / 'tiny' / '.lock'} and has brought nothing of tiny for 0 s: end it and run again, "
+        "or use --model nano, which needs no download"
+    )
+
+
+def test_another_run_that_makes_progress_is_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For hours of a clock that is in the hands of the test."""
+    (home / "tiny").mkdir(parents=True)
+    hours = iter(range(0, 10**6, 300))
+    monkeypatch.setattr(store, "monotonic", lambda: next(hours))
+
+    def acquire(lock: FileLock, timeout: float | None = None) -> None:
+        part = home / "tiny" / "image.onnx.0123abcd.part"
+        with part.open("ab") as file:
+            file.write(b"i")
+        if part.stat().st_size < 100:
+            raise Timeout("still another's")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert set(store.fetch(example())) == set(BODIES)
+    assert next(hours) > 100 * 300
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal cannot be sent to a process there")
+@pytest.mark.parametrize("phase", ["the lock", "the answer", "headers", "the content", "a pause"])
+def test_ctrl_c_ends_every_wait(server: FaultServer, home: Path, phase: str) -> None:
+    """What is waited for does not come before the end of the test."""
+    go_on = threading.Event()
+    more = (
+        "import time; models.download.pause = lambda s: (print('pausing', file=sys.stderr, flush=True), time.sleep(s))"
+    )
+    faults = {
+        "the answer": Fault(before=go_on.wait),
+        "headers": Fault(between_headers=go_on.wait),
+        "the content": Fault(halfway=go_on.wait),
+        "a pause": Fault(status=503, headers=(("Retry-After", "50"),)),
+    }
+    (home / "tiny").mkdir(parents=True)
+    if phase in faults:
+        server.add("/base/text.onnx", graph(b"t", 100_000), [faults[phase]])
+    with FileLock(home / "tiny" / ".lock") if phase == "the lock" else nullcontext():
+        process = child(more)
+        assert process.stderr is not None
+        if phase in ("the lock", "a pause"):
+            word = "waiting" if phase == "the lock" else "pausing"
+            assert any(word in line for line in process.stderr)
+        elif phase == "the content":
+            wait_until(lambda: sum(path.stat().st_size for path in (home / "tiny").glob("*.part")) > 0)
+        else:
+            wait_until(lambda: server.requests)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=25)
+    go_on.set()
+    assert process.returncode == -signal.SIGINT
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    if phase == "the content":
+        (part,) = (home / "tiny").glob("*.part")
+        arrived = part.stat().st_size
+        store.fetch(example())
+        assert server.asked("Range")[:2] == [None, f"bytes={arrived}-"]
 
 
 def test_two_threads_download_once(server: FaultServer) -> None:
@@ -309,7 +446,7 @@ def test_two_threads_download_once(server: FaultServer) -> None:
 
 def test_killed_process_is_continued(server: FaultServer, home: Path) -> None:
     stop = threading.Event()
-    body = b"t" * 100_000
+    body = graph(b"t", 100_000)
     server.add("/base/text.onnx", body, [Fault(halfway=stop.wait)])
     process = child()
     folder = home / "tiny"
@@ -410,11 +547,90 @@ def test_download_that_is_not_the_earlier_file(
 ) -> None:
     path = store.fetch(example())["text"]
     path.unlink()
-    server.add("/base/text.onnx", b"new")
+    body = graph(b"new", 300)
+    server.add("/base/text.onnx", body)
     store.fetch(example())
-    old, new = sha256(BODIES["text"]), sha256(b"new")
+    old, new = sha256(BODIES["text"]), sha256(body)
     assert f"{path} is not the file it was before: sha256 {old}, now {new}" in caplog.messages
     assert store.verify(example())[0].sha256 == new
+
+
+# What servers, proxies and mirrors answer instead of a graph, whatever they say that it is.
+NO_GRAPHS = {
+    "a web page": b"<!DOCTYPE html><html><body>log in</body></html>",
+    "JSON": b'{"error": {"code": 404, "message": "no such object"}}',
+    "an LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 353000000\n",
+    "a text": b"Not Found",
+    "the first half": BODIES["image"][:1000],
+    "all but a byte": BODIES["image"][:-1],
+    "no graph": message([(1, 9), (2, b"a producer"), (6, b"i" * 100)]),
+    "an empty graph": message([(1, 9), (7, b"")]),
+    "no operators": message([(1, 9), (7, message([(11, message([(1, b"x")])), (12, message([(1, b"x")]))]))]),
+    "zeros": bytes(2000),
+    "noise": bytes(range(7, 256)) * 10,
+}
+
+
+@pytest.mark.parametrize("kind", NO_GRAPHS)
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json", None])
+def test_what_is_no_graph_is_not_installed(
+    server: FaultServer, home: Path, kind: str, content_type: str | None
+) -> None:
+    headers = () if content_type is None else (("Content-Type", content_type),)
+    server.add("/base/image.onnx", NO_GRAPHS[kind], [Fault(headers=headers, without=("Content-Type",))] * 2)
+    message = refusal(example())
+    assert f"could not download {server.url}/base/image.onnx: the file is not what it should be: it" in message
+    assert f"put the file into {home / 'tiny'} by hand" in message
+    assert sorted(path.name for path in (home / "tiny").iterdir()) == [".lock", "sha256.json", "text.onnx"]
+    # It may have been a moment's.
+    server.add("/base/image.onnx", BODIES["image"], [Fault(body=NO_GRAPHS[kind], without=("x-goog-hash",))])
+    assert store.fetch(example())["image"].read_bytes() == BODIES["image"]
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as written:
+            for name, content in files.items():
+                written.writestr(name, content)
+        return file.getvalue()
+
+
+def safetensors(size: int, offset: int) -> bytes:
+    entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, offset]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, "w": entry}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("body", "good"),
+    [
+        (archive({"archive/data.pkl": b"\x80\x02."}), True),
+        (archive({"archive/data.pkl": b"\x80\x02." * 1000})[:-30], False),
+        (b"\x80\x02}q\x00.", True),
+        (safetensors(100, 100), True),
+        (safetensors(90, 100), False),
+        (safetensors(100, 100)[:50], False),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", False),
+        (NO_GRAPHS["a web page"], False),
+        (NO_GRAPHS["JSON"], False),
+        (NO_GRAPHS["an LFS pointer"], False),
+        (BODIES["text"], False),
+    ],
+)
+def test_what_is_no_checkpoint_is_not_installed(server: FaultServer, home: Path, body: bytes, good: bool) -> None:
+    server.add("/base/tiny.pth", body)
+    if good:
+        assert store.fetch_checkpoint(exported()).read_bytes() == body
+    else:
+        message = checkpoint_refusal(exported())
+        assert f"could not download {server.url}/base/tiny.pth: the file is not what it should be: " in message
+        assert not (home / "tiny" / "tiny.pth").exists()
+
+
+def test_a_known_hash_is_enough(server: FaultServer) -> None:
+    body = b"what the catalog says that it is"
+    server.add("/base/tiny.pth", body)
+    assert store.fetch_checkpoint(exported(sha256=sha256(body))).read_bytes() == body
 
 
 def test_sha256_is_remembered(home: Path, tmp_path: Path) -> None:
@@ -433,7 +649,7 @@ def test_sha256_is_remembered(home: Path, tmp_path: Path) -> None:
     assert [item.name for item in home.iterdir()] == ["hashes.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"KEY": 1}', '{"KEY": [3, 4]}', '{"KEY": [3, TIME, 1]}'])
+@pytest.mark.parametrize("content", ["", '{"KEY": 1}', '{"KEY": [3, 4]}', '{"KEY": [3, TIME, 1]}'])
 def test_damaged_memory(home: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"one")
@@ -442,6 +658,39 @@ def test_damaged_memory(home: Path, tmp_path: Path, content: str) -> None:
     (home / "hashes.json").write_text(content)
     assert store.sha256_of(path) == sha256(b"one")
     assert json.loads((home / "hashes.json").read_text())[str(path)][2] == sha256(b"one")
+
+
+@pytest.mark.parametrize(
+    "content", [b"my list of hashes", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
+)
+@pytest.mark.parametrize("name", ["hashes.json", "tiny/sha256.json"])
+def test_a_record_that_holds_something_else_is_left_alone(
+    home: Path, caplog: pytest.LogCaptureFixture, name: str, content: bytes
+) -> None:
+    place(home / "tiny", **BODIES)
+    (home / name).write_bytes(content)
+    for _ in range(2):
+        assert set(store.fetch(example())) == set(BODIES)
+        assert [item.sha256 for item in store.verify(example())] == [sha256(body) for body in BODIES.values()]
+    assert (home / name).read_bytes() == content
+    assert caplog.messages == [
+        f"{home / name} cannot be read as what this program writes there, and is left alone: move it away"
+    ]
+
+
+def test_other_entries_of_a_record_stay(home: Path) -> None:
+    place(home / "tiny", **BODIES)
+    (home / "hashes.json").write_text('{"mine": {"a": [1]}}')
+    store.fetch(example())
+    assert json.loads((home / "hashes.json").read_text())["mine"] == {"a": [1]}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_place_of_a_record_holds_nobody_up(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place(home / "tiny", **BODIES)
+    os.mkfifo(home / "hashes.json")
+    assert set(store.fetch(example())) == set(BODIES)
+    assert [message.startswith(str(home / "hashes.json")) for message in caplog.messages] == [True]
 
 
 def test_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,7 +777,7 @@ def test_checkpoint_is_downloaded_once(server: FaultServer, home: Path, caplog: 
 
 
 def test_checkpoint_that_is_cut_is_continued(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.download, "CHUNK", 1000)
+    monkeypatch.setattr(connection, "CHUNK", 1000)
     server.add("/base/tiny.pth", CHECKPOINT, [Fault(cut_after=60_000), Fault(status=404)])
     assert "tiny.pth: the server answers 404" in checkpoint_refusal(exported())
     assert store.fetch_checkpoint(exported()).read_bytes() == CHECKPOINT
@@ -642,7 +891,7 @@ def test_install_into_a_folder_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os if culprit == "replace" else store, culprit, refuse)
+    monkeypatch.setattr(os if culprit == "replace" else models.records, culprit, refuse)
     with pytest.raises(ActionClipError) as caught:
         store.install(exported(), graphs)
     assert str(caught.value) == (

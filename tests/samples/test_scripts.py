@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from test_sample import ACTION
 
+from terminal import printable
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
@@ -28,7 +30,7 @@ with open({notes!r}, "a", encoding="utf-8") as notes:
 if sys.stdin.read():
     sys.exit("read what was meant for the script")
 if "broken" in video:
-    print("Cannot read", video, file=sys.stderr)
+    print("Cannot read", ascii(video), file=sys.stderr)
     sys.exit(1)
 table = csv.writer(sys.stdout, lineterminator="\\n")
 table.writerow(["video", "rank", "index", "label", "probability"])
@@ -96,6 +98,37 @@ def test_a_folder_gives_one_row_a_video_and_stops_for_nothing(scripts: Scripts) 
     assert "5 videos, 1 failed: out.csv" in run.stderr
     assert run.stdout == ""
     assert not (scripts.folder / "out.csv.part").exists()
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_names_do_not_steer_the_terminal(scripts: Scripts, monkeypatch: pytest.MonkeyPatch, locale: str) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    (scripts.folder / "clips").mkdir()
+    for number, steering in enumerate(["\x1b[2J", "\x9b2J", "\u202e", "\u2066", "\u200f", "\r"]):
+        (scripts.folder / "clips" / f"broken{steering}{number}.mp4").touch()
+    run = scripts.run("classify_folder.sh", "clips", "out\x1b[2J.csv")
+    assert run.returncode == 1
+    assert run.stderr.count("Failed: $'clips/broken\\") == 6
+    assert printable(run.stderr, lines=True) == run.stderr
+    for name in ("classify_folder.sh", "label_file.sh"):
+        wrong = scripts.run(name, "a\u202eb", "out.csv", "c")
+        assert wrong.returncode == 2
+        assert "$'a\\342\\200\\256b'" in wrong.stderr
+
+
+@pytest.mark.parametrize("taken", ["labels.txt", "one.mp4", "link.csv"])
+def test_nothing_that_is_read_is_written_over(scripts: Scripts, taken: str) -> None:
+    for name in ("labels.txt", "one.mp4"):
+        (scripts.folder / name).write_text("kept")
+    (scripts.folder / "link.csv").symlink_to("labels.txt")
+    (scripts.folder / "out.csv.part").symlink_to("one.mp4")
+    for out in (taken, "out.csv"):
+        run = scripts.run("label_file.sh", "labels.txt", out, "one.mp4", "--", "--model", "nano")
+        assert run.returncode == 2
+        assert "would be overwritten, and is one of the files to read: name another OUT.csv.\n" in run.stderr
+    run = scripts.run("classify_folder.sh", ".", taken, "--desc_file=labels.txt")
+    assert run.returncode == 2
+    assert [(scripts.folder / name).read_text() for name in ("labels.txt", "one.mp4")] == ["kept", "kept"]
 
 
 def test_a_folder_without_failures_exits_0_and_passes_options_on(scripts: Scripts) -> None:

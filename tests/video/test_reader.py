@@ -237,7 +237,7 @@ def test_what_cannot_be_sought_is_decoded_in_one_pass(
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seek_in_the_file(monkeypatch)
     path = write_numbered(tmp_path / "clip.mkv", 60, options={"g": "30", "bf": "0"})
-    with opened(Origin("clip", f"file:{path}", is_url=False), 1) as opened_video:
+    with opened(Origin("clip", path), 1) as opened_video:
         table = scan(opened_video)
         assert len(list(read_run(opened_video, table, 30, 45))) == 16
         sizes = table.size.copy()
@@ -512,7 +512,7 @@ def test_where_broken_frames_belong() -> None:
 
 
 def test_a_second_look_ends_with_the_last_frame_wanted(tmp_path: Path) -> None:
-    origin = Origin("clip", f"file:{write_numbered(tmp_path / 'clip.mp4', 60)}", is_url=False)
+    origin = Origin("clip", write_numbered(tmp_path / "clip.mp4", 60))
     with opened(origin, 1) as opened_video:
         table = scan(opened_video)
     found = decode_all(origin, table, 1, {2, 5}, to_end=False)

@@ -161,7 +161,7 @@ def test_what_a_decoder_misses_is_decoded_after_all(tmp_path: Path, monkeypatch:
 
 def tables(path: Path) -> tuple[PacketTable | None, PacketTable]:
     """Return what the index tells and what reading through does."""
-    with opened(Origin(path.name, f"file:{path}", is_url=False), 1) as opened_video:
+    with opened(Origin(path.name, path), 1) as opened_video:
         return table_of_index(opened_video), scan(opened_video)
 
 

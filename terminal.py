@@ -1,0 +1,42 @@
+"""Text for a terminal: nothing in it that a file, a label or a server put there can steer the terminal."""
+
+import argparse
+import logging
+import re
+from typing import NoReturn
+
+# Control characters, line separators, marks and overrides of the writing direction, and what stands for odd bytes.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_STEERING_IN_LINES = re.compile(_STEERING.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""The text with escapes, as `\x1b` or `\u202e`, for what would steer a terminal; `lines`: it may have several."""
+    pattern = _STEERING_IN_LINES if lines else _STEERING
+    return pattern.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def json_escaped(text: str) -> str:
+    """JSON with its own escapes in these places: the same data."""
+    return _STEERING_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class LogFormatter(logging.Formatter):
+    """Messages whose arguments, names and reasons from elsewhere, stay within their line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record = logging.makeLogRecord(record.__dict__)
+            arguments = record.args
+            assert isinstance(arguments, tuple)
+            record.args = tuple(
+                argument if isinstance(argument, int | float) else printable(str(argument)) for argument in arguments
+            )
+        return super().format(record)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Shows arguments that it does not understand as what they are."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))

@@ -1,0 +1,46 @@
+"""Files that are no video, but name others: playlists and the like."""
+
+import os
+import re
+
+from errors import ActionClipError
+from video.given import Readable, read_all
+
+HEAD = 4096
+"""Bytes by which they are known."""
+_MOST_BYTES = 16 << 20
+"""Of an HLS playlist: days of video."""
+_HLS = b"#EXTM3U"
+_TAGS = re.compile(rb"[\r\n\0]#(EXT-X-ENDLIST|EXT-X-STREAM-INF|EXTINF)")  # at what FFmpeg takes for the ends of lines
+_NAMES_OTHERS = re.compile(
+    rb"#EXTM3U|ffconcat version|\[playlist\]|# VobSub index|v=0\r?\n"
+    rb"|(\xef\xbb\xbf)?\s*(<\?.*?\?>\s*|<!--.*?-->\s*)*<([\w.]+:)?(MPD|CompositionPlaylist|smil|asx|playlist)\b",
+    re.DOTALL,
+)
+
+
+def is_hls(head: bytes) -> bool:
+    """Whether what begins so is a playlist of HTTP Live Streaming."""
+    return head.startswith(_HLS)
+
+
+def names_others(head: bytes) -> bool:
+    """Whether what begins so names the files of a video, instead of being one."""
+    return _NAMES_OTHERS.match(head) is not None
+
+
+def check_end(name: str, file: Readable) -> None:
+    """Look whether an HLS playlist is of something finite; `file` is at its start, and is again afterwards.
+
+    Raises ActionClipError for a live stream, and for a playlist that is too long.
+    """
+    text = read_all(file, _MOST_BYTES + 1)
+    file.seek(0, os.SEEK_SET)
+    if len(text) > _MOST_BYTES:
+        raise ActionClipError(
+            f"the playlist at {name} has more than {_MOST_BYTES >> 20} MiB; give one of the videos that it names"
+        )
+    tags = set(_TAGS.findall(text))
+    # A playlist of playlists names no segments; each of these has an end.
+    if b"EXT-X-ENDLIST" not in tags and (b"EXTINF" in tags or b"EXT-X-STREAM-INF" not in tags):
+        raise ActionClipError(f"{name} is a live stream, a playlist without an end; give a recording instead")
