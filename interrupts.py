@@ -29,6 +29,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = EXIT_CODE
     leave_at_once()
+    if code == EXIT_CODE:
+        _end()  # without Python's own end, which breaks the graphs that still run in other threads
     import gc
 
     gc.freeze()  # else everything is searched for garbage before the process ends, which takes 0.03 s

@@ -1,7 +1,6 @@
 """The three precisions of a graph: fp32 as exported, fp16 weights, int8 multiplication."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from onnx.helper import get_attribute_value, make_node, make_tensor_value_info
 from tqdm import tqdm
 
 from export.storage import pack_weights, quantize, tables
+from files import draft_folder
 
 _LOG = logging.getLogger("action_clip")
 
@@ -218,8 +218,8 @@ def _dynamic(model: onnx.ModelProto, in_float: list[str]) -> onnx.ModelProto:
     weights = {weight.name for weight in model.graph.initializer}
     del copy.graph.value_info[:]
     copy.graph.value_info.extend(value for value in model.graph.value_info if value.name not in weights)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "int8.onnx")
+    with draft_folder() as folder:
+        path = folder / "int8.onnx"
         quantize_dynamic(
             copy,
             path,

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import nn
 from errors import ActionClipError
 from export.choices import Bound
 from export.precision import cosines, cpu_session
+from files import draft_folder
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def difference_table(differences: Iterable[Difference], bound: Bound) -> str:
 
 def node_counts(graph: Path) -> tuple[Counter[str], Counter[str]]:
     """How many nodes of each kind an ONNX file has, and how many onnxruntime runs after its fusions."""
-    with TemporaryDirectory() as folder:
-        optimised = Path(folder, "optimised.onnx")
+    with draft_folder() as folder:
+        optimised = folder / "optimised.onnx"
         cpu_session(graph, optimised)
         return _counts(graph), _counts(optimised)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.label_bank import LabelBank
 from models.model import normalized
-from models.store import home, sha256_of
+from models.store import cache_home, sha256_of
 from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from tokenizer.prompts import fill
 
@@ -42,11 +42,12 @@ class LabelEncoder:
         self._prompts = prompts
         self._is_mean = average == "embeddings"
         self._bank: LabelBank | None = None
-        if keep:
+        folder = cache_home() if keep else None
+        if folder is not None:
             space = f"{sha256_of(graph.path)} {default_tokenizer().identity}"
             if self._is_mean:
                 space += f" mean {hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()}"
-            self._bank = LabelBank(home() / "label_bank.sqlite3", space)
+            self._bank = LabelBank(folder / "label_bank.sqlite3", space)
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
         """(prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.

@@ -1,5 +1,6 @@
 """What all models have in common: where they are, the frames that they look at, the answer that they give."""
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from models.graphs import Graph
     from video.reader import Clip
 
+_LOG = logging.getLogger("action_clip")
 MOST_THREADS = 1024
 Video = str | os.PathLike[str] | NDArray[np.uint8]
 
@@ -126,7 +128,7 @@ class Model(ABC):
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise ActionClipError(f"threads is {threads}: give a number from 1 to {MOST_THREADS}")
         self._device = device
-        self._threads = threads
+        self._threads = None if threads is None else _clamped(threads)
         self._keep = keep
         self._graphs: dict[str, Graph] = {}
         self._finding = Lock()
@@ -167,7 +169,7 @@ class Model(ABC):
             with timed(timings, "decode"):
                 clip = self._clip(video, sampler)
             with timed(timings, "preprocess"):
-                threads = self._threads or os.cpu_count() or 1
+                threads = self._threads or usable_cores()
                 tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
         started.result()
         encoding = self.encode_clip(tensor, timings)
@@ -262,6 +264,23 @@ def find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Path
     raise ActionClipError(
         f"there is no model or folder '{name}': the models are {', '.join(known.name for known in catalog())}"
     )
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which can be fewer than there are."""
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _clamped(threads: int) -> int:
+    """As many threads as have a core each: more of them only wait for each other, for minutes."""
+    cores = usable_cores()
+    if threads > cores:
+        _LOG.warning("%d threads are asked for, and there are cores for %d: that many are used", threads, cores)
+    return min(threads, cores)
 
 
 def normalized(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,8 @@ from time import time
 
 import onnxruntime
 
-from models.store import home, sha256_of
+from files import draft
+from models.store import cache_home, sha256_of
 from models.structure import check_graph
 from models.upstream import choose_early
 
@@ -42,12 +43,16 @@ _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features"
 def optimised(path: Path) -> Path | None:
     """The optimised form of the graph at `path`, made now where it is not kept yet.
 
-    None where home() is read-only, and for a graph that has its weights in another file: it is known by its own alone.
+    None where there is no home() or it is read-only, and for a graph that has its weights in another file: it is known
+    by its own alone.
 
     Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, ValueError when it is none
     that should be run (`check_graph`), and whatever onnxruntime raises when it cannot load it.
     """
-    root = home() / "optimised"
+    kept_in = cache_home()
+    if kept_in is None:
+        return None
+    root = kept_in / "optimised"
     if not root.is_dir() and not _can_make(root):
         return None
     folder = root / f"{sha256_of(path)[:32]}-{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
@@ -56,8 +61,8 @@ def optimised(path: Path) -> Path | None:
         if not os.access(root, os.W_OK) or has_weights_elsewhere:
             return None
         _remove_stale(root)
-        with _draft(folder) as draft:
-            optimise(path, draft)
+        with _drafted(folder) as own:
+            optimise(path, own)
     with suppress(OSError):
         os.utime(folder)  # when it was last used
     return folder / _GRAPH
@@ -138,25 +143,22 @@ def _remove_stale(root: Path) -> None:
 
 
 @contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
+def _drafted(folder: Path) -> Iterator[Path]:
     """A folder to write into, which gets its name when it is complete, on the disk and not only on its way there."""
-    draft = folder.with_name(f"{uuid.uuid4().hex}{_DRAFT}")
-    try:
-        draft.mkdir()
-        (draft / _MARK).write_bytes(_MARK_TEXT)
-        yield draft
-        for file in draft.iterdir():
+    with draft(folder.with_name(f"{uuid.uuid4().hex}{_DRAFT}")) as own:
+        own.mkdir()
+        (own / _MARK).write_bytes(_MARK_TEXT)
+        yield own
+        for file in own.iterdir():
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
         try:
-            draft.replace(folder)
+            own.replace(folder)
         except OSError:
             if not _is_kept(folder):  # else another run was faster
                 if _is_own(folder):  # what is left of one that was being removed
                     _remove(folder)
-                draft.replace(folder)
-    finally:
-        _remove(draft)
+                own.replace(folder)
 
 
 @cache

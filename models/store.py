@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # How many times larger than the model a file of unknown length may be: a checkpoint may have more than weights.
 _MOST_TIMES = 8
+_MEMORY = "hashes.json"
 _HOLDER_S = 600.0
 """How long is waited for another run that brings nothing into the folder; longer than one waits for a silent server."""
 
@@ -44,8 +46,15 @@ class VerifiedFile:
     """What it was equal to: "catalog", "first use", or "nothing" where no hash of it was known until now."""
 
 
+class HomelessError(ActionClipError):
+    """There is no folder of the user's to keep anything in."""
+
+
 def home() -> Path:
-    """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder."""
+    """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder.
+
+    Raises HomelessError where the user has none, ActionClipError where ACTION_CLIP_HOME is none.
+    """
     if chosen := os.environ.get("ACTION_CLIP_HOME"):
         try:
             return Path(chosen).expanduser().absolute()
@@ -53,7 +62,27 @@ def home() -> Path:
             raise ActionClipError(f"ACTION_CLIP_HOME is '{chosen}': name a folder that can be made") from error
     from platformdirs import user_cache_path
 
-    return user_cache_path("action_clip", appauthor=False)
+    try:
+        folder = user_cache_path("action_clip", appauthor=False)
+    except RuntimeError:
+        folder = Path("~")
+    if str(folder).startswith("~"):  # which nothing stands for: no HOME, and a user without a name
+        raise HomelessError("this user has no home folder to keep anything in: set ACTION_CLIP_HOME to a folder")
+    return folder
+
+
+def cache_home() -> Path | None:
+    """home() for what only saves time; None, and a note, where the user has none."""
+    try:
+        return home()
+    except HomelessError as error:
+        _say_once(str(error))
+        return None
+
+
+@cache
+def _say_once(text: str) -> None:
+    _log.warning("nothing is kept between runs: %s", text)
 
 
 def folder_of(spec: ModelSpec) -> Path:
@@ -166,7 +195,8 @@ def sha256_of(path: Path) -> str:
     the file cannot be read.
     """
     stamp = _stamp(path)
-    entry = read_record(_memory_path()).get(os.path.abspath(path))
+    folder = cache_home()
+    entry = None if folder is None else read_record(folder / _MEMORY).get(os.path.abspath(path))
     if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
         return entry[2]
     digest = _read_sha256(path)
@@ -176,7 +206,11 @@ def sha256_of(path: Path) -> str:
 
 
 def _present(spec: ModelSpec, file: ModelFile) -> Path | None:
-    paths = (folder_of(spec) / name for name in (file.name, *file.also_accepted))
+    try:
+        folder = folder_of(spec)
+    except HomelessError:
+        return None
+    paths = (folder / name for name in (file.name, *file.also_accepted))
     # Unlike Path.is_file, this is False for what is in a folder that may not be entered.
     return next((path for path in paths if os.path.isfile(path)), None)
 
@@ -350,13 +384,9 @@ def _record(spec: ModelSpec, hashes: Mapping[str, str]) -> None:
         update_record(_record_path(spec), hashes)
 
 
-def _memory_path() -> Path:
-    return home() / "hashes.json"
-
-
 def _remember(path: Path, stamp: list[int], digest: str) -> None:
     with suppress(OSError, ActionClipError):
-        update_record(_memory_path(), {os.path.abspath(path): [*stamp, digest]})
+        update_record(home() / _MEMORY, {os.path.abspath(path): [*stamp, digest]})
 
 
 def _stamp(path: Path) -> list[int]:

@@ -8,7 +8,6 @@ import importlib.util
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from export.nano.texts import TextStream
 from export.nano.wordnet import WordNet
 from export.precision import cosines, run
 from export.storage import large_weights, model_facts, pack_weights, save_model
+from files import draft_folder
 from models.catalog import ModelSpec, find
 from models.store import sha256_of
 from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
@@ -96,11 +96,11 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     # Training comes last and takes long: what else can go wrong does so before, and the folder changes only at the end.
-    with tempfile.TemporaryDirectory(dir=folder) as draft:
-        save_fusion(Path(draft, "fusion.onnx"), facts)
-        save_image(image_network(teacher, wordnet, efficientnet_file, spec), Path(draft, "image.onnx"), facts)
-        save_text(_trained_text(teacher, wordnet, steps, seed), Path(draft, "text.onnx"), facts)
-        for graph in Path(draft).iterdir():
+    with draft_folder(folder) as draft:
+        save_fusion(draft / "fusion.onnx", facts)
+        save_image(image_network(teacher, wordnet, efficientnet_file, spec), draft / "image.onnx", facts)
+        save_text(_trained_text(teacher, wordnet, steps, seed), draft / "text.onnx", facts)
+        for graph in draft.iterdir():
             os.replace(graph, folder / graph.name)
 
 

@@ -1,5 +1,9 @@
 """How many rows a graph gets at a time, and that it is loaded once."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Barrier, Thread
@@ -17,6 +21,8 @@ import models.graphs
 from errors import ActionClipError
 from models.graphs import Graph, encode_tokens
 from tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT
+
+ROOT = Path(__file__).parents[2]
 
 
 def counting_graph(path: Path, batch: int | str) -> Path:
@@ -159,3 +165,103 @@ def test_a_session_that_could_not_be_made_is_made_when_it_can_be(tmp_path: Path)
     counting_graph(path, "N")
     graph.start()
     assert graph(np.zeros((2, 1), np.float32)).tolist() == [[2.0], [2.0]]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_provider_that_fails_is_said_once_and_not_on_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], device: str
+) -> None:
+    """onnxruntime would print four lines on stdout and take another provider."""
+    name = f"{device.upper()}ExecutionProvider"
+    create = onnxruntime.InferenceSession._create_inference_session
+    tried = []
+
+    def fail(session: Any, providers: Any, *arguments: Any, **named: Any) -> None:
+        tried.append(providers)
+        if len(tried) == 1:
+            raise RuntimeError("CUDA failure 35: the driver is too old\nmore of it")
+        create(session, ["CPUExecutionProvider"], *arguments, **named)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(ActionClipError) as caught:
+        Graph(counting_graph(tmp_path / "graph.onnx", "N"), device=device, cure="do this").start()
+    assert str(caught.value) == (
+        f"the graph {tmp_path / 'graph.onnx'} cannot be loaded on '{device}' (CUDA failure 35: the driver is too old): "
+        "do this" + (", or try --device cpu" if device == "cuda" else "")
+    )
+    assert tried == [[name]]
+    assert capfd.readouterr().out == ""
+
+
+def test_a_run_that_fails_is_not_said_on_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = Graph(counting_graph(tmp_path / "graph.onnx", "N"))
+    graph.start()
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def run(self, *_: Any) -> None:
+            raise onnxruntime.capi.onnxruntime_pybind11_state.EPFail("out of its memory")
+
+    session: Any = graph._session
+    real = session._sess
+    monkeypatch.setattr(session, "_sess", Failing())
+    with pytest.raises(ActionClipError, match=r"graph\.onnx failed on 'cpu' \(out of its memory\)"):
+        graph(np.zeros((2, 1), np.float32))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal cannot be sent to a process there")
+@pytest.mark.parametrize("phase", ["making a session", "a run"])
+def test_ctrl_c_does_not_wait_for_onnxruntime(tmp_path: Path, phase: str) -> None:
+    """A graph that would run for ever, which only a test can load; and what would be made for ever."""
+    body = parser.parse_graph("""body (int64 i, bool going, float x) => (bool goes, float y) {
+        goes = Identity(going)
+        y = Identity(x)
+    }""")
+    graph = parser.parse_graph("""endless (float[N, 1] rows) => (float[N, 1] out) {
+        a = Constant<value_int=1>()
+        b = Cast<to=9>(a)
+    }""")
+    graph.node.append(onnx.helper.make_node("Loop", ["", "b", "one"], ["never"], body=body))
+    graph.node.append(onnx.helper.make_node("Add", ["rows", "never"], ["out"]))
+    graph.initializer.append(onnx.helper.make_tensor("one", onnx.TensorProto.FLOAT, (), [1.0]))
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), tmp_path / "graph.onnx")
+    program = f"""
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+import numpy as np, onnxruntime
+import models.structure
+from models.graphs import Graph
+models.structure.check_graph = lambda path: False
+graph = Graph(Path({str(tmp_path / "graph.onnx")!r}))
+if {phase == "a run"}:
+    graph.start()
+    run = onnxruntime.InferenceSession.run
+    onnxruntime.InferenceSession.run = lambda *arguments: (print("begun", flush=True), run(*arguments))[1]
+else:
+    make = onnxruntime.InferenceSession
+    onnxruntime.InferenceSession = lambda *arguments, **named: (
+        print("begun", flush=True), make(*arguments, **named).run(None, {{"rows": np.zeros((1, 1), np.float32)}})
+    )
+try:
+    graph(np.zeros((1, 1), np.float32))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+import os
+os._exit(0)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=60)[0] == "interrupted\n"
+        finally:
+            process.kill()

@@ -1,21 +1,28 @@
 """Scores, features and frames against plain numpy, on small random models."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from small_models import preprocessed, random_model, save_model
 
+import models.model
 import video.reader
 from action_clip import ActionClip, ActionClipError
 from models.optimised import optimised
 from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill
 
+ROOT = Path(__file__).parents[2]
 LABELS = ["drinking", "riding a bicycle", "playing the drums"]
 
 
@@ -296,3 +303,33 @@ def test_features_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     save_model(model, tmp_path, frames=8)
     with pytest.raises(ActionClipError, match="zero or not finite"):
         ActionClip(tmp_path).classify(frames_of(8), LABELS)
+
+
+def test_more_threads_than_cores_are_clamped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.model, "usable_cores", lambda: 3)
+    chosen = []
+    make = onnxruntime.InferenceSession
+
+    def watched(path: Path, options: Any, **named: Any) -> Any:
+        chosen.append(options.intra_op_num_threads)
+        return make(path, options, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    save_model(random_model(1, 8, True), tmp_path, frames=8)
+    frames = np.zeros((8, 40, 40, 3), np.uint8)
+    for threads in (256, 3, 2):
+        ActionClip(tmp_path, threads=threads, cache=False).classify(frames, ["eating", "drinking"])
+    assert chosen == [3] * 6 + [2] * 3
+    assert caplog.messages == ["256 threads are asked for, and there are cores for 3: that many are used"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes are not bound to cores there")
+def test_cores_are_those_of_the_process() -> None:
+    program = (
+        "import os; from models.model import usable_cores; "
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(usable_cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "1\n"
