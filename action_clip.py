@@ -9,6 +9,7 @@
 #     "ftfy>=6.3",
 #     "regex>=2023.8",
 #     "requests>=2.31",
+#     "urllib3>=2.0",
 #     "tqdm>=4.66",
 #     "platformdirs>=4.0",
 #     "filelock>=3.13",

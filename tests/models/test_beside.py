@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from threading import Event, current_thread
 
@@ -104,15 +103,6 @@ def test_of_two_errors_the_blocks_is_raised() -> None:
         raise ValueError("the block failed")
 
 
-@pytest.fixture
-def _ctrl_c() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, even where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_ctrl_c")
 def test_an_interrupt_after_the_block_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[bool] = []
     waiting = Event()
@@ -134,7 +124,6 @@ def test_an_interrupt_after_the_block_stops_the_work(monkeypatch: pytest.MonkeyP
     assert stopped == [True]
 
 
-@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("where", ["in the block", "after the block", "alone"])
 def test_an_interrupt_does_not_wait_for_work_that_goes_on(where: str) -> None:
     """As a session does that is being made."""
