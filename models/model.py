@@ -227,7 +227,7 @@ class Model(ABC):
         if self._paths is None:
             from models.store import fetch
 
-            self._paths = fetch(self.spec)
+            self._paths = fetch(self.spec, keep=self._keep)
         return self._paths
 
     def _graph(self, role: str) -> "Graph":

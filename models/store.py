@@ -96,12 +96,12 @@ def locate(spec: ModelSpec) -> dict[str, Path] | None:
     return found if len(found) == len(spec.files) else None
 
 
-def fetch(spec: ModelSpec) -> dict[str, Path]:
+def fetch(spec: ModelSpec, *, keep: bool = True) -> dict[str, Path]:
     """The graphs' paths by role, after downloading those that are not on this disk.
 
     Two runs at once download once. ACTION_CLIP_MIRROR (`https://host/base`) stands in for the URLs' host, and
     with ACTION_CLIP_OFFLINE=1 nothing ever connects. The sha256 of a file of home() is recorded at first
-    use. Raises ActionClipError when a file is missing and cannot be had, or is not the catalog's; graphs that are
+    use, unless nothing is to be kept. Raises ActionClipError when a file is missing and cannot be had, or is not the catalog's; graphs that are
     yet to be exported cannot be had.
     """
     if spec.folder is None and locate(spec) is None:
@@ -110,7 +110,7 @@ def fetch(spec: ModelSpec) -> dict[str, Path]:
         about = f"{spec.name} is about {round(spec.size / 1e6)} MB in all"
         _download_missing(spec, spec.files, f"the model {spec.name}", about)
     found = {file: _require(spec, file) for file in spec.files}
-    if spec.folder is None:
+    if spec.folder is None and keep:
         _record_first_use(spec, found)
     return {file.role: path for file, path in found.items()}
 

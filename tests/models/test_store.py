@@ -530,6 +530,17 @@ def test_verify_of_an_embedded_model(home: Path, tmp_path: Path) -> None:
     assert not (folder / "sha256.json").exists()
 
 
+def test_nothing_is_recorded_where_nothing_is_to_be_kept(home: Path) -> None:
+    (home / "tiny").mkdir(parents=True)
+    for role, body in BODIES.items():
+        (home / "tiny" / f"{role}.onnx").write_bytes(body)
+    before = sorted(home.rglob("*"))
+    assert len(store.fetch(example(), keep=False)) == 3
+    assert sorted(home.rglob("*")) == before
+    store.fetch(example())
+    assert (home / "tiny" / "sha256.json").exists()
+
+
 def test_file_by_hand_that_is_not_the_catalogs(home: Path) -> None:
     place(home / "tiny", **BODIES)
     spec = example(sha256="0" * 64)
