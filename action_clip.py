@@ -11,7 +11,7 @@
 #     "requests>=2.31",
 #     "urllib3>=2.0",
 #     "tqdm>=4.66",
-#     "platformdirs>=4.0",
+#     "platformdirs>=4.13",
 #     "filelock>=3.13",
 # ]
 # ///

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -46,6 +47,10 @@ class VerifiedFile:
     """What it was equal to: "catalog", "first use", or "nothing" where no hash of it was known until now."""
 
 
+# Threads that had the same to say at once would all say it.
+_SAYING = Lock()
+
+
 class HomelessError(ActionClipError):
     """There is no folder of the user's to keep anything in."""
 
@@ -76,7 +81,8 @@ def cache_home() -> Path | None:
     try:
         return home()
     except HomelessError as error:
-        _say_once(str(error))
+        with _SAYING:
+            _say_once(str(error))
         return None
 
 
