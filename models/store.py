@@ -107,8 +107,8 @@ def fetch(spec: ModelSpec, *, keep: bool = True) -> dict[str, Path]:
 
     Two runs at once download once. ACTION_CLIP_MIRROR (`https://host/base`) stands in for the URLs' host, and
     with ACTION_CLIP_OFFLINE=1 nothing ever connects. The sha256 of a file of home() is recorded at first
-    use, unless nothing is to be kept. Raises ActionClipError when a file is missing and cannot be had, or is not the catalog's; graphs that are
-    yet to be exported cannot be had.
+    use, unless nothing is to be kept. Raises ActionClipError when a file is missing and cannot be had, or is not the
+    catalog's; graphs that are yet to be exported cannot be had.
     """
     if spec.folder is None and locate(spec) is None:
         if spec.checkpoint is not None:
