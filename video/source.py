@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -50,8 +51,7 @@ _CONTAINER_OPTIONS = {
     # Of HLS: connections are not FFmpeg's to keep, and a playlist is read once.
     "http_persistent": "0",
     "http_multiple": "0",
-    "max_reload": "0",
-    "m3u8_hold_counters": "0",
+    "max_reload": "1",
 }
 
 
@@ -76,6 +76,26 @@ class Origin:
             return self.path.stat().st_size
         except OSError as error:
             raise _not_there(self.name, error) from error
+
+    @cached_property
+    def format(self) -> str | None:
+        """The format, where FFmpeg is not to find it out: of a playlist it would go by name and type.
+
+        Raises ActionClipError for a file that names others, and for an index that claims too much.
+        """
+        file = self.open()
+        try:
+            head = read_all(file, HEAD)
+            check_claims(self.name, file, whole=not self.is_url)
+            file.seek(0, os.SEEK_SET)
+            if is_stream := self.is_url and is_hls(head):
+                check_end(self.name, file)
+        finally:
+            file.close()
+            self.check()
+        if names_others(head) and not is_stream:
+            raise ActionClipError(f"{self.name} is a playlist, which names other files; give one of these")
+        return "hls" if is_stream else None
 
     def open(self) -> Given:
         """Open it at its start; ActionClipError where it cannot be opened."""
@@ -241,21 +261,11 @@ def _copied(name: str) -> Iterator[Path]:
 
 
 def _container(origin: Origin, file: Given) -> InputContainer:
-    head = read_all(file, HEAD)
-    check_claims(origin.name, file, whole=not origin.is_url)
-    file.seek(0, os.SEEK_SET)
-    origin.check()
-    is_stream = origin.is_url and is_hls(head)
-    if is_stream:
-        check_end(origin.name, file)
-    elif names_others(head):
-        raise ActionClipError(f"{origin.name} is a playlist, which names other files; give one of these")
     try:
         container: InputContainer = av.open(
             file,
             "r",
-            # FFmpeg itself goes by the name and the type that the server says.
-            format="hls" if is_stream else None,
+            format=origin.format,
             options=_decoder_options(),  # to know a stream, FFmpeg decodes some of it
             container_options=_CONTAINER_OPTIONS,
             buffer_size=_BUFFER,

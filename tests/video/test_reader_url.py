@@ -16,10 +16,12 @@ import pytest
 import trustme
 from make_videos import numbered, numbers_in, write_numbered, write_video
 from servers import Answer, beside, files, ranges, send, serving, whole
+from small_models import random_model, save_model
 
 import video.address
 import video.kept
 import video.packets
+from action_clip import ActionClip
 from errors import ActionClipError
 from video.reader import read_clip
 from video.sampling import make_sampler
@@ -545,3 +547,11 @@ def test_playlists_that_have_no_end_or_are_none(segments: dict[str, bytes], monk
         }.items():
             with pytest.raises(ActionClipError, match=f"http://.*/{name} .*{message}"):
                 read_clip(beside(address, name), eight)
+
+
+def test_a_prediction_does_not_show_a_password(tmp_path: Path, clip_bytes: bytes) -> None:
+    save_model(random_model(1, 8, transformer=False), tmp_path, frames=8)
+    with serving(whole(clip_bytes)) as (address, _):
+        address = address.replace("127", "ann:hidden@127")
+        prediction = ActionClip(tmp_path, cache=False).classify(address, ["eating"])
+    assert prediction.video == address.replace("hidden", "***")
