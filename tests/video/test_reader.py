@@ -559,7 +559,9 @@ def test_a_change_of_size(tmp_path: Path) -> None:
 
 
 def test_metadata_that_is_not_unicode(tmp_path: Path) -> None:
-    path = write_numbered(tmp_path / "clip.mkv", 10, metadata={"title": "PLACEHOLDER"})
+    # Without checksums: with some, FFmpeg 9 does not open what is changed here.
+    no_crc = {"write_crc32": "0"}
+    path = write_numbered(tmp_path / "clip.mkv", 10, metadata={"title": "PLACEHOLDER"}, container_options=no_crc)
     path.write_bytes(path.read_bytes().replace(b"PLACEHOLDER", b"\xff\xfeLACEHOLDE\xff"))
     assert numbers_in(read_clip(path, every).frames) == list(range(10))
 
