@@ -11,6 +11,7 @@ HEAD = 4096
 _MOST_BYTES = 16 << 20
 """Of an HLS playlist: days of video."""
 _HLS = b"#EXTM3U"
+_LONGEST_LINE = 4000
 _TAGS = re.compile(rb"[\r\n\0]#(EXT-X-ENDLIST|EXT-X-STREAM-INF|EXTINF)")  # at what FFmpeg takes for the ends of lines
 _NAMES_OTHERS = re.compile(
     rb"#EXTM3U|ffconcat version|\[playlist\]|# VobSub index|v=0\r?\n"
@@ -32,7 +33,7 @@ def names_others(head: bytes) -> bool:
 def check_end(name: str, file: Readable) -> None:
     """Look whether an HLS playlist is of something finite; `file` is at its start, and is again afterwards.
 
-    Raises ActionClipError for a live stream, and for a playlist that is too long.
+    Raises ActionClipError for a live stream, and for a playlist that is too long or no text.
     """
     text = read_all(file, _MOST_BYTES + 1)
     file.seek(0, os.SEEK_SET)
@@ -40,7 +41,18 @@ def check_end(name: str, file: Readable) -> None:
         raise ActionClipError(
             f"the playlist at {name} has more than {_MOST_BYTES >> 20} MiB; give one of the videos that it names"
         )
+    # PyAV passes on only addresses in UTF-8, and FFmpeg cuts lines.
+    if not _is_utf8(text) or max(map(len, re.split(rb"[\r\n\0]", text))) > _LONGEST_LINE:
+        raise ActionClipError(f"the playlist at {name} is not UTF-8 text; give one of the videos that it names")
     tags = set(_TAGS.findall(text))
     # A playlist of playlists names no segments; each of these has an end.
     if b"EXT-X-ENDLIST" not in tags and (b"EXTINF" in tags or b"EXT-X-STREAM-INF" not in tags):
         raise ActionClipError(f"{name} is a live stream, a playlist without an end; give a recording instead")
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

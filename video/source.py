@@ -218,17 +218,29 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
         origin.check()
 
 
+def demux(video: Video) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets of the video stream that hold data, from where the container is.
+
+    Raises FFmpegError where they cannot be read.
+    """
+    try:
+        for packet in video.container.demux(video.stream):
+            if packet.size:
+                yield packet
+    except IndexError:  # of PyAV 18 at the end, where streams have begun in the middle
+        return
+
+
 def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets of the video stream that hold data, in decoding order, from where the container is.
+    """Yield the packets of the video stream, in decoding order, from where the container is.
 
     A cut or damaged file ends where it can no longer be read. Raises ActionClipError when the connection or
     the disk fails.
     """
     try:
-        for packet in video.container.demux(video.stream):
+        for packet in demux(video):
             video.origin.check()
-            if packet.size:
-                yield packet
+            yield packet
     except av.FFmpegError as error:
         if video.origin.is_url or isinstance(error, OSError):
             raise _failure(video.origin, error) from error

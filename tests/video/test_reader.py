@@ -650,3 +650,15 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(ActionClipError, match=r"secret.mp4' cannot be opened \(Permission denied\)"):
         read_clip(path, eight)
+
+
+def test_a_stream_that_begins_in_the_middle(tmp_path: Path) -> None:
+    """PyAV 18 trips over it at the end."""
+    path = write_numbered(tmp_path / "clip.flv", 100, options={"g": "20", "bf": "0"})
+    sound = b"\x2f" + bytes(100)  # MP3
+    tag = b"\x08" + len(sound).to_bytes(3) + (4000).to_bytes(3) + bytes(4) + sound
+    path.write_bytes(path.read_bytes() + tag + len(tag).to_bytes(4))
+    for kind in ("uniform", "keyframes"):
+        clip = read_clip(path, make_sampler(kind, 8, 0))
+        assert numbers_in(clip.frames) == list(clip.indices)
+        assert clip.total_frames == 100
