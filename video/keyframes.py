@@ -67,9 +67,7 @@ class KeyframeIndex:
         try:
             video.container.seek(keyframe.time, stream=video.stream)
             packet = next(
-                packet
-                for packet in demux(video)
-                if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
+                packet for packet in demux(video) if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
             )
             frames = [*video.decode(packet), *video.decode(None)]
         except (av.FFmpegError, StopIteration) as error:

@@ -3,9 +3,10 @@
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -34,7 +35,7 @@ from video.packets import SeekError, read_run, scan
 from video.pixels import upright_rgb
 from video.reader import Clip, read_clip
 from video.sampling import Sampler, make_sampler
-from video.source import Origin, opened
+from video.source import Origin, demux, opened
 
 eight = make_sampler("uniform", 8, 0)
 
@@ -653,12 +654,25 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_begins_in_the_middle(tmp_path: Path) -> None:
-    """PyAV 18 trips over it at the end."""
-    path = write_numbered(tmp_path / "clip.flv", 100, options={"g": "20", "bf": "0"})
-    sound = b"\x2f" + bytes(100)  # MP3
-    tag = b"\x08" + len(sound).to_bytes(3) + (4000).to_bytes(3) + bytes(4) + sound
-    path.write_bytes(path.read_bytes() + tag + len(tag).to_bytes(4))
+    parts = []
+    for name, options in (("a.ts", {}), ("b.ts", {"mpegts_start_pid": "512", "tables_version": "5"})):
+        path = write_video(tmp_path / name, noisy(100), options={"g": "20", "bf": "0"}, container_options=options)
+        parts.append(path.read_bytes())
+    (tmp_path / "clip.ts").write_bytes(b"".join(parts))
     for kind in ("uniform", "keyframes"):
-        clip = read_clip(path, make_sampler(kind, 8, 0))
+        clip = read_clip(tmp_path / "clip.ts", make_sampler(kind, 8, 0))
         assert numbers_in(clip.frames) == list(clip.indices)
         assert clip.total_frames == 100
+
+
+def test_the_end_that_pyav_18_trips_over() -> None:
+    """Where a stream has begun in the middle it looks for it in memory that it has not set."""
+
+    def packets(_: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(size=5)
+        yield SimpleNamespace(size=0)
+        yield SimpleNamespace(size=7)
+        raise IndexError
+
+    video = SimpleNamespace(container=SimpleNamespace(demux=packets), stream=None)
+    assert [packet.size for packet in demux(video)] == [5, 7]  # type: ignore[arg-type]
