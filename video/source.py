@@ -273,7 +273,7 @@ def _copied(name: str) -> Iterator[Path]:
     with ExitStack() as folders:
         try:
             target = folders.enter_context(draft_folder()) / "video"
-            interruptible(lambda: copy(target), stop)
+            interruptible(lambda: copy(target), stop, ends=False)
         except OSError as error:
             raise no_room(name) from error
         if not target.stat().st_size:
