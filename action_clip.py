@@ -42,7 +42,7 @@ from models.loading import load
 from models.model import EncodedVideo, Prediction, find_model
 from models.operators import ActionClipOperator, TimeSformerOperator
 from models.recognizer import AVERAGES, DEFAULT_MODEL, ActionClip
-from terminal import ArgumentParser, LogFormatter, printable
+from terminal import ArgumentParser, LogFormatter, printable, sentence
 from video.sampling import SAMPLINGS
 
 __version__ = "0.1.0"
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, ActionClipError):
-        return " ".join(str(error).split())
+        return sentence(error)
     if isinstance(error, ImportError):
         return (
             f"a package cannot be loaded ({error}): install what requirements.txt lists, and for a system library "
@@ -154,11 +154,13 @@ def _classify(options: argparse.Namespace) -> None:
 
 def _model_files(model: str) -> Iterable[Path]:
     """What is kept of the model, and beside it, on this disk."""
-    from models.store import folder_of, home
+    from models.store import cache_home, folder_of
 
     folder = folder_of(find_model(model)[0])
     yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")
-    yield from (home() / name for name in ("label_bank.sqlite3", "hashes.json"))
+    if (home := cache_home()) is not None:
+        yield from (home / name for name in ("label_bank.sqlite3", "hashes.json"))
+        yield from (home / "optimised").glob("*/*")
 
 
 def _is_closed_set(model: str) -> bool:

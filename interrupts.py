@@ -97,16 +97,18 @@ def _quiet_when_interrupted(unraisable: Any) -> None:
 _running: set["Future[Any]"] = set()
 
 
-def in_thread(work: Callable[[], T]) -> "Future[T]":
+def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":
     """What `work` returns, once it is there; it is done in a thread of its own.
 
-    When Python ends, it waits some seconds for what still runs: graphs do not survive its end.
+    When Python ends, it waits some seconds for what still runs, since graphs do not survive its end; not for what may
+    never end, and is nothing but Python's own.
     """
     from concurrent.futures import Future
     from threading import Thread
 
     future: Future[T] = Future()
-    _running.add(future)
+    if ends:
+        _running.add(future)
     future.add_done_callback(_running.discard)
     Thread(target=fulfil, args=(future, work), daemon=True).start()
     return future
@@ -129,17 +131,18 @@ def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
         timeout_s -= _POLL_S
 
 
-def interruptible(work: Callable[[], T], stop: "Event | None" = None) -> T:
+def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, ends: bool = True) -> T:
     """Return what `work` returns, or raise what it raises.
 
     Ctrl-C raises KeyboardInterrupt here at once, whatever `work` is doing, and sets `stop`, which `work` looks at where
-    it can. In other threads than the main one, which is the one that Ctrl-C reaches, this is just a call.
+    it can; `ends` is as of `in_thread`. In other threads than the main one, which is the one that Ctrl-C reaches, this
+    is just a call.
     """
     from threading import current_thread, main_thread
 
     if current_thread() is not main_thread():
         return work()
-    future = in_thread(work)
+    future = in_thread(work, ends=ends)
     try:
         wait_for(future)
     except BaseException:

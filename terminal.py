@@ -9,11 +9,19 @@ from typing import NoReturn
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _STEERING_IN_LINES = re.compile(_STEERING.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
+_LONGEST = 2000
+
 
 def printable(text: str, *, lines: bool = False) -> str:
     r"""The text with escapes, as `\x1b` or `\u202e`, for what would steer a terminal; `lines`: it may have several."""
     pattern = _STEERING_IN_LINES if lines else _STEERING
     return pattern.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says, on one line, and no longer than anybody reads."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 def json_escaped(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from errors import ActionClipError
 from export.choices import ACTIVATIONS, HEADS, PRECISIONS
 from models.catalog import ModelSpec, catalog, find
-from terminal import ArgumentParser, LogFormatter, printable
+from terminal import ArgumentParser, LogFormatter, printable, sentence
 
 NANO = Path(__file__).parent.parent / "models" / "nano"
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(f"{error}: pip install -r requirements-export.txt"), file=sys.stderr)
         return 1
     except ActionClipError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(printable(sentence(error)), file=sys.stderr)
         return 1
     return 0
 

@@ -16,8 +16,8 @@ MOST_OPCODES = 1_000_000
 _KNOWN = re.compile(
     r"__torch__\..+|torch\.jit\._pickle\.\w+"
     r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch\.serialization\._get_layout"
-    r"|torch\.(cuda\.|storage\.)?\w+(Storage|Tensor)|torch\.(Tensor|Size|device|nn\.parameter\.Parameter)"
-    r"|torch\.(bool|(q?u?int|b?float|complex)\d\w*)"
+    r"|torch\.(cuda\.|storage\.)?\w+(Storage|Tensor)|torch\.sparse\.\w+Tensor|torch\.(Tensor|Size|device|nn\.parameter\.Parameter)"
+    r"|torch\.(bool|(q?u?int|b?float|complex)\d\w*|bits\w+|per_\w+)"
     r"|collections\.(OrderedDict|Counter)|_codecs\.encode|(builtins|__builtin__)\.(set|complex|bytearray)"
 )
 _DICTIONARY = "collections.OrderedDict"

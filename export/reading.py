@@ -38,6 +38,11 @@ _LARGEST_TEXT = 8 << 20
 _MOST_LISTED = 30
 # The largest CLIP has 1500.
 _MOST_TENSORS = 20_000
+_MOST_SHARDS = 1000
+_REAL = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+}
 # What checkpoints carry beside weights: sizes that the weights tell too, positions counted from 0, masks.
 _NOT_WEIGHTS = re.compile(
     r"^(input_resolution|context_length|vocab_size|attn_mask)$|^(text|vision)_model\.embeddings\.position_ids$"
@@ -100,6 +105,8 @@ def _shards(folder: Path, name: str) -> list[Path]:
     if not names or not all(isinstance(shard, str) for shard in names.values()):
         raise ActionClipError(f"{index} has no weight_map: download the folder again")
     shards = [folder / shard for shard in sorted(set(names.values()))]
+    if len(shards) > _MOST_SHARDS:
+        raise ActionClipError(f"{index} names more than {_MOST_SHARDS} files: download the folder again")
     missing = [shard.name for shard in shards if shard.parent != folder or not shard.is_file()]
     if missing:
         raise ActionClipError(f"{folder} lacks {listed(missing)}: download the folder again")
@@ -254,7 +261,8 @@ def _is_plain(value: Any) -> bool:
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
-        and not (value.is_complex() or value.is_quantized or value.is_meta)
+        and value.dtype in _REAL
+        and not (value.is_quantized or value.is_meta)
     )
 
 

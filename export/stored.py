@@ -23,6 +23,7 @@ from export.torchscript import is_script, state_dict
 
 # Bytes. A checkpoint's pickles, a module's code and the list of an archive's records are far below it.
 _LARGEST = 16 << 20
+_MOST_WRAPPERS = 16
 _MOST_SIDES = 8
 _MAGIC = 0x1950A86A20F9469CFC6C
 _TYPES = {
@@ -128,9 +129,13 @@ def read_stored(path: Path) -> Any:
 
 def tensor_of(value: Any) -> Any:
     """The tensor that a value of a file is; the value itself where it is none, or none of plain numbers."""
-    while isinstance(value, Call):
+    for _ in range(_MOST_WRAPPERS):  # one may hold itself
+        if not isinstance(value, Call):
+            break
         if value.function in ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"):
             storage, *numbers = value.arguments[:4]
+            if any(value.arguments[6:]):  # the signs of the numbers, and the like
+                break
             return storage.tensor(*numbers)
         if value.function in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
             value = value.arguments[0]
@@ -166,7 +171,10 @@ class _Archive:
         if f"{self._folder}/data.pkl" not in self._records:
             raise NoCheckpoint
         if f"{self._folder}/byteorder" in self._records:
-            self._file.swapped = self._bytes("byteorder") != sys.byteorder.encode()
+            order = self._bytes("byteorder")
+            if order not in (b"little", b"big"):
+                raise ValueError(f"an order of bytes {order!r:.40}")
+            self._file.swapped = order != sys.byteorder.encode()
         content = read_pickle(io.BytesIO(self._bytes("data.pkl")), self._storage)
         return state_dict(content, self._source) if is_script(content) else content
 

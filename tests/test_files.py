@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_models import random_model, save_model
+from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 
 import files
 from action_clip import main
@@ -95,6 +95,21 @@ def test_the_command_writes_over_nothing_that_it_reads(
         name = option if option.startswith("--") else "a file of the model"
         assert f"{output} names the same file as {name}, " in answer.err
         assert read[option].read_bytes() == before
+
+
+def test_a_class_map_and_what_is_kept_are_not_written_over(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = save_closed_model(random_closed_model(1, frames=4), tmp_path / "closed")
+    classmap = tmp_path / "classes.txt"
+    classmap.write_text("\n".join(CLASSES))
+    arguments = ["--model", str(model), "--classmap", str(classmap)]
+    assert main(arguments) == 0
+    kept = next(Path(os.environ["ACTION_CLIP_HOME"], "optimised").glob("*/graph.onnx"))
+    capsys.readouterr()
+    for target, name in ((classmap, "--classmap"), (kept, "a file of the model")):
+        before = target.read_bytes()
+        assert main([*arguments, "--output", str(target)]) == 1
+        assert f"--output names the same file as {name}, " in capsys.readouterr().err
+        assert target.read_bytes() == before
 
 
 def test_a_draft_is_gone_unless_it_got_its_name(tmp_path: Path) -> None:

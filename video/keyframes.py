@@ -13,7 +13,7 @@ from av.index import IndexEntries
 
 from interrupts import in_thread
 from video.decode import SurpriseError, Take
-from video.source import Video, opened
+from video.source import Video, demux, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
 """How the names of the formats begin whose index tells of keyframes anywhere in the file."""
@@ -67,9 +67,7 @@ class KeyframeIndex:
         try:
             video.container.seek(keyframe.time, stream=video.stream)
             packet = next(
-                packet
-                for packet in video.container.demux(video.stream)
-                if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
+                packet for packet in demux(video) if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
             )
             frames = [*video.decode(packet), *video.decode(None)]
         except (av.FFmpegError, StopIteration) as error:

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from errors import ActionClipError
-from video.source import Origin, Video, read_packets
+from video.source import Origin, Video, demux, read_packets
 
 KEPT_BYTES = 16 * 2**20
 """Up to this much compressed video is kept in memory, so that nothing is read twice."""
@@ -176,7 +176,7 @@ def _seek(video: Video, table: PacketTable, first: int) -> Iterator[Packet[Video
             video.container.seek(target, stream=video.stream)
         except av.FFmpegError:
             continue
-        packets = (packet for packet in video.container.demux(video.stream) if packet.size)
+        packets = demux(video)
         for packet in packets:
             if packet.pts == pts and packet.size == size:
                 yield packet

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 
 from errors import ActionClipError
 from video.given import Readable, read_all
@@ -11,7 +12,11 @@ HEAD = 4096
 _MOST_BYTES = 16 << 20
 """Of an HLS playlist: days of video."""
 _HLS = b"#EXTM3U"
-_TAGS = re.compile(rb"[\r\n\0]#(EXT-X-ENDLIST|EXT-X-STREAM-INF|EXTINF)")  # at what FFmpeg takes for the ends of lines
+_LONGEST_LINE = 4000
+_MOST_NAMED = 256
+"""Playlists that a playlist may name: all are read."""
+# After what FFmpeg takes for the ends of lines.
+_TAGS = re.compile(rb"[\r\n\0]#(EXT-X-ENDLIST|EXT-X-STREAM-INF|EXT-X-MEDIA:|EXT-X-I-FRAME|EXTINF)")
 _NAMES_OTHERS = re.compile(
     rb"#EXTM3U|ffconcat version|\[playlist\]|# VobSub index|v=0\r?\n"
     rb"|(\xef\xbb\xbf)?\s*(<\?.*?\?>\s*|<!--.*?-->\s*)*<([\w.]+:)?(MPD|CompositionPlaylist|smil|asx|playlist)\b",
@@ -29,10 +34,16 @@ def names_others(head: bytes) -> bool:
     return _NAMES_OTHERS.match(head) is not None
 
 
-def check_end(name: str, file: Readable) -> None:
+def check_end(name: str, file: Readable, *, is_named: bool = False) -> None:
     """Look whether an HLS playlist is of something finite; `file` is at its start, and is again afterwards.
 
-    Raises ActionClipError for a live stream, and for a playlist that is too long.
+    Args:
+        name: of the video, for the error message.
+        file: the playlist.
+        is_named: by another playlist: then it names none itself, which could be the other again.
+
+    Raises:
+        ActionClipError: a live stream, or a playlist that is too long or no text or names too many others.
     """
     text = read_all(file, _MOST_BYTES + 1)
     file.seek(0, os.SEEK_SET)
@@ -40,7 +51,21 @@ def check_end(name: str, file: Readable) -> None:
         raise ActionClipError(
             f"the playlist at {name} has more than {_MOST_BYTES >> 20} MiB; give one of the videos that it names"
         )
-    tags = set(_TAGS.findall(text))
+    # PyAV passes on only addresses in UTF-8, and FFmpeg cuts lines.
+    if not _is_utf8(text) or max(map(len, re.split(rb"[\r\n\0]", text))) > _LONGEST_LINE:
+        raise ActionClipError(f"the playlist at {name} is not UTF-8 text; give one of the videos that it names")
+    tags = Counter(_TAGS.findall(text))
+    named = tags[b"EXT-X-STREAM-INF"] + tags[b"EXT-X-MEDIA:"] + tags[b"EXT-X-I-FRAME"]
+    if named > (0 if is_named else _MOST_NAMED):
+        raise ActionClipError(f"the playlist at {name} names too many others; give one of the videos that it names")
     # A playlist of playlists names no segments; each of these has an end.
-    if b"EXT-X-ENDLIST" not in tags and (b"EXTINF" in tags or b"EXT-X-STREAM-INF" not in tags):
+    if not tags[b"EXT-X-ENDLIST"] and (tags[b"EXTINF"] or not named):
         raise ActionClipError(f"{name} is a live stream, a playlist without an end; give a recording instead")
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 
+import errno
 import io
 import os
 import re
@@ -123,7 +124,7 @@ class Origin:
             file: Readable = AddressFile(self.address.part(url), owns=True)
             if is_hls(file.read(len(b"#EXTM3U"))):
                 file.seek(0, os.SEEK_SET)
-                check_end(self.name, file)
+                check_end(self.name, file, is_named=True)
             file.seek(0, os.SEEK_SET)
         except Exception as error:
             self.trouble.note(error)
@@ -147,9 +148,17 @@ class Video:
     stream: VideoStream
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """Return the frames that the decoder shows next; None empties it. StoppedError when nobody waits for them."""
+        """Return the frames that the decoder shows next; None empties it.
+
+        Raises FFmpegError for what cannot be decoded, StoppedError when nobody waits for it.
+        """
         self.origin.trouble.check()
-        return self.stream.decode(packet)
+        try:
+            return self.stream.decode(packet)
+        except av.FFmpegError:
+            raise
+        except ValueError as error:  # of PyAV 19, after the decoder could not be opened
+            raise av.FFmpegError(errno.EINVAL, str(error)) from error
 
 
 @contextmanager
@@ -218,17 +227,29 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
         origin.check()
 
 
+def demux(video: Video) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets of the video stream that hold data, from where the container is.
+
+    Raises FFmpegError where they cannot be read.
+    """
+    try:
+        for packet in video.container.demux(video.stream):
+            if packet.size:
+                yield packet
+    except IndexError:  # of PyAV 18 at the end, where streams have begun in the middle
+        return
+
+
 def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets of the video stream that hold data, in decoding order, from where the container is.
+    """Yield the packets of the video stream, in decoding order, from where the container is.
 
     A cut or damaged file ends where it can no longer be read. Raises ActionClipError when the connection or
     the disk fails.
     """
     try:
-        for packet in video.container.demux(video.stream):
+        for packet in demux(video):
             video.origin.check()
-            if packet.size:
-                yield packet
+            yield packet
     except av.FFmpegError as error:
         if video.origin.is_url or isinstance(error, OSError):
             raise _failure(video.origin, error) from error
@@ -252,7 +273,7 @@ def _copied(name: str) -> Iterator[Path]:
     with ExitStack() as folders:
         try:
             target = folders.enter_context(draft_folder()) / "video"
-            interruptible(lambda: copy(target), stop)
+            interruptible(lambda: copy(target), stop, ends=False)
         except OSError as error:
             raise no_room(name) from error
         if not target.stat().st_size:

@@ -161,7 +161,7 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
     config = read_json(folder / HF_CONFIG)
     if config.get("model_type") != "clip":
         raise ActionClipError(
-            f"{folder} holds a model of type {config.get('model_type')!r}, not 'clip': give a CLIPModel's folder"
+            f"{folder} holds a model of type {config.get('model_type')!r:.60}, not 'clip': give a CLIPModel's folder"
         )
     path = folder / HF_CONFIG
     # What a configuration leaves out is transformers' default; the older text_config_dict is stronger, as it is there.
@@ -171,7 +171,9 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
     )
     activations = {value_of(part, "hidden_act", fields.text, "quick_gelu", path) for part in (text, vision)}
     if not activations <= {"quick_gelu", "gelu"} or len(activations) > 1:
-        raise ActionClipError(f"{folder} has the activations {sorted(activations)}: only quick_gelu or gelu are known")
+        raise ActionClipError(
+            f"{folder} has the activations {sorted(activations)!s:.60}: only quick_gelu or gelu are known"
+        )
     named = renamed(state, _FROM_HUGGING_FACE)
     for name in ("visual.proj", "text_projection"):
         if name in named and named[name].ndim == 2:

@@ -203,12 +203,12 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> TimeSformerCheckpo
     config = read_json(path)
     if config.get("model_type") != "timesformer":
         raise ActionClipError(
-            f"{folder} holds a model of type {config.get('model_type')!r}, not 'timesformer': give a "
+            f"{folder} holds a model of type {config.get('model_type')!r:.60}, not 'timesformer': give a "
             "TimesformerForVideoClassification's folder"
         )
     activation = value_of(config, "hidden_act", fields.text, "gelu", path)
     if activation != "gelu":
-        raise ActionClipError(f"{folder} has the activation {activation!r}: only gelu is known")
+        raise ActionClipError(f"{folder} has the activation {activation!r:.60}: only gelu is known")
     # What a configuration leaves out is transformers' default.
     return TimeSformerCheckpoint(
         layout,

@@ -299,6 +299,37 @@ def test_pickles_that_lie(file: Path, case: str) -> None:
     assert said.startswith(f"{file} is damaged or no checkpoint (")
 
 
+ITSELF = (
+    named("torch._tensor._rebuild_from_type_v2")
+    + b"("
+    + named("torch._utils._rebuild_parameter")
+    + plain("torch.Tensor")
+    + b"]q\x01tRq\x02h\x01h\x02a0"
+)
+NEGATIVE = tensor()[:-2] + plain({"neg": True}) + b"tR"
+
+
+QUANTIZED, COMPLEX = tensor(kind="torch.QInt8Storage"), tensor(size=(2,), kind="torch.ComplexFloatStorage")
+
+
+def save_unzipped(content: bytes, path: Path) -> None:
+    path.write_bytes(legacy(content, ["0"], struct.pack("<q", 4) + bytes(32)))
+
+
+@pytest.mark.parametrize("value", [ITSELF, NEGATIVE, QUANTIZED, COMPLEX])
+@pytest.mark.parametrize("write", [save, save_unzipped])
+def test_values_that_are_no_plain_numbers(file: Path, value: bytes, write: Callable[[bytes, Path], object]) -> None:
+    """One of them holds itself, and another one's numbers have the other sign."""
+    write(dictionary({"a": value}), file)
+    said = refused(file)
+    assert "not a plain tensor" in said or "damaged" in said
+
+
+def test_an_unknown_order_of_bytes(file: Path) -> None:
+    save(dictionary({"a": tensor()}), file, {"data/0": NUMBERS, "byteorder": b"LITTLE"})
+    assert "an order of bytes b'LITTLE'" in refused(file)
+
+
 @pytest.mark.parametrize(
     ("content", "name"),
     [

@@ -22,8 +22,10 @@ STALL_S = 60.0
 PATIENCE_S = 20.0
 CODE = """
 import sys
+import interrupts
 from video.reader import read_clip
 from video.sampling import make_sampler
+interrupts._PATIENCE_S = 600  # nothing is to be waited for when Python ends
 try:
     print("ready", flush=True)
     while True:

@@ -309,3 +309,14 @@ def test_much_of_something_else(tmp_path: Path, make: Callable[[Path], Path]) ->
     for line in lines:
         assert "bomb" in line or line == "(8, 16, 16, 3)"
     assert size_mib < 400
+
+
+def test_a_decoder_that_cannot_be_opened(tmp_path: Path) -> None:
+    """PyAV 19 then has another error for the second packet than for the first."""
+    path = write_numbered(tmp_path / "clip.avi", 12, "rawvideo", pix_fmt="bgr24")
+    content = bytearray(path.read_bytes())
+    header = content.index(b"strf") + 8
+    content[header + 4 : header + 12] = bytes(8)  # width and height
+    path.write_bytes(content)
+    with pytest.raises(ActionClipError, match=r"^no frame of .*clip.avi can be decoded"):
+        read_clip(path, eight)

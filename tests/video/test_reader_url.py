@@ -532,6 +532,10 @@ def test_playlists_that_have_no_end_or_are_none(segments: dict[str, bytes], monk
         "concat": b"ffconcat version 1.0\nfile one.ts\n",
         "long": b"#EXTM3U\n" + b"#\n" * 2**23,
         "lost": playlist("nowhere.ts"),
+        "itself": b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nitself\n",
+        "renditions": b"#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=1\nlive\n" * 300,
+        "odd": playlist("one.ts").replace(b"one", b"\x9fne"),
+        "wide": playlist("é" * 4000),
     }
     with serving(files(contents)) as (address, _):
         for name, message in {
@@ -543,6 +547,10 @@ def test_playlists_that_have_no_end_or_are_none(segments: dict[str, bytes], monk
             "dash": "is a playlist, which names other files",
             "concat": "is a playlist, which names other files",
             "long": "has more than 16 MiB",
+            "itself": "names too many others",
+            "renditions": "names too many others",
+            "odd": "is not UTF-8 text",
+            "wide": "is not UTF-8 text",
             "lost": "nowhere.ts: the server answers 404",
         }.items():
             with pytest.raises(ActionClipError, match=f"http://.*/{name} .*{message}"):
