@@ -49,10 +49,15 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Read prompts from a UTF-8 file (with or without BOM), one a line; blank lines are skipped.
 
     Raises:
-        ActionClipError: the file cannot be read, has no prompts, or a line does not have exactly one `{}`.
+        ActionClipError: the file cannot be read, has no prompts, or a line is far too long or has not one `{}`.
     """
     numbered = _read_lines(path, "prompts")
     for number, prompt in numbered:
+        if len(prompt) > LONGEST_LABEL:
+            raise ActionClipError(
+                f"line {number} of the prompts file {os.fspath(path)} has {len(prompt)} characters, and no model reads "
+                f"more than {LONGEST_LABEL}: shorten it"
+            )
         if not is_template(prompt):
             raise ActionClipError(
                 f"line {number} of the prompts file {os.fspath(path)} has {{}} {prompt.count('{}')} times: "

@@ -99,6 +99,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert os.linesep not in str(folder.value)
 
 
+def test_texts_that_no_model_reads_are_refused_before_they_are_tokenized(tmp_path: Path) -> None:
+    with pytest.raises(ActionClipError, match=r"^the label 'x{40}'… has 1000000 characters, and no model reads more"):
+        unique_labels(["run", "x" * 1_000_000])
+    (tmp_path / "prompts.txt").write_text("a {}\n" + "x" * 1_000_000 + "{}\n")
+    with pytest.raises(ActionClipError, match=r"^line 2 of the prompts file .* has 1000002 characters"):
+        read_prompts(tmp_path / "prompts.txt")
+
+
 def test_repeated_labels_are_used_once_and_named(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="action_clip"):
         assert unique_labels(["run", " wave ", "run ", "Run", "jump", "wave", "run"]) == [
