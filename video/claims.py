@@ -75,7 +75,7 @@ def _claimed(content: bytes) -> int:
             track.is_sound = box[8:12] == b"soun"
         elif kind == "stts":
             track.is_counted = track.is_counted or count != 1 or int.from_bytes(box[12:16]) != 1
-        elif kind == "trun" and not box[2] & 0xF:
+        elif kind == "trun" and not int.from_bytes(box[:4]) & 0xF00:  # no field of its own
             claimed += count
     return claimed + track.claimed()
 
