@@ -36,6 +36,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from connection import redacted
 from errors import ActionClipError
 from models.classifier import TimeSformer
 from models.loading import load
@@ -66,11 +67,15 @@ SAMPLES = Path(__file__).parent / "samples"
 SAMPLE_VIDEO = SAMPLES / "sample.gif"
 SAMPLE_LABELS = SAMPLES / "labels.txt"
 BENCHMARK_RUNS = 5
-_WEIGHTS = {".onnx", ".data", ".bin", ".pt", ".pth", ".safetensors"}
+_WEIGHTS = {".onnx", ".onnx_data", ".data", ".bin", ".pt", ".pth", ".safetensors"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
+    if sys.stderr is None:  # closed: what Python would say there is not to land elsewhere
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for what --help says, where it has no letters for it
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.seed is not None and options.sampling != "random":
@@ -88,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             import traceback
 
-            print(printable(traceback.format_exc(), lines=True), file=sys.stderr)
+            print(printable(redacted(traceback.format_exc()), lines=True), file=sys.stderr)
         logging.getLogger("action_clip").error("error: %s", _sentence(error))
         return 1
     return 0
@@ -129,8 +134,12 @@ def _classify(options: argparse.Namespace) -> None:
     targets = {f"--{name}": getattr(options, name) for name in ("output", "save") if getattr(options, name)}
     if targets:
         inputs = ("video", "desc_file", "prompts", "classmap")
-        sources = {f"--{name}": [getattr(options, name)] for name in inputs if getattr(options, name)}
-        check_apart(targets, sources | {"a file of the model": _model_files(options.model)})
+        sources: dict[str, Iterable[str | Path]] = {
+            f"--{name}": [getattr(options, name)] for name in inputs if getattr(options, name)
+        }
+        sources["a file of the model"] = _model_files(options.model)
+        sources["a file of this program"] = _program_files()
+        check_apart(targets, sources)
     if options.output:
         check_target(options.output)
     if options.save:
@@ -161,6 +170,14 @@ def _model_files(model: str) -> Iterable[Path]:
     if (home := cache_home()) is not None:
         yield from (home / name for name in ("label_bank.sqlite3", "hashes.json"))
         yield from (home / "optimised").glob("*/*")
+
+
+def _program_files() -> Iterable[Path]:
+    """The code, the embedded models, and what is read where nothing else is named."""
+    yield from (SAMPLE_VIDEO, SAMPLE_LABELS)
+    yield from SAMPLES.parent.glob("*.py")
+    for folder in ("models", "tokenizer", "video", "output"):
+        yield from (SAMPLES.parent / folder).rglob("*")
 
 
 def _is_closed_set(model: str) -> bool:

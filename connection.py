@@ -27,9 +27,12 @@ CHUNK = 1 << 16
 _CHUNKS_AHEAD = 16
 _POLL_S = 0.2  # how soon a wait notices what it is not woken by: on Windows, Ctrl-C
 # The values of these are secrets: in user:password@host and in ?token=…
-_PASSWORD = re.compile(r"(?<=://)([^/?#@:\s]*):[^/?#\s]*(?=@)")
+_PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s]*):[^/?#\s]*(?=@)")
+# The same with characters that should have been written otherwise, such as a slash; a port is no password.
+_ODD_PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s\[]*):(?!\*\*\*@)(?!\d{1,5}(?:[/?#\s]|$))[^@\n]*(?=@)")
 _SECRET = re.compile(
-    r"(?i)([?&;][^=&;#\s]*(?:passw|pwd|token|secret|signature|credential|api_?key)[^=&;#\s]*=)[^&;#\s]+"
+    r"(?i)([?&;][^=&;#\s]*(?:passw|pwd|token|secret|signature|credential|api_?key)[^=&;#\s]*="
+    r"|[?&;](?:sig|key|auth|jwt|pass)=)[^&;#\s]+"
 )
 
 # What a transfer's thread passes on: the answer, its content chunk by chunk, b"" after the last; or what went wrong.
@@ -65,7 +68,9 @@ def may_lead(url: str, following: str) -> bool:
 
 def redacted(text: str) -> str:
     """The text with `***` for each password and token in an address: for whatever is shown, logged or written."""
-    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***", text))
+    for pattern in (_PASSWORD, _ODD_PASSWORD):
+        text = pattern.sub(r"\1\2:***", text)
+    return _SECRET.sub(r"\1***", text)
 
 
 def shown(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -60,13 +61,16 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` under a temporary name beside `path`, then give it its name.
 
     A link keeps pointing where it did and its target is replaced. A device or a pipe, such as /dev/null,
-    cannot be replaced and is written directly.
+    cannot be replaced and is written directly; and so is what is open already, such as /dev/stdout.
 
     Raises ActionClipError: missing folder, no permission, full disk.
     """
     check_target(path)
     try:
-        # Asked of the path as given: /dev/stdout may lead to a pipe that has no path of its own.
+        if (descriptor := _descriptor(path)) is not None:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(data)
+            return
         if os.path.exists(path) and not os.path.isfile(path):
             Path(path).write_bytes(data)
             return
@@ -80,6 +84,18 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise ActionClipError(f"cannot write {os.fspath(path)}: {reason}; name another file") from error
+
+
+def _descriptor(path: str | os.PathLike[str]) -> int | None:
+    """Of an open file, the one that the path stands for: /dev/stdout, /dev/fd/3, /proc/self/fd/3, or a link to one."""
+    name = os.fspath(path)
+    for _ in range(8):
+        if found := re.fullmatch(rf"/dev/(?:stdout|stderr)|/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", name):
+            return int(found[1]) if found[1] else 1 + name.endswith("err")
+        if not os.path.islink(name):
+            break
+        name = os.path.join(os.path.dirname(name), os.readlink(name))
+    return None
 
 
 @contextlib.contextmanager
@@ -99,7 +115,8 @@ def draft_folder(parent: Path | None = None, prefix: str = "action_clip-") -> It
 
     Raises OSError when it cannot be made.
     """
-    with draft(Path(tempfile.mkdtemp(prefix=prefix, dir=parent))) as folder:
+    with draft(Path(parent or tempfile.gettempdir()) / f"{prefix}{uuid.uuid4().hex}") as folder:
+        folder.mkdir(mode=0o700)
         yield folder
 
 

@@ -5,6 +5,8 @@ import logging
 import re
 from typing import NoReturn
 
+from connection import redacted
+
 # Control characters, line separators, marks and overrides of the writing direction, and what stands for odd bytes.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _STEERING_IN_LINES = re.compile(_STEERING.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
@@ -20,7 +22,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 def sentence(error: BaseException) -> str:
     """What an error says, on one line, and no longer than anybody reads."""
-    text = " ".join(str(error).split())
+    text = redacted(" ".join(str(error).split()))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
@@ -38,13 +40,17 @@ class LogFormatter(logging.Formatter):
             arguments = record.args
             assert isinstance(arguments, tuple)
             record.args = tuple(
-                argument if isinstance(argument, int | float) else printable(str(argument)) for argument in arguments
+                argument if isinstance(argument, int | float) else _shown(argument) for argument in arguments
             )
         return super().format(record)
+
+
+def _shown(value: object) -> str:
+    return printable(redacted(str(value)))
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """Shows arguments that it does not understand as what they are."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        super().error(_shown(message))

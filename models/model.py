@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from video.reader import Clip
 
 _LOG = logging.getLogger("action_clip")
-MOST_THREADS = 1024
 Video = str | os.PathLike[str] | NDArray[np.uint8]
 
 
@@ -125,8 +124,8 @@ class Model(ABC):
             from models.graphs import provider
 
             provider(device)
-        if threads is not None and not 1 <= threads <= MOST_THREADS:
-            raise ActionClipError(f"threads is {threads}: give a number from 1 to {MOST_THREADS}")
+        if threads is not None and threads < 1:
+            raise ActionClipError(f"threads is {threads}: give a number above 0")
         self._device = device
         self._threads = None if threads is None else _clamped(threads)
         self._keep = keep

@@ -101,7 +101,7 @@ def discard(kept: Path) -> None:
 
 
 def _is_kept(folder: Path) -> bool:
-    return _is_own(folder) and (folder / _GRAPH).exists()
+    return _is_own(folder) and all(map(os.path.isfile, (folder / _GRAPH, *folder.glob(_WEIGHTS))))
 
 
 def _is_own(folder: Path) -> bool:

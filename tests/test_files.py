@@ -112,6 +112,29 @@ def test_a_class_map_and_what_is_kept_are_not_written_over(capsys: pytest.Captur
         assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize("taken", ["samples/sample.gif", "samples/labels.txt", "models/catalog.toml", "errors.py"])
+def test_the_program_does_not_write_over_itself(capsys: pytest.CaptureFixture[str], taken: str) -> None:
+    before = (ROOT / taken).read_bytes()
+    assert main(["--model", "nano", "--output", str(ROOT / taken)]) == 1
+    assert "--output names the same file as a file of this program, " in capsys.readouterr().err
+    assert (ROOT / taken).read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1", "/dev/fd/1", "link"])
+@pytest.mark.parametrize("mode", ["ab", "wb"])
+def test_what_is_open_already_is_written_to_and_not_replaced(tmp_path: Path, name: str, mode: str) -> None:
+    target = tmp_path / "all.csv"
+    target.write_bytes(b"kept\n")
+    if name == "link":
+        (tmp_path / "link").symlink_to("/dev/stdout")
+        name = str(tmp_path / "link")
+    code = f"from files import write_file; print('head', flush=True); write_file({name!r}, b'answer\\n'); print('foot')"
+    with target.open(mode) as out:
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=out, check=True)
+    assert target.read_bytes() == (b"kept\n" if mode == "ab" else b"") + b"head\nanswer\nfoot\n"
+
+
 def test_a_draft_is_gone_unless_it_got_its_name(tmp_path: Path) -> None:
     with draft(tmp_path / "a") as path:
         path.write_text("x")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,36 @@ def test_no_format_steers_a_terminal(tmp_path: Path, kind: str) -> None:
     assert is_safe(text)
     assert "1b[2J" in text
     assert "202ec" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[f"--{name}", "http://ann:hidden@host/x"] for name in ("desc_file", "prompts", "model", "output", "save", "video")]
+    + [["http://ann:hidden@host/x"], ["--video", " http://ann:hidden@host/x", "--debug"]],
+)
+def test_no_message_tells_a_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
+    with suppress(SystemExit):
+        assert main(["--model", "nano", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error
+    assert "hidden" not in error
+
+
+def test_help_is_shown_where_not_every_letter_can_be() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "action_clip.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--spreadsheet" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell of this kind")
+@pytest.mark.parametrize("arguments", ["--nosuch", "--video missing.mp4 --debug"])
+def test_nothing_lands_on_stdout_where_stderr_is_closed(arguments: str) -> None:
+    command = f'"{sys.executable}" action_clip.py --model nano {arguments} 2>&-'
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""

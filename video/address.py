@@ -17,6 +17,8 @@ URL_TIMEOUT_S = 20.0
 SKIPPED = 1 << 18
 """What lies between is read where it is no more than so many bytes; to go further takes another request."""
 ROOM_STEP = 64 << 20
+MOST_UNKNOWN = 2 << 30
+"""Bytes of what may never end, as its server does not say how long it is."""
 
 
 class Address:
@@ -161,6 +163,8 @@ class Address:
     def _take(self, chunk: bytes) -> None:
         self._last = (self._at, chunk)
         size = self._kept.size + len(chunk)
+        if self._size is None and size > MOST_UNKNOWN:
+            raise self._failure(f"it has more than {MOST_UNKNOWN >> 30} GiB, and the server does not say how many")
         if size <= IN_MEMORY or not self._has_ranges:
             if size > IN_MEMORY and size // ROOM_STEP > self._kept.size // ROOM_STEP:
                 check_room(self._name, (self._size or size) - self._kept.size)

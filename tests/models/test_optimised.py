@@ -370,6 +370,17 @@ def test_a_folder_that_lost_its_graph_is_made_anew(graph: Path, caplog: pytest.L
     assert not caplog.records
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
+@pytest.mark.parametrize("name", ["graph.onnx", "weights.bin"])
+def test_a_pipe_in_the_place_of_what_was_kept_is_not_opened(graph: Path, name: str) -> None:
+    there = models.optimised.optimised(graph)
+    assert there is not None
+    there.with_name(name).unlink()
+    os.mkfifo(there.with_name(name))
+    Graph(graph, keep=True).start()
+    assert there.with_name(name).is_file()
+
+
 def test_what_a_killed_run_left_is_removed_after_a_day(graph: Path, kept: Path) -> None:
     run(graph)
     [made] = folders(kept)
