@@ -19,7 +19,7 @@ from small_models import random_model, save_model
 
 import models.graphs
 from errors import ActionClipError
-from models.graphs import Graph, encode_tokens
+from models.graphs import Graph, encode_tokens, provider
 from tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT
 
 ROOT = Path(__file__).parents[2]
@@ -269,3 +269,10 @@ os._exit(0)
             assert process.communicate(timeout=60)[0] == "interrupted\n"
         finally:
             process.kill()
+
+
+def test_a_remote_host_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = ["AzureExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    with pytest.raises(ActionClipError, match=r"the device 'azure' is not there: this onnxruntime has cpu;"):
+        provider("azure")

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_server import Fault, FaultServer, wait_until
+from fault_server import Fault, FaultServer, RawServer, wait_until
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
@@ -528,6 +529,18 @@ def test_verify_of_an_embedded_model(home: Path, tmp_path: Path) -> None:
         store.verify(example(str(folder), "0" * 64))
     assert not home.exists()
     assert not (folder / "sha256.json").exists()
+
+
+def test_much_more_than_the_catalog_expects_is_not_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flood(connection: socket.socket, go_on: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not go_on.is_set():
+            connection.sendall(b"2710\r\n" + bytes(10_000) + b"\r\n")
+
+    with RawServer(flood) as url:
+        monkeypatch.setenv("ACTION_CLIP_MIRROR", url)
+        assert "the server sends more than 48000 bytes" in refusal(example())
+    assert not list(home.rglob("*.onnx*"))
 
 
 def test_nothing_is_recorded_where_nothing_is_to_be_kept(home: Path) -> None:

@@ -170,6 +170,14 @@ def test_nothing_else_is_opened(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_a_file_names_is_refused_even_where_ffmpeg_asks_for_it(tmp_path: Path) -> None:
+    clip = write_numbered(tmp_path / "clip.mkv", 8)
+    with video.source.locate(clip) as origin:
+        assert origin.open_named(f"file:{clip}", 0, {}).read(10) == b""
+        with pytest.raises(ActionClipError, match=r"clip\.mkv names other files, which are not opened"):
+            origin.check()
+
+
 def test_a_pipe_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video.kept, "DISK_MARGIN", 2**60)
     os.mkfifo(tmp_path / "pipe")
