@@ -134,11 +134,11 @@ def _classify(options: argparse.Namespace) -> None:
     targets = {f"--{name}": getattr(options, name) for name in ("output", "save") if getattr(options, name)}
     if targets:
         inputs = ("video", "desc_file", "prompts", "classmap")
-        sources: dict[str, Iterable[str | Path]] = {
+        sources: dict[str, list[str | Path]] = {
             f"--{name}": [getattr(options, name)] for name in inputs if getattr(options, name)
         }
-        sources["a file of the model"] = _model_files(options.model)
-        sources["a file of this program"] = _program_files()
+        sources["a file of the model"] = [*_model_files(options.model)]
+        sources["a file of this program"] = [*_program_files()]
         check_apart(targets, sources)
     if options.output:
         check_target(options.output)

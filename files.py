@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from errors import ActionClipError
@@ -30,7 +30,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
 
 
 def check_apart(
-    targets: Mapping[str, str | os.PathLike[str]], sources: Mapping[str, Iterable[str | os.PathLike[str]]]
+    targets: Mapping[str, str | os.PathLike[str]], sources: Mapping[str, Sequence[str | os.PathLike[str]]]
 ) -> None:
     """Raise ActionClipError where a file that will be written is one that is read, or written twice; links count.
 

@@ -89,7 +89,8 @@ def test_the_command_writes_over_nothing_that_it_reads(
     for name in ("--desc_file", "--prompts", "--video"):
         arguments += [name, str(read[name])]
     for output in ("--output", "--save") if other.suffix == ".png" else ("--output",):
-        assert main([*arguments, output, str(other)]) == 1
+        more = ["--output", str(tmp_path / "answer.txt")] if output == "--save" else []
+        assert main([*arguments, *more, output, str(other)]) == 1
         answer = capsys.readouterr()
         assert answer.out == ""
         name = option if option.startswith("--") else "a file of the model"
