@@ -479,9 +479,12 @@ def test_shards_that_are_not_there(hollow: State, tmp_path: Path, index: dict[st
 
 def test_a_shard_is_read_once(folder: Path) -> None:
     (folder / "pytorch_model.bin").rename(folder / "part.bin")
-    names = {f"a{times}": "./" * times + "part.bin" for times in range(2000)}
-    write_json(folder / "pytorch_model.bin.index.json", {"weight_map": names})
-    assert refused(folder) == f"{folder / 'pytorch_model.bin.index.json'} names a file twice: download the folder again"
+    names = {f"a{times}": "./" * times + "part.bin" for times in range(900)}
+    index = folder / "pytorch_model.bin.index.json"
+    write_json(index, {"weight_map": names})
+    assert refused(folder) == f"{index} names a file twice: download the folder again"
+    write_json(index, {"weight_map": {f"a{number}": f"part{number}.bin" for number in range(1001)}})
+    assert refused(folder) == f"{index} names more than 1000 files: download the folder again"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
