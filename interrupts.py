@@ -21,6 +21,7 @@ _GRACE_S = 0.6
 """For what notices that it is to stop."""
 _POLL_S = 0.2  # on Windows, Ctrl-C wakes nobody
 _PATIENCE_S = 10.0
+"""How long Python's end waits for graphs."""
 
 
 def leave_at_once() -> None:

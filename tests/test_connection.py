@@ -6,14 +6,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 import urllib3
-from fault_server import Fault, FaultServer
+from fault_server import Fault, FaultServer, RawServer
 
 from connection import Patience, RedirectError, SlowError, Transfer, redacted
 from errors import ActionClipError
@@ -21,31 +20,6 @@ from errors import ActionClipError
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = (60.0, 60.0)
 HEADERS = b"HTTP/1.1 200 OK\r\n"
-
-
-@contextmanager
-def serving(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
-    """A server that says what it wants, until the client or the test is done."""
-    over = threading.Event()
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                with client, suppress(OSError):
-                    client.recv(1 << 16)
-                    answer(client, over)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    finally:
-        over.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 def silent(client: socket.socket, over: threading.Event) -> None:
@@ -83,7 +57,7 @@ ENDLESS = {
 def test_whatever_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "0.5")
     with (
-        serving(ENDLESS[kind]) as url,
+        RawServer(ENDLESS[kind]) as url,
         pytest.raises(SlowError, match=r"longer than \d+ s in all \(ACTION_CLIP_TIMEOUT"),
     ):
         fetched(url)
@@ -100,7 +74,7 @@ def test_a_long_transfer_that_goes_on_is_no_slow_one(monkeypatch: pytest.MonkeyP
             client.sendall(b"x" * 65536)
             over.wait(0.02)
 
-    with serving(answer) as url:
+    with RawServer(answer) as url:
         assert len(fetched(url)) == size
 
 
@@ -145,7 +119,7 @@ def test_addresses_that_are_none(url: str) -> None:
 
 def test_numbers_of_many_digits_in_headers() -> None:
     many = b"9" * 5000
-    with serving(drip(HEADERS + b"Content-Length: " + many + b"\r\n\r\n", b"x")) as url:
+    with RawServer(drip(HEADERS + b"Content-Length: " + many + b"\r\n\r\n", b"x")) as url:
         transfer = Transfer(url, {}, TIMEOUT_S, Patience())
         transfer.close()
     assert transfer.headers["Content-Length"] == many.decode()
@@ -178,7 +152,7 @@ def test_ctrl_c_ends_a_wait_and_is_a_keyboard_interrupt(kind: str) -> None:
         "    print('interrupted')\n"
     )
     with (
-        serving(answer) as url,
+        RawServer(answer) as url,
         subprocess.Popen([sys.executable, "-c", code, url], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process,
     ):
         assert asked.wait(60)
