@@ -57,11 +57,11 @@ def test_an_error_in_the_block_is_raised_and_stops_the_work() -> None:
     def work(stop: Event) -> None:
         stopped.append(stop.wait(PATIENCE_S))
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(ValueError, match="the block failed"), beside(work, at_once=True):
         raise ValueError("the block failed")
     assert stopped == [True]
-    wait_until(lambda: threading.active_count() == before)
+    wait_until(lambda: not set(threading.enumerate()) - before)
 
 
 def test_after_an_error_in_the_block_no_work_is_begun() -> None:
