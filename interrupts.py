@@ -108,15 +108,21 @@ def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":
     from threading import Thread
 
     future: Future[T] = Future()
-    if ends:
-        _running.add(future)
     future.add_done_callback(_running.discard)
-    Thread(target=fulfil, args=(future, work), daemon=True).start()
+    try:
+        if ends:
+            _running.add(future)
+        Thread(target=fulfil, args=(future, work), daemon=True).start()
+    except BaseException:
+        future.cancel()  # has no effect on what has begun, which ends by itself
+        raise
     return future
 
 
 def fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
-    """Do the work, and give its result to the future, or what it raises."""
+    """Do the work, unless it was cancelled, and give its result to the future, or what it raises."""
+    if not future.set_running_or_notify_cancel():
+        return
     try:
         future.set_result(work())
     except BaseException as error:
@@ -143,13 +149,15 @@ def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, ends: b
 
     if current_thread() is not main_thread():
         return work()
-    future = in_thread(work, ends=ends)
+    future: Future[T] | None = None
     try:
+        future = in_thread(work, ends=ends)
         wait_for(future)
     except BaseException:
         if stop is not None:
             stop.set()
-            wait_for(future, _GRACE_S)
+            if future is not None:
+                wait_for(future, _GRACE_S)
         raise
     return future.result()
 

@@ -20,8 +20,10 @@ def beside(work: Callable[[Event], T], *, at_once: bool) -> Iterator[Future[T]]:
     that knows nothing of the event.
     """
     stop = Event()
-    future = in_thread(lambda: work(stop)) if at_once else Future[T]()
+    future = Future[T]()
     try:
+        if at_once:
+            future = in_thread(lambda: work(stop))
         yield future
         if at_once:
             wait_for(future)

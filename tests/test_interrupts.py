@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO
@@ -12,6 +13,8 @@ from typing import IO
 import onnx
 import pytest
 from onnx import parser
+
+import interrupts
 
 ROOT = Path(__file__).parents[1]
 # What the machine may be late by; what is interrupted here would take minutes.
@@ -138,15 +141,49 @@ def test_the_codes_of_a_command_are_passed_on() -> None:
         assert subprocess.run([sys.executable, "-c", run], cwd=ROOT, check=False).returncode == code
 
 
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_while_a_thread_is_being_started_its_work_is_not_waited_for_when_python_ends(
+    monkeypatch: pytest.MonkeyPatch, has_begun: bool
+) -> None:
+    start, done = threading.Thread.start, threading.Event()
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        if has_begun:
+            start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted_start)
+        stop = threading.Event()
+
+        def work() -> None:
+            stop.wait(PATIENCE_S)
+            done.set()
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.interruptible(work, stop)
+    assert stop.is_set()
+    assert done.wait(PATIENCE_S if has_begun else 0.1) == has_begun
+    deadline = time.monotonic() + PATIENCE_S
+    while interrupts._running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not interrupts._running
+
+
 def test_where_it_is_not_for_us_it_is_ignored() -> None:
     """As in a script that goes on in the background."""
     ignoring = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
     )
     with started("-c", ignoring, sys.executable, "-X", "importtime", "action_clip.py", "--model", "nano") as process:
-        for package in (" numpy.", " av.", " onnxruntime."):
-            wait_for(package, process.stderr)
-            process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        expected = {" numpy.", " av.", " onnxruntime."}  # two of them are imported at once
+        while expected:
+            line = process.stderr.readline()
+            assert line, f"{expected} were never imported"
+            if begun := {package for package in expected if package in line}:
+                process.send_signal(signal.SIGINT)
+                expected -= begun
         out, _ = process.communicate(timeout=10 * PATIENCE_S)
         assert process.returncode == 0
     assert out.endswith("Script finished successfully.\n")
