@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 CALLS = "open,openat,creat,mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat"
 CALLS += ",symlink,symlinkat,truncate,chmod,fchmodat,utimensat,%network"
 STRACE = shutil.which("strace")
+PATIENCE_S = 300.0
 # A session of a minute: onnxruntime's telemetry takes its time.
 SESSION = """
 import sys, time
@@ -60,7 +61,9 @@ def traced(tmp_path: Path, *arguments: str) -> tuple[list[str], set[Path]]:
         sys.executable,
         *arguments,
     ]
-    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=PATIENCE_S
+    )
     if "PTRACE" in done.stderr:
         pytest.skip("strace may not trace here")
     assert (done.returncode, done.stderr) == (0, "")

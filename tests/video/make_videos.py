@@ -1,6 +1,8 @@
 """Videos of numbered frames: the number is in the pixels, in blocks that survive compression."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,6 +44,19 @@ def numbers_in(pictures: Iterable[Picture]) -> list[int]:
     return [number_in(picture) for picture in pictures]
 
 
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """Undo what SVT-AV1 does to root's threads: real-time priority, which processes that they start would inherit."""
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_video(
     path: Path,
     pictures: Sequence[Picture],
@@ -57,7 +72,7 @@ def write_video(
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the pictures as a video; `times` counts milliseconds and makes the rate variable."""
-    with av.open(str(path), "w", options=dict(container_options or {})) as container:
+    with same_priority(), av.open(str(path), "w", options=dict(container_options or {})) as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
         assert isinstance(stream, VideoStream)
@@ -111,7 +126,7 @@ def claim_keyframes(source: Path, target: Path) -> Path:
 
 def split_hidden_frames(source: Path, target: Path) -> Path:
     """Copy an AV1 video, giving each frame that is decoded but not shown a packet of its own."""
-    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+    with same_priority(), av.open(str(source)) as reading, av.open(str(target), "w") as writing:
         stream = reading.streams.video[0]
         copy = writing.add_stream("libsvtav1", rate=25, options={"preset": "12"})
         copy.width, copy.height, copy.pix_fmt = stream.width, stream.height, "yuv420p"
