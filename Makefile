@@ -24,8 +24,9 @@ lint: $(TEST_ENV)/ready
 types: $(TEST_ENV)/ready
 	$(TEST_ENV)/$(BIN)/mypy .
 
+# Two at a time: more of them only wait for each other, as graphs and decoders have threads of their own.
 pytest: $(TEST_ENV)/ready
-	$(TEST_ENV)/$(BIN)/python -m pytest
+	$(TEST_ENV)/$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Feed every reader of foreign data with mutated inputs, each for so many seconds.
 fuzz: $(TEST_ENV)/ready

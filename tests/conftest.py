@@ -41,6 +41,14 @@ def pytest_make_collect_report(
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """File names that are not Unicode, in what was logged, do not reach the process that collects the reports."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests last: most failures show in the first seconds."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
