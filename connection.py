@@ -179,6 +179,25 @@ class Transfer:
         self.headers = answer.headers
         self._is_sized = has_known_length or "Content-Length" in answer.headers
 
+    @property
+    def length(self) -> int | None:
+        """Bytes of the content, where the answer says that."""
+        found = re.fullmatch(r"[0-9]{1,18}", self.headers.get("Content-Length", ""))
+        return int(found[0]) if found else None
+
+    @property
+    def content_range(self) -> tuple[int, int | None] | None:
+        """Where in the whole the content begins, and how long the whole is where the answer says that: of a 206."""
+        stated = self.headers.get("Content-Range", "").strip()
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(0|[1-9][0-9]{0,17}|\*)", stated)
+        return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
+
+    @property
+    def validator(self) -> str | None:
+        """What If-Range can carry: a strong ETag, else the date of the last change."""
+        etag = self.headers.get("ETag", "")
+        return etag if etag.startswith('"') else self.headers.get("Last-Modified")
+
     def chunks(self) -> Iterator[bytes]:
         """The content, piece by piece.
 

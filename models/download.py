@@ -190,12 +190,9 @@ def _begin(response: Transfer, part: Part, size: int | None) -> None:
     """Make the part ready for the answer's body, which continues it or starts it anew."""
     headers = response.headers
     if response.status_code == 206 and part.received:
-        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)", headers.get("Content-Range", "").strip())
         if (
-            found is None
-            or int(found[1]) != part.received
-            or found[2] not in ("*", str(part.total))
-            or _validator(headers) not in (None, part.validator)
+            response.content_range not in ((part.received, None), (part.received, part.total))
+            or response.validator not in (None, part.validator)
             or headers.get("Content-Encoding", "identity") != "identity"
         ):
             part.drop()
@@ -213,15 +210,14 @@ def _begin(response: Transfer, part: Part, size: int | None) -> None:
         raise _PermanentError("the answer is a web page (a log-in page of the network?)")
     if headers.get("Content-Encoding", "identity") != "identity":
         raise _PermanentError("the server compresses the file")
-    length = headers.get("Content-Length", "")
-    total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+    total = response.length
     md5 = re.findall(r"md5=([^\s,]+)", headers.get("x-goog-hash", ""))
     if total is None and size is None and not md5 and headers.get("Transfer-Encoding") != "chunked":
         raise _PermanentError("the server does not say how long the file is")
     if total is not None and size is not None and total != size:
         raise _PermanentError(f"the server's file has {total} bytes instead of {size}")
     part.drop()
-    part.start(_validator(headers), total, md5)
+    part.start(response.validator, total, md5)
     _require_disk(part, 0)
 
 
@@ -235,12 +231,6 @@ def _require_disk(part: Part, written: int) -> None:
             f"it needs {(needed >> 20) + 1} MiB on the disk of {folder}, where {free >> 20} MiB are free "
             "(ACTION_CLIP_HOME may name another folder)"
         )
-
-
-def _validator(headers: Headers) -> str | None:
-    """What If-Range can carry: a strong ETag, else the date of the last change."""
-    etag = headers.get("ETag", "")
-    return etag if etag.startswith('"') else headers.get("Last-Modified")
 
 
 def _retry_after(headers: Headers) -> float | None:

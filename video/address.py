@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
@@ -139,9 +138,8 @@ class Address:
         self._begin(answer, at)
 
     def _begin(self, answer: Transfer, at: int) -> None:
-        start, size = _range(answer)
-        etag = answer.headers.get("ETag", "")
-        validator = etag if etag.startswith('"') else answer.headers.get("Last-Modified")
+        start, size = (answer.content_range or (-1, None)) if answer.status_code == 206 else (0, answer.length)
+        validator = answer.validator
         if not self._is_known:
             self._is_known = True
             self._url, self._size, self._validator = answer.url, size, validator
@@ -179,17 +177,6 @@ class Address:
         return ActionClipError(
             f"the video at {self._name} could not be read ({what}); check the address and the connection"
         )
-
-
-def _range(answer: Transfer) -> tuple[int, int | None]:
-    """Where the content begins, and how long the whole is where the server says that."""
-    length = re.fullmatch(r"\d{1,18}", answer.headers.get("Content-Length", ""))
-    if answer.status_code != 206:
-        return 0, int(length[0]) if length else None
-    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", answer.headers.get("Content-Range", "").strip())
-    if found is None:
-        return -1, None
-    return int(found[1]), None if found[2] == "*" else int(found[2])
 
 
 class AddressFile:

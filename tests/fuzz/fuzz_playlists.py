@@ -12,6 +12,7 @@ from requests.exceptions import ConnectionError
 from requests.structures import CaseInsensitiveDict
 
 import video.address
+from connection import Transfer
 from errors import ActionClipError
 from video.reader import read_clip
 from video.sampling import make_sampler
@@ -52,7 +53,7 @@ def seeds() -> list[bytes]:
     ]
 
 
-class _Answer:
+class _Answer(Transfer):
     """What a server would answer; no connection is made."""
 
     status_code, reason = 200, "OK"
@@ -82,7 +83,7 @@ def target(data: bytes) -> None:
     for name in ("segment.ts", "list.m3u8", "video.sub"):
         Path(name).write_bytes(_segment())
     os.environ.pop("ACTION_CLIP_OFFLINE", None)
-    setattr(video.address, "Transfer", _Answer)  # noqa: B010 not of its type
+    setattr(video.address, "Transfer", _Answer)  # noqa: B010 to mypy, a class is not replaced
     _Answer.playlist = data
     Path("list").write_bytes(data)
     for name in ("list", "https://ann:pass@host/a/list.play?x=1"):
