@@ -86,7 +86,7 @@ def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip:
     """
     index = read_index(video)
     chosen = [index.nearest(frame) for frame in _indices(sampler, index.total_frames)]
-    canvas = Canvas([keyframe.number for keyframe in chosen])
+    canvas = Canvas([keyframe.number for keyframe in chosen], video.aspect)
     keyframes = sorted(set(chosen))
     shown_s = decode_keyframes(video, index, keyframes, threads, canvas.take)
     times_s = dict(zip(keyframes, shown_s, strict=True))
@@ -107,7 +107,7 @@ def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
     indices = _indices(sampler, len(table.shown))
     if isinstance(sampler, Keyframes):
         indices = [table.nearest_keyframe(index) for index in indices]
-    canvas = Canvas(indices)
+    canvas = Canvas(indices, video.aspect)
     decode_wanted(video, table, set(indices), canvas.take)
     return _clip(canvas, indices, table.pts[table.shown].tolist(), table)
 

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -30,7 +31,7 @@ from video.address import Address, AddressFile
 from video.claims import check_claims
 from video.given import Given, Readable, Trouble, read_all
 from video.kept import check_room, no_room
-from video.pixels import check_size, most_pixels
+from video.pixels import check_size, most_pixels, pixel_aspect
 from video.playlist import HEAD, check_end, is_hls, names_others
 
 _CHUNK = 1 << 20
@@ -146,6 +147,11 @@ class Video:
     origin: Origin
     container: InputContainer
     stream: VideoStream
+
+    @cached_property
+    def aspect(self) -> Fraction:
+        """How much wider than high its pixels are shown."""
+        return pixel_aspect(self.stream)
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Return the frames that the decoder shows next; None empties it.
