@@ -36,7 +36,8 @@ if "EXIF" not in Type.__members__:
     # comes with its EXIF. Such a kind gets a name, as from PyAV 19 on.
     def _named(kind: type[Type], value: int) -> Type:
         member = object.__new__(kind)
-        member._name_, member._value_ = f"UNKNOWN_{value}", value
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value  # type: ignore[assignment]
         return member
 
     Type._missing_ = classmethod(_named)  # type: ignore[assignment, method-assign]
@@ -95,7 +96,7 @@ def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint
     check_size("the video", max(width, frame.width), frame.height)
     rgb = _rgb(frame)
     if rgb.shape[2] == 4:
-        rgb = _on_white(rgb)
+        rgb = on_white(rgb)
     if frame.interlaced_frame:
         rgb = without_comb(rgb)
     if width != frame.width:
@@ -120,7 +121,8 @@ def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
         ) from error
 
 
-def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB for (H, W, 4) of RGB and alpha, straight: what is transparent shows a white page."""
     rgb = np.empty((*rgba.shape[:2], 3), np.uint8)
     for top in range(0, len(rgba), _ROWS):  # a few rows at a time, as numbers of 16 bits take much memory
         rows = rgba[top : top + _ROWS]

@@ -28,6 +28,7 @@ from errors import ActionClipError
 from files import draft_folder
 from interrupts import interruptible
 from video.address import Address, AddressFile
+from video.alpha import Alpha, has_alpha
 from video.claims import check_claims
 from video.given import Given, Readable, Trouble, read_all
 from video.kept import check_room, no_room
@@ -147,6 +148,8 @@ class Video:
     origin: Origin
     container: InputContainer
     stream: VideoStream
+    alpha: Alpha | None = None
+    """Of transparency that is kept beside the pictures."""
 
     @cached_property
     def aspect(self) -> Fraction:
@@ -160,7 +163,8 @@ class Video:
         """
         self.origin.trouble.check()
         try:
-            return self.stream.decode(packet)
+            frames = self.stream.decode(packet)
+            return self.alpha.laid_on(frames, packet) if self.alpha else frames
         except av.FFmpegError:
             raise
         except ValueError as error:  # of PyAV 19, after the decoder could not be opened
@@ -227,7 +231,10 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
             context.options = _decoder_options()  # for frames that turn out larger than that
             context.thread_type = "AUTO"
             context.thread_count = _threads(threads, context.width * context.height)
-            yield Video(origin, container, stream)
+            alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
+            if alpha:
+                context.thread_count = 1
+            yield Video(origin, container, stream, alpha)
     finally:
         file.close()
         origin.check()
