@@ -27,9 +27,9 @@ _ALMOST_SQUARE = Fraction(1, 100)
 """As much as sides that were rounded leave."""
 _WIDEST = 4
 """What is further from square than that is no pixel of any camera or disc."""
-_BT709, _BT2020, _UNKNOWN = 1, 9, 2
-_MATRICES = {3: _UNKNOWN, 10: _BT2020, 12: _BT2020, 13: _BT2020, 255: _UNKNOWN}
-"""By H.273, of colour matrices that FFmpeg does not convert: what comes next to them."""
+_UNKNOWN, _BT2020 = 2, 9
+_MATRICES = {3: _UNKNOWN, 10: _BT2020, 255: _UNKNOWN}
+"""By H.273, what comes next to colour matrices that FFmpeg does not convert: reserved ones, and constant luminance."""
 
 if "EXIF" not in Type.__members__:
     # PyAV up to 18 lists no side data with a kind among it that it does not know, and a photograph's display matrix
@@ -92,7 +92,7 @@ def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint
     moment, and pixels `aspect` times as wide as high become square. The array may be a view of what the decoder made:
     copy, do not write. Raises ActionClipError for pixels that have no way to RGB, and for more than `most_pixels()`.
     """
-    width = round(frame.width * aspect)
+    width = max(1, round(frame.width * aspect))
     check_size("the video", max(width, frame.width), frame.height)
     rgb = _rgb(frame)
     if rgb.shape[2] == 4:
