@@ -97,11 +97,16 @@ def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint
     rgb = _rgb(frame)
     if rgb.shape[2] == 4:
         rgb = on_white(rgb)
-    if frame.interlaced_frame:
+    if frame.interlaced_frame and _is_yuv(frame):
         rgb = without_comb(rgb)
     if width != frame.width:
         rgb = np.asarray(Image.fromarray(rgb).resize((width, frame.height), Image.Resampling.BICUBIC))
     return _turn(rgb, frame)
+
+
+def _is_yuv(frame: VideoFrame) -> bool:
+    """Whether a frame is of video: PNG calls a picture interlaced whose pixels come in another order."""
+    return not frame.format.is_rgb and len(frame.format.components) > 2
 
 
 def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:

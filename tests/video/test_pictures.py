@@ -373,6 +373,15 @@ def test_a_whole_picture_in_two_fields_stays_sharp(tmp_path: Path) -> None:
     assert numbers_in(fields.astype(np.uint8)) == list(range(8))
 
 
+@pytest.mark.parametrize("pix_fmt", ["rgb24", "gray", "rgba"])
+def test_a_picture_whose_pixels_come_in_another_order_is_whole(tmp_path: Path, pix_fmt: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 160, 1), np.uint8).repeat(3, axis=2)
+    path = write_video(tmp_path / "adam7.apng", [noise], "apng", pix_fmt=pix_fmt, options={"flags": "+ildct"})
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    assert np.array_equal(read_clip(path, first).frames[0], noise)
+
+
 @pytest.mark.parametrize("height", [1, 2, 3, 4, 5])
 def test_a_line_is_no_further_than_its_neighbours(height: int) -> None:
     rows = np.arange(height * 4 * 3, dtype=np.uint8).reshape(height, 4, 3)
