@@ -205,6 +205,12 @@ def test_transparency_lies_on_white(
     assert np.array_equal(read_clip(path, eight, threads=1).frames, read_clip(path, eight, threads=3).frames)
 
 
+@pytest.mark.parametrize("name", ["glass.png", "glass.webp", "glass.tif"])
+def test_transparent_pictures_lie_on_white(tmp_path: Path, name: str) -> None:
+    Image.new("RGBA", (20, 10), (200, 100, 0, 51)).save(tmp_path / name, lossless=True)
+    assert np.abs(read_clip(tmp_path / name, first).frames[0].astype(int) - (244, 224, 204)).max() <= 1
+
+
 def test_transparency_that_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "clip.webm"
     write_video(path, [see_through(1)] * 6, "libvpx-vp9", pix_fmt="yuva420p", options={"cpu-used": "8"})
