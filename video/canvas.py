@@ -1,6 +1,7 @@
 """The one array that the frames of a clip are put into as they come."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from threading import Lock
 
 import numpy as np
@@ -8,7 +9,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
-from video.pixels import check_total, upright_rgb
+from video.pixels import SQUARE, check_total, upright_rgb
 
 Picture = NDArray[np.uint8]
 
@@ -16,10 +17,12 @@ Picture = NDArray[np.uint8]
 class Canvas:
     """Room for the frames `indices`, which come in any order, in any thread; the first index gives the size of all.
 
-    Where all indices are one, as in a picture, there is room for it once.
+    Their pixels are `aspect` times as wide as high. Where all indices are one, as in a picture, there is room for it
+    once.
     """
 
-    def __init__(self, indices: Sequence[int]) -> None:
+    def __init__(self, indices: Sequence[int], aspect: Fraction = SQUARE) -> None:
+        self._aspect = aspect
         self._first = indices[0]
         self._places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
@@ -32,7 +35,7 @@ class Canvas:
 
     def take(self, index: int, frame: VideoFrame) -> None:
         """Put a decoded frame into its places."""
-        self.put(index, upright_rgb(frame))
+        self.put(index, upright_rgb(frame, self._aspect))
 
     def put(self, index: int, picture: Picture) -> None:
         """Put an RGB picture, (H, W, 3), into the places of its index.

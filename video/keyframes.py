@@ -81,10 +81,11 @@ class KeyframeIndex:
 def read_index(video: Video) -> KeyframeIndex:
     """Return the index of the video's container.
 
-    Raises SurpriseError where it has none, or does not say how long the video is.
+    Raises SurpriseError where it has none, or does not say how long the video is, and where transparency has keyframes
+    of its own.
     """
     stream, container = video.stream, video.container
-    if not container.format.name.startswith(_INDEXED) or not stream.time_base or not container.duration:
+    if video.alpha or not container.format.name.startswith(_INDEXED) or not stream.time_base or not container.duration:
         raise SurpriseError
     start = stream.start_time or 0
     duration = stream.duration or round(container.duration / av.time_base / stream.time_base)

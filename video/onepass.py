@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -11,7 +12,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from video.packets import PacketTable
-from video.pixels import check_total, upright_rgb
+from video.pixels import SQUARE, check_total, upright_rgb
 from video.source import Origin, opened, read_packets
 
 
@@ -19,6 +20,8 @@ from video.source import Origin, opened, read_packets
 class Pass:
     """What decoding from the start found, frames numbered in the order in which the decoder showed them."""
 
+    aspect: Fraction = SQUARE
+    """How much wider than high pixels are shown."""
     times: list[int | None] = field(default_factory=list)
     """Presentation time of each frame."""
     spoilt: set[int] = field(default_factory=set)
@@ -36,8 +39,8 @@ class Pass:
             if frame.is_corrupt:
                 self.spoilt.add(number)
             if number in wanted:
-                self.pictures[number] = upright_rgb(frame)
-                check_total(len(self.pictures), frame.height, frame.width)
+                self.pictures[number] = picture = upright_rgb(frame, self.aspect)
+                check_total(len(self.pictures), *picture.shape[:2])
 
     def timeline(self) -> tuple[list[int | None], list[int | None]]:
         """Return the time of every frame of the video, and its number in the pass, None for a broken one.
@@ -69,8 +72,8 @@ def decode_all(
 
     Raises ActionClipError where reading fails, or these pictures are too large.
     """
-    found = Pass()
     with opened(origin, threads) as video:
+        found = Pass(video.aspect)
         for packet in table.kept if table.kept is not None else read_packets(video):
             try:
                 found.take(video.decode(packet), wanted)

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from video.alpha import SIDE_DATA
 from video.source import Origin, Video, demux, read_packets
 
 KEPT_BYTES = 16 * 2**20
@@ -28,7 +29,7 @@ MOST_PACKETS = 2**24
 
 NO_TIME = -(2**63)
 _DEFAULT_RATE = Fraction(25)  # FFmpeg's own, for streams that state none
-_CHANGES = ("new_extradata", "palette")  # what a packet can bring that later ones depend on
+_CHANGES = ("new_extradata", "palette", SIDE_DATA)  # what a packet can bring that later ones depend on
 _COLUMNS = 6  # of what is noted of a packet
 _SEEK_BACK_S = (0, 1, 4, 16)
 
@@ -112,7 +113,8 @@ def scan(video: Video) -> PacketTable:
             raise ActionClipError(
                 f"{video.origin.name} has more than {MOST_PACKETS} frames; cut it into parts, or look at its keyframes"
             )
-        if numbers and any(data.data_type in _CHANGES for data in packet.iter_sidedata()):
+        beside = list(packet.iter_sidedata())
+        if numbers and any(data.data_type in _CHANGES for data in beside):
             starts_anywhere = False
         numbers.extend(
             (
@@ -124,7 +126,7 @@ def scan(video: Video) -> PacketTable:
                 not packet.is_discard,
             )
         )
-        room -= size
+        room -= size + sum(data.data_size for data in beside)
         fits = fits and room >= 0 and len(kept) < KEPT_PACKETS
         if fits:
             kept.append(packet)

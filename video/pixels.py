@@ -1,21 +1,53 @@
 """A decoded frame of any pixel format to upright RGB, and how many pixels may be."""
 
 import os
+from fractions import Fraction
 from typing import cast
 
 import av
 import numpy as np
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image
 
 from errors import ActionClipError
+from video.colour import is_hdr, to_sdr
+from video.deinterlace import without_comb
 
 MOST_PIXELS = 2**26
 """Of a frame, unless ACTION_CLIP_MAX_PIXELS says otherwise: twice 8K UHD."""
 _FRAMES = 16  # 32 of 8K UHD
 """How many of the largest frames a clip may be as large as."""
 _ROWS = 64
+
+SQUARE = Fraction(1)
+_ALMOST_SQUARE = Fraction(1, 100)
+"""As much as sides that were rounded leave."""
+_WIDEST = 4
+"""What is further from square than that is no pixel of any camera or disc."""
+_UNKNOWN, _BT2020 = 2, 9
+_MATRICES = {3: _UNKNOWN, 10: _BT2020, 255: _UNKNOWN}
+"""By H.273, what comes next to colour matrices that FFmpeg does not convert: reserved ones, and constant luminance."""
+
+if "EXIF" not in Type.__members__:
+    # PyAV up to 18 lists no side data with a kind among it that it does not know, and a photograph's display matrix
+    # comes with its EXIF. Such a kind gets a name, as from PyAV 19 on.
+    def _named(kind: type[Type], value: int) -> Type:
+        member = object.__new__(kind)
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value  # type: ignore[assignment]
+        return member
+
+    Type._missing_ = classmethod(_named)  # type: ignore[assignment, method-assign]
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """Return how much wider than high the pixels of a stream are shown: 1 where it says nothing, or nothing sane."""
+    aspect = stream.sample_aspect_ratio or SQUARE
+    is_sane = abs(aspect - 1) > _ALMOST_SQUARE and 1 <= max(aspect, 1 / aspect) <= _WIDEST
+    return Fraction(aspect) if is_sane else SQUARE
 
 
 def most_pixels() -> int:
@@ -52,29 +84,50 @@ def check_total(frames: int, height: int, width: int) -> None:
         )
 
 
-def upright_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return the frame as (H, W, 3) uint8 RGB, turned as its display matrix says.
+def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint8]:
+    """Return the frame as players show it: (H, W, 3) uint8 RGB, turned as its display matrix says.
 
-    Matrix and range of the colours are those the stream declares (BT.601, limited, where it declares none).
-    What is transparent shows white, the page that GIF and PNG are mostly seen on. The array may be a view of what
-    the decoder made: copy, do not write. Raises ActionClipError for a pixel format that has no way to RGB, and for
-    more than `most_pixels()`.
+    Matrix and range of the colours are those the stream declares (BT.601, limited, where it declares none); HLG and PQ
+    become BT.709. What is transparent shows white, the page that GIF and PNG are mostly seen on. Two fields become one
+    moment, and pixels `aspect` times as wide as high become square. The array may be a view of what the decoder made:
+    copy, do not write. Raises ActionClipError for pixels that have no way to RGB, and for more than `most_pixels()`.
     """
-    check_size("the video", frame.width, frame.height)
-    has_alpha = frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
-    try:
-        pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24", threads=1)
-    except (av.FFmpegError, ValueError) as error:
-        raise ActionClipError(
-            f"pixels of the format {frame.format.name} cannot become RGB; convert the video to yuv420p first"
-        ) from error
-    rgb = np.asarray(pixels, np.uint8)
-    if has_alpha:
-        rgb = _on_white(rgb)
+    width = max(1, round(frame.width * aspect))
+    check_size("the video", max(width, frame.width), frame.height)
+    rgb = _rgb(frame)
+    if rgb.shape[2] == 4:
+        rgb = on_white(rgb)
+    if frame.interlaced_frame and _is_yuv(frame):
+        rgb = without_comb(rgb)
+    if width != frame.width:
+        rgb = np.asarray(Image.fromarray(rgb).resize((width, frame.height), Image.Resampling.BICUBIC))
     return _turn(rgb, frame)
 
 
-def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _is_yuv(frame: VideoFrame) -> bool:
+    """Whether a frame is of video: PNG calls a picture interlaced whose pixels come in another order."""
+    return not frame.format.is_rgb and len(frame.format.components) > 2
+
+
+def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Return (H, W, 3), or (H, W, 4) where there is transparency."""
+    has_alpha = frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
+    declared = frame.colorspace
+    frame.colorspace = _MATRICES.get(declared, declared)
+    try:
+        if is_hdr(frame):
+            deep = frame.to_ndarray(format="rgba64le" if has_alpha else "rgb48le", threads=1)
+            return to_sdr(np.asarray(deep, np.uint16), frame)
+        return np.asarray(frame.to_ndarray(format="rgba" if has_alpha else "rgb24", threads=1), np.uint8)
+    except (av.FFmpegError, ValueError) as error:
+        raise ActionClipError(
+            f"pixels of the format {frame.format.name} with colours of kind {declared} cannot become RGB; convert the "
+            "video to yuv420p in BT.709 first"
+        ) from error
+
+
+def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB for (H, W, 4) of RGB and alpha, straight: what is transparent shows a white page."""
     rgb = np.empty((*rgba.shape[:2], 3), np.uint8)
     for top in range(0, len(rgba), _ROWS):  # a few rows at a time, as numbers of 16 bits take much memory
         rows = rgba[top : top + _ROWS]
@@ -85,11 +138,7 @@ def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _turn(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
     """Apply the frame's display matrix, as the nearest of the eight turns and mirrorings of a rectangle."""
-    try:
-        matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
-    except ValueError:
-        # PyAV cannot list side data with a kind among it that it does not know; then there is only the angle.
-        return np.rot90(rgb, round(frame.rotation / 90))
+    matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
     if matrix is None:
         return rgb
     # x' = a x + c y and y' = b x + d y, in the order a b u c d v x y w

@@ -20,6 +20,7 @@ from video.packets import PacketTable, fits_memory, scan
 from video.pixels import most_pixels
 from video.sampling import Keyframes, Sampler
 from video.source import Origin, Video, locate, opened
+from video.webp import claimed_frames, decode_animation, is_animation
 
 _log = logging.getLogger("action_clip")
 
@@ -66,6 +67,8 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
 
 
 def _read(origin: Origin, sampler: Sampler, threads: int) -> Clip:
+    if is_animation(origin):
+        return _animation(origin, sampler)
     if isinstance(sampler, Keyframes):
         with suppress(SurpriseError), opened(origin, threads) as video:
             return _by_index(video, threads, sampler)
@@ -86,7 +89,7 @@ def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip:
     """
     index = read_index(video)
     chosen = [index.nearest(frame) for frame in _indices(sampler, index.total_frames)]
-    canvas = Canvas([keyframe.number for keyframe in chosen])
+    canvas = Canvas([keyframe.number for keyframe in chosen], video.aspect)
     keyframes = sorted(set(chosen))
     shown_s = decode_keyframes(video, index, keyframes, threads, canvas.take)
     times_s = dict(zip(keyframes, shown_s, strict=True))
@@ -107,7 +110,7 @@ def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
     indices = _indices(sampler, len(table.shown))
     if isinstance(sampler, Keyframes):
         indices = [table.nearest_keyframe(index) for index in indices]
-    canvas = Canvas(indices)
+    canvas = Canvas(indices, video.aspect)
     decode_wanted(video, table, set(indices), canvas.take)
     return _clip(canvas, indices, table.pts[table.shown].tolist(), table)
 
@@ -145,6 +148,21 @@ def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: 
     for index, number in needed.items():
         canvas.put(index, pictures.pop(number))
     return _clip(canvas, indices, times, table)
+
+
+def _animation(origin: Origin, sampler: Sampler) -> Clip:
+    """Return the sampler's frames of an animated WebP; a broken one ends it."""
+    guess = claimed_frames(origin)
+    found = decode_animation(origin, _wanted(sampler, guess))
+    total = len(found.starts_ms)
+    indices = _indices(sampler, total)
+    if total != guess:
+        found = decode_animation(origin, set(indices))
+    canvas = Canvas(indices)
+    for index in set(indices):
+        canvas.put(index, found.pictures.pop(index))
+    times_s = tuple(found.starts_ms[index] / 1000 for index in indices)
+    return Clip(canvas.frames(), tuple(indices), times_s, total, found.end_ms / 1000)
 
 
 def _wanted(sampler: Sampler, total: int) -> set[int]:

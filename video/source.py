@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -27,10 +28,11 @@ from errors import ActionClipError
 from files import draft_folder
 from interrupts import interruptible
 from video.address import Address, AddressFile
+from video.alpha import Alpha, has_alpha
 from video.claims import check_claims
 from video.given import Given, Readable, Trouble, read_all
 from video.kept import check_room, no_room
-from video.pixels import check_size, most_pixels
+from video.pixels import check_size, most_pixels, pixel_aspect
 from video.playlist import HEAD, check_end, is_hls, names_others
 
 _CHUNK = 1 << 20
@@ -146,6 +148,13 @@ class Video:
     origin: Origin
     container: InputContainer
     stream: VideoStream
+    alpha: Alpha | None = None
+    """Of transparency that is kept beside the pictures."""
+
+    @cached_property
+    def aspect(self) -> Fraction:
+        """How much wider than high its pixels are shown."""
+        return pixel_aspect(self.stream)
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Return the frames that the decoder shows next; None empties it.
@@ -154,7 +163,8 @@ class Video:
         """
         self.origin.trouble.check()
         try:
-            return self.stream.decode(packet)
+            frames = self.stream.decode(packet)
+            return self.alpha.laid_on(frames, packet) if self.alpha else frames
         except av.FFmpegError:
             raise
         except ValueError as error:  # of PyAV 19, after the decoder could not be opened
@@ -221,7 +231,10 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
             context.options = _decoder_options()  # for frames that turn out larger than that
             context.thread_type = "AUTO"
             context.thread_count = _threads(threads, context.width * context.height)
-            yield Video(origin, container, stream)
+            alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
+            if alpha:
+                context.thread_count = 1
+            yield Video(origin, container, stream, alpha)
     finally:
         file.close()
         origin.check()

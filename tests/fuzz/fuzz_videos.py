@@ -59,8 +59,15 @@ def _picture(kind: str, mode: str = "RGB") -> bytes:
     return file.getvalue()
 
 
+def _animation() -> bytes:
+    file = io.BytesIO()
+    images = [Image.new("RGBA", SIDES, (20 * number, 100, 50, 200)) for number in range(FRAMES)]
+    images[0].save(file, "WEBP", save_all=True, append_images=images[1:])
+    return file.getvalue()
+
+
 def seeds() -> list[bytes]:
-    """Containers with an index and without, codecs with frames in order and not, pictures."""
+    """Containers with an index and without, codecs with frames in order and not, colours and fields, pictures."""
     return [
         encoded("mp4", "libx264"),
         encoded("mp4", "libx264", flags="faststart"),
@@ -68,6 +75,8 @@ def seeds() -> list[bytes]:
         encoded("mov", "mpeg4"),
         encoded("matroska", "libx264"),
         encoded("webm", "libvpx", options={"g": "4"}),
+        encoded("webm", "libvpx-vp9", "yuva420p", {"g": "4", "cpu-used": "8"}),
+        encoded("mp4", "libx264", options=GROUP | {"x264-params": "tff=1:transfer=smpte2084:sar=16/11"}),
         encoded("avi", "mpeg4", options={"g": "4"}),
         encoded("avi", "mjpeg", "yuvj420p", {}),
         encoded("mpegts", "mpeg2video"),
@@ -78,6 +87,7 @@ def seeds() -> list[bytes]:
         encoded("apng", "apng", "rgb24", {}),
         *(_picture(kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "JPEG2000", "TGA", "PPM")),
         _picture("PNG", "P"),
+        _animation(),
     ]
 
 

@@ -93,6 +93,17 @@ def by_pillow(name: str, **how: object) -> Callable[[Path], Path]:
     return write
 
 
+def animation(folder: Path) -> Path:
+    """An animated WebP with the largest canvas there is, for pictures of a pixel."""
+    path = folder / "bomb.webp"
+    dot = Image.new("L", (1, 1))
+    dot.save(path, save_all=True, append_images=[Image.new("L", (1, 1), 255)] * 11)
+    content = bytearray(path.read_bytes())
+    content[24:30] = b"\xff\x3f\0" * 2
+    path.write_bytes(content)
+    return path
+
+
 def h264(folder: Path) -> Path:
     large = np.zeros((8200, 8200, 3), np.uint8)
     return write_video(folder / "bomb.mp4", [large], options={"preset": "ultrafast", "threads": "1"})
@@ -106,6 +117,7 @@ BOMBS = {
     "jpeg": by_pillow("bomb.jpg", quality=1),
     "jpeg 2000": by_pillow("bomb.jp2"),
     "webp": by_pillow("bomb.webp", quality=1, method=0),
+    "animation": animation,
     "h264": h264,
 }
 
