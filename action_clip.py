@@ -163,7 +163,8 @@ def _classify(options: argparse.Namespace) -> None:
 
 def _model_files(model: str) -> Iterable[Path]:
     """What is kept of the model, and beside it, on this disk."""
-    from models.store import cache_home, folder_of
+    from models.home import cache_home
+    from models.store import folder_of
 
     folder = folder_of(find_model(model)[0])
     yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from models.hashes import sha256_of
+from models.home import cache_home
 from models.label_bank import LabelBank
 from models.model import normalized
-from models.store import cache_home, sha256_of
 from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from tokenizer.prompts import fill
 

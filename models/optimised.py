@@ -21,8 +21,9 @@ from time import time
 import onnxruntime
 
 from files import draft
+from models.hashes import sha256_of
+from models.home import cache_home
 from models.sessions import make_session
-from models.store import cache_home, sha256_of
 from models.structure import check_graph
 from models.upstream import choose_early
 

@@ -23,8 +23,8 @@ import models.label_encoder
 import video.reader
 from action_clip import ActionClip, ActionClipError
 from models.graphs import Graph
+from models.home import home
 from models.label_encoder import LabelEncoder
-from models.store import home
 from tokenizer.bpe import Tokenizer, default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill
 

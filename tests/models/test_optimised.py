@@ -22,7 +22,7 @@ from small_models import WIDTH, SmallModel, random_closed_model, random_model, s
 import models.optimised
 from action_clip import ActionClip, ActionClipError, TimeSformer
 from models.graphs import Graph
-from models.store import home
+from models.home import home
 from tokenizer.bpe import default_tokenizer
 
 MARK = "kept-by-action_clip.txt"
