@@ -57,7 +57,7 @@ def optimised(path: Path) -> Path | None:
     root = kept_in / "optimised"
     if not root.is_dir() and not _can_make(root):
         return None
-    folder = root / f"{sha256_of(path)[:32]}-{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
+    folder = root / f"{sha256_of(path)[:32]}-{form()}"
     if not _is_kept(folder):
         has_weights_elsewhere = check_graph(path)
         if not os.access(root, os.W_OK) or has_weights_elsewhere:
@@ -161,6 +161,11 @@ def _drafted(folder: Path) -> Iterator[Path]:
                 if _is_own(folder):  # what is left of one that was being removed
                     _remove(folder)
                 own.replace(folder)
+
+
+def form() -> str:
+    """The form in which graphs are kept: for which kind of processor, by which onnxruntime, in which layout."""
+    return f"{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
 
 
 @cache

@@ -20,6 +20,7 @@ from action_clip import ActionClip
 from errors import ActionClipError
 from models import store
 from models.catalog import ModelSpec
+from models.feature_memory import MEMORY
 from models.folder import folder_model
 from models.partial import Part
 
@@ -62,6 +63,7 @@ def target(data: bytes) -> None:
 
 def _answer() -> NDArray[np.float64]:
     frames = np.random.default_rng(0).integers(0, 256, (4, 40, 48, 3), dtype=np.uint8)
+    MEMORY.clear()
     return ActionClip(_clean() / "model", threads=1).classify(frames, LABELS).probabilities
 
 

@@ -6,18 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.label_bank import LabelBank
 
-VECTORS = {"eating": np.arange(4, dtype=np.float32), "höher ⬆": np.full(4, 0.25, np.float32)}
+VECTORS = {"eating": np.array([0.6, 0, 0, -0.8], np.float32), "höher ⬆": np.full(4, 0.5, np.float32)}
+
+
+def vector(number: int) -> NDArray[np.float32]:
+    """One of length 1 for each number."""
+    return np.array([np.sin(number), np.cos(number)], np.float32)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     LabelBank(tmp_path / "bank", "a").write(VECTORS)
     known = LabelBank(tmp_path / "bank", "a").read(["höher ⬆", "eating", "never seen"])
     assert set(known) == set(VECTORS)
-    for text, vector in VECTORS.items():
-        np.testing.assert_array_equal(known[text], vector)
+    for text, expected in VECTORS.items():
+        np.testing.assert_array_equal(known[text], expected)
         assert known[text].dtype == np.float32
 
 
@@ -32,11 +38,11 @@ def test_spaces_do_not_see_each_other(tmp_path: Path) -> None:
 
 def test_many_texts_at_once(tmp_path: Path) -> None:
     bank = LabelBank(tmp_path / "bank", "a")
-    many = {f"label {i}": np.full(2, i, np.float32) for i in range(3000)}
+    many = {f"label {i}": vector(i) for i in range(3000)}
     bank.write(many)
     known = bank.read(many)
     assert len(known) == 3000
-    assert all(known[text][0] == vector[0] for text, vector in many.items())
+    assert all(np.array_equal(known[text], many[text]) for text in many)
 
 
 def test_a_bank_that_is_not_there_is_empty_and_not_made_by_reading(tmp_path: Path) -> None:
@@ -104,7 +110,7 @@ def test_what_the_program_has_not_made_is_left_alone(
     [record] = caplog.records
     assert record.message.startswith(f"the label bank {path} cannot be used (")
     assert record.message.endswith(
-        "): labels are encoded anew each time, until it is moved away or ACTION_CLIP_HOME names another folder"
+        "): labels are encoded anew in every run, until it is moved away or ACTION_CLIP_HOME names another folder"
     )
 
 
@@ -115,7 +121,7 @@ def test_a_view_that_never_ends_is_not_asked(tmp_path: Path, caplog: pytest.LogC
         connection.execute("DROP TABLE features")
         connection.execute(
             "CREATE VIEW features AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-            "SELECT 'a' AS space, 'eating' AS text, i AS vector, 0 AS crc FROM n WHERE i < 0"
+            "SELECT 'a' AS space, 'eating' AS text, i AS vector, 0 AS seal, 0 AS used FROM n WHERE i < 0"
         )
     connection.close()
     assert bank.read(["eating"]) == {}
@@ -147,7 +153,7 @@ def test_a_file_of_another_layout_is_replaced(tmp_path: Path, caplog: pytest.Log
     bank = LabelBank(tmp_path / "bank", "a")
     bank.write({"old": VECTORS["eating"]})
     with sqlite3.connect(tmp_path / "bank") as connection:
-        connection.execute("ALTER TABLE features RENAME COLUMN crc TO checksum")
+        connection.execute("ALTER TABLE features RENAME COLUMN seal TO checksum")
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     assert bank.read(["old"]) == {}
@@ -178,9 +184,9 @@ def test_a_file_of_an_earlier_version_which_has_no_mark_is_replaced(
     "damage",
     [
         "DROP TABLE features",
-        "ALTER TABLE features RENAME COLUMN crc TO checksum",
+        "ALTER TABLE features RENAME COLUMN seal TO checksum",
         "UPDATE features SET vector = 'text'",
-        "UPDATE features SET crc = 1",
+        "UPDATE features SET seal = 1",
     ],
 )
 def test_damage_of_every_kind_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
@@ -211,7 +217,7 @@ def test_one_warning_for_a_file_out_of_reach(tmp_path: Path, caplog: pytest.LogC
     bank.write(VECTORS)
     assert [r.message for r in caplog.records] == [
         f"the label bank {tmp_path / 'bank'} cannot be used (unable to open database file): "
-        "labels are encoded anew each time, until it is moved away or ACTION_CLIP_HOME names another folder"
+        "labels are encoded anew in every run, until it is moved away or ACTION_CLIP_HOME names another folder"
     ]
 
 
@@ -225,7 +231,7 @@ def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: 
 
 def _write_many(path: Path, first: int) -> None:
     for i in range(first, first + 40):
-        LabelBank(path, "a").write({f"label {i}": np.full(8, i, np.float32)})
+        LabelBank(path, "a").write({f"label {i}": vector(i)})
 
 
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
@@ -237,4 +243,5 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
         writer.join(60)
         assert writer.exitcode == 0
     known = LabelBank(tmp_path / "bank", "a").read([f"label {i}" for i in range(120)])
-    assert {text: vector[0] for text, vector in known.items()} == {f"label {i}": i for i in range(120)}
+    assert set(known) == {f"label {i}" for i in range(120)}
+    assert all(np.array_equal(known[f"label {i}"], vector(i)) for i in range(120))
