@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
@@ -21,7 +20,9 @@ MOST_BYTES = 256 << 20
 # Written into the file: whose it is, and its layout; of another layout, it starts afresh.
 _APPLICATION = int.from_bytes(b"ActC")
 _LAYOUT = 3
-_TABLE = """CREATE TABLE features ( -- the label bank of action_clip.py, which can be deleted
+# In the table and in each of its rows: by it, what is left of a damaged file is known.
+_MARK = "action_clip.py label bank"
+_TABLE = f"""CREATE TABLE features ( -- {_MARK}, which can be deleted
     space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, seal BLOB NOT NULL, used INTEGER NOT NULL,
     UNIQUE (space, text)
 )"""
@@ -30,9 +31,6 @@ _FIRST_TABLE = (
     "CREATE TABLE features ( space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, crc INTEGER NOT NULL, "
     "PRIMARY KEY (space, text) ) WITHOUT ROWID"
 )
-_SPACE = "action_clip "
-"""How every space begins: by it, and the table, a damaged file is known."""
-_MARKS = re.compile(b"|".join(re.escape(mark.encode()) for mark in (_TABLE.partition("\n")[0], _SPACE)))
 # Of an sqlite file: how it begins, where the number of its application is, and where its own data begins.
 _MAGIC, _MARK_AT, _HEADER = b"SQLite format 3\0", 68, 100
 # Rows are stored whole in a page, at the least loss.
@@ -51,6 +49,8 @@ _OUT_OF_REACH = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
 }
+# What sqlite raises; and Python, of a damaged file, where sqlite's message quotes what is no text.
+_PROBLEMS = (sqlite3.Error, UnicodeDecodeError)
 _BLOCK = 1 << 20
 _GROUP = 500  # texts of one query, below sqlite's limit of parameters
 
@@ -60,13 +60,9 @@ _unwritable: set[Path] = set()
 _said: dict[Path, object] = {}
 
 
-class _ForeignError(sqlite3.DatabaseError):
-    """Another program's database."""
-
-
 def space_of(*parts: str) -> str:
     """The name of a space, for all that its features depend on."""
-    return _SPACE + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return f"{_MARK} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
 
 
 class LabelBank:
@@ -89,10 +85,10 @@ class LabelBank:
             return {}
         try:
             return self._read(list(texts))
-        except sqlite3.Error as error:
+        except _PROBLEMS as error:
             try:
                 self._discard(error)
-            except (sqlite3.Error, OSError) as problem:
+            except (*_PROBLEMS, OSError) as problem:
                 _unusable.add(self.path)
                 self._give_up(problem)
         return {}
@@ -110,34 +106,41 @@ class LabelBank:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._insert(rows)
-            except sqlite3.Error as error:
+            except _PROBLEMS as error:
                 self._discard(error)
                 self._insert(rows)
-        except (sqlite3.Error, OSError) as error:
+        except (*_PROBLEMS, OSError) as error:
             _unwritable.add(self.path)
             self._give_up(error)
 
     def _read(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
-        known: dict[str, NDArray[np.float32]] = {}
-        long_ago = int(time()) - _DAY_S
-        unused = []
         with closing(self._connect()) as bank:
             if not _is_ready(bank):
                 return {}
-            for first in range(0, len(texts), _GROUP):
-                group = texts[first : first + _GROUP]
-                query = (
-                    "SELECT rowid, text, vector, seal, used < ? FROM features "
-                    f"WHERE space = ? AND text IN ({','.join('?' * len(group))})"
-                )
-                for row, text, vector, seal, is_unused in bank.execute(query, (long_ago, self.space, *group)):
-                    known[text] = self._feature(text, vector, seal)
-                    if is_unused:
-                        unused.append((row,))
-            if len({len(feature) for feature in known.values()}) > 1:
-                raise sqlite3.DatabaseError("features of different lengths")
+            known, unused = self._select(bank, texts)
             _note_use(bank, unused)
         return known
+
+    def _select(
+        self, bank: sqlite3.Connection, texts: list[str]
+    ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[int]]]:
+        """The features that there are, and the rows of those that were not used for a day."""
+        known = {}
+        unused = []
+        long_ago = int(time()) - _DAY_S
+        for first in range(0, len(texts), _GROUP):
+            group = texts[first : first + _GROUP]
+            query = (
+                "SELECT rowid, text, vector, seal, used < ? FROM features "
+                f"WHERE space = ? AND text IN ({','.join('?' * len(group))})"
+            )
+            for row, text, vector, seal, is_unused in bank.execute(query, (long_ago, self.space, *group)):
+                known[text] = self._feature(text, vector, seal)
+                if is_unused:
+                    unused.append((row,))
+        if len({len(feature) for feature in known.values()}) > 1:
+            raise sqlite3.DatabaseError("features of different lengths")
+        return known, unused
 
     def _feature(self, text: object, vector: object, seal: object) -> NDArray[np.float32]:
         if not (isinstance(text, str) and isinstance(vector, bytes) and self._seal(text, vector) == seal):
@@ -161,6 +164,9 @@ class LabelBank:
                     bank.execute(f"PRAGMA user_version = {_LAYOUT}")
                     bank.execute(f"PRAGMA application_id = {_APPLICATION}")
                 bank.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?)", rows)
+                # Damage that reading has not met may be met now, rather than by the next run.
+                if len(self._select(bank, [text for _, text, *_ in rows])[0]) < len(rows):
+                    raise sqlite3.DatabaseError("rows that cannot be found")
                 _make_room(bank)
             if not is_ready:
                 with suppress(sqlite3.OperationalError):  # somebody is at work in it already
@@ -175,19 +181,19 @@ class LabelBank:
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=_WAIT_S)
 
-    def _discard(self, error: sqlite3.Error) -> None:
+    def _discard(self, error: Exception) -> None:
         """Remove a damaged file, of which `error` is the sign; the next write makes a new one.
 
         Raises `error` where it is a sign of something else, OSError where the file cannot be removed.
         """
-        if _is_out_of_reach(error) or isinstance(error, _ForeignError) or not self._is_own():
+        if _is_out_of_reach(error) or not self._is_own():
             raise error
         for suffix in ("", "-journal", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         _LOG.warning("the label bank %s was damaged (%s) and is being rebuilt", self.path, error)
 
     def _is_own(self) -> bool:
-        """Whether a file that is no whole database is what is left of one that this program has made."""
+        """Whether the file is what is left of one that this program has made."""
         if not os.path.isfile(self.path):
             return False
         is_blank, before = True, b""
@@ -197,7 +203,7 @@ class LabelBank:
             if begins and (len(header) < _HEADER or header[_MARK_AT : _MARK_AT + 4] == _APPLICATION.to_bytes(4)):
                 return True
             while block := file.read(_BLOCK):
-                if _MARKS.search(before + block):
+                if _MARK.encode() in before + block:
                     return True
                 is_blank = is_blank and not block.strip(b"\0")
                 before = block[-_HEADER:]
@@ -216,7 +222,7 @@ class LabelBank:
             )
 
 
-def _is_out_of_reach(error: sqlite3.Error) -> bool:
+def _is_out_of_reach(error: Exception) -> bool:
     """Whether the file cannot be had just now or here; any other error of sqlite's means that it is damaged."""
     # The lowest byte is the primary code.
     code = getattr(error, "sqlite_errorcode", None)
@@ -235,7 +241,7 @@ def _is_ready(bank: sqlite3.Connection) -> bool:
     application = bank.execute("PRAGMA application_id").fetchone()[0]
     if application != _APPLICATION:
         if application or [" ".join(sql.split()) for sql in schema] not in ([], [_FIRST_TABLE]):
-            raise _ForeignError("it is not this program's")
+            raise sqlite3.DatabaseError("it is not this program's")
     elif is_this_layout:
         raise sqlite3.DatabaseError("its table is not the one that was made")
     return False

@@ -169,6 +169,15 @@ def test_a_file_with_bits_flipped(bench: Bench, tmp_path: Path, caplog: pytest.L
         bench.check(bench.damaged(tmp_path / str(seed), flipped(seed, bits, last)), caplog)
 
 
+def test_a_table_whose_description_is_no_text(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def damage(path: Path) -> None:
+        content = path.read_bytes()
+        assert content.count(b"NOT NULL,") == 5
+        path.write_bytes(content.replace(b"NOT NULL,", b"NOT NULL\xac"))
+
+    bench.check(bench.damaged(tmp_path / "home", damage), caplog, known=False)
+
+
 def test_a_file_with_pages_in_others_places(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for seed in range(30):
         bench.check(bench.damaged(tmp_path / str(seed), copied(seed)), caplog)
