@@ -2,12 +2,16 @@
 
 import multiprocessing
 import sqlite3
+import time
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import models.label_bank
 from models.label_bank import LabelBank
 
 VECTORS = {"eating": np.array([0.6, 0, 0, -0.8], np.float32), "höher ⬆": np.full(4, 0.5, np.float32)}
@@ -227,6 +231,94 @@ def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: 
     assert [r.message.startswith("the label bank ") for r in caplog.records] == [True]
     assert "cannot be used" in caplog.text
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def unit(number: int) -> NDArray[np.float32]:
+    """One of 512 numbers."""
+    row: NDArray[np.float32] = np.eye(1, 512, number % 512, dtype=np.float32)[0]
+    return row
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What time it is: the last of these."""
+    times = [time.time()]
+    monkeypatch.setattr(models.label_bank, "time", lambda: times[-1])
+    return times
+
+
+def test_the_file_is_bounded_and_what_was_not_used_for_longest_goes_first(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 2 << 20
+    monkeypatch.setattr(models.label_bank, "MOST_BYTES", most)
+    path = tmp_path / "bank"
+    bank = LabelBank(path, "a")
+    bank.write({f"label {i}": unit(i) for i in range(100)})
+    for day in range(1, 40):
+        clock.append(clock[0] + 100_000 * day)
+        LabelBank(path, f"space {day}").write({f"label {i}": unit(i) for i in range(100)})
+        assert set(bank.read(["label 1", "label 99"])) == {"label 1", "label 99"}
+        assert path.stat().st_size < most + 100 * 3000
+    known = [day for day in range(1, 40) if LabelBank(path, f"space {day}").read(["label 5"])]
+    assert len(bank.read([f"label {i}" for i in range(100)])) < 100
+    assert 4 <= len(known) <= most / 100 / 2048
+    assert known == list(range(40 - len(known), 40))
+
+
+def test_reading_writes_once_a_day_at_most(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "bank"
+    bank = LabelBank(path, "a")
+    bank.write(VECTORS)
+    contents = [path.read_bytes()]
+    for hours in (1, 23, 25, 26, 48, 51):
+        clock.append(clock[0] + 3600 * hours)
+        assert set(bank.read(VECTORS)) == set(VECTORS)
+        contents.append(path.read_bytes())
+    changes = [one != other for one, other in pairwise(contents)]
+    assert changes == [False, False, True, False, False, True]
+
+
+def test_what_is_read_need_not_be_writable(
+    tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    clock.append(clock[0] + 200_000)
+    with closing(sqlite3.connect(tmp_path / "bank", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # somebody is writing, and takes long
+        assert set(bank.read(VECTORS)) == set(VECTORS)
+    (tmp_path / "bank").chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        assert set(bank.read(VECTORS)) == set(VECTORS)
+    finally:
+        tmp_path.chmod(0o755)
+    assert caplog.records == []
+
+
+def test_a_large_file_of_an_earlier_layout_becomes_small(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "bank"
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("CREATE TABLE features (space, text, vector, crc, PRIMARY KEY (space, text)) WITHOUT ROWID")
+        old.executemany("INSERT INTO features VALUES ('a', ?, zeroblob(2048), 0)", [(i,) for i in range(1000)])
+        old.execute("PRAGMA user_version = 2")
+        old.execute(f"PRAGMA application_id = {int.from_bytes(b'ActC')}")
+    assert path.stat().st_size > 2 << 20
+    LabelBank(path, "a").write(VECTORS)
+    assert set(LabelBank(path, "a").read(VECTORS)) == set(VECTORS)
+    assert path.stat().st_size < 100_000
+    assert caplog.records == []
+
+
+def test_a_file_is_given_up_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "bank").write_text("this is no database")
+    for space in ("a", "b"):
+        bank = LabelBank(tmp_path / "bank", space)
+        assert bank.read(VECTORS) == {}
+        bank.write(VECTORS)
+    assert len(caplog.records) == 1
+    assert (tmp_path / "bank").read_text() == "this is no database"
 
 
 def _write_many(path: Path, first: int) -> None:
