@@ -137,7 +137,7 @@ def _seal(folder: Path, name: str) -> bytes:
             require_file(path)
             with path.open("rb") as file:
                 digests[path.name] = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
-    return _MARK_TEXT + xxhash.xxh3_128_hexdigest(json.dumps([name, digests])).encode() + b"\n"
+    return _MARK_TEXT + xxhash.xxh3_128_hexdigest(json.dumps([name, digests]).encode()).encode() + b"\n"
 
 
 def _is_own(folder: Path) -> bool:
