@@ -13,6 +13,7 @@
 #     "tqdm>=4.66",
 #     "platformdirs>=4.13",
 #     "filelock>=3.13",
+#     "xxhash>=3.2",
 # ]
 # ///
 """Say what to look for, and it finds it in video: zero-shot action recognition on an ordinary CPU.

@@ -139,13 +139,15 @@ class Graph:
         return self._made
 
     def _new_session(self) -> "onnxruntime.InferenceSession":
+        from models.sessions import SessionError
+
         wanted = provider(self._device)
         session, problem = None, None
         if self._keep and wanted == "CPUExecutionProvider":
             try:
                 session = self._kept_session()
-            except Exception as error:  # of the disk or of onnxruntime: what is kept only saves time
-                problem = error
+            except (OSError, EOFError, ValueError, ActionClipError, SessionError) as error:
+                problem = error  # of the disk, the graph or onnxruntime: what is kept only saves time
         if session is None:
             session = self._session_of(self.path, wanted)
         if problem is not None:
@@ -176,12 +178,12 @@ class Graph:
             return self._session_of(kept, "CPUExecutionProvider", is_optimised=True)
         except ActionClipError:
             discard(kept)
-            raise ValueError("what was kept was damaged, and has been removed") from None
+            raise ValueError("what was kept cannot be loaded, and has been removed") from None
 
     def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
         import onnxruntime
 
-        from models.sessions import make_session
+        from models.sessions import SessionError, make_session
         from models.structure import check_graph
 
         try:
@@ -203,7 +205,7 @@ class Graph:
             options.intra_op_num_threads = self._threads
         try:
             return make_session(path, options, wanted)
-        except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        except SessionError as error:
             raise self._unusable(error) from error
 
     def _unusable(self, reason: object) -> ActionClipError:

@@ -102,7 +102,9 @@ def test_what_is_remembered_in_another_form_is_made_anew(path: Path, read: list[
     assert read == [path]
 
 
-def test_damage_to_what_is_remembered_does_not_matter(path: Path, tmp_path: Path) -> None:
+def test_damage_to_what_is_remembered_does_not_matter(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     other = tmp_path / "b.onnx"
     other.write_bytes(b"two")
     sha256_of(path), sha256_of(other)
@@ -112,13 +114,17 @@ def test_damage_to_what_is_remembered_does_not_matter(path: Path, tmp_path: Path
     swapped = {str(path): entries[str(other)], str(other): entries[str(path)]}
     # The other's hash with this one's facts.
     mixed = {name: [*entry[:-2], sha256(b"two"), entry[-1]] for name, entry in entries.items()}
-    damages = [json.dumps(swapped).encode(), json.dumps(mixed).encode()]
+    damages = [json.dumps(swapped).encode(), json.dumps(mixed).encode(), bytes(len(clean)), b"{"]
+    damages += [clean[:size] for size in range(0, len(clean), 50)]
     rng = np.random.default_rng(0)
     for at in rng.integers(len(clean), size=100):
         damages.append(clean[:at] + bytes([clean[at] ^ 1 << rng.integers(8)]) + clean[at + 1 :])
     for damaged in damages:
         memory.write_bytes(damaged)
         assert [sha256_of(path), sha256_of(other)] == [sha256(b"one"), sha256(b"two")]
+        # It is whole again.
+        assert {entry[-2] for entry in json.loads(memory.read_text()).values()} >= {sha256(b"one"), sha256(b"two")}
+    assert not caplog.records
 
 
 def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -686,7 +686,7 @@ def test_a_known_hash_is_enough(server: FaultServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"my list of hashes", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
+    "content", [b"my list of hashes", b"{x", b"[]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
 )
 @pytest.mark.parametrize("name", ["hashes.json", "tiny/sha256.json"])
 def test_a_record_that_holds_something_else_is_left_alone(
