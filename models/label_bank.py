@@ -11,6 +11,7 @@ from pathlib import Path
 from time import time
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 _LOG = logging.getLogger("action_clip")
@@ -35,7 +36,6 @@ _FIRST_TABLE = (
 _MAGIC, _MARK_AT, _HEADER = b"SQLite format 3\0", 68, 100
 # Rows are stored whole in a page, at the least loss.
 _PAGE = 16384
-_SEAL = 16
 _DAY_S = 24 * 3600
 # How far from 1 the length of a feature may be, for all that float32 rounds.
 _ROUNDING = 1e-3
@@ -174,9 +174,7 @@ class LabelBank:
 
     def _seal(self, text: str, vector: bytes) -> bytes:
         """A checksum of all that makes a row, so that nothing in it can be another row's."""
-        seal = hashlib.blake2b(f"{self.space}\0{len(text)}\0{text}".encode(), digest_size=_SEAL)
-        seal.update(vector)
-        return seal.digest()
+        return xxhash.xxh3_128_digest(f"{self.space}\0{len(text)}\0{text}".encode() + vector)
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=_WAIT_S)
