@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from time import time
 
@@ -48,6 +49,8 @@ _MARK_TEXT = b"Made by action_clip.py, which also removes it: it can be deleted.
 # Bytes from which on onnxruntime starts a weight, and what it packs of it, on a page of its own: more than 1 MiB
 # (ModelSavingOptions.align_threshold in onnxruntime/core/graph/model_saving_options.h).
 _ALIGNED = (1 << 20) + 1
+# Bytes of a file that are mapped at once while it is checked.
+_PART = 64 << 20
 # What Linux tells of a processor that decides which instructions it has.
 _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
 
@@ -134,10 +137,23 @@ def _seal(folder: Path, name: str) -> bytes:
     digests = {}
     for path in (folder / _GRAPH, folder / _WEIGHTS):
         if path.name == _GRAPH or os.path.lexists(path):
-            require_file(path)
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+            digests[path.name] = _checksum(path)
     return _MARK_TEXT + xxhash.xxh3_128_hexdigest(json.dumps([name, digests]).encode()).encode() + b"\n"
+
+
+def _checksum(path: Path) -> str:
+    """Of what is in a file, mapped part by part: so it is neither copied nor resident as a whole.
+
+    Other threads wait once a part, not once a page, for the interpreter's lock.
+    """
+    digest = xxhash.xxh3_128()
+    require_file(path)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for start in range(0, size, _PART):
+            with mmap(file.fileno(), min(_PART, size - start), offset=start, access=ACCESS_READ) as part:
+                digest.update(part)
+    return digest.hexdigest()
 
 
 def _is_own(folder: Path) -> bool:

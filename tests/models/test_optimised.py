@@ -221,6 +221,49 @@ def test_what_was_not_used_for_months_is_removed(graph: Path, tmp_path: Path, ke
     assert len(folders(kept)) == 2
 
 
+def test_an_older_layout_goes_when_it_was_not_used_for_months(graph: Path, kept: Path) -> None:
+    run(graph)
+    [made] = folders(kept)
+    stem, _, layout = made.name.rpartition("-")
+    older = [kept / f"{stem}-{number}" for number in range(3, int(layout))]
+    for folder in older:
+        shutil.copytree(made, folder)
+        (folder / "seal.txt").unlink()  # which they had not
+    os.utime(older[0], (0, 0))
+    shutil.rmtree(made)
+    run(graph)
+    assert sorted(kept.iterdir()) == sorted([*older[1:], made])
+
+
+def test_a_graph_that_is_replaced_while_it_is_made_ready_is_not_kept(
+    graph: Path, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimise = models.optimised.optimise
+    other = save_model(wide_model(2), graph.parent.with_name("other"), frames=8) / "text.onnx"
+    expected = plain(other)
+
+    def replaced(path: Path, folder: Path) -> Path:
+        shutil.copy2(other, path)
+        return optimise(path, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models.optimised, "optimise", replaced)
+        np.testing.assert_array_equal(run(graph), expected)
+    assert list(kept.iterdir()) == []
+    assert warnings(caplog) == [
+        f"{graph} cannot be kept ready for this machine, so runs start slower: it was replaced meanwhile"
+    ]
+
+
+def test_a_fault_of_the_program_is_not_taken_for_one_of_the_disk(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(_: bytes) -> bytes:
+        raise TypeError("a fault")
+
+    monkeypatch.setattr(models.optimised, "choose_early", faulty)
+    with pytest.raises(TypeError, match="a fault"):
+        run(graph)
+
+
 def test_another_onnxruntime_has_its_own(
     graph: Path, kept: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
