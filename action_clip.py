@@ -40,6 +40,7 @@ from typing import Any
 from connection import redacted
 from errors import ActionClipError
 from models.classifier import TimeSformer
+from models.feature_memory import MEMORY
 from models.loading import load
 from models.model import EncodedVideo, Prediction, find_model
 from models.operators import ActionClipOperator, TimeSformerOperator
@@ -264,8 +265,6 @@ def _verified(model: str) -> str:
 def _benchmark(classify: Callable[[], Prediction]) -> dict[str, float]:
     """The median seconds of each stage, and of the whole, which is less than their sum where stages overlap."""
     from statistics import median
-
-    from models.feature_memory import MEMORY
 
     runs = []
     for _ in range(BENCHMARK_RUNS):
