@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,16 +92,45 @@ class Graph:
         self._cure = cure
         self._made: onnxruntime.InferenceSession | None = None
         self._making = Lock()
+        self._identity: str | None = None
+        self.name = uuid4().hex
+        """Of this object and its session, in this process and others."""
+
+    def identity(self) -> str:
+        """Names all that its outputs depend on, for keeping what was computed with it.
+
+        Raises:
+            ActionClipError: the graph cannot be read, or is none that should be run.
+        """
+        if self._identity is None:
+            self._identity = self._identify()
+        return self._identity
+
+    def _identify(self) -> str:
+        from models.hashes import graph_identity
+        from models.optimised import form
+
+        try:
+            graph = graph_identity(self.path)
+        except ValueError as error:
+            raise self._unusable(error) from error
+        # Weights, in whichever files they are; what computes; and how: the kind of processor, onnxruntime's version and
+        # the layout of what is kept decide which operators and which of their kernels are run.
+        return " ".join((graph, provider(self._device), form()))
 
     def start(self) -> None:
         """Make the session now, where there is none yet; any thread may.
 
         Raises:
-            ActionClipError: the graph cannot be loaded, or the device cannot be started.
+            ActionClipError: the graph cannot be loaded, or is not the one that `identity` has named, or the device
+                cannot be started.
         """
         with self._making:
             if self._made is None:
-                self._made = interruptible(self._new_session)
+                made = interruptible(self._new_session)
+                if self._identity is not None and self._identity != self._identify():
+                    raise ActionClipError(f"the graph {self.path} was replaced while it was in use: start again")
+                self._made = made
 
     @property
     def _session(self) -> "onnxruntime.InferenceSession":
@@ -109,13 +139,15 @@ class Graph:
         return self._made
 
     def _new_session(self) -> "onnxruntime.InferenceSession":
+        from models.sessions import SessionError
+
         wanted = provider(self._device)
         session, problem = None, None
         if self._keep and wanted == "CPUExecutionProvider":
             try:
                 session = self._kept_session()
-            except Exception as error:  # of the disk or of onnxruntime: what is kept only saves time
-                problem = error
+            except (OSError, EOFError, ValueError, ActionClipError, SessionError) as error:
+                problem = error  # of the disk, the graph or onnxruntime: what is kept only saves time
         if session is None:
             session = self._session_of(self.path, wanted)
         if problem is not None:
@@ -146,12 +178,12 @@ class Graph:
             return self._session_of(kept, "CPUExecutionProvider", is_optimised=True)
         except ActionClipError:
             discard(kept)
-            raise ValueError("what was kept was damaged, and has been removed") from None
+            raise ValueError("what was kept cannot be loaded, and has been removed") from None
 
     def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
         import onnxruntime
 
-        from models.sessions import make_session
+        from models.sessions import SessionError, make_session
         from models.structure import check_graph
 
         try:
@@ -173,7 +205,7 @@ class Graph:
             options.intra_op_num_threads = self._threads
         try:
             return make_session(path, options, wanted)
-        except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        except SessionError as error:
             raise self._unusable(error) from error
 
     def _unusable(self, reason: object) -> ActionClipError:

@@ -1,7 +1,5 @@
 """Labels → the label bank, from what is kept of an earlier time or through the text graph."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from threading import Event
@@ -10,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.label_bank import LabelBank
+from models.feature_memory import MEMORY
+from models.home import cache_home
+from models.label_bank import LabelBank, space_of
 from models.model import normalized
-from models.store import cache_home, sha256_of
 from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from tokenizer.prompts import fill
 
@@ -36,18 +35,19 @@ class LabelEncoder:
             graph: the text graph; it is started only when a label comes that was never seen before.
             prompts: templates with one `{}` each.
             average: one of recognizer.AVERAGES.
-            keep: keep features on disk: of each text or, averaging embeddings, of each label.
+            keep: keep features on disk too, and not only in memory: of each text or, averaging embeddings, of each
+                label.
         """
         self._graph = graph
         self._prompts = prompts
         self._is_mean = average == "embeddings"
-        self._bank: LabelBank | None = None
+        # Where nothing is kept, the graph need not be read to know it again: features are this object's own.
+        parts = [graph.identity() if keep else graph.name]
+        # Other tokens give other features, and so does another average of the same texts.
+        parts += [default_tokenizer().identity, *(prompts if self._is_mean else ())]
+        self._space = space_of(*parts)
         folder = cache_home() if keep else None
-        if folder is not None:
-            space = f"{sha256_of(graph.path)} {default_tokenizer().identity}"
-            if self._is_mean:
-                space += f" mean {hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()}"
-            self._bank = LabelBank(folder / "label_bank.sqlite3", space)
+        self._bank = None if folder is None else LabelBank(folder / "label_bank.sqlite3", self._space)
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
         """(prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.
@@ -97,14 +97,21 @@ class LabelEncoder:
         known = self._known(keys)
         missing = [key for key in dict.fromkeys(keys) if key not in known]
         if missing:
-            fresh = dict(zip(missing, encode(missing), strict=True))
+            fresh = {key: row.copy() for key, row in zip(missing, encode(missing), strict=True)}
             if self._bank is not None:
                 self._bank.write(fresh)
+            MEMORY.write(self._space, fresh)
             known |= fresh
         return np.stack([known[key] for key in keys])
 
     def _known(self, keys: Sequence[str]) -> dict[str, Features]:
-        return {} if self._bank is None else self._bank.read(keys)
+        known = MEMORY.read(self._space, keys)
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if missing and self._bank is not None:
+            kept = self._bank.read(missing)
+            MEMORY.write(self._space, kept)
+            known |= kept
+        return known
 
     def _means(self, labels: list[str]) -> Features:
         texts = self._features(fill(self._prompts, labels))

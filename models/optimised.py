@@ -4,9 +4,14 @@ Making a session of a large graph takes seconds: reading it, optimising it, and 
 multiplies them. All of that is kept under home()/optimised, a folder a graph: graph.onnx, and weights.bin, which is
 mapped into memory, so that nothing is copied and processes share it. What is kept fits one kind of processor and one
 onnxruntime, and the folder's name says which.
+
+seal.txt has a checksum over these files and the folder's name; a session is made of nothing that it does not fit, and
+what is wrong is made anew. The checksum is XXH3's, as fast as memory: it is read beside a video that is decoded.
 """
 
 import hashlib
+import json
+import logging
 import os
 import platform
 import re
@@ -15,40 +20,51 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from time import time
 
 import onnxruntime
+import xxhash
 
 from files import draft
+from models.hashes import graph_identity
+from models.home import cache_home
+from models.reading import require_file
 from models.sessions import make_session
-from models.store import cache_home, sha256_of
 from models.structure import check_graph
 from models.upstream import choose_early
 
+_LOG = logging.getLogger("action_clip")
 # Of what is kept: another layout is another number.
-_LAYOUT = 4
+_LAYOUT = 5
 _DRAFT = ".part"
 _DRAFT_KEPT_S, _UNUSED_KEPT_S = 24 * 3600, 60 * 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
-# Only what has such a name and this file is ever removed: the folder may hold something of the user's, too.
+# Only what has such a name and one of these files, which begin alike, is ever removed: the folder may hold something of
+# the user's, too. With two of them, damage to one does not matter.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}(\.part|-[0-9a-f]{12}-.+-\d+)")
-_MARK, _MARK_TEXT = "kept-by-action_clip.txt", b"Made by action_clip.py, which also removes it: it can be deleted.\n"
+_MARK, _SEAL = "kept-by-action_clip.txt", "seal.txt"
+_MARK_TEXT = b"Made by action_clip.py, which also removes it: it can be deleted.\n"
 # Bytes from which on onnxruntime starts a weight, and what it packs of it, on a page of its own: more than 1 MiB
 # (ModelSavingOptions.align_threshold in onnxruntime/core/graph/model_saving_options.h).
 _ALIGNED = (1 << 20) + 1
+# Bytes of a file that are mapped at once while it is checked.
+_PART = 64 << 20
 # What Linux tells of a processor that decides which instructions it has.
 _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
 
 
 def optimised(path: Path) -> Path | None:
-    """The optimised form of the graph at `path`, made now where it is not kept yet.
+    """The optimised form of the graph at `path`, made now where it is not kept yet, or not as it was made.
 
-    None where there is no home() or it is read-only, and for a graph that has its weights in another file: it is known
-    by its own alone.
+    What it returns has been checked; a session is to be made of it at once. It remains that somebody else writes into
+    the file in between, or while it is mapped: this program does not, it only puts whole folders in their place.
+
+    None where there is no home() or it is read-only.
 
     Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, ValueError when it is none
-    that should be run (`check_graph`), and whatever onnxruntime raises when it cannot load it.
+    that should be run (`check_graph`), and SessionError when onnxruntime cannot load it.
     """
     kept_in = cache_home()
     if kept_in is None:
@@ -56,14 +72,19 @@ def optimised(path: Path) -> Path | None:
     root = kept_in / "optimised"
     if not root.is_dir() and not _can_make(root):
         return None
-    folder = root / f"{sha256_of(path)[:32]}-{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
-    if not _is_kept(folder):
-        has_weights_elsewhere = check_graph(path)
-        if not os.access(root, os.W_OK) or has_weights_elsewhere:
+    identity = graph_identity(path)
+    folder = root / f"{identity[:32]}-{form()}"
+    if not _is_whole(folder):
+        check_graph(path)
+        if not os.access(root, os.W_OK):
             return None
+        if _is_own(folder):
+            _LOG.warning("what was kept of %s for this machine was damaged, and is made anew", path)
         _remove_stale(root)
         with _drafted(folder) as own:
             optimise(path, own)
+            if graph_identity(path) != identity:
+                raise OSError("it was replaced meanwhile")
     with suppress(OSError):
         os.utime(folder)  # when it was last used
     return folder / _GRAPH
@@ -72,7 +93,7 @@ def optimised(path: Path) -> Path | None:
 def optimise(path: Path, folder: Path) -> Path:
     """Write the optimised form of the graph at `path` into `folder` → its path.
 
-    Raises whatever onnxruntime raises when it cannot.
+    Raises SessionError when onnxruntime cannot.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -100,20 +121,57 @@ def discard(kept: Path) -> None:
         _remove(kept.parent)
 
 
-def _is_kept(folder: Path) -> bool:
-    return _is_own(folder) and all(map(os.path.isfile, (folder / _GRAPH, *folder.glob(_WEIGHTS))))
+def _is_whole(folder: Path) -> bool:
+    """Whether all is as it was when the folder got its name."""
+    try:
+        return _is_own(folder) and (folder / _SEAL).read_bytes() == _seal(folder, folder.name)
+    except OSError:
+        return False
+
+
+def _seal(folder: Path, name: str) -> bytes:
+    """What seal.txt has to say of what is in `folder`, under its name.
+
+    Raises OSError when something in it cannot be read.
+    """
+    digests = {}
+    for path in (folder / _GRAPH, folder / _WEIGHTS):
+        if path.name == _GRAPH or os.path.lexists(path):
+            digests[path.name] = _checksum(path)
+    return _MARK_TEXT + xxhash.xxh3_128_hexdigest(json.dumps([name, digests]).encode()).encode() + b"\n"
+
+
+def _checksum(path: Path) -> str:
+    """Of what is in a file, mapped part by part: so it is neither copied nor resident as a whole.
+
+    Other threads wait once a part, not once a page, for the interpreter's lock.
+    """
+    digest = xxhash.xxh3_128()
+    require_file(path)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for start in range(0, size, _PART):
+            with mmap(file.fileno(), min(_PART, size - start), offset=start, access=ACCESS_READ) as part:
+                digest.update(part)
+    return digest.hexdigest()
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this program has made the folder: by its name, and by the mark in it."""
-    mark = folder / _MARK
+    """Whether this program has made the folder: by its name, and by a mark in it."""
     try:
-        return (
-            _OWN_NAME.fullmatch(folder.name) is not None
-            and stat.S_ISDIR(folder.lstat().st_mode)
-            and stat.S_ISREG(mark.lstat().st_mode)
-            and mark.read_bytes() == _MARK_TEXT
-        )
+        is_folder = stat.S_ISDIR(folder.lstat().st_mode)
+    except OSError:
+        return False
+    is_named = _OWN_NAME.fullmatch(folder.name) is not None
+    return is_folder and is_named and any(_is_mark(folder / name) for name in (_MARK, _SEAL))
+
+
+def _is_mark(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_MARK_TEXT)) == _MARK_TEXT
     except OSError:
         return False
 
@@ -121,8 +179,12 @@ def _is_own(folder: Path) -> bool:
 def _remove(folder: Path) -> None:
     """Remove a folder that this program has made; not, where somebody has put something into it, what that is."""
     with suppress(OSError):
-        for name in (_GRAPH, _WEIGHTS, _MARK):
-            (folder / name).unlink(missing_ok=True)
+        for name in (_GRAPH, _WEIGHTS, _SEAL, _MARK):
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
         folder.rmdir()
 
 
@@ -150,16 +212,22 @@ def _drafted(folder: Path) -> Iterator[Path]:
         own.mkdir()
         (own / _MARK).write_bytes(_MARK_TEXT)
         yield own
+        (own / _SEAL).write_bytes(_seal(own, folder.name))
         for file in own.iterdir():
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
         try:
             own.replace(folder)
         except OSError:
-            if not _is_kept(folder):  # else another run was faster
-                if _is_own(folder):  # what is left of one that was being removed
+            if not _is_whole(folder):  # else another run was faster
+                if _is_own(folder):  # damaged, or what is left of one that was being removed
                     _remove(folder)
                 own.replace(folder)
+
+
+def form() -> str:
+    """The form in which graphs are kept: for which kind of processor, by which onnxruntime, in which layout."""
+    return f"{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
 
 
 @cache

@@ -44,7 +44,8 @@ class ActionClip(Model):
             prompts: templates with one `{}` each, in place of the model's own.
             average: "probabilities" takes one softmax a prompt and averages them (ActionCLIP); "embeddings" averages
                 the prompts' features, then takes one softmax (open_clip).
-            cache: keep text features, and graphs as they are optimised for this machine, on disk between runs.
+            cache: keep text features, and graphs as they are optimised for this machine, on disk between runs; without
+                it, text features are kept in memory, for this object alone.
 
         Raises:
             ActionClipError: unknown model, device, average, or malformed prompts.
@@ -108,7 +109,8 @@ class ActionClip(Model):
     def encode_labels(self, labels: Iterable[str]) -> NDArray[np.float32]:
         """The label bank: (prompts, labels, D) float32, L2-normalised; (1, labels, D) when averaging embeddings.
 
-        Only texts that were never seen before go through the text graph; when there are none it is not loaded.
+        Only texts that were never seen before, or are no longer kept, go through the text graph; when there are none it
+        is not loaded.
 
         Raises:
             ActionClipError: a label is blank or too long for the model's 77 tokens.

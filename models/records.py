@@ -1,8 +1,9 @@
-"""JSON objects that the program keeps on disk for itself; a file that holds anything else is left alone."""
+"""JSON objects that the program keeps on disk for itself: a damaged one begins anew, anything else is left alone."""
 
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from files import write_file
 
 # More than any record needs; what is larger is something else.
 _MOST_BYTES = 32 << 20
+# What a record begins with, and what is in all of them.
+_BEGINNING, _HASH = b'{\n "', re.compile(rb'"[0-9a-f]{64}"')
 _log = logging.getLogger("action_clip")
 
 
@@ -44,11 +47,21 @@ def _content(path: Path) -> dict[str, Any] | None:
         if not os.path.isfile(path) or path.stat().st_size > _MOST_BYTES:
             return None
         text = path.read_bytes()
-        # Nothing is lost of an empty file: what a power cut leaves.
-        content = json.loads(text) if text else {}
-    except (OSError, ValueError, RecursionError):
+    except OSError:
         return None
+    # Nothing is lost of an empty file, or one of zeros: what a power cut leaves.
+    if not text.strip(b"\0"):
+        return {}
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {} if _was_record(text) else None
     return content if isinstance(content, dict) else None
+
+
+def _was_record(text: bytes) -> bool:
+    """Whether what is no JSON was a record once, before it was cut off or damaged."""
+    return text[: len(_BEGINNING)] == _BEGINNING[: len(text)] or _HASH.search(text) is not None
 
 
 @cache

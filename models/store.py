@@ -1,19 +1,15 @@
 """Where a model's graphs are on this disk: found, downloaded, installed, kept and verified.
 
 The layout under home(): `<model>/` with the graphs and the checkpoint that they were exported from, if they were,
-`<model>/sha256.json` (the hashes recorded at first use), `<model>/.lock`, and `hashes.json` (hashes of any such file,
-so that none is read twice for its hash).
+`<model>/sha256.json` (the hashes recorded at first use) and `<model>/.lock`.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,7 +17,8 @@ from urllib.parse import urlsplit
 from connection import is_offline, redacted
 from errors import ActionClipError
 from models.catalog import CHECKPOINT, ModelFile, ModelSpec
-from models.reading import require_file
+from models.hashes import read_sha256, remember, sha256_of
+from models.home import HomelessError, home
 from models.records import read_record, update_record
 
 if TYPE_CHECKING:
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 # How many times larger than the model a file of unknown length may be: a checkpoint may have more than weights.
 _MOST_TIMES = 8
-_MEMORY = "hashes.json"
 _HOLDER_S = 600.0
 """How long is waited for another run that brings nothing into the folder; longer than one waits for a silent server."""
 
@@ -45,50 +41,6 @@ class VerifiedFile:
     sha256: str
     against: str
     """What it was equal to: "catalog", "first use", or "nothing" where no hash of it was known until now."""
-
-
-# Threads that had the same to say at once would all say it.
-_SAYING = Lock()
-
-
-class HomelessError(ActionClipError):
-    """There is no folder of the user's to keep anything in."""
-
-
-def home() -> Path:
-    """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder.
-
-    Raises HomelessError where the user has none, ActionClipError where ACTION_CLIP_HOME is none.
-    """
-    if chosen := os.environ.get("ACTION_CLIP_HOME"):
-        try:
-            return Path(chosen).expanduser().absolute()
-        except RuntimeError as error:
-            raise ActionClipError(f"ACTION_CLIP_HOME is '{chosen}': name a folder that can be made") from error
-    from platformdirs import user_cache_path
-
-    try:
-        folder = user_cache_path("action_clip", appauthor=False)
-    except RuntimeError:
-        folder = Path("~")
-    if str(folder).startswith("~"):  # which nothing stands for: no HOME, and a user without a name
-        raise HomelessError("this user has no home folder to keep anything in: set ACTION_CLIP_HOME to a folder")
-    return folder
-
-
-def cache_home() -> Path | None:
-    """home() for what only saves time; None, and a note, where the user has none."""
-    try:
-        return home()
-    except HomelessError as error:
-        with _SAYING:
-            _say_once(str(error))
-        return None
-
-
-@cache
-def _say_once(text: str) -> None:
-    _log.warning("nothing is kept between runs: %s", text)
 
 
 def folder_of(spec: ModelSpec) -> Path:
@@ -145,14 +97,14 @@ def install(spec: ModelSpec, graphs: Mapping[str, Path]) -> None:
     folder = folder_of(spec)
     with _locked(folder, spec):
         for file in spec.files:
-            digest = _read_sha256(graphs[file.role])
+            digest = read_sha256(graphs[file.role])
             target = folder / file.name
             try:
                 os.replace(graphs[file.role], target)
                 update_record(_record_path(spec), {file.name: digest})
             except OSError as error:
                 raise _unwritable(folder, error) from error
-            _remember(target, _stamp(target), digest)
+            remember(target, digest)
 
 
 def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
@@ -165,7 +117,7 @@ def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
     verified, changed = [], []
     for file in spec.files:
         path = _require(spec, file)
-        actual = _read_sha256(path)
+        actual = read_sha256(path)
         expected, against = _published(file, path), "catalog"
         if expected is None:
             expected, against = recorded.get(path.name), "first use"
@@ -192,23 +144,6 @@ def cure_of(spec: ModelSpec) -> str:
         return "delete it to download it again"
     is_embedded = any(file.sha256 for file in spec.files)
     return "reinstall the program" if is_embedded else "export it again, or get it anew from where it is from"
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256, remembered under home() by path, size and time of change.
-
-    A home() that cannot be written or a damaged memory cost time, nothing else. Raises ActionClipError when
-    the file cannot be read.
-    """
-    stamp = _stamp(path)
-    folder = cache_home()
-    entry = None if folder is None else read_record(folder / _MEMORY).get(os.path.abspath(path))
-    if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
-        return entry[2]
-    digest = _read_sha256(path)
-    if _stamp(path) == stamp:
-        _remember(path, stamp, digest)
-    return digest
 
 
 def _present(spec: ModelSpec, file: ModelFile) -> Path | None:
@@ -282,7 +217,7 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], user: str, ab
             if previous != digest:
                 _log.warning("%s is not the file it was before: sha256 %s, now %s", target, previous, digest)
             _record(spec, {file.name: digest})
-            _remember(target, _stamp(target), digest)
+            remember(target, digest)
 
 
 def _mirrored(url: str) -> str:
@@ -388,30 +323,3 @@ def _record(spec: ModelSpec, hashes: Mapping[str, str]) -> None:
     """Record the hashes, where the folder can be written."""
     with suppress(OSError, ActionClipError):
         update_record(_record_path(spec), hashes)
-
-
-def _remember(path: Path, stamp: list[int], digest: str) -> None:
-    with suppress(OSError, ActionClipError):
-        update_record(home() / _MEMORY, {os.path.abspath(path): [*stamp, digest]})
-
-
-def _stamp(path: Path) -> list[int]:
-    """What changes when the file does: bytes and nanoseconds."""
-    with _readable(path):
-        stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
-
-
-def _read_sha256(path: Path) -> str:
-    with _readable(path):
-        require_file(path)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ActionClipError(f"{path} cannot be read ({error.strerror or error}): check the file") from error

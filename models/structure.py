@@ -19,7 +19,7 @@ _GRAPH, _FUNCTION = 7, 25
 _NODE, _INITIALIZER, _INPUT, _OUTPUT, _SPARSE_INITIALIZER = 1, 5, 11, 12, 15
 _OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7
 _TENSOR_ATTRIBUTES, _GRAPH_ATTRIBUTES, _SPARSE_ATTRIBUTES = (5, 10), (6, 11), (22, 23)
-_DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 8, 13, 14
+_DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _KEY, _VALUE = 1, 2
 _STRING = 8
 # What the largest models have is far below these.
@@ -30,8 +30,8 @@ _NUMBERS_A_BYTE = 4
 _LONGEST_HEADER = 100 << 20  # as safetensors has it
 
 
-def check_graph(path: Path) -> bool:
-    """Whether an ONNX model keeps weights in files beside it, which are checked too.
+def check_graph(path: Path) -> tuple[str, ...]:
+    """The names of the files beside an ONNX model that it keeps weights in; they are checked too.
 
     Raises:
         ValueError: it is no whole model, or has parts that no model needs and that may never end or lead elsewhere:
@@ -44,7 +44,7 @@ def check_graph(path: Path) -> bool:
             outline.check()
         except EOFError:
             raise ValueError(f"it is cut off, or no ONNX model{_beginning(content)}") from None
-        return outline.has_weights_elsewhere
+        return tuple(sorted(outline.sizes))
 
 
 def check_checkpoint(path: Path) -> None:
@@ -86,12 +86,11 @@ class _Outline:
     """A walk through a model, from the whole to its parts."""
 
     def __init__(self, path: Path, content: Buffer) -> None:
-        self.has_weights_elsewhere = False
         self._content = content
         self._left = _MOST_FIELDS
         self._path = path
-        self._sizes: dict[str, int] = {}
-        """Of files beside the model, in bytes."""
+        self.sizes: dict[str, int] = {}
+        """Of files beside the model that it keeps weights in, in bytes."""
 
     def check(self) -> None:
         """Raise ValueError or EOFError where something is wrong."""
@@ -180,10 +179,7 @@ class _Outline:
                 name = self._bytes(value)
             elif number == _EXTERNAL_DATA:
                 elsewhere.append(as_place(value))
-            elif number == _DATA_LOCATION and value:
-                self.has_weights_elsewhere = True
         if elsewhere:
-            self.has_weights_elsewhere = True
             held = self._size_of(self._location(elsewhere))
         if kind != _STRING and count > held * _NUMBERS_A_BYTE:
             raise _RefusalError(f"its weight {_shown(name)} is said to be larger than the file that it is in")
@@ -201,7 +197,7 @@ class _Outline:
 
     def _size_of(self, location: str) -> int:
         """Bytes of a file beside the model; it may be a link, where the model itself is one into the same folder."""
-        if location not in self._sizes:
+        if location not in self.sizes:
             shown = _shown(location.encode())
             target = Path(os.path.realpath(self._path.parent / location))
             homes = {Path(os.path.realpath(self._path.parent)), Path(os.path.realpath(self._path)).parent}
@@ -213,8 +209,8 @@ class _Outline:
                 raise _RefusalError(f"its weights are in the file {shown}, which is missing") from None
             if not stat.S_ISREG(facts.st_mode):
                 raise _RefusalError(f"its weights are in {shown}, which is no file")
-            self._sizes[location] = facts.st_size
-        return self._sizes[location]
+            self.sizes[location] = facts.st_size
+        return self.sizes[location]
 
     def _bytes(self, value: int | range | None) -> bytes:
         place = as_place(value)

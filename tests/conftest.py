@@ -14,6 +14,8 @@ import models  # noqa: F401 - before onnxruntime, which it silences
 import onnxruntime
 import pytest
 
+from models.feature_memory import MEMORY
+
 # What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
 FOR_EXPORTING = {"torch", "onnxscript", "safetensors", "tokenizers", "transformers"}
 
@@ -65,6 +67,7 @@ def _own_home(
     # Warnings that are errors here are in the processes that tests start, too.
     errors = [line for line in pytestconfig.getini("filterwarnings") if line.startswith("error::")]
     monkeypatch.setenv("PYTHONWARNINGS", ",".join(errors))
+    MEMORY.clear()
     yield home
     # The command takes the log over; tests that follow must see its messages again.
     log = logging.getLogger("action_clip")

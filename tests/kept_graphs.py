@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import onnx
 
-from models.store import home
+from models.home import home
 
 
 def kept_graph() -> onnx.GraphProto:

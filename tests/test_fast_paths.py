@@ -15,8 +15,9 @@ import models.graphs
 import models.label_encoder
 from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip, TimeSformer
 from models.catalog import ModelSpec
+from models.home import home
 from models.model import find_model
-from models.store import fetch, home
+from models.store import fetch
 from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import fill, read_labels
 from video.sampling import make_sampler

@@ -32,7 +32,7 @@ from export.precision import cosines, run
 from export.storage import large_weights, model_facts, pack_weights, save_model
 from files import draft_folder
 from models.catalog import ModelSpec, find
-from models.store import sha256_of
+from models.hashes import sha256_of
 from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 
 _LOG = logging.getLogger("action_clip")

@@ -51,7 +51,7 @@ from export.graphs import to_onnx
 from export.precision import run
 from models.catalog import ROLES
 from models.graphs import Graph
-from models.store import home
+from models.home import home
 from tokenizer.prompts import DEFAULT_PROMPTS, read_labels
 
 ROOT = Path(__file__).parents[2]

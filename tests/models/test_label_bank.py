@@ -2,22 +2,32 @@
 
 import multiprocessing
 import sqlite3
+import time
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import models.label_bank
 from models.label_bank import LabelBank
 
-VECTORS = {"eating": np.arange(4, dtype=np.float32), "höher ⬆": np.full(4, 0.25, np.float32)}
+VECTORS = {"eating": np.array([0.6, 0, 0, -0.8], np.float32), "höher ⬆": np.full(4, 0.5, np.float32)}
+
+
+def vector(number: int) -> NDArray[np.float32]:
+    """One of length 1 for each number."""
+    return np.array([np.sin(number), np.cos(number)], np.float32)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     LabelBank(tmp_path / "bank", "a").write(VECTORS)
     known = LabelBank(tmp_path / "bank", "a").read(["höher ⬆", "eating", "never seen"])
     assert set(known) == set(VECTORS)
-    for text, vector in VECTORS.items():
-        np.testing.assert_array_equal(known[text], vector)
+    for text, expected in VECTORS.items():
+        np.testing.assert_array_equal(known[text], expected)
         assert known[text].dtype == np.float32
 
 
@@ -32,11 +42,11 @@ def test_spaces_do_not_see_each_other(tmp_path: Path) -> None:
 
 def test_many_texts_at_once(tmp_path: Path) -> None:
     bank = LabelBank(tmp_path / "bank", "a")
-    many = {f"label {i}": np.full(2, i, np.float32) for i in range(3000)}
+    many = {f"label {i}": vector(i) for i in range(3000)}
     bank.write(many)
     known = bank.read(many)
     assert len(known) == 3000
-    assert all(known[text][0] == vector[0] for text, vector in many.items())
+    assert all(np.array_equal(known[text], many[text]) for text in many)
 
 
 def test_a_bank_that_is_not_there_is_empty_and_not_made_by_reading(tmp_path: Path) -> None:
@@ -104,7 +114,7 @@ def test_what_the_program_has_not_made_is_left_alone(
     [record] = caplog.records
     assert record.message.startswith(f"the label bank {path} cannot be used (")
     assert record.message.endswith(
-        "): labels are encoded anew each time, until it is moved away or ACTION_CLIP_HOME names another folder"
+        "): labels are encoded anew in every run, until it is moved away or ACTION_CLIP_HOME names another folder"
     )
 
 
@@ -115,7 +125,7 @@ def test_a_view_that_never_ends_is_not_asked(tmp_path: Path, caplog: pytest.LogC
         connection.execute("DROP TABLE features")
         connection.execute(
             "CREATE VIEW features AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-            "SELECT 'a' AS space, 'eating' AS text, i AS vector, 0 AS crc FROM n WHERE i < 0"
+            "SELECT 'a' AS space, 'eating' AS text, i AS vector, 0 AS seal, 0 AS used FROM n WHERE i < 0"
         )
     connection.close()
     assert bank.read(["eating"]) == {}
@@ -147,7 +157,7 @@ def test_a_file_of_another_layout_is_replaced(tmp_path: Path, caplog: pytest.Log
     bank = LabelBank(tmp_path / "bank", "a")
     bank.write({"old": VECTORS["eating"]})
     with sqlite3.connect(tmp_path / "bank") as connection:
-        connection.execute("ALTER TABLE features RENAME COLUMN crc TO checksum")
+        connection.execute("ALTER TABLE features RENAME COLUMN seal TO checksum")
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     assert bank.read(["old"]) == {}
@@ -178,9 +188,9 @@ def test_a_file_of_an_earlier_version_which_has_no_mark_is_replaced(
     "damage",
     [
         "DROP TABLE features",
-        "ALTER TABLE features RENAME COLUMN crc TO checksum",
+        "ALTER TABLE features RENAME COLUMN seal TO checksum",
         "UPDATE features SET vector = 'text'",
-        "UPDATE features SET crc = 1",
+        "UPDATE features SET seal = 1",
     ],
 )
 def test_damage_of_every_kind_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
@@ -211,7 +221,7 @@ def test_one_warning_for_a_file_out_of_reach(tmp_path: Path, caplog: pytest.LogC
     bank.write(VECTORS)
     assert [r.message for r in caplog.records] == [
         f"the label bank {tmp_path / 'bank'} cannot be used (unable to open database file): "
-        "labels are encoded anew each time, until it is moved away or ACTION_CLIP_HOME names another folder"
+        "labels are encoded anew in every run, until it is moved away or ACTION_CLIP_HOME names another folder"
     ]
 
 
@@ -223,9 +233,97 @@ def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: 
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
+def unit(number: int) -> NDArray[np.float32]:
+    """One of 512 numbers."""
+    row: NDArray[np.float32] = np.eye(1, 512, number % 512, dtype=np.float32)[0]
+    return row
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What time it is: the last of these."""
+    times = [time.time()]
+    monkeypatch.setattr(models.label_bank, "time", lambda: times[-1])
+    return times
+
+
+def test_the_file_is_bounded_and_what_was_not_used_for_longest_goes_first(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 2 << 20
+    monkeypatch.setattr(models.label_bank, "MOST_BYTES", most)
+    path = tmp_path / "bank"
+    bank = LabelBank(path, "a")
+    bank.write({f"label {i}": unit(i) for i in range(100)})
+    for day in range(1, 40):
+        clock.append(clock[0] + 100_000 * day)
+        LabelBank(path, f"space {day}").write({f"label {i}": unit(i) for i in range(100)})
+        assert set(bank.read(["label 1", "label 99"])) == {"label 1", "label 99"}
+        assert path.stat().st_size < most + 100 * 3000
+    known = [day for day in range(1, 40) if LabelBank(path, f"space {day}").read(["label 5"])]
+    assert len(bank.read([f"label {i}" for i in range(100)])) < 100
+    assert 4 <= len(known) <= most / 100 / 2048
+    assert known == list(range(40 - len(known), 40))
+
+
+def test_reading_writes_once_a_day_at_most(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "bank"
+    bank = LabelBank(path, "a")
+    bank.write(VECTORS)
+    contents = [path.read_bytes()]
+    for hours in (1, 23, 25, 26, 48, 51):
+        clock.append(clock[0] + 3600 * hours)
+        assert set(bank.read(VECTORS)) == set(VECTORS)
+        contents.append(path.read_bytes())
+    changes = [one != other for one, other in pairwise(contents)]
+    assert changes == [False, False, True, False, False, True]
+
+
+def test_what_is_read_need_not_be_writable(
+    tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    bank = LabelBank(tmp_path / "bank", "a")
+    bank.write(VECTORS)
+    clock.append(clock[0] + 200_000)
+    with closing(sqlite3.connect(tmp_path / "bank", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # somebody is writing, and takes long
+        assert set(bank.read(VECTORS)) == set(VECTORS)
+    (tmp_path / "bank").chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        assert set(bank.read(VECTORS)) == set(VECTORS)
+    finally:
+        tmp_path.chmod(0o755)
+    assert caplog.records == []
+
+
+def test_a_large_file_of_an_earlier_layout_becomes_small(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "bank"
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("CREATE TABLE features (space, text, vector, crc, PRIMARY KEY (space, text)) WITHOUT ROWID")
+        old.executemany("INSERT INTO features VALUES ('a', ?, zeroblob(2048), 0)", [(i,) for i in range(1000)])
+        old.execute("PRAGMA user_version = 2")
+        old.execute(f"PRAGMA application_id = {int.from_bytes(b'ActC')}")
+    assert path.stat().st_size > 2 << 20
+    LabelBank(path, "a").write(VECTORS)
+    assert set(LabelBank(path, "a").read(VECTORS)) == set(VECTORS)
+    assert path.stat().st_size < 100_000
+    assert caplog.records == []
+
+
+def test_a_file_is_given_up_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "bank").write_text("this is no database")
+    for space in ("a", "b"):
+        bank = LabelBank(tmp_path / "bank", space)
+        assert bank.read(VECTORS) == {}
+        bank.write(VECTORS)
+    assert len(caplog.records) == 1
+    assert (tmp_path / "bank").read_text() == "this is no database"
+
+
 def _write_many(path: Path, first: int) -> None:
     for i in range(first, first + 40):
-        LabelBank(path, "a").write({f"label {i}": np.full(8, i, np.float32)})
+        LabelBank(path, "a").write({f"label {i}": vector(i)})
 
 
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
@@ -237,4 +335,5 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
         writer.join(60)
         assert writer.exitcode == 0
     known = LabelBank(tmp_path / "bank", "a").read([f"label {i}" for i in range(120)])
-    assert {text: vector[0] for text, vector in known.items()} == {f"label {i}": i for i in range(120)}
+    assert set(known) == {f"label {i}" for i in range(120)}
+    assert all(np.array_equal(known[f"label {i}"], vector(i)) for i in range(120))

@@ -22,9 +22,10 @@ from small_models import SmallModel, random_model, save_model
 import models.label_encoder
 import video.reader
 from action_clip import ActionClip, ActionClipError
+from models.feature_memory import MEMORY
 from models.graphs import Graph
+from models.home import home
 from models.label_encoder import LabelEncoder
-from models.store import home
 from tokenizer.bpe import Tokenizer, default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill
 
@@ -72,6 +73,7 @@ def test_chunks_give_what_one_go_gives(
     monkeypatch.setattr(models.label_encoder, "_CHUNK", chunk)
     expected = by_hand(model, average, LABELS, PROMPTS)
     for keep in (False, True, True):
+        MEMORY.clear()
         encoder = LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, average, keep=keep)
         bank = encoder.encode(LABELS, Event())
         assert bank.dtype == np.float32
@@ -106,6 +108,7 @@ def test_what_was_done_before_a_stop_is_known_after_it(
     kept = 10 if average == "embeddings" else 30
     assert rows_and_bytes()[0] == kept
 
+    MEMORY.clear()
     rest = _StoppingGraph(folder / "text.onnx", Event())
     bank = LabelEncoder(rest, PROMPTS, average, keep=True).encode(LABELS, Event())
     assert sum(rest.texts) == 3 * (len(LABELS) - 10)
@@ -154,6 +157,7 @@ def test_known_labels_need_no_tokenizer_however_long(
 ) -> None:
     labels = ["eating", "somebody who is eating a great many ripe plums in the shade of an old tree"]
     first = ActionClip(folder, average=average).encode_labels(labels)
+    MEMORY.clear()
 
     def refuse(*_: object) -> None:
         raise AssertionError("tokenized")
@@ -170,6 +174,7 @@ def test_averaged_embeddings_are_kept_once_a_label(folder: Path, opened: list[Pa
     first = ActionClip(folder, average="embeddings").encode_labels(LABELS)
     mean_rows, mean_bytes = rows_and_bytes()
     assert mean_rows == len(LABELS)
+    MEMORY.clear()
     opened.clear()
     again = ActionClip(folder, average="embeddings").encode_labels(LABELS[::-1])
     np.testing.assert_array_equal(again, first[:, ::-1])
@@ -184,13 +189,17 @@ def test_averaged_embeddings_are_kept_once_a_label(folder: Path, opened: list[Pa
 def test_means_over_other_prompts_are_kept_apart(folder: Path, model: SmallModel) -> None:
     for prompts in (PROMPTS, PROMPTS[::-1], PROMPTS[:2]):
         for _ in range(2):
+            MEMORY.clear()
             bank = ActionClip(folder, average="embeddings", prompts=prompts).encode_labels(LABELS)
             np.testing.assert_allclose(bank, by_hand(model, "embeddings", LABELS, prompts), rtol=0, atol=1e-5)
     assert rows_and_bytes()[0] == 3 * len(LABELS)
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_memory_is_little_more_than_that_of_the_label_bank(tmp_path: Path, model: SmallModel, known: bool) -> None:
+def test_memory_is_little_more_than_that_of_the_label_bank(
+    tmp_path: Path, model: SmallModel, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MEMORY, "most_bytes", 1 << 20)
     wide = np.random.default_rng(2).normal(size=(len(model.text_out), 768)).astype(np.float32)
     save_model(replace(model, text_out=wide), tmp_path, frames=8)
     labels = [f"label {i}" for i in range(3000)]

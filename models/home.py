@@ -1,0 +1,53 @@
+"""The folder that everything is kept in."""
+
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+from errors import ActionClipError
+
+_log = logging.getLogger("action_clip")
+# Threads that had the same to say at once would all say it.
+_SAYING = Lock()
+
+
+class HomelessError(ActionClipError):
+    """There is no folder of the user's to keep anything in."""
+
+
+def home() -> Path:
+    """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder.
+
+    Raises HomelessError where the user has none, ActionClipError where ACTION_CLIP_HOME is none.
+    """
+    if chosen := os.environ.get("ACTION_CLIP_HOME"):
+        try:
+            return Path(chosen).expanduser().absolute()
+        except RuntimeError as error:
+            raise ActionClipError(f"ACTION_CLIP_HOME is '{chosen}': name a folder that can be made") from error
+    from platformdirs import user_cache_path
+
+    try:
+        folder = user_cache_path("action_clip", appauthor=False)
+    except RuntimeError:
+        folder = Path("~")
+    if str(folder).startswith("~"):  # which nothing stands for: no HOME, and a user without a name
+        raise HomelessError("this user has no home folder to keep anything in: set ACTION_CLIP_HOME to a folder")
+    return folder
+
+
+def cache_home() -> Path | None:
+    """home() for what only saves time; None, and a note, where the user has none."""
+    try:
+        return home()
+    except HomelessError as error:
+        with _SAYING:
+            _say_once(str(error))
+        return None
+
+
+@cache
+def _say_once(text: str) -> None:
+    _log.warning("nothing is kept between runs: %s", text)
