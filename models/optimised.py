@@ -61,7 +61,8 @@ def optimised(path: Path) -> Path | None:
     What it returns has been checked; a session is to be made of it at once. It remains that somebody else writes into
     the file in between, or while it is mapped: this program does not, it only puts whole folders in their place.
 
-    None where there is no home() or it is read-only.
+    None where there is no home() or it is read-only, and for a graph that has its weights in another file: what
+    onnxruntime 1.20 writes of it still needs that file.
 
     Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, ValueError when it is none
     that should be run (`check_graph`), and SessionError when onnxruntime cannot load it.
@@ -75,8 +76,7 @@ def optimised(path: Path) -> Path | None:
     identity = graph_identity(path)
     folder = root / f"{identity[:32]}-{form()}"
     if not _is_whole(folder):
-        check_graph(path)
-        if not os.access(root, os.W_OK):
+        if check_graph(path) or not os.access(root, os.W_OK):
             return None
         if _is_own(folder):
             _LOG.warning("what was kept of %s for this machine was damaged, and is made anew", path)

@@ -218,7 +218,8 @@ def test_a_command_after_damage(tmp_path: Path) -> None:
 
     expected, said = run()
     assert said == []
-    optimised = sorted((home() / "optimised").glob("*/weights.bin"))
+    # Before onnxruntime 1.21, the third is there too, and empty.
+    optimised = [path for path in (home() / "optimised").glob("*/weights.bin") if path.stat().st_size]
     assert len(optimised) == 2
     for weights in optimised:
         weights.write_bytes(bytes(weights.stat().st_size))
