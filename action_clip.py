@@ -152,13 +152,13 @@ def _classify(options: argparse.Namespace) -> None:
         timings = _benchmark(classify)
         prediction.timings_s.update(timings)
         print(_timing_table(timings), file=sys.stderr)
-    if options.save:
-        save_sheet(options.save, prediction)
     writer = CsvWriter(for_spreadsheets=True) if options.spreadsheet else FORMATS[options.format]
     if options.output:
         writer.save(prediction, options.output)
     else:
         _write(writer.text(prediction))
+    if options.save:  # last: where there is no OpenCV for it, the answer is there
+        save_sheet(options.save, prediction)
 
 
 def _model_files(model: str) -> Iterable[Path]:

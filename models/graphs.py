@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from forks import keep_for_ever, register
 from interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Graph:
         Args:
             path: of the ONNX file.
             device: as `provider` takes it.
-            threads: of one operator; None leaves it to onnxruntime (the physical cores).
+            threads: of one operator; None: `cores.graph_threads()`.
             group: rows that belong together: runs are split only between groups, unless the graph's declared batch
                 asks for something else.
             keep: keep the graph on disk as it is optimised for this processor, and use what is kept.
@@ -91,6 +92,12 @@ class Graph:
         self._cure = cure
         self._made: onnxruntime.InferenceSession | None = None
         self._making = Lock()
+        register(self)
+
+    def start_anew(self) -> None:
+        """In a forked child: the session is the parent's."""
+        keep_for_ever(self._made)
+        self._made, self._making = None, Lock()
 
     def start(self) -> None:
         """Make the session now, where there is none yet; any thread may.
@@ -151,7 +158,7 @@ class Graph:
     def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
         import onnxruntime
 
-        from models.sessions import make_session
+        from models.sessions import make_session, session_options
         from models.structure import check_graph
 
         try:
@@ -161,7 +168,7 @@ class Graph:
             raise self._unusable(error.strerror or error) from error
         except ValueError as error:
             raise self._unusable(error) from error
-        options = onnxruntime.SessionOptions()
+        options = session_options(self._threads)
         # What goes wrong on the CPU is raised; of another device, only the log says why it does not start.
         options.log_severity_level = 4 if wanted == "CPUExecutionProvider" else 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spins)))
@@ -169,8 +176,6 @@ class Graph:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if is_optimised:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
         try:
             return make_session(path, options, wanted)
         except Exception as error:  # onnxruntime's exceptions have no base class of their own

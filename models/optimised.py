@@ -21,7 +21,7 @@ from time import time
 import onnxruntime
 
 from files import draft
-from models.sessions import make_session
+from models.sessions import make_session, session_options
 from models.store import cache_home, sha256_of
 from models.structure import check_graph
 from models.upstream import choose_early
@@ -74,7 +74,7 @@ def optimise(path: Path, folder: Path) -> Path:
 
     Raises whatever onnxruntime raises when it cannot.
     """
-    options = onnxruntime.SessionOptions()
+    options = session_options(1)  # it computes next to nothing
     options.log_severity_level = 4
     options.optimized_model_filepath = str(folder / _GRAPH)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)

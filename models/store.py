@@ -11,9 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -47,10 +45,6 @@ class VerifiedFile:
     """What it was equal to: "catalog", "first use", or "nothing" where no hash of it was known until now."""
 
 
-# Threads that had the same to say at once would all say it.
-_SAYING = Lock()
-
-
 class HomelessError(ActionClipError):
     """There is no folder of the user's to keep anything in."""
 
@@ -81,14 +75,17 @@ def cache_home() -> Path | None:
     try:
         return home()
     except HomelessError as error:
-        with _SAYING:
-            _say_once(str(error))
+        _say_once(str(error))
         return None
 
 
-@cache
+_said: dict[str, object] = {}
+
+
 def _say_once(text: str) -> None:
-    _log.warning("nothing is kept between runs: %s", text)
+    mine = object()
+    if _said.setdefault(text, mine) is mine:  # in one step: of threads with the same to say, one says it
+        _log.warning("nothing is kept between runs: %s", text)
 
 
 def folder_of(spec: ModelSpec) -> Path:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from errors import ActionClipError
 from models.model import Prediction
+from output.drawing import WIDTH, draw_sheet
 from output.lettering import SEMIBOLD, drawable, fit, put_text, text_width
-from output.sheet import WIDTH, check_path, draw_sheet, save_sheet
+from output.sheet import check_path, save_sheet
 
 INK = (40, 32, 26)
 GREY = (128, 114, 107)
