@@ -7,6 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/")
+_GROUP = re.compile(r"^\d+:([^:]*):(.*)$", re.MULTILINE)
+"""A cgroup: its controllers, none in version 2, and its path."""
+_MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$", re.MULTILINE)
+"""A mounted tree of cgroups: which part of it, where, the version, the controllers among the options."""
 
 
 def usable_cores(root: Path = _ROOT) -> int:
@@ -59,23 +63,20 @@ def _cgroups(root: Path) -> Iterator[tuple[Path, Path, Callable[[Path], Sequence
     """Where this process's cgroups are whose processor time may be bounded: the folder, the mount that it is in, and
     what reads its quota and period."""
     try:
-        groups = _read(root / "proc/self/cgroup").splitlines()
-        mounts = _read(root / "proc/self/mountinfo").splitlines()
+        groups = _GROUP.findall(_read(root / "proc/self/cgroup"))
+        mounts = _MOUNT.findall(_read(root / "proc/self/mountinfo"))
     except OSError:
         return
-    paths = {}
-    for group in groups:
-        _, controllers, path = group.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
-            paths["cgroup" if controllers else "cgroup2"] = path
-    for mount in mounts:
-        place, _, source = mount.partition(" - ")
-        kind, *_, options = source.split(" ")
+    paths = {
+        "cgroup" if controllers else "cgroup2": path
+        for controllers, path in groups
+        if not controllers or "cpu" in controllers.split(",")
+    }
+    for part, point, kind, options in mounts:
         if kind in paths and (kind == "cgroup2" or "cpu" in options.split(",")):
-            # In a container, a part of the tree may be all that is mounted.
-            part, point = map(_unescaped, place.split(" ")[3:5])
-            folder = root / point.lstrip("/")
-            within = os.path.relpath(paths[kind], part)
+            folder = root / _unescaped(point).lstrip("/")
+            # In a container, a part of the tree may be all that is mounted, or the group may be outside of what is.
+            within = os.path.relpath(paths[kind], _unescaped(part))
             inside = not within.startswith(os.pardir)
             yield (folder / within if inside else folder), folder, _version_2 if kind == "cgroup2" else _version_1
 
