@@ -148,6 +148,7 @@ def meant(err: str) -> str:
     return "".join(line for line in err.splitlines(keepends=True) if "threads are asked for" not in line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "4"])
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_children_of_every_kind_classify_and_end(tmp_path: Path, method: str, threads: str) -> None:
