@@ -371,7 +371,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="cpu",
         help="cpu, cuda, openvino, coreml, … as the installed onnxruntime has them (default: %(default)s)",
     )
-    add("--threads", metavar="N", type=_from(1), help="CPU threads (default: all cores)")
+    add("--threads", metavar="N", type=_from(1), help="CPU threads (default: all cores that it may use)")
     add("--no-cache", action="store_true", help="encode every label anew, and keep nothing on disk")
 
     add = parser.add_argument_group("the answer").add_argument

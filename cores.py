@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -16,8 +17,8 @@ _MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$", re.MU
 def usable_cores(root: Path = _ROOT) -> int:
     """How many cores this process may use: the fewest of its affinity, its cgroups' quota and PYTHON_CPU_COUNT.
 
-    Affinity is known on Linux, quotas there too; PYTHON_CPU_COUNT counts from Python 3.13 on. `root` is where /proc and
-    what is mounted are looked for.
+    Affinity is known on Linux, quotas there too, as they are when they are first asked for; PYTHON_CPU_COUNT counts
+    from Python 3.13 on. `root` is where /proc and what is mounted are looked for.
     """
     counts = [os.cpu_count() or 1, *_quotas(root)]
     if hasattr(os, "process_cpu_count"):
@@ -47,16 +48,19 @@ def _siblings(root: Path, core: int) -> str:
         return str(core)
 
 
-def _quotas(root: Path) -> Iterator[int]:
+@cache
+def _quotas(root: Path) -> tuple[int, ...]:
     """The cores that this process's cgroups, and all that these are in, may use at once, rounded up."""
+    quotas = []
     for folder, mount, read in _cgroups(root):
         for group in (folder, *folder.parents):
             with suppress(OSError, ValueError):  # there is no quota, or it is the word max
                 quota, period = map(int, read(group))
                 if quota > 0 and period > 0:
-                    yield -(-quota // period)
+                    quotas.append(-(-quota // period))
             if group == mount:
                 break
+    return tuple(quotas)
 
 
 def _cgroups(root: Path) -> Iterator[tuple[Path, Path, Callable[[Path], Sequence[str]]]]:

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from small_models import random_model, save_model
 
+import export.__main__
 import video.source
 from action_clip import ActionClip
 from cores import graph_threads, usable_cores
@@ -198,6 +199,18 @@ def test_as_many_threads_decode_as_there_are_cores(monkeypatch: pytest.MonkeyPat
         video.source.opened(origin, asked) as opened,
     ):
         assert opened.stream.codec_context.thread_count == decoding
+
+
+def test_exporting_takes_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(export.__main__, "usable_cores", lambda: 1)
+    try:
+        torch.set_num_threads(2)
+        assert export.__main__.main(["missing.pt", "--out", "folder"]) == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def larger_machine(folder: Path, cores: int) -> list[str]:
