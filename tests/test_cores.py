@@ -191,7 +191,7 @@ def test_each_session_is_told_how_many_threads_it_has(
     assert sorted(told) == [(False, wanted)] * 3 + [(True, 1)] * 3
 
 
-@pytest.mark.parametrize(("asked", "decoding"), [(0, 3), (2, 2), (99, 16)])
+@pytest.mark.parametrize(("asked", "decoding"), [(0, 3), (2, 2), (99, 99)])
 def test_as_many_threads_decode_as_there_are_cores(monkeypatch: pytest.MonkeyPatch, asked: int, decoding: int) -> None:
     monkeypatch.setattr(video.source, "usable_cores", lambda: 3)
     with (

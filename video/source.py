@@ -306,8 +306,8 @@ def _decoder_options() -> dict[str, str]:
 
 def _threads(threads: int, pixels: int) -> int:
     """How many threads decode: as wished, as long as their frames take no more than some hundred megabytes."""
-    most = max(1, min(_MOST_THREADS, _PIXELS_AT_ONCE // max(pixels, 1)))
-    return min(threads or usable_cores(), most)
+    most = max(1, _PIXELS_AT_ONCE // max(pixels, 1))
+    return min(threads or min(usable_cores(), _MOST_THREADS), most)
 
 
 def _video_stream(name: str, container: InputContainer) -> VideoStream:
