@@ -154,13 +154,13 @@ def _classify(options: argparse.Namespace) -> None:
         timings = _benchmark(classify)
         prediction.timings_s.update(timings)
         print(_timing_table(timings), file=sys.stderr)
-    if options.save:
-        save_sheet(options.save, prediction)
     writer = CsvWriter(for_spreadsheets=True) if options.spreadsheet else FORMATS[options.format]
     if options.output:
         writer.save(prediction, options.output)
     else:
         _write(writer.text(prediction))
+    if options.save:  # last: where there is no OpenCV for it, the answer is there
+        save_sheet(options.save, prediction)
 
 
 def _model_files(model: str) -> Iterable[Path]:
@@ -375,7 +375,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="cpu",
         help="cpu, cuda, openvino, coreml, … as the installed onnxruntime has them (default: %(default)s)",
     )
-    add("--threads", metavar="N", type=_from(1), help="CPU threads (default: all cores)")
+    add("--threads", metavar="N", type=_from(1), help="CPU threads (default: all cores that it may use)")
     add("--no-cache", action="store_true", help="encode every label anew, and keep nothing on disk")
 
     add = parser.add_argument_group("the answer").add_argument

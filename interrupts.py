@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from forks import in_child
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from threading import Event
@@ -96,6 +98,7 @@ def _quiet_when_interrupted(unraisable: Any) -> None:
 
 
 _running: set["Future[Any]"] = set()
+in_child(_running.clear)  # what runs does so in the parent
 
 
 def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":

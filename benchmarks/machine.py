@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks.inputs import ROOT
+from cores import usable_cores
 
 PACKAGES = (
     "onnxruntime", "numpy", "openvino", "torch", "transformers", "open-clip-torch", "av", "opencv-python",
@@ -18,7 +19,7 @@ def describe() -> dict[str, str]:
     """The machine, its system and the packages."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "processor": f"{_processor()}, {usable_cores()} cores",
         "memory": f"{gigabytes:.0f} GB",
         "system": f"{platform.system()} {platform.release()}, {platform.libc_ver()[0]} {platform.libc_ver()[1]}",
         "Python": platform.python_version(),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cores import usable_cores
 from errors import ActionClipError
 from export.choices import ACTIVATIONS, HEADS, PRECISIONS
 from models.catalog import ModelSpec, catalog, find
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.ERROR, handlers=[handler])
     logging.getLogger("action_clip").setLevel(logging.INFO)
     try:
+        import torch
+
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         work()
     except KeyboardInterrupt:
         return 130

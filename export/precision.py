@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from export.storage import pack_weights, quantize, tables
 from files import draft_folder
+from models.sessions import session_options
 
 _LOG = logging.getLogger("action_clip")
 
@@ -239,7 +240,7 @@ def run(model: onnx.ModelProto, value: NDArray[Any]) -> NDArray[np.float32]:
 
 def cpu_session(graph: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
     """A session on the CPU; `optimised`: where to write the graph as it is run, its weights in a file beside it."""
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.log_severity_level = 3
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +45,12 @@ class TimeSformer(Model):
         """
         super().__init__(model, device, threads, cache)
         self.classes = self.spec.classes
+        self._classmap = classmap
         if classmap is not None:
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
+
+    def _arguments(self) -> dict[str, Any]:
+        return super()._arguments() | {"classmap": self._classmap}
 
     def classify(
         self,

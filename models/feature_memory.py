@@ -1,6 +1,5 @@
 """Text features kept in memory, so that a process encodes a label once even where nothing can be kept on disk."""
 
-import os
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -8,6 +7,8 @@ from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
+
+from forks import keep_whole
 
 _MOST_BYTES = 64 << 20
 # What Python needs for a row besides its text and its numbers: the array, the key, and their place in the dictionary.
@@ -63,8 +64,4 @@ def _bytes_of(text: str, feature: NDArray[np.float32]) -> int:
 MEMORY = FeatureMemory()
 """That of this process, for all of its models."""
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    # A child must not find it locked by a thread that it does not have, or half-changed.
-    os.register_at_fork(
-        before=MEMORY.lock.acquire, after_in_parent=MEMORY.lock.release, after_in_child=MEMORY.lock.release
-    )
+keep_whole(MEMORY.lock)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from forks import keep_for_ever, register
 from interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Graph:
         Args:
             path: of the ONNX file.
             device: as `provider` takes it.
-            threads: of one operator; None leaves it to onnxruntime (the physical cores).
+            threads: of one operator; None: `cores.graph_threads()`.
             group: rows that belong together: runs are split only between groups, unless the graph's declared batch
                 asks for something else.
             keep: keep the graph on disk as it is optimised for this processor, and use what is kept.
@@ -95,6 +96,7 @@ class Graph:
         self._identity: str | None = None
         self.name = uuid4().hex
         """Of this object and its session, in this process and others."""
+        register(self)
 
     def identity(self) -> str:
         """Names all that its outputs depend on, for keeping what was computed with it.
@@ -117,6 +119,11 @@ class Graph:
         # Weights, in whichever files they are; what computes; and how: the kind of processor, onnxruntime's version and
         # the layout of what is kept decide which operators and which of their kernels are run.
         return " ".join((graph, provider(self._device), form()))
+
+    def start_anew(self) -> None:
+        """In a forked child: the session is the parent's."""
+        keep_for_ever(self._made)
+        self._made, self._making = None, Lock()
 
     def start(self) -> None:
         """Make the session now, where there is none yet; any thread may.
@@ -183,7 +190,7 @@ class Graph:
     def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
         import onnxruntime
 
-        from models.sessions import SessionError, make_session
+        from models.sessions import SessionError, make_session, session_options
         from models.structure import check_graph
 
         try:
@@ -193,7 +200,7 @@ class Graph:
             raise self._unusable(error.strerror or error) from error
         except ValueError as error:
             raise self._unusable(error) from error
-        options = onnxruntime.SessionOptions()
+        options = session_options(self._threads)
         # What goes wrong on the CPU is raised; of another device, only the log says why it does not start.
         options.log_severity_level = 4 if wanted == "CPUExecutionProvider" else 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spins)))
@@ -201,8 +208,6 @@ class Graph:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if is_optimised:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
         try:
             return make_session(path, options, wanted)
         except SessionError as error:

@@ -2,15 +2,11 @@
 
 import logging
 import os
-from functools import cache
 from pathlib import Path
-from threading import Lock
 
 from errors import ActionClipError
 
 _log = logging.getLogger("action_clip")
-# Threads that had the same to say at once would all say it.
-_SAYING = Lock()
 
 
 class HomelessError(ActionClipError):
@@ -43,11 +39,14 @@ def cache_home() -> Path | None:
     try:
         return home()
     except HomelessError as error:
-        with _SAYING:
-            _say_once(str(error))
+        _say_once(str(error))
         return None
 
 
-@cache
+_said: dict[str, object] = {}
+
+
 def _say_once(text: str) -> None:
-    _log.warning("nothing is kept between runs: %s", text)
+    mine = object()
+    if _said.setdefault(text, mine) is mine:  # in one step: of threads with the same to say, one says it
+        _log.warning("nothing is kept between runs: %s", text)

@@ -5,18 +5,20 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connection import shown
+from cores import usable_cores
 from errors import ActionClipError
+from forks import cached_property, register
 from models.beside import beside
 from models.catalog import ROLES, ModelSpec, catalog, find
 from video.sampling import Sampler, make_sampler
@@ -53,7 +55,7 @@ class Prediction:
         video: path or URL, without its password or token; None where frames were given.
         duration_s: of the video in seconds; None where frames were given.
         frame_times_s: seconds from the first frame; () where frames were given.
-        frames: (T, H, W, 3) uint8 RGB, the frames that were looked at.
+        frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most.
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
     """
@@ -98,7 +100,7 @@ class EncodedVideo(Encoding):
     """What the graphs make of a video.
 
     Attributes:
-        clip: the frames that were looked at, with indices and times.
+        clip: the frames that were looked at, as thumbnails (see Prediction), with indices and times.
         video: the path or URL; None where frames were given.
         timings_s: seconds of each stage so far.
     """
@@ -126,10 +128,23 @@ class Model(ABC):
             provider(device)
         if threads is not None and threads < 1:
             raise ActionClipError(f"threads is {threads}: give a number above 0")
+        self._model = os.fspath(model) if self._paths is None else os.path.abspath(model)
         self._device = device
         self._threads = None if threads is None else _clamped(threads)
         self._keep = keep
         self._graphs: dict[str, Graph] = {}
+        self._finding = Lock()
+        register(self)
+
+    def __reduce__(self) -> tuple["partial[Model]", tuple[()]]:
+        """Pickled, it is its arguments: where it is unpickled, it makes sessions of its own."""
+        return partial(type(self), self._model, **self._arguments()), ()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"device": self._device, "threads": self._threads, "cache": self._keep}
+
+    def start_anew(self) -> None:
+        """In a forked child: another thread may have held the lock."""
         self._finding = Lock()
 
     @abstractmethod
@@ -157,6 +172,7 @@ class Model(ABC):
             ActionClipError: anything wrong with the video or the model.
         """
         from video.preprocess import clip_tensor
+        from video.thumbnails import thumbnails
 
         spec = self.spec
         sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
@@ -168,8 +184,9 @@ class Model(ABC):
             with timed(timings, "decode"):
                 clip = self._clip(video, sampler)
             with timed(timings, "preprocess"):
-                threads = self._threads or usable_cores()
+                threads = self._core_count()
                 tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
+                clip = replace(clip, frames=thumbnails(clip.frames, threads))
         started.result()
         encoding = self.encode_clip(tensor, timings)
         source = None if isinstance(video, np.ndarray) else shown(os.fspath(video))
@@ -212,9 +229,12 @@ class Model(ABC):
 
         return self._paths is not None or locate(self.spec) is not None
 
+    def _core_count(self) -> int:
+        return self._threads or usable_cores()
+
     def _works_side_by_side(self) -> bool:
         """Whether what takes time should be done at once: not on a single core, nor where it may be for nothing."""
-        return self._threads != 1 and self._is_on_disk()
+        return self._core_count() != 1 and self._is_on_disk()
 
     def _start_graphs(self) -> None:
         """Make the sessions that a clip goes through."""
@@ -263,15 +283,6 @@ def find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Path
     raise ActionClipError(
         f"there is no model or folder '{name}': the models are {', '.join(known.name for known in catalog())}"
     )
-
-
-def usable_cores() -> int:
-    """How many cores this process may use, which can be fewer than there are."""
-    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _clamped(threads: int) -> int:

@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from forks import cached_property
 from models.catalog import kinetics_400
 from models.classifier import DEFAULT_MODEL, TimeSformer
 from models.classmap import ClassMap, class_names
@@ -119,6 +119,9 @@ class ActionClipOperator(_Operator):
         labels = unique_labels(kinetics_400() if classmap is None else class_names(classmap))
         self._recognizer = ActionClip(model_name, device=device, threads=threads)
         super().__init__(self._recognizer, labels, skip_preprocess, topk)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_bank"}
 
     @cached_property
     def _bank(self) -> NDArray[np.float32]:

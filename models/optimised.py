@@ -31,7 +31,7 @@ from files import draft
 from models.hashes import graph_identity
 from models.home import cache_home
 from models.reading import require_file
-from models.sessions import make_session
+from models.sessions import make_session, session_options
 from models.structure import check_graph
 from models.upstream import choose_early
 
@@ -95,7 +95,7 @@ def optimise(path: Path, folder: Path) -> Path:
 
     Raises SessionError when onnxruntime cannot.
     """
-    options = onnxruntime.SessionOptions()
+    options = session_options(1)  # it computes next to nothing
     options.log_severity_level = 4
     options.optimized_model_filepath = str(folder / _GRAPH)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)

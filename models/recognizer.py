@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from threading import Event
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,9 @@ class ActionClip(Model):
         if not self.prompts or not all(map(is_template, self.prompts)):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
+
+    def _arguments(self) -> dict[str, Any]:
+        return super()._arguments() | {"prompts": self.prompts, "average": self.average}
 
     def classify(
         self,

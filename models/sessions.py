@@ -5,6 +5,20 @@ from pathlib import Path
 import onnxruntime
 from onnxruntime.capi import onnxruntime_inference_collection
 
+from cores import graph_threads
+
+
+def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
+    """Options with so many threads, by default `graph_threads()`.
+
+    Left alone, onnxruntime makes one for each core of the machine, and binds it to that one, whether it may run there
+    or not.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or graph_threads()
+    options.inter_op_num_threads = 1  # operators come one after the other
+    return options
+
 
 class SessionError(Exception):
     """onnxruntime cannot make a session; the text is its reason. Its own exceptions have no base class."""

@@ -206,6 +206,38 @@ def test_benchmark_shows_every_stage(capsys: pytest.CaptureFixture[str], model: 
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("__version__ = '4.12.0'", "which takes OpenCV 5.0 or newer, and this is 4.12.0: pip install --upgrade opencv"),
+        ("raise ImportError('libGL.so.1: no such file')", "and it cannot be loaded (libGL.so.1: no such file): pip in"),
+        ("raise ModuleNotFoundError('No module named cv2')", "and it cannot be loaded (No module named cv2): pip in"),
+    ],
+)
+@pytest.mark.parametrize("output", [False, True])
+def test_without_the_opencv_for_a_sheet_the_answer_comes_all_the_same(
+    tmp_path: Path, model: str, video: str, module: str, said: str, output: bool
+) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "cv2.py").write_text(module)
+    command = [sys.executable, str(SCRIPT), "-m", model, "-v", video, "-t", "eating", "--save", "sheet.png"]
+    done = subprocess.run(
+        [*command, "--output", "answer.txt"] if output else command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "packages")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    answer = (tmp_path / "answer.txt").read_text() if output else done.stdout
+    assert "category = 0 [eating]" in answer
+    assert done.returncode == 1
+    assert done.stderr.startswith("action_clip: error: cannot save the sheet sheet.png, which takes OpenCV 5.0")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "sheet.png").exists()
+
+
 def test_save_draws_a_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str) -> None:
     code, _, _ = run(capsys, "-m", model, "-v", video, "--save", str(tmp_path / "sheet.png"))
     picture = cv2.imread(str(tmp_path / "sheet.png"))

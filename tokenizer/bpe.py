@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ import regex
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from forks import cached_property
 
 CONTEXT_LENGTH = 77
 VOCABULARY_SIZE = 49408

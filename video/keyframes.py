@@ -1,6 +1,5 @@
 """Keyframes by the index that a container has: what reads a few places of a video of any length."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import av
 import numpy as np
 from av.index import IndexEntries
 
+from cores import usable_cores
 from interrupts import in_thread
 from video.decode import SurpriseError, Take
 from video.source import Video, demux, opened
@@ -110,7 +110,7 @@ def decode_keyframes(
     A decoder's own threads are of no use to a picture alone, so a file is opened again for each of `threads`, 0 for one
     a core, which take its pictures at the same time. Raises SurpriseError as `KeyframeIndex.decode` does.
     """
-    most = 1 if video.origin.is_url else min(threads or os.cpu_count() or 1, _MOST_READERS, len(keyframes))
+    most = 1 if video.origin.is_url else min(threads or usable_cores(), _MOST_READERS, len(keyframes))
     ends = [len(keyframes) * number // most for number in range(most + 1)]
 
     def decode(first: int, last: int) -> list[float]:

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 
 import av
 import numpy as np
@@ -15,6 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from errors import ActionClipError
+from forks import cached_property
 from video.alpha import SIDE_DATA
 from video.source import Origin, Video, demux, read_packets
 

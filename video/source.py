@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -24,8 +23,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 import connection
+from cores import usable_cores
 from errors import ActionClipError
 from files import draft_folder
+from forks import cached_property
 from interrupts import interruptible
 from video.address import Address, AddressFile
 from video.alpha import Alpha, has_alpha
@@ -318,8 +319,8 @@ def _decoder_options() -> dict[str, str]:
 
 def _threads(threads: int, pixels: int) -> int:
     """How many threads decode: as wished, as long as their frames take no more than some hundred megabytes."""
-    most = max(1, min(_MOST_THREADS, _PIXELS_AT_ONCE // max(pixels, 1)))
-    return min(threads or os.cpu_count() or 1, most) if most < _MOST_THREADS else threads
+    most = max(1, _PIXELS_AT_ONCE // max(pixels, 1))
+    return min(threads or min(usable_cores(), _MOST_THREADS), most)
 
 
 def _video_stream(name: str, container: InputContainer) -> VideoStream:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from errors import ActionClipError
 from models.model import Prediction
+from output.drawing import WIDTH, draw_sheet
 from output.lettering import SEMIBOLD, drawable, fit, put_text, text_width
-from output.sheet import WIDTH, check_path, draw_sheet, save_sheet
+from output.sheet import check_path, save_sheet
+from video.thumbnails import thumbnails
 
 INK = (40, 32, 26)
 GREY = (128, 114, 107)
@@ -282,3 +284,29 @@ def test_a_path_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ActionClipError, match="it is a folder"):
         check_path(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width"), [(8, 1080, 1920), (8, 720, 720), (3, 1080, 1440), (2, 720, 1280)]
+)
+def test_thumbnails_look_as_the_frames_do(count: int, height: int, width: int) -> None:
+    answer = prediction(frames=(count, height, width))
+    blobs = np.random.default_rng(0).integers(0, 256, (count, 12, 20, 3), np.uint8)
+    frames = np.stack([cv2.resize(blob, (width, height), interpolation=cv2.INTER_CUBIC) for blob in blobs])
+    wanted = draw_sheet(replace(answer, frames=frames.astype(np.uint8)))
+    found = draw_sheet(replace(answer, frames=thumbnails(frames.astype(np.uint8))))
+    assert found.shape == wanted.shape
+    difference = cv2.absdiff(found, wanted)
+    assert difference.max() < 40
+    assert difference.mean() < 0.5
+
+
+def test_drawing_leaves_opencvs_threads_as_they_were(tmp_path: Path) -> None:
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        wanted = cv2.getNumThreads()
+        save_sheet(tmp_path / "sheet.png", prediction())
+        assert cv2.getNumThreads() == wanted
+    finally:
+        cv2.setNumThreads(threads)

@@ -184,8 +184,9 @@ def test_too_many_frames_at_once(tmp_path: Path, sizes: list[tuple[int, int]], m
         read_clip(tmp_path / "clip.h264", lambda total: list(range(total)))
 
 
-def test_large_frames_are_decoded_by_few_threads() -> None:
-    assert [_threads(0, pixels) for pixels in (0, 1920 * 1080)] == [0, 0]
+def test_large_frames_are_decoded_by_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video.source, "usable_cores", lambda: 20)
+    assert [_threads(0, pixels) for pixels in (0, 1920 * 1080, 7680 * 4320)] == [16, 16, 8]
     assert _threads(24, 1920 * 1080) == 24
     assert _threads(24, 7680 * 4320) == 8
     assert _threads(24, 2**26) == 4

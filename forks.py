@@ -1,0 +1,69 @@
+"""What a forked child does with what its parent has made.
+
+A child has one thread, the one that forked. A lock that another held stays locked there, and a session of onnxruntime,
+whose threads are not there, neither runs nor can be destroyed: both wait for ever.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from threading import RLock
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
+
+T = TypeVar("T")
+
+if sys.version_info >= (3, 12):
+    cached_property = functools.cached_property
+else:
+
+    class cached_property(functools.cached_property[T]):
+        """As of Python 3.12: without a lock that all objects of a class share."""
+
+        def __init__(self, compute: Callable[[Any], T]) -> None:
+            super().__init__(compute)
+            self.lock = nullcontext()
+
+
+class Heir(Protocol):
+    """What has locks, or sessions."""
+
+    def start_anew(self) -> None:
+        """Called in a child, while nothing else runs there: make new locks, and let `keep_for_ever` have sessions."""
+
+
+def in_child(act: Callable[[], object]) -> None:
+    """Have `act` called in each child that this process forks, where there are such."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=act)
+
+
+def keep_whole(lock: RLock) -> None:
+    """Fork only while no other thread has this lock: what it guards is whole in a child, and the lock is free."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+
+
+_heirs: "WeakSet[Heir]" = WeakSet()
+
+
+def register(heir: Heir) -> None:
+    """Have its `start_anew` called in each child, as long as it lives."""
+    _heirs.add(heir)
+
+
+def _start_anew() -> None:
+    for heir in list(_heirs):
+        heir.start_anew()
+
+
+in_child(_start_anew)
+
+
+def keep_for_ever(thing: object) -> None:
+    """Whatever refers to it or not, it is never destroyed, not even at Python's end."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
