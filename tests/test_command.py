@@ -150,6 +150,47 @@ def test_labels_of_both_sources_in_order(
     assert err == "action_clip: labels given more than once are used once: eating\n"
 
 
+@pytest.mark.parametrize(
+    "content", ["id,name\n1,run  fast\n0,jump\n2,Jump\n", '{"Jump": 2, "run  fast": 1, "jump": 0}']
+)
+def test_labels_with_ids_are_printed_as_they_are_in_the_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str, content: str
+) -> None:
+    (tmp_path / "labels").write_text(content)
+    options = ["-m", model, "-v", video, "--desc_file", str(tmp_path / "labels"), "--top-k", "9"]
+    expected = {(0, "jump"), (1, "run  fast"), (2, "Jump")}
+    _, out, err = run(capsys, *options, "--format", "json")
+    answer = json.loads(out)["predictions"]
+    assert {(line["index"], line["label"]) for line in answer} == expected
+    probabilities = {line["label"]: line["probability"] for line in answer}
+    assert probabilities["jump"] == pytest.approx(probabilities["Jump"])
+    assert err.count("\n") == 1
+    assert err.endswith("are the same to the model, and share their probability: 'jump', 'Jump'\n")
+    _, out, _ = run(capsys, *options, "--format", "csv")
+    assert {(int(row[2]), row[3]) for row in list(csv.reader(out.splitlines()))[1:]} == expected
+    _, out, _ = run(capsys, *options)
+    assert "  category = 1 [run  fast]\n" in out
+
+
+def test_ids_that_are_no_indices_and_a_list_in_one_label_are_remarked_upon(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str
+) -> None:
+    (tmp_path / "labels").write_text("id,name\n0,jump\n1,wave\n")
+    options = ["-m", model, "-v", video, "--desc_file", str(tmp_path / "labels"), "--format", "json"]
+    code, out, err = run(capsys, *options, "--text", "running, walking")
+    assert code == 0
+    assert {(line["index"], line["label"]) for line in json.loads(out)["predictions"]} == {
+        (0, "running, walking"),
+        (1, "jump"),
+        (2, "wave"),
+    }
+    assert err == (
+        "action_clip: one label, not several: 'running, walking'; for several repeat --text\n"
+        f"action_clip: the index in the answer is not the id in the labels file {tmp_path / 'labels'}: it counts all "
+        "labels from 0, in the order of --text and then of the ids\n"
+    )
+
+
 def test_without_labels_the_ten_built_in_ones(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
     _, out, _ = run(capsys, "-m", model, "-v", video, "--format", "json", "--top-k", "100")
     answer = json.loads(out)
