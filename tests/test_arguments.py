@@ -42,7 +42,7 @@ def test_a_flag_means_twice_what_it_means_once() -> None:
         (action_clip.main, ["-v", "a.mp4", "-t", "run", "--video", "a.mp4"], "-v/--video"),
         (action_clip.main, ["--model=nano", "-mnano"], "-m/--model"),
         (export.__main__.main, ["x.pt", "--out", "a", "--out", "b"], "--out"),
-        (export.__main__.main, ["nano", "--seed", "1", "--seed", "2"], "--seed"),
+        (export.__main__.main, ["nano", "--wordnet", "a", "--wordnet", "b"], "--wordnet"),
         (export.__main__.main, ["timesformer", "x.pt", "--frames", "8", "--frames", "8"], "--frames"),
     ],
 )

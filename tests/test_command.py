@@ -281,6 +281,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"action_clip \d+\.\d+\.\d+\n", out)
 
 
+def completed(arguments: list[str], model: str, video: str) -> list[str]:
+    """The arguments, with model and video where they have none."""
+    defaults = {"-m": model, "-v": video}
+    return [*(part for pair in defaults.items() if pair[0] not in arguments for part in pair), *arguments]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -301,7 +307,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_errors_are_one_sentence_and_exit_1(
     capsys: pytest.CaptureFixture[str], model: str, video: str, arguments: list[str], message: str
 ) -> None:
-    code, out, err = run(capsys, "-m", model, "-v", video, *arguments)
+    code, out, err = run(capsys, *completed(arguments, model, video))
     assert code == 1
     assert out == ""
     assert err.startswith("action_clip: error: ")
@@ -529,7 +535,7 @@ NO_LABELS = (
 def test_errors_of_a_closed_set_explain(
     capsys: pytest.CaptureFixture[str], closed: str, video: str, arguments: list[str], message: str
 ) -> None:
-    code, out, err = run(capsys, "-m", closed, "-v", video, *arguments)
+    code, out, err = run(capsys, *completed(arguments, closed, video))
     assert (code, out) == (1, "")
     assert err.startswith("action_clip: error: " + message.replace("MODEL", closed))
     assert err.count("\n") == 1

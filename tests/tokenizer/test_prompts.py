@@ -185,12 +185,12 @@ def test_labels_are_the_same_where_their_tokens_are() -> None:
         "“",
         '"',
     ]
-    labels = list(dict.fromkeys("".join(random.choices(pieces, k=random.randint(1, 3))) for _ in range(3000)))
+    labels = list(dict.fromkeys("".join(random.choices(pieces, k=random.randint(1, 3))) for _ in range(600)))
     by_tokens = defaultdict(list)
     for label in labels:
         by_tokens[tuple(default_tokenizer().tokenize(label))].append(label)
     expected = [group for group in by_tokens.values() if len(group) > 1]
-    assert len(expected) > 100
+    assert len(expected) > 20
     assert sorted(same_labels(labels)) == sorted(expected)
 
 
