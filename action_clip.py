@@ -227,14 +227,11 @@ def _how(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
-    from tokenizer.prompts import read_labels
+    from tokenizer.prompts import read_labels, remark_on_lists
 
-    labels: list[str] = list(options.text)
-    if options.desc_file:
-        labels += read_labels(options.desc_file)
-    if labels:
-        return labels
-    return list(LABELS) if options.video else read_labels(SAMPLE_LABELS)
+    remark_on_lists(options.text)
+    labels = [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
+    return labels or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))
 
 
 def _model_table() -> str:
@@ -342,8 +339,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what to look at, and for").add_argument
     add("-v", "--video", metavar="VIDEO", type=_given, help="a video file or an http(s) URL; default: the sample")
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
-    add("--desc_file", metavar="FILE", type=_given, help="labels, one a line in UTF-8; after those of --text")
-    add("--classmap", metavar="FILE", type=_given, help="names of a closed-set model's classes: JSON, or one a line")
+    add("--desc_file", metavar="FILE", type=_given, help="labels: lines, CSV, TSV or JSON; after those of --text")
+    add("--classmap", metavar="FILE", type=_given, help="names of a closed-set model's classes, in the same forms")
     add("--prompts", metavar="FILE", type=_given, help="prompt templates, one a line in UTF-8, each with one {}")
     add(
         "--sampling",

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 import uuid
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -135,14 +136,14 @@ def _remove(path: Path) -> None:
 
 
 def read_text(path: str | os.PathLike[str], what: str) -> str:
-    """The text of a file in UTF-8, with or without a byte-order mark; of a pipe too.
+    """The text of a file, without byte-order marks: UTF-8, or UTF-16 that begins with one; of a pipe too.
 
     Args:
         path: of the file.
         what: what it is, for the error message: "labels file".
 
     Raises:
-        ActionClipError: the file cannot be read, is larger than MOST_TEXT, or is not UTF-8.
+        ActionClipError: the file cannot be read, is larger than MOST_TEXT, or is neither.
     """
     name = os.fspath(path)
     try:
@@ -154,9 +155,10 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
     if len(content) > MOST_TEXT:
         raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: give a text file, one a line")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8")
     except UnicodeDecodeError as error:
         raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8") from error
     if "\0" in text:  # UTF-16 without a byte-order mark decodes as UTF-8
         raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8")
-    return text
+    # Files that were joined have marks in the midst, and no line end before them where the first had none at its end.
+    return re.sub("(?<=[^\r\n\ufeff])\ufeff", "\n", text).replace("\ufeff", "")

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from connection import redacted
 
@@ -49,8 +49,41 @@ def _shown(value: object) -> str:
     return printable(redacted(str(value)))
 
 
+class _Once(argparse.Action):
+    """The value of an option; given a second time, it is an error, and not the one that counts."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        assert isinstance(parser, ArgumentParser)
+        if self in parser.given:
+            raise argparse.ArgumentError(self, "it is given twice: give it once")
+        if option_string is not None:
+            parser.given.append(self)
+        setattr(namespace, self.dest, values)
+
+
 class ArgumentParser(argparse.ArgumentParser):
-    """Shows arguments that it does not understand as what they are."""
+    """Takes each option that has a value once, and shows arguments that it does not understand as what they are.
+
+    Attributes:
+        given: the options with a value that were met so far.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.given: list[argparse.Action] = []
+        # Flags mean twice what they mean once, and are left as they are.
+        for name in (None, "store"):
+            self.register("action", name, _Once)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given.clear()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         super().error(_shown(message))

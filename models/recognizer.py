@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from errors import ActionClipError
 from models.beside import beside
 from models.model import Encoding, Model, Prediction, Video, check_top_k, normalized, softmax, timed
-from tokenizer.prompts import fill, is_template, unique_labels
+from tokenizer.prompts import fill, is_template, remark_on_same, unique_labels
 
 DEFAULT_MODEL = "vit-32-8f"
 AVERAGES = ("probabilities", "embeddings")
@@ -58,6 +58,7 @@ class ActionClip(Model):
         if not self.prompts or not all(map(is_template, self.prompts)):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
+        self._last_labels: list[str] = []
 
     def _arguments(self) -> dict[str, Any]:
         return super()._arguments() | {"prompts": self.prompts, "average": self.average}
@@ -86,7 +87,7 @@ class ActionClip(Model):
         """
         if labels is None:
             raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
-        labels = unique_labels(labels)
+        labels = self._clean(labels)
         check_top_k(top_k)
         if not self._is_on_disk():
             # A label that does not fit is better known of before the download than after it.
@@ -119,7 +120,15 @@ class ActionClip(Model):
         Raises:
             ActionClipError: a label is blank or too long for the model's 77 tokens.
         """
-        return self._bank(unique_labels(labels), Event(), {})
+        return self._bank(self._clean(labels), Event(), {})
+
+    def _clean(self, labels: Iterable[str]) -> list[str]:
+        labels = unique_labels(labels)
+        # Said once, however many videos they are for.
+        if labels != self._last_labels:
+            remark_on_same(labels)
+            self._last_labels = labels
+        return labels
 
     def _bank(self, labels: Sequence[str], stop: Event, timings_s: dict[str, float]) -> NDArray[np.float32]:
         from models.label_encoder import LabelEncoder

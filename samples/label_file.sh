@@ -6,7 +6,7 @@ usage() {
     cat <<'HELP'
 Usage: label_file.sh LABELS.txt OUT.csv VIDEO... [-- OPTION...]
 
-Classifies each VIDEO (a file or a URL) against the labels in LABELS.txt (UTF-8, one a line)
+Classifies each VIDEO (a file or a URL) against the labels in LABELS.txt (in any form that --desc_file takes)
 and writes OUT.csv: the header video,rank,index,label,probability, then one row a video, in
 the order given, with its most probable label. What follows -- is passed to action_clip.py (all but --output and
 --format, which are taken):

@@ -150,6 +150,47 @@ def test_labels_of_both_sources_in_order(
     assert err == "action_clip: labels given more than once are used once: eating\n"
 
 
+@pytest.mark.parametrize(
+    "content", ["id,name\n1,run  fast\n0,jump\n2,Jump\n", '{"Jump": 2, "run  fast": 1, "jump": 0}']
+)
+def test_labels_with_ids_are_printed_as_they_are_in_the_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str, content: str
+) -> None:
+    (tmp_path / "labels").write_text(content)
+    options = ["-m", model, "-v", video, "--desc_file", str(tmp_path / "labels"), "--top-k", "9"]
+    expected = {(0, "jump"), (1, "run  fast"), (2, "Jump")}
+    _, out, err = run(capsys, *options, "--format", "json")
+    answer = json.loads(out)["predictions"]
+    assert {(line["index"], line["label"]) for line in answer} == expected
+    probabilities = {line["label"]: line["probability"] for line in answer}
+    assert probabilities["jump"] == pytest.approx(probabilities["Jump"])
+    assert err.count("\n") == 1
+    assert err.endswith("are the same to the model, and share their probability: 'jump', 'Jump'\n")
+    _, out, _ = run(capsys, *options, "--format", "csv")
+    assert {(int(row[2]), row[3]) for row in list(csv.reader(out.splitlines()))[1:]} == expected
+    _, out, _ = run(capsys, *options)
+    assert "  category = 1 [run  fast]\n" in out
+
+
+def test_ids_that_are_no_indices_and_a_list_in_one_label_are_remarked_upon(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str
+) -> None:
+    (tmp_path / "labels").write_text("id,name\n0,jump\n1,wave\n")
+    options = ["-m", model, "-v", video, "--desc_file", str(tmp_path / "labels"), "--format", "json"]
+    code, out, err = run(capsys, *options, "--text", "running, walking")
+    assert code == 0
+    assert {(line["index"], line["label"]) for line in json.loads(out)["predictions"]} == {
+        (0, "running, walking"),
+        (1, "jump"),
+        (2, "wave"),
+    }
+    assert err == (
+        "action_clip: one label, not several: 'running, walking'; for several repeat --text\n"
+        f"action_clip: the index in the answer is not the id in the labels file {tmp_path / 'labels'}: it counts all "
+        "labels from 0, in the order of --text and then of the ids\n"
+    )
+
+
 def test_without_labels_the_ten_built_in_ones(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
     _, out, _ = run(capsys, "-m", model, "-v", video, "--format", "json", "--top-k", "100")
     answer = json.loads(out)
@@ -272,6 +313,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"action_clip \d+\.\d+\.\d+\n", out)
 
 
+def completed(arguments: list[str], model: str, video: str) -> list[str]:
+    """The arguments, with model and video where they have none."""
+    defaults = {"-m": model, "-v": video}
+    return [*(part for pair in defaults.items() if pair[0] not in arguments for part in pair), *arguments]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -292,7 +339,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_errors_are_one_sentence_and_exit_1(
     capsys: pytest.CaptureFixture[str], model: str, video: str, arguments: list[str], message: str
 ) -> None:
-    code, out, err = run(capsys, "-m", model, "-v", video, *arguments)
+    code, out, err = run(capsys, *completed(arguments, model, video))
     assert code == 1
     assert out == ""
     assert err.startswith("action_clip: error: ")
@@ -520,7 +567,7 @@ NO_LABELS = (
 def test_errors_of_a_closed_set_explain(
     capsys: pytest.CaptureFixture[str], closed: str, video: str, arguments: list[str], message: str
 ) -> None:
-    code, out, err = run(capsys, "-m", closed, "-v", video, *arguments)
+    code, out, err = run(capsys, *completed(arguments, closed, video))
     assert (code, out) == (1, "")
     assert err.startswith("action_clip: error: " + message.replace("MODEL", closed))
     assert err.count("\n") == 1

@@ -87,11 +87,18 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:79] + "…")
 
 
+def is_plain(text: str) -> bool:
+    """Whether cleaning changes no more of it than capitals and spaces.
+
+    Nothing that ftfy and html look for can occur in printable ASCII without "&", and importing them takes longer than
+    tokenizing the labels.
+    """
+    return text.isascii() and text.isprintable() and "&" not in text
+
+
 def _clean(text: str) -> str:
     """Repair mojibake, resolve HTML entities, collapse whitespace and lower-case, as CLIP did in training."""
-    # Nothing that ftfy and html look for can occur in printable ASCII without "&", and importing them takes
-    # longer than tokenizing the labels.
-    if not (text.isascii() and text.isprintable() and "&" not in text):
+    if not is_plain(text):
         import html
 
         import ftfy
@@ -118,6 +125,11 @@ class Tokenizer:
     def _vocabulary(self) -> _Vocabulary:
         return _read_vocabulary()
 
+    @staticmethod
+    def words(text: str) -> list[str]:
+        """Return what is encoded one by one, cleaned: texts with equal words have equal tokens, and no others have."""
+        return _WORD.findall(_clean(text))
+
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text of any length, without start and end of text.
 
@@ -125,7 +137,7 @@ class Tokenizer:
             ActionClipError: the vocabulary file is missing or damaged.
         """
         tokens: list[int] = []
-        for word in _WORD.findall(_clean(text)):
+        for word in self.words(text):
             if word not in self._known_words:
                 self._known_words[word] = self._encode_word(word)
             tokens += self._known_words[word]

@@ -1,13 +1,15 @@
-"""The prompts that a label is put into, and the files that users write prompts and labels in."""
+"""The prompts that a label is put into, the files that users write both in, and labels that are fit to use."""
 
 import io
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from errors import ActionClipError
 from files import read_text
+from tokenizer.label_files import one_line, read_names
 
 # In the order of ActionCLIP (arXiv 2109.08472), github sallymmx/ActionCLIP.
 DEFAULT_PROMPTS: tuple[str, ...] = (
@@ -32,6 +34,8 @@ DEFAULT_PROMPTS: tuple[str, ...] = (
 LONGEST_LABEL = 2000
 """Characters; many more than any model reads of a text, and few enough to find that out quickly."""
 
+_MOST_SHOWN = 10
+
 _log = logging.getLogger("action_clip")
 
 
@@ -46,12 +50,15 @@ def fill(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read prompts from a UTF-8 file (with or without BOM), one a line; blank lines are skipped.
+    """Read prompts from a file, one a line; blank lines are skipped.
 
     Raises:
         ActionClipError: the file cannot be read, has no prompts, or a line is far too long or has not one `{}`.
     """
-    numbered = _read_lines(path, "prompts")
+    lines = enumerate(io.StringIO(read_text(path, "prompts file"), newline=None), start=1)
+    numbered = [(number, line.strip()) for number, line in lines if line.strip()]
+    if not numbered:
+        raise ActionClipError(f"the prompts file {os.fspath(path)} is empty: write prompts into it, one a line")
     for number, prompt in numbered:
         if len(prompt) > LONGEST_LABEL:
             raise ActionClipError(
@@ -66,13 +73,35 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(prompt for _, prompt in numbered)
 
 
-def read_labels(path: str | os.PathLike[str]) -> list[str]:
-    """Read labels from a UTF-8 file (with or without BOM), one a line, stripped; blank lines are skipped.
+def read_labels(path: str | os.PathLike[str], before: Iterable[str] = ()) -> list[str]:
+    """Read labels from a file in any form that `read_names` knows, in the order of their ids where it has them.
+
+    Args:
+        path: of the file.
+        before: labels that will stand before them. Where an id is not the label's place among all, that is said.
 
     Raises:
         ActionClipError: the file cannot be read or has no labels.
     """
-    return [label for _, label in _read_lines(path, "labels")]
+    names = read_names(path, "labels file")
+    labels = list(names.by_id.values())
+    if names.has_ids:
+        every = dict.fromkeys(map(one_line, (*before, *labels)))
+        places = {label: place for place, label in enumerate(every)}
+        if any(places[one_line(label)] != id for id, label in names.by_id.items()):
+            _log.warning(
+                "the index in the answer is not the id in the labels file %s: it counts all labels from 0, in the "
+                "order of --text and then of the ids",
+                os.fspath(path),
+            )
+    return labels
+
+
+def remark_on_lists(labels: Iterable[str]) -> None:
+    """Say of labels that look as if they were several that each is one."""
+    # In "5,000 meters" it is no list.
+    if lists := [label for label in labels if re.search(r"[,;，；、](?!\d)", label)]:
+        _log.warning("one label, not several: %s; for several repeat --text", _quoted(lists))
 
 
 def unique_labels(labels: Iterable[str]) -> list[str]:
@@ -86,8 +115,7 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     given = list(labels)
     if not all(isinstance(label, str) for label in given):
         raise ActionClipError("the labels are not all strings: give a list of strings")
-    # A line break inside a label would break the lines of the answer; to the tokenizer it is a space.
-    counts = Counter(" ".join(label.split()) for label in given)
+    counts = Counter(map(one_line, given))
     if not counts:
         raise ActionClipError("there are no labels to choose from: give at least one")
     if "" in counts:
@@ -105,19 +133,43 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     return list(counts)
 
 
+def same_labels(labels: Iterable[str]) -> list[list[str]]:
+    """The groups of those labels that have the same tokens."""
+    from tokenizer.bpe import Tokenizer, is_plain
+
+    def groups(labels: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
+        found = defaultdict(list)
+        for label in labels:
+            found[key(label)].append(label)
+        return [group for group in found.values() if len(group) > 1]
+
+    def letters(label: str) -> str:
+        # All but the spaces of its words, for a fraction of the time where it needs no cleaning.
+        return "".join(label.lower().split() if is_plain(label) else Tokenizer.words(label))
+
+    return [
+        same for alike in groups(labels, letters) for same in groups(alike, lambda label: tuple(Tokenizer.words(label)))
+    ]
+
+
+def remark_on_same(labels: Iterable[str]) -> None:
+    """Name the labels that differ, but not to the model, in one warning."""
+    if same := same_labels(labels):
+        shown = "; ".join(map(_quoted, same[:_MOST_SHOWN])) + ("; …" if len(same) > _MOST_SHOWN else "")
+        _log.warning(
+            "labels that differ only in capitals, spaces or the way that their characters are written are the same to "
+            "the model, and share their probability: %s",
+            shown,
+        )
+
+
+def _quoted(labels: Sequence[str]) -> str:
+    return ", ".join(f"'{label}'" for label in labels[:_MOST_SHOWN]) + (", …" if len(labels) > _MOST_SHOWN else "")
+
+
 def _require_unicode(label: str) -> None:
     # What comes from a command line that is not UTF-8 carries its odd bytes as lone surrogates.
     try:
         label.encode()
     except UnicodeEncodeError as error:
         raise ActionClipError(f"the label {label!r} is not valid Unicode: write it in UTF-8") from error
-
-
-def _read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, str]]:
-    """Return the lines that are not blank, stripped, with their numbers from 1."""
-    text = read_text(path, f"{content} file")
-    numbered = [(number, line.strip()) for number, line in enumerate(io.StringIO(text, newline=None), start=1)]
-    kept = [(number, line) for number, line in numbered if line]
-    if not kept:
-        raise ActionClipError(f"the {content} file {os.fspath(path)} is empty: write {content} into it, one a line")
-    return kept

@@ -25,6 +25,14 @@ def seeds() -> list[bytes]:
         "cafÃ© &amp;amp; 1\u2028don't 👩\u200d👩 <end_of_text>\n".encode(),
         b"a photo of {}\n{}\nthe man is {}\n",
         b'{"driving car": 0, "eating": 1, "l\\u00e4uft": "2"}',
+        b'["driving car", "eating"]',
+        b'[{"id": 1, "name": "driving car"}, {"id": 0, "label": "eating"}]',
+        b'id,name\r\n# sports\r\n0,"run, fast"\r\n1,"the ""worm"""\r\n',
+        b"name\tid\neating\t1\ndriving car\t0\n",
+        b'name\n"run, fast"\njump\n',
+        b"0;eating\n1;driving car\n2;1, 2, 3 go\n",
+        "\ufefftanzen\r\n\ufefflaufen\ufeffspringen\r\n# ende".encode(),
+        "id,name\n0,läuft\n1,弾く\n".encode("utf-16"),
         b'{"0": "driving car", "1": "eating", "2": "\\ud83d\\udc69"}',
     ]
 

@@ -27,7 +27,7 @@ from models.classmap import class_names, read_classmap
         ({"0": "7", "1": "3"}, ["7", "3"]),
         # Of an open set any numbers will do.
         ({"eating": 900, "drinking": 20}, ["drinking", "eating"]),
-        ({0: " playing\nthe  piano "}, ["playing the piano"]),
+        ({0: " playing\nthe  piano "}, ["playing the  piano"]),
     ],
 )
 def test_names_come_in_the_order_of_their_indices(classmap: dict[Any, Any], names: list[str]) -> None:
@@ -112,12 +112,11 @@ def test_a_name_may_have_any_character_but_a_line_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff\xfed\x00\n\x00", "is not UTF-8 text: save it as UTF-8"),
         ("drinking".encode("utf-16-le"), "is not UTF-8 text: save it as UTF-8"),
         (b'{"drinking": 0', "is not valid JSON ("),
         (b'{"drinking": ' + b"9" * 5000 + b"}", "is not valid JSON ("),
         (b'{"a": ' * 100_000, "is not valid JSON ("),
-        (b'["drinking", "eating"]', "must be a JSON object, names to indices or indices to names"),
+        (b'[["drinking", 0]]', "must be a JSON list of names, or an object of names to ids or ids to names"),
     ],
 )
 def test_a_file_that_is_wrong_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -137,8 +136,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_no_class_map(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\n")
-    with pytest.raises(ActionClipError, match=r"must be \{name: index\} or"):
-        class_names(read_classmap(tmp_path / "classes.txt"))
+    with pytest.raises(ActionClipError, match=r"^the class map .* is empty: write labels into it, one a line$"):
+        read_classmap(tmp_path / "classes.txt")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")

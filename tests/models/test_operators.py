@@ -131,7 +131,7 @@ def test_a_class_map_in_any_order(zero_shot: str, closed: str) -> None:
 
 
 def test_a_label_twice_is_one_label(zero_shot: str, caplog: pytest.LogCaptureFixture) -> None:
-    classmap = {0: "drinking", 1: "drinking", 2: "riding a bicycle", 3: "playing  the drums"}
+    classmap = {0: "drinking", 1: "drinking", 2: "riding a bicycle", 3: "playing the drums"}
     answer = ActionClipOperator(zero_shot, classmap=classmap)(list(frames_of(8)))
     assert answer[0] == ActionClipOperator(zero_shot, classmap=LABELS)(list(frames_of(8)))[0]
     assert [record.message for record in caplog.records] == ["labels given more than once are used once: drinking"]

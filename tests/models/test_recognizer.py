@@ -73,6 +73,20 @@ def test_averaged_embeddings_are_one_normalised_mean_a_label(tmp_path: Path) -> 
     assert np.abs(other.probabilities - prediction.probabilities).max() > 1e-3
 
 
+def test_labels_that_are_the_same_to_the_model_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_model(random_model(3, 4, True), tmp_path, frames=4)
+    model = ActionClip(tmp_path)
+    labels = ["eating", "drinking", "Eating "]
+    with caplog.at_level("WARNING", logger="action_clip"):
+        for seed in (0, 1):
+            prediction = model.classify(frames_of(4, seed), labels)
+        model.encode_labels(labels)
+    assert prediction.labels == ("eating", "drinking", "Eating")
+    assert prediction.probabilities[0] == pytest.approx(prediction.probabilities[2])
+    (message,) = [message for message in caplog.messages if "same to the model" in message]
+    assert message.endswith(": 'eating', 'Eating'")
+
+
 def test_video_features_are_normalised_and_come_with_the_frames(tmp_path: Path) -> None:
     model = random_model(3, 4, True)
     save_model(model, tmp_path, frames=4)

@@ -1,11 +1,22 @@
 import logging
 import os
+from collections import defaultdict
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from errors import ActionClipError
-from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels, read_prompts, unique_labels
+from tokenizer.bpe import default_tokenizer
+from tokenizer.prompts import (
+    DEFAULT_PROMPTS,
+    fill,
+    read_labels,
+    read_prompts,
+    remark_on_same,
+    same_labels,
+    unique_labels,
+)
 
 
 def test_default_prompts_are_the_sixteen_of_actionclip() -> None:
@@ -50,8 +61,10 @@ def test_labels_may_hold_any_line_break_but_that_of_text_files(tmp_path: Path) -
 
 def test_prompts_are_the_lines_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
-    path.write_text("\ufeffa clip of {}\n\n{} {now}\n", encoding="utf-8")
-    assert read_prompts(path) == ("a clip of {}", "{} {now}")
+    path.write_text("\ufeffa clip of {}\n\n{} {now}\n\ufeff{}!\n", encoding="utf-8")
+    assert read_prompts(path) == ("a clip of {}", "{} {now}", "{}!")
+    path.write_text("a clip of {}\n", encoding="utf-16")
+    assert read_prompts(path) == ("a clip of {}",)
 
 
 @pytest.mark.parametrize(("prompt", "count"), [("a video", 0), ("{} and {}", 2), ("a { }", 0)])
@@ -72,7 +85,9 @@ NOT_TEXT = "is not UTF-8 text: save it as UTF-8"
     ("content", "problem"),
     [
         ("naïve".encode("latin-1"), NOT_TEXT),
-        ("wave".encode("utf-16"), NOT_TEXT),
+        ("wave".encode("utf-32"), NOT_TEXT),
+        (b"\xff\xfew\0a", NOT_TEXT),
+        (b"\xff\xfe\x00\xd8w\0", NOT_TEXT),
         ("wave\n".encode("utf-16-le"), NOT_TEXT),
         (b"", "is empty: write labels into it, one a line"),
         (b"\xef\xbb\xbf \r\n\n", "is empty: write labels into it, one a line"),
@@ -116,6 +131,76 @@ def test_repeated_labels_are_used_once_and_named(caplog: pytest.LogCaptureFixtur
             "jump",
         ]
     assert caplog.messages == ["labels given more than once are used once: run, wave"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        (["run", "jump", "Run", "RUN"], [["run", "Run", "RUN"]]),
+        (
+            ["don't run", "run  fast", "don 't run", "run fast"],
+            [["don't run", "don 't run"], ["run  fast", "run fast"]],
+        ),
+        (["café", "cafe\u0301", "cafe", "CAFÉ", "cafÃ©"], [["café", "cafe\u0301", "CAFÉ", "cafÃ©"]]),
+        (["ｒun", "run", "r un", "ru n"], [["ｒun", "run"]]),
+        (["r&amp;b", "r & b", "r&b"], [["r&amp;b", "r & b", "r&b"]]),
+        (["count 1 2", "count 12", "count 21"], [["count 1 2", "count 12"]]),
+        (["run", "runs", "run.", "run !", "!run"], []),
+    ],
+)
+def test_labels_that_are_one_to_the_model_are_kept_and_named(
+    caplog: pytest.LogCaptureFixture, labels: list[str], groups: list[list[str]]
+) -> None:
+    assert same_labels(labels) == groups
+    assert unique_labels(labels) == labels
+    assert caplog.messages == []
+    remark_on_same(labels)
+    named = "; ".join(", ".join(f"'{label}'" for label in group) for group in groups)
+    assert caplog.messages == [
+        "labels that differ only in capitals, spaces or the way that their characters are written are the same to the "
+        f"model, and share their probability: {named}"
+    ] * bool(groups)
+
+
+def test_labels_are_the_same_where_their_tokens_are() -> None:
+    random = Random(0)
+    pieces = [
+        "run",
+        "Run",
+        " ",
+        "  ",
+        "1",
+        "12",
+        "'s",
+        "'",
+        ".",
+        "é",
+        "e\u0301",
+        "ﬁ",
+        "fi",
+        "&amp;",
+        "&",
+        "Ã©",
+        "跑",
+        "“",
+        '"',
+    ]
+    labels = list(dict.fromkeys("".join(random.choices(pieces, k=random.randint(1, 3))) for _ in range(600)))
+    by_tokens = defaultdict(list)
+    for label in labels:
+        by_tokens[tuple(default_tokenizer().tokenize(label))].append(label)
+    expected = [group for group in by_tokens.values() if len(group) > 1]
+    assert len(expected) > 20
+    assert sorted(same_labels(labels)) == sorted(expected)
+
+
+def test_of_many_labels_that_are_the_same_some_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    labels = [f"{word}{' ' * spaces}{number}" for number in range(2000) for word in ("run", "Run") for spaces in (0, 1)]
+    remark_on_same(labels)
+    (message,) = caplog.messages
+    assert "'run0', 'run 0', 'Run0', 'Run 0'; 'run1'" in message
+    assert message.endswith("; …")
+    assert len(message) < 1000
 
 
 def test_labels_without_repeats_are_not_remarked_upon(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,55 @@
+"""What the parsers of the commands have in common: an option that has a value is given once."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+
+import pytest
+
+import action_clip
+import export.__main__
+
+PARSERS = [action_clip.build_parser, export.__main__.build_parser]
+TWICE = "it is given twice: give it once"
+
+
+@pytest.mark.parametrize("build_parser", PARSERS)
+def test_no_option_with_a_value_is_given_twice(
+    capsys: pytest.CaptureFixture[str], build_parser: Callable[[], ArgumentParser]
+) -> None:
+    parser = build_parser()
+    options = [action for action in parser._actions if action.option_strings and action.nargs != 0]
+    assert len(options) > 5
+    for option in options:
+        value = next(iter(option.choices or ["1"]))
+        given = [option.option_strings[0], value, f"{option.option_strings[-1]}={value}"]
+        if option.dest == "text":
+            assert parser.parse_args(given).text == ["1", "1"]
+            continue
+        assert getattr(parser.parse_args(given[:2]), option.dest) is not None
+        with pytest.raises(SystemExit) as caught:
+            parser.parse_args(given)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.endswith(f": error: argument {'/'.join(option.option_strings)}: {TWICE}\n")
+
+
+def test_a_flag_means_twice_what_it_means_once() -> None:
+    assert action_clip.build_parser().parse_args(["--no-cache", "--debug", "--no-cache"]).no_cache is True
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "option"),
+    [
+        (action_clip.main, ["-v", "a.mp4", "-t", "run", "--video", "a.mp4"], "-v/--video"),
+        (action_clip.main, ["--model=nano", "-mnano"], "-m/--model"),
+        (export.__main__.main, ["x.pt", "--out", "a", "--out", "b"], "--out"),
+        (export.__main__.main, ["nano", "--wordnet", "a", "--wordnet", "b"], "--wordnet"),
+        (export.__main__.main, ["timesformer", "x.pt", "--frames", "8", "--frames", "8"], "--frames"),
+    ],
+)
+def test_a_command_says_which_option_is_given_twice(
+    capsys: pytest.CaptureFixture[str], command: Callable[[Sequence[str]], int], arguments: list[str], option: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f": error: argument {option}: {TWICE}\n")

@@ -1,0 +1,246 @@
+"""The files that users write labels and classes in: plain lines, tables (CSV, TSV), JSON; with or without ids."""
+
+import csv
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from errors import ActionClipError
+from files import read_text
+
+# With the last, which stands in no name, a table has one column.
+_DELIMITERS = ("\t", ",", ";", "\x1f")
+_ID_HEADS = ("id", "index", "idx", "class id", "class index", "label id")
+_NAME_HEADS = (
+    *("name", "names", "label", "labels", "class name", "label name", "class"),
+    *("category", "category name", "action", "action name"),
+)
+# Of a table with one column; the others are likelier to be labels themselves.
+_LONE_HEADS = _NAME_HEADS[:6]
+
+_COMMENT = re.compile(r"#+(?:\s|$)")
+# `[sitting] and eating` is a label, and none of these.
+_JSON_START = re.compile(r"\s*(?:\{\s*(?:[\"'}]|\d+\s*:)|\[\s*[\"'{\]])")
+_LINE_ENDS = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")
+
+_log = logging.getLogger("action_clip")
+
+
+class Names(NamedTuple):
+    """What a file names: `by_id` in the order of the ids, which `has_ids` says whether the file has, or just counts."""
+
+    by_id: dict[int, str]
+    has_ids: bool
+
+
+class _Line(NamedTuple):
+    number: int
+    text: str
+
+
+class _Columns(NamedTuple):
+    """Where a table has what; `id` is None where it has none."""
+
+    delimiter: str
+    width: int
+    name: int
+    id: int | None
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object with each pair that is written: of two with one key, a dict has but the last."""
+
+    __slots__ = ()
+
+
+def one_line(name: str) -> str:
+    """The name, stripped, as a line can hold it: a space for a line end or a tab in it, all else as it is given.
+
+    To the tokenizer they are all one space.
+    """
+    name = name.strip()
+    return " ".join(filter(None, map(str.strip, _LINE_ENDS.split(name)))) if _LINE_ENDS.search(name) else name
+
+
+def numbered(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[int, str]] | None:
+    """(id, name) for pairs of (id, name) or (name, id), whose ids may be written as texts; None: it is neither."""
+    pairs = list(pairs)
+    if not all(_is_id(first) and isinstance(second, str) for first, second in pairs):
+        pairs = [(second, first) for first, second in pairs]
+    if not all(_is_id(first) and isinstance(second, str) and second.strip() for first, second in pairs):
+        return None
+    return [(int(first), second) for first, second in pairs]
+
+
+def read_names(path: str | os.PathLike[str], what: str) -> Names:
+    """Read the names in a file: UTF-8, or UTF-16 with a byte-order mark; lines that begin with `# ` are comments.
+
+    * JSON: a list of names; a list of objects with a name and perhaps an id; an object, names to ids or ids to names.
+    * CSV with commas or semicolons, or TSV: a header, `id,name` in either order or `name` alone, and a row a name; or
+      no header, and in each row an id and a name.
+    * Anything else: a name a line. What could be a table too is remarked upon.
+
+    Args:
+        path: of the file.
+        what: what it is, for the messages: "labels file".
+
+    Raises:
+        ActionClipError: it cannot be read, has no names, an id twice or not everywhere, or is no whole JSON or table.
+    """
+    source = f"the {what} {os.fspath(path)}"
+    lines = [line.strip() for line in re.split("\r\n|\r|\n", read_text(path, what))]
+    # Their places stay, for the numbers of lines.
+    lines = ["" if _COMMENT.match(line) else line for line in lines]
+    kept = [_Line(number, line) for number, line in enumerate(lines, start=1) if line]
+    if kept and (content := _json("\n".join(lines), kept[0].text, source)) is not None:
+        pairs, has_ids = _of_json(content, source)
+    elif kept and (columns := _header(kept[0].text)):
+        pairs, has_ids = _of_table(kept, columns, source), columns.id is not None
+    else:
+        rows = _rows_without_header(kept)
+        pairs, has_ids = rows or list(enumerate(line.text for line in kept)), rows is not None
+        if rows is None:
+            _remark(kept, source)
+    if not pairs:
+        raise ActionClipError(f"{source} is empty: write labels into it, one a line")
+    by_id = dict(sorted(pairs))
+    if len(by_id) < len(pairs):
+        twice = next(id for id, following in pairwise(sorted(id for id, _ in pairs)) if id == following)
+        raise ActionClipError(f"{source} has the id {twice} twice: give each name its own")
+    return Names(by_id, has_ids)
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isdecimal() and len(value) < 10
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0
+
+
+def _json(text: str, first_line: str, source: str) -> Any:
+    """What the text says in JSON; None: it is none, and does not look as if it should be."""
+    if not first_line.startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=_Object, strict=False)
+    except (ValueError, RecursionError) as error:
+        if _JSON_START.match(text):
+            raise ActionClipError(f"{source} is not valid JSON ({error}): check it") from error
+    return None
+
+
+def _of_json(content: Any, source: str) -> tuple[list[tuple[int, str]], bool]:
+    """The pairs of ids and names, and whether the ids are the file's own."""
+    pairs: Sequence[tuple[Any, Any]] = []
+    has_ids = isinstance(content, _Object)
+    if isinstance(content, _Object):
+        pairs = content
+    elif all(isinstance(item, _Object) for item in content):
+        fields = [{_head(key): value for key, value in item} for item in content]
+        pairs = [(_value(item, _ID_HEADS), _value(item, _NAME_HEADS)) for item in fields]
+        has_ids = any(id is not None for id, _ in pairs)
+    else:
+        pairs = [(None, name) for name in content]
+    found = numbered(pairs if has_ids else [(place, name) for place, (_, name) in enumerate(pairs)])
+    if found is None:
+        raise ActionClipError(
+            f"{source} must be a JSON list of names, or an object of names to ids or ids to names, or a list of "
+            "objects with a name and an id each, ids whole numbers from 0"
+        )
+    return found, has_ids
+
+
+def _value(item: Mapping[str, Any], heads: Sequence[str]) -> Any:
+    return next((item[head] for head in heads if head in item), None)
+
+
+def _head(cell: str) -> str:
+    """A column's head, however it is spelled."""
+    return re.sub("[ _-]+", " ", cell.strip().casefold())
+
+
+def _header(line: str) -> _Columns | None:
+    for delimiter in _DELIMITERS:
+        heads = [_head(cell) for _, row in _rows([_Line(1, line)], delimiter) for cell in row]
+        ids = [place for place, head in enumerate(heads) if head in _ID_HEADS]
+        names = [place for place, head in enumerate(heads) if head in _NAME_HEADS]
+        if len(names) == len(ids) == 1:
+            return _Columns(delimiter, len(heads), names[0], ids[0])
+        if len(heads) == 1 and heads[0] in _LONE_HEADS and delimiter == _DELIMITERS[-1]:
+            return _Columns(delimiter, 1, 0, None)
+    return None
+
+
+def _of_table(lines: Sequence[_Line], columns: _Columns, source: str) -> list[tuple[int, str]]:
+    """The pairs of ids and names below the header; the ids count the rows where it has none."""
+    pairs: list[tuple[int, str]] = []
+    for number, row in _rows(lines, columns.delimiter):
+        where = f"line {number} of {source}"
+        if not row:
+            raise ActionClipError(f"{where} is no row of a table: check its quotation marks")
+        if number == lines[0].number or not any(row):
+            continue
+        if len(row) != columns.width:
+            raise ActionClipError(
+                f"the header of {source} has {columns.width} columns, and its line {number} has {len(row)}: write as "
+                "many, a name with a comma in double quotes"
+            )
+        id = len(pairs) if columns.id is None else row[columns.id]
+        if not _is_id(id):
+            raise ActionClipError(f"{where} has {id!r} for an id: write a whole number from 0")
+        if not row[columns.name]:
+            raise ActionClipError(f"{where} has no name: write one, or leave out the line")
+        pairs.append((int(id), row[columns.name]))
+    return pairs
+
+
+def _rows_without_header(lines: Sequence[_Line]) -> list[tuple[int, str]] | None:
+    """The pairs of ids and names where that is what each line has, beyond doubt.
+
+    "1, 2, 3 go" and "5,000 meters" are labels: the ids are 0, 1, 2, …, or come first, with a name of letters.
+    """
+    for delimiter in _DELIMITERS[:-1]:
+        if not lines or delimiter not in lines[0].text:
+            continue
+        rows = [row for _, row in _rows(lines, delimiter)]
+        if not all(len(row) == 2 and all(row) for row in rows):
+            continue
+        numbers = [all(_is_id(row[column]) for row in rows) for column in (0, 1)]
+        if sum(numbers) != 1:
+            continue
+        column = numbers.index(True)
+        pairs = [(int(row[column]), row[1 - column]) for row in rows]
+        ids = {id for id, _ in pairs}
+        counts = ids == set(range(len(rows)))
+        if counts or (len(ids) == len(rows) > 1 and column == 0 and not any(name[0].isdigit() for _, name in pairs)):
+            return pairs
+    return None
+
+
+def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells, stripped, of each row, with the number of its first line; no cells, and the end, where it is none."""
+    rows = csv.reader((f"{line.text}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
+    while (first := rows.line_num) < len(lines):
+        try:
+            row = [cell.strip() for cell in next(rows)]
+        except csv.Error:
+            row = []
+        yield lines[first].number, row
+        if not row:
+            return
+
+
+def _remark(lines: Sequence[_Line], source: str) -> None:
+    """Say of plain lines that they could have been meant otherwise."""
+    if any(2 * sum(delimiter in line.text for line in lines) > len(lines) for delimiter in _DELIMITERS[:-1]):
+        _log.warning("%s is read as one label a line: for a table, let it begin with the line id,name", source)
+    if hashed := [str(line.number) for line in lines if line.text.startswith("#")]:
+        _log.warning(
+            "%s has labels that begin with # (line %s): a comment begins with # and a space",
+            source,
+            ", ".join(hashed[:10]) + (", …" if len(hashed) > 10 else ""),
+        )
