@@ -14,7 +14,7 @@ from pathlib import Path
 from errors import ActionClipError
 from export.choices import ACTIVATIONS, HEADS, PRECISIONS
 from models.catalog import ModelSpec, catalog, find
-from terminal import ArgumentParser, LogFormatter, printable, sentence
+from terminal import ArgumentParser, printable, sentence
 
 NANO = Path(__file__).parent.parent / "models" / "nano"
 
@@ -30,13 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work = _checkpoint(arguments[1:], "closed-set")
     else:
         work = _checkpoint(arguments, "zero-shot")
-    # Progress is ours to tell; the libraries say only what worries them.
-    handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter("%(message)s"))
-    logging.basicConfig(level=logging.ERROR, handlers=[handler])
-    logging.getLogger("action_clip").setLevel(logging.INFO)
+    log = logging.getLogger("action_clip")
     try:
-        work()
+        from export.progress import ProgressHandler
+
+        with ProgressHandler() as handler:
+            # Progress is ours to tell; the libraries say only what worries them.
+            logging.basicConfig(level=logging.ERROR, handlers=[handler])
+            log.setLevel(logging.INFO)
+            log.info("loading PyTorch")
+            work()
     except KeyboardInterrupt:
         return 130
     except ImportError as error:
