@@ -29,7 +29,7 @@ class ProgressHandler(logging.Handler):
         self._stream = stream or sys.stderr
         self._silence_s = silence_s
         self._began = monotonic()
-        self._doing = "starting"
+        self._doing = ""
         self._last_said = self._began
         self._is_over = Event()
         self._thread = Thread(target=self._repeat, name="progress", daemon=True)
@@ -54,7 +54,10 @@ class ProgressHandler(logging.Handler):
 
     def _repeat(self) -> None:
         while not self._is_over.wait(self._last_said + self._silence_s - monotonic()):
-            if monotonic() >= self._last_said + self._silence_s:
+            if monotonic() < self._last_said + self._silence_s:
+                continue
+            self._last_said = monotonic()
+            if self._doing:
                 self._write(self._timed(f"still {self._doing}"))
 
     def _timed(self, text: str) -> str:

@@ -138,3 +138,11 @@ def test_an_error_is_the_last_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith(f"there is no checkpoint {tmp_path / 'none.pt'}: ")
     assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_said_where_nothing_was_logged() -> None:
+    """As in a program that has handlers of its own."""
+    stream, passed = Recorder(), threading.Event()
+    with ProgressHandler(stream, silence_s=0.01):
+        passed.wait(0.2)
+    assert stream.getvalue() == ""
