@@ -50,7 +50,7 @@ class ProgressHandler(logging.Handler):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_over.set()
-        self._thread.join()
+        self._thread.join(1)  # it may be held up by who reads
 
     def _repeat(self) -> None:
         while not self._is_over.wait(self._last_said + self._silence_s - monotonic()):
