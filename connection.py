@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from http.client import BadStatusLine, LineTooLong, RemoteDisconnected
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import monotonic
@@ -25,6 +26,7 @@ SLOWEST = 32 << 10
 """Bytes of announced content for which a second more is waited."""
 CHUNK = 1 << 16
 _CHUNKS_AHEAD = 16
+_SHOWN_DATA = 40  # characters of an address that holds the data itself
 _POLL_S = 0.2  # how soon a wait notices what it is not woken by: on Windows, Ctrl-C
 # The values of these are secrets: in user:password@host and in ?token=…
 _PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s]*):[^/?#\s]*(?=@)")
@@ -53,8 +55,25 @@ def is_offline() -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Whether it is an http(s) address, whatever the case of its scheme."""
-    return re.match(r"https?://", text, re.IGNORECASE) is not None
+    """Whether it is an http(s) address, whatever the case of its scheme, and the spaces around it."""
+    return re.match(r"\s*https?://", text, re.IGNORECASE) is not None
+
+
+def is_other_address(text: str) -> bool:
+    """Whether it is an address of another kind, where it is no file's name."""
+    return re.match(r"\s*([a-z][a-z0-9+.-]+://|(data|blob):)", text, re.IGNORECASE) is not None
+
+
+def not_opened(address: str) -> ActionClipError:
+    """What to say of such an address: of data no more than their beginning, of a file on this machine its path."""
+    from urllib.request import url2pathname
+
+    address = address.strip()
+    is_data = address.lower().startswith("data:")
+    shown = f"{address[:_SHOWN_DATA]}…" if is_data and len(address) > _SHOWN_DATA else redacted(address)
+    here = re.match(r"file://(?:localhost)?(/.*)", address, re.IGNORECASE)
+    cure = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
+    return ActionClipError(f"the address {shown} is neither http nor https; {cure}")
 
 
 def may_lead(url: str, following: str) -> bool:
@@ -75,7 +94,7 @@ def redacted(text: str) -> str:
 
 def shown(name: str) -> str:
     """A file name as it is; an address without its secrets."""
-    return redacted(name) if is_address(name) else name
+    return redacted(name.strip()) if is_address(name) else name
 
 
 class Patience:
@@ -258,6 +277,8 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
     for _ in range(REDIRECTS + 1):
         try:
             response = requests.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s)
+        except requests.RequestException:
+            raise
         except ValueError as error:  # of the many parsers that an address goes through
             raise requests.exceptions.InvalidURL(str(error)) from error
         if not response.is_redirect:
@@ -296,6 +317,8 @@ def reason(error: BaseException) -> tuple[str, bool]:
         return "the server's certificate is not trusted", False
     if caused_by(requests.exceptions.ProxyError):
         return "the proxy does not work", True
+    if caused_by(requests.exceptions.InvalidHeader, BadStatusLine, LineTooLong) and not caused_by(RemoteDisconnected):
+        return "the server does not answer as HTTP servers do", False
     if caused_by(socket.gaierror):
         return "the host's name cannot be resolved", True
     if caused_by(requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):

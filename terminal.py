@@ -11,7 +11,8 @@ from connection import redacted
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _STEERING_IN_LINES = re.compile(_STEERING.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
-_LONGEST = 2000
+# Characters of a name, and of all that is said in a line.
+_LONGEST_WORD, _LONGEST = 300, 800
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -22,8 +23,17 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 def sentence(error: BaseException) -> str:
     """What an error says, on one line, and no longer than anybody reads."""
-    text = redacted(" ".join(str(error).split()))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    return shortened(printable(redacted(" ".join(str(error).split()))))
+
+
+def shortened(text: str) -> str:
+    """The text without the middle of long names, and of itself: what was wrong is in front, what to do at the end."""
+    return _cut(re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda found: _cut(found[0], _LONGEST_WORD), text), _LONGEST)
+
+
+def _cut(text: str, most: int) -> str:
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def json_escaped(text: str) -> str:
@@ -46,7 +56,7 @@ class LogFormatter(logging.Formatter):
 
 
 def _shown(value: object) -> str:
-    return printable(redacted(str(value)))
+    return shortened(printable(redacted(str(value))))
 
 
 class _Once(argparse.Action):

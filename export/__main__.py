@@ -15,7 +15,7 @@ from cores import usable_cores
 from errors import ActionClipError
 from export.choices import ACTIVATIONS, HEADS, PRECISIONS
 from models.catalog import ModelSpec, catalog, find
-from terminal import ArgumentParser, LogFormatter, printable, sentence
+from terminal import ArgumentParser, printable, sentence
 
 NANO = Path(__file__).parent.parent / "models" / "nano"
 
@@ -31,16 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work = _checkpoint(arguments[1:], "closed-set")
     else:
         work = _checkpoint(arguments, "zero-shot")
-    # Progress is ours to tell; the libraries say only what worries them.
-    handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter("%(message)s"))
-    logging.basicConfig(level=logging.ERROR, handlers=[handler])
-    logging.getLogger("action_clip").setLevel(logging.INFO)
+    log = logging.getLogger("action_clip")
     try:
-        import torch
+        from export.progress import ProgressHandler
 
-        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
-        work()
+        with ProgressHandler() as handler:
+            # Progress is ours to tell; the libraries say only what worries them.
+            logging.basicConfig(level=logging.ERROR, handlers=[handler])
+            log.setLevel(logging.INFO)
+            log.info("loading PyTorch")
+            import torch
+
+            torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+            work()
     except KeyboardInterrupt:
         return 130
     except ImportError as error:

@@ -78,6 +78,7 @@ def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *,
     """
     if folder is not None:
         _check_folder(folder, spec.kind)
+    _LOG.info("fetching the checkpoint of %s", spec.name)
     source = fetch_checkpoint(spec)
     model = _model(source, spec.kind, Wishes(frames=spec.frames, trust=trust))
     found = model.spec(spec.name, spec.licence)
@@ -118,6 +119,7 @@ def check(folder: Path, source: Path, *, trust: bool = False) -> str:
 
 def _model(source: Path, kind: str, wishes: Wishes) -> Exportable:
     read = {"zero-shot": clip_model, "closed-set": timesformer_model}[kind]
+    _LOG.info("reading %s%s, and building its networks", source, _size(source))
     try:
         model = read(
             source, fusion=wishes.fusion, frames=wishes.frames, activation=wishes.activation, trust=wishes.trust
@@ -135,6 +137,14 @@ def _model(source: Path, kind: str, wishes: Wishes) -> Exportable:
         source, model.layout, spec.frames, spec.image_size, spec.image_size, details,
     )  # fmt: skip
     return model
+
+
+def _size(source: Path) -> str:
+    """Of a file, for people; nothing of a folder, which may hold more than is read, or of what is not there."""
+    with suppress(OSError):
+        if source.is_file():
+            return f", {source.stat().st_size / 1e6:.1f} MB"
+    return ""
 
 
 def _is_timesformer(source: Path, trust: bool) -> bool:
@@ -167,12 +177,15 @@ def _place(graphs: Mapping[str, Path], folder: Path) -> None:
 
 def _check_sizes(model: Exportable, precision: str) -> None:
     """Before the work begins, whether each graph fits a file; int8 comes from the fp32 graph, which must fit too."""
-    for role, network in model.networks.items():
-        numbers = sum(weight.numel() for weight in network.state_dict().values())
-        size = numbers * (2 if precision == "fp16" else 4)
+    for role in model.networks:
+        size = _count_weights(model, role) * (2 if precision == "fp16" else 4)
         if size > _LARGEST:
             cure = "only smaller models can be exported" if precision == "fp16" else "give --precision fp16"
             raise ActionClipError(f"the {role} graph has {size / 1e9:.1f} GB, an ONNX file at most 2.1: {cure}")
+
+
+def _count_weights(model: Exportable, role: str) -> int:
+    return sum(weight.numel() for weight in model.networks[role].state_dict().values())
 
 
 @contextmanager
@@ -197,15 +210,21 @@ def _drafted(
         "exporter": f"action_clip {__version__}",
     }
     _check_sizes(model, precision)
+    _LOG.info("running PyTorch's networks on the sample's frames")
     inputs = model.examples()
     with _writing(parent), draft_folder(parent, ".export-") as draft:
         graphs = {}
         for role in model.networks:
-            _LOG.info("exporting the %s graph", role)
-            graph = to_precision(model.graph(role), precision, inputs[role][0])
+            _LOG.info("exporting the %s graph, %s weights", role, f"{_count_weights(model, role):,}")
+            graph = model.graph(role)
+            if precision != "fp32":
+                _LOG.info("turning the %s graph, %.1f MB, into %s", role, graph.ByteSize() / 1e6, precision)
+                graph = to_precision(graph, precision, inputs[role][0])
             graphs[role] = draft / f"{role}.onnx"
+            _LOG.info("checking and writing the %s graph, %.1f MB", role, graph.ByteSize() / 1e6)
             save_model(graph, graphs[role], {**facts, **own, "role": role})
             del graph
+        _LOG.info("counting the nodes that onnxruntime runs")
         table = node_table({role: node_counts(graph) for role, graph in graphs.items()})
         yield graphs, f"{table}\n\n{_verified(model, precision, graphs, inputs)}"
 

@@ -2,13 +2,16 @@
 
 A pickle is a program for a machine with a stack. Here functions and classes stay names, and a call is kept as what
 would be called with what. So a pickle cannot do anything, and its length bounds the time and memory that it takes.
+
+Trainers keep objects of their own beside the weights, such as mmengine the history of the loss. Their names are
+`Foreign`: whoever looks for weights must not find one.
 """
 
 import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 # A tensor takes 35 of them.
 MOST_OPCODES = 1_000_000
@@ -26,11 +29,15 @@ _LONGEST_NAME = 1000
 
 
 class MoreThanWeights(Exception):
-    """What a file holds can only be known by running code; the argument names that code."""
+    """What weights a file holds can only be known by running code; the argument names that code."""
 
 
 class Name(str):
     """Of a function or class, after that of its module."""
+
+
+class Foreign(Name):
+    """Of one that is no part of weights: what it would have done or made is not known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +54,25 @@ def is_name(value: Any) -> bool:
     return type(value) is str and len(value) <= _LONGEST_NAME
 
 
+def foreign_name(value: Any) -> Foreign | None:
+    """A foreign function or class in what a pickle describes, however deep; None where there is none."""
+    waiting, seen = [value], set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Foreign):
+            return item
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Call):
+            waiting += [item.state, item.arguments, item.function]
+        elif isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
+    return None
+
+
 def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any]) -> Any:
     """The object that a pickle describes; `file` is then where the pickle ends.
 
@@ -55,7 +81,7 @@ def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any]) -> Any:
         persistent: from a persistent id to what stands for it.
 
     Raises:
-        MoreThanWeights: it names functions or classes that are no part of weights.
+        MoreThanWeights: it is written as Python does not write what holds weights.
         Exception: of many kinds, where it is damaged.
     """
     machine = _Machine(persistent)
@@ -111,13 +137,17 @@ class _Machine:
 
     def extend(self, items: list[Any]) -> None:
         """The uppermost list by these."""
-        if type(self.stack[-1]) is not list:
-            raise ValueError(f"items for a {type(self.stack[-1]).__name__}")
-        self.stack[-1].extend(items)
+        target = self.stack[-1]
+        if type(target) is list:
+            target.extend(items)
+        elif not _is_foreign(target):
+            raise ValueError(f"items for a {type(target).__name__}")
 
     def fill(self, items: list[Any]) -> None:
         """The uppermost dictionary with keys and values in turn."""
         target = self.stack[-1]
+        if _is_foreign(target):
+            return
         if type(target) is not dict:
             raise ValueError(f"keys for a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -128,14 +158,14 @@ class _Machine:
     def name(self, *parts: Any) -> None:
         if not all(is_name(part) for part in parts):
             raise ValueError("a name that is none")
-        name = Name(".".join(parts))
-        if not _KNOWN.fullmatch(name):
-            raise MoreThanWeights(name)
-        self.push(name)
+        name = ".".join(parts)
+        self.push(Name(name) if _KNOWN.fullmatch(name) else Foreign(name))
 
     def call(self, _: Any) -> None:
         function, arguments = self.last(2)
-        if type(function) is not Name or type(arguments) is not tuple:
+        if _is_foreign(function):  # a method, or what a function has made
+            function = function.function
+        if not isinstance(function, Name) or type(arguments) is not tuple:
             raise ValueError(f"a call of a {type(function).__name__}")
         if function != _DICTIONARY:
             self.push(Call(function, arguments))
@@ -148,6 +178,11 @@ class _Machine:
             for key, value in pairs:
                 self.fill([key, value])
 
+    def call_with_keywords(self, _: Any) -> None:
+        function, arguments, keywords = self.last(3)
+        self.stack += [function, (*arguments, keywords)]
+        self.call(_)
+
     def build(self, _: Any) -> None:
         state = self.stack.pop()
         made = self.stack[-1]
@@ -158,6 +193,11 @@ class _Machine:
 
     def refer(self, _: Any) -> None:
         self.push(self._persistent(self.stack.pop()))
+
+
+def _is_foreign(value: Any) -> TypeGuard[Call]:
+    """Whether it is an object of which nothing is known."""
+    return isinstance(value, Call) and isinstance(value.function, Foreign)
 
 
 # Of protocols 2 to 4, as Python writes them; nothing reads sets, so they are lists.
@@ -190,6 +230,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "GLOBAL": lambda machine, names: machine.name(*names.split(" ", 1)),
     "STACK_GLOBAL": lambda machine, _: machine.name(*machine.last(2)),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), _Machine.call),
+    "NEWOBJ_EX": _Machine.call_with_keywords,
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.refer,
 }

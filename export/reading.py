@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from errors import ActionClipError
-from export.pickles import Call, MoreThanWeights, is_name
+from export.pickles import Call, MoreThanWeights, foreign_name, is_name
 from export.stored import NoCheckpoint, read_stored, tensor_of
 from models import fields
 
@@ -32,6 +32,8 @@ Rules = tuple[tuple[str, str], ...]
 HF_CONFIG = "config.json"
 # In this order: where a folder has both, the first is taken.
 HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# What holds the weights where a file holds more, by its key: mmaction2's and open_clip's, TimeSformer's, ActionCLIP's.
+_STATES = ("state_dict", "model_state", "model_state_dict", "fusion_model_state_dict")
 # Bytes of a configuration, an index of shards, the header of safetensors: some 100 a tensor.
 _LARGEST_TEXT = 8 << 20
 # Of names in a sentence.
@@ -124,7 +126,9 @@ def load(path: Path, trust: bool) -> Any:
     """
     _refuse_others(path)
     try:
-        return _safetensors(path) if path.suffix == ".safetensors" else read_stored(path)
+        content = _safetensors(path) if path.suffix == ".safetensors" else read_stored(path)
+        _refuse_foreign(content)
+        return content
     except NoCheckpoint as error:
         raise ActionClipError(f"{path} is not a PyTorch checkpoint: download it again") from error
     except MoreThanWeights as error:
@@ -139,6 +143,14 @@ def load(path: Path, trust: bool) -> Any:
             raise
         raise _damaged(path, error) from error
     return _trusted(path)
+
+
+def _refuse_foreign(content: Any) -> None:
+    """Raise MoreThanWeights where a foreign object is among the weights; beside them it is nobody's concern."""
+    states = [content[key] for key in _STATES if key in content] if isinstance(content, Mapping) else []
+    name = foreign_name(states or content)
+    if name is not None:
+        raise MoreThanWeights(name)
 
 
 def _refuse_others(path: Path) -> None:

@@ -21,8 +21,10 @@ from torch import Tensor
 from export.pickles import Call, Name, is_name, read_pickle
 from export.torchscript import is_script, state_dict
 
-# Bytes. A checkpoint's pickles, a module's code and the list of an archive's records are far below it.
+# Bytes. A module's code, the list of an archive's records and the pickles from before zip archives are far below it.
 _LARGEST = 16 << 20
+# Of a pickle with a trainer's history of every step: mmengine's takes some megabytes a quantity.
+_LARGEST_PICKLE = 256 << 20
 _MOST_WRAPPERS = 16
 _MOST_SIDES = 8
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -112,8 +114,8 @@ class Storage:
 
 
 def read_stored(path: Path) -> Any:
-    """What was saved: containers, numbers and texts as they are, tensors as tensor_of takes them; modules of
-    TorchScript as their state dict.
+    """What was saved: containers, numbers and texts as they are, tensors as tensor_of takes them, other objects as
+    foreign calls; modules of TorchScript as their state dict.
 
     Raises:
         MoreThanWeights: only running code would tell what it holds.
@@ -175,12 +177,12 @@ class _Archive:
             if order not in (b"little", b"big"):
                 raise ValueError(f"an order of bytes {order!r:.40}")
             self._file.swapped = order != sys.byteorder.encode()
-        content = read_pickle(io.BytesIO(self._bytes("data.pkl")), self._storage)
+        content = read_pickle(io.BytesIO(self._bytes("data.pkl", _LARGEST_PICKLE)), self._storage)
         return state_dict(content, self._source) if is_script(content) else content
 
-    def _bytes(self, name: str) -> bytes:
+    def _bytes(self, name: str, most: int = _LARGEST) -> bytes:
         start, size = self._place(name)
-        if size > _LARGEST:
+        if size > most:
             raise ValueError(f"a record {name} that is too long")
         return self._file.data[start : start + size]
 

@@ -1,5 +1,6 @@
 """Whether graphs say what PyTorch says: both run on the same inputs, which are real frames and texts."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from errors import ActionClipError
 from export.choices import Bound
 from export.precision import cosines, cpu_session
 from files import draft_folder
+
+_LOG = logging.getLogger("action_clip")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def compare(
     """
     differences = []
     for role, network in networks.items():
+        _LOG.info("comparing the %s graph with PyTorch", role)
         names, answers = _answers(graphs[role], inputs[role])
         for value, founds in zip(inputs[role], answers, strict=True):
             with torch.no_grad():

@@ -12,7 +12,7 @@ from tokenizer.prompts import is_template
 
 KINDS = ("zero-shot", "closed-set")
 # Rules for the frames that are looked at, of video/sampling.py.
-UNIFORM_RULES = ("segments", "linspace")
+UNIFORM_RULES = ("segments", "midpoints", "linspace")
 # Far above what any model has: what follows from them fits the memory.
 MOST_FRAMES, MOST_PIXELS, MOST_PIXELS_OF_A_CLIP = 1024, 4096, 1 << 26
 MOST_PROMPTS, LONGEST_TEXT = 1000, 1000

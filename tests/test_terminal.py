@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -16,9 +17,10 @@ import pytest
 from small_models import random_model, save_model
 
 from action_clip import main
+from errors import ActionClipError
 from models.model import Prediction
 from output.writers import FORMATS, CsvWriter
-from terminal import ArgumentParser, LogFormatter, json_escaped, printable
+from terminal import ArgumentParser, LogFormatter, json_escaped, printable, sentence
 
 ROOT = Path(__file__).parents[1]
 # Clear the screen, the same in eight bits, override the writing direction, isolate, break the line in three ways.
@@ -108,6 +110,55 @@ def test_the_log_keeps_names_within_their_line() -> None:
     assert is_safe(stream.getvalue())
     assert stream.getvalue().count("\n") == 2
     assert r"\x1b[2J" in stream.getvalue()
+
+
+LONG = "a" * 40_000 + "MIDDLE" + "b" * 40_000
+# What each of these takes is said of it, as far as it can be read.
+TAKES = [
+    "--video",
+    "--model",
+    "--desc_file",
+    "--prompts",
+    "--classmap",
+    "--output",
+    "--save",
+    "--device",
+    "--top-k",
+    "-t",
+]
+
+
+@pytest.mark.parametrize(
+    "words", [LONG, "label " * 15_000, "http://127.0.0.1:1/" + LONG, "data:video/mp4;base64," + LONG]
+)
+@pytest.mark.parametrize("option", [*TAKES, "--format", "--unknown"])
+def test_no_line_is_long_whatever_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = save_model(random_model(0, 8, transformer=False), tmp_path / "model", frames=8)
+    model = [] if option == "--model" else ["--model", str(folder)]
+    with suppress(SystemExit):
+        assert main([*model, option, words]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(len(line) < 1000 for line in err.splitlines())
+    assert "error: " in err.splitlines()[-1]
+    assert "MIDDLE" not in err
+
+
+def test_long_names_are_cut_in_the_middle_and_what_to_do_is_kept() -> None:
+    shown = sentence(ActionClipError(f"the file {LONG} is missing; check its name"))
+    assert re.fullmatch(r"the file a+…b+ is missing; check its name", shown)
+    assert len(shown) < 400
+    name = "/".join(["folder"] * 40)
+    assert len(name) < 300
+    assert sentence(ActionClipError(f"the file {name} is missing")) == f"the file {name} is missing"
+    shown = sentence(ActionClipError(f"the labels {'eating, ' * 10_000}are too many; give fewer"))
+    assert shown.startswith("the labels eating, eating, ")
+    assert shown.endswith("eating, are too many; give fewer")
+    assert len(shown) < 1000
+    assert len(sentence(ActionClipError("\u202e" * 80_000))) < 1000
 
 
 def test_wrong_arguments_are_shown_as_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:

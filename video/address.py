@@ -116,6 +116,8 @@ class Address:
                 self._size = self._at
             elif self._at < self._size:
                 raise urllib3.exceptions.ProtocolError
+            if self._size == 0 and not self._part:
+                raise self._failure("the server sends nothing")
         except (SlowError, RedirectError) as error:
             raise self._failure(error) from error
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' errors are of the first kind

@@ -1,8 +1,8 @@
 """Which frames of a video are looked at.
 
 Two rules are ActionCLIP's own (github sallymmx/ActionCLIP): the evaluation rule takes the middle of each
-of `count` equal segments, the training rule a random frame of each. TimeSformer's takes frames from the first to the
-last.
+of `count` equal segments, the training rule a random frame of each. mmaction2's port of it is half a frame later.
+TimeSformer's takes frames from the first to the last.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,23 @@ def linspace_indices(total: int, count: int) -> list[int]:
     return [i * (total - 1) // max(1, count - 1) for i in range(count)]
 
 
-UNIFORM_RULES: dict[str, Callable[..., list[int]]] = {"segments": uniform_indices, "linspace": linspace_indices}
+def midpoint_indices(total: int, count: int) -> list[int]:
+    """Return `count` indices, in order: the frame shown in the middle of each of `count` equal parts.
+
+    mmaction2's SampleFrames where it evaluates clips of one frame (test_mode, clip_len 1): with N = total and
+    T = count, (i + ½) · N / T rounded down, whichever of them is larger. Raises ActionClipError when either number is
+    below 1.
+    """
+    _check(total, count)
+    interval = total / count  # in floating point, as there: it rounds the same
+    return [int(i * interval + interval / 2) for i in range(count)]
+
+
+UNIFORM_RULES: dict[str, Callable[..., list[int]]] = {
+    "segments": uniform_indices,
+    "midpoints": midpoint_indices,
+    "linspace": linspace_indices,
+}
 
 
 def random_indices(total: int, count: int, seed: int) -> list[int]:

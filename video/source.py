@@ -182,6 +182,7 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
     """
     name = os.fspath(source)
     if connection.is_address(name):
+        name = name.strip()
         shown = connection.redacted(name)
         if connection.is_offline():
             raise ActionClipError(
@@ -339,10 +340,8 @@ def _video_stream(name: str, container: InputContainer) -> VideoStream:
 
 
 def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
-    if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
-        return ActionClipError(
-            f"the address {connection.redacted(name)} is neither http nor https; give one of these or a file"
-        )
+    if connection.is_other_address(name):
+        return connection.not_opened(name)
     if isinstance(error, FileNotFoundError):
         return ActionClipError(f"the video {name} does not exist; check its name and folder")
     reason = getattr(error, "strerror", None) or error

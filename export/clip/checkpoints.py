@@ -84,6 +84,8 @@ class Checkpoint:
     temporal: str | None = None
     """"shift" or "joint" where the image tower mixes the frames of a clip."""
     preprocessing: Preprocessing | None = None
+    uniform: str = "segments"
+    """Which frames it was evaluated on, one of fields.UNIFORM_RULES."""
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
@@ -131,7 +133,8 @@ def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoi
     if any(name.startswith("adapter.") for name in state):
         clip = {name.removeprefix("clip."): value for name, value in state.items() if not name.startswith("adapter.")}
         head = {name.removeprefix("adapter."): value for name, value in state.items() if name.startswith("adapter.")}
-        return _checkpoint("mmaction2 ActionCLIP", sha256, clip, fusion=head, activation="quickgelu")
+        checkpoint = _checkpoint("mmaction2 ActionCLIP", sha256, clip, fusion=head, activation="quickgelu")
+        return replace(checkpoint, uniform="midpoints")
     if any(name.startswith(("vision_model.", "text_model.")) for name in state):
         if not path.with_name(HF_CONFIG).is_file():
             raise ActionClipError(f"{path} has Hugging Face's layout: put its {HF_CONFIG} beside it")

@@ -40,6 +40,7 @@ class ClipModel(Exportable):
             resize=networks.resize,
             mean=networks.mean,
             std=networks.std,
+            uniform=networks.checkpoint.uniform,
             logit_scale=networks.logit_scale,
             prompts=DEFAULT_PROMPTS,
         )

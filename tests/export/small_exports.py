@@ -19,7 +19,7 @@ from tokenizer.bpe import default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill
 from video.preprocess import clip_tensor
 from video.reader import read_clip
-from video.sampling import uniform_indices
+from video.sampling import UNIFORM_RULES
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -40,7 +40,7 @@ def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
 @torch.no_grad()
 def by_hand(networks: Networks, labels: list[str], resize: int, scale: float) -> NDArray[np.float64]:
     """The sample's probabilities, by PyTorch."""
-    clip = read_clip(SAMPLE_VIDEO, partial(uniform_indices, count=networks.frames))
+    clip = read_clip(SAMPLE_VIDEO, partial(UNIFORM_RULES[networks.checkpoint.uniform], count=networks.frames))
     frames = clip_tensor(clip.frames, networks.image.image_size, MEAN, STD, resize)
     video = networks.fusion(networks.image(torch.from_numpy(frames))[None])[0].numpy()
     tokens = torch.from_numpy(default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels)))

@@ -103,6 +103,7 @@ def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.C
     metadata = read_metadata(folder / "image.onnx")
     assert (metadata["model"], metadata["licence"], metadata["resize"]) == (spec.name, spec.licence, "256")
     assert (metadata["checkpoint"], metadata["precision"]) == ("mmaction2 ActionCLIP", "fp32")
+    assert metadata["uniform"] == "midpoints"
 
     # Again, in another precision: the checkpoint is there, and the graphs take the place of those before.
     size = (folder / "text.onnx").stat().st_size

@@ -40,6 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from export.clip.assemble import Networks, assemble
+from export.clip.model import ClipModel
 from export.transformer import Block
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -219,6 +220,9 @@ def test_frames_follow_the_positions(
     # The head's norms have another epsilon than the official code's.
     official = plain_checkpoint(tmp_path, half(clip), half(fusion))
     assert (networks.checkpoint.fusion_epsilon, official.fusion_epsilon) == (1e-5, 1e-12)
+    # So have the frames that it is evaluated on.
+    assert (networks.checkpoint.uniform, official.uniform) == ("midpoints", "segments")
+    assert ClipModel(networks).spec("mine", "").uniform == "midpoints"
     assert_same(networks, assemble(replace(official, fusion_epsilon=1e-5), frames=frames))
 
 

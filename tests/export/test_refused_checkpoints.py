@@ -153,13 +153,13 @@ class Runs:
 def test_code_is_run_only_where_trusted(
     clip: State, file: Path, tmp_path: Path, save: Callable[[Any, Path], None]
 ) -> None:
-    save({"state_dict": clip, "callback": Runs(tmp_path / "made")}, file)
+    save({"state_dict": {**clip, "callback": Runs(tmp_path / "made")}}, file)
     said = refused(file, activation="quickgelu")
     assert "holds more than weights (posix.mkdir), and reading that may run any code" in said
     assert "give --trust if you trust where it comes from" in said
     assert not (tmp_path / "made").exists()
 
-    assert_same(read(file, trust=True, activation="quickgelu"), plain(tmp_path, clip))
+    assert "'callback' is of type NoneType" in refused(file, trust=True)
     assert (tmp_path / "made").is_dir()
 
 
@@ -171,10 +171,11 @@ def test_a_plain_pickle_runs_nothing(tmp_path: Path) -> None:
         assert not (tmp_path / "made").exists()
 
 
-def test_what_other_trainers_put_beside_the_weights(clip: State, file: Path, tmp_path: Path) -> None:
-    torch.save({"state_dict": clip, "meta": argparse.Namespace(epoch=3)}, file)
-    assert "holds more than weights (argparse.Namespace)" in refused(file)
-    assert_same(read(file, trust=True, activation="quickgelu"), plain(tmp_path, clip))
+@pytest.mark.parametrize("trust", [False, True])
+def test_what_other_trainers_put_beside_the_weights(clip: State, file: Path, tmp_path: Path, trust: bool) -> None:
+    torch.save({"state_dict": clip, "meta": argparse.Namespace(epoch=3), "callback": Runs(tmp_path / "made")}, file)
+    assert_same(read(file, trust=trust, activation="quickgelu"), plain(tmp_path, clip))
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_whole_module_is_read_where_trusted(clip: State, file: Path, tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_code_that_is_not_here(clip: State, file: Path, tmp_path: Path, monkeypa
     with monkeypatch.context() as there:
         there.syspath_prepend(tmp_path)
         settings = importlib.import_module("trainer_of_theirs").Settings()
-        torch.save({"state_dict": clip, "settings": settings}, file)
+        torch.save({"state_dict": {**clip, "settings": settings}}, file)
     del sys.modules["trainer_of_theirs"]
     said = refused(file, trust=True, activation="gelu")
     assert "needs code that is not here (No module named 'trainer_of_theirs'): install it" in said

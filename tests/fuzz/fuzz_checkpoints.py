@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ def weights() -> dict[str, Tensor]:
 def seeds() -> list[bytes]:
     """A file of each kind."""
     files = []
-    content = {"model_state": weights(), "epoch": 3, "optimizer_state": {"state": {0: torch.ones(2)}}}
+    optimizer = {"state": {0: torch.ones(2)}}
+    content = {"model_state": weights(), "epoch": 3, "optimizer_state": optimizer, "history": np.ones(2)}
     for options in ({}, {"pickle_protocol": 4}, {"_use_new_zipfile_serialization": False}):
         file = io.BytesIO()
         torch.save(content, file, **options)

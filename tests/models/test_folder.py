@@ -128,7 +128,10 @@ def test_graphs_of_both_kinds_are_not_one_model(folder: Path, closed: Path, kept
         ({"classes": "drinking"}, "as metadata key 'classes', which must be a list of names"),
         ({"classes": '["drinking", " "]'}, "as metadata key 'classes', which must be a list of names"),
         ({"classes": '["drinking", 1]'}, "as metadata key 'classes', which must be a list of names"),
-        ({"uniform": "dense"}, "has 'dense' as metadata key 'uniform', which must be one of 'segments', 'linspace'"),
+        (
+            {"uniform": "dense"},
+            "has 'dense' as metadata key 'uniform', which must be one of 'segments', 'midpoints', 'linspace'",
+        ),
         ({"frames": ""}, "lacks the metadata key 'frames'"),
     ],
 )

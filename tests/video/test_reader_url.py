@@ -228,6 +228,83 @@ def test_a_video_of_unknown_length(tmp_path: Path, long_bytes: bytes, headers: d
     assert len(asked) == 1
 
 
+def raw(head: str, content: bytes) -> Answer:
+    """HTTP/1.1 as written, then the connection is closed: in TLS too without a word before."""
+    start = f"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{head}\r\n".encode()
+    return lambda handler: handler.connection.sendall(start + content)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "",
+        "Connection: keep-alive\r\n",
+        "Accept-Ranges: bytes\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: {}\r\n",
+    ],
+)
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_a_server_that_closes_without_saying(
+    tmp_path: Path,
+    secure: tuple[ssl.SSLContext, str],
+    long_bytes: bytes,
+    head: str,
+    is_secure: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tls, trusted = secure
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
+    answer = raw(head.format(len(long_bytes)), long_bytes)
+    with serving(answer, tls if is_secure else None) as (address, asked):
+        clip = read_clip(address, eight)
+    assert np.array_equal(clip.frames, read_clip(tmp_path / "long.mp4", eight).frames)
+    assert len(asked) <= 2  # once more where it says that it knows ranges
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("Content-Length: 999999999\r\n", "the connection was cut"),
+        ("Transfer-Encoding: chunked\r\n\r\nfffffff", "the connection was cut"),
+        ("Content-Length: 1\r\nContent-Length: 2\r\n", "the server does not answer as HTTP servers do"),
+    ],
+)
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_bodies_that_are_not_as_the_server_says(
+    secure: tuple[ssl.SSLContext, str],
+    long_bytes: bytes,
+    head: str,
+    reason: str,
+    is_secure: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tls, trusted = secure
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
+    with (
+        serving(raw(head, long_bytes), tls if is_secure else None) as (address, _),
+        pytest.raises(ActionClipError, match=rf"could not be read \({reason}\); check the address and the connection$"),
+    ):
+        read_clip(address, eight)
+
+
+@pytest.mark.parametrize("head", ["", "Content-Length: 0\r\n"])
+def test_an_empty_answer(head: str) -> None:
+    with (
+        serving(raw(head, b"")) as (address, _),
+        pytest.raises(ActionClipError, match=r"could not be read \(the server sends nothing\)"),
+    ):
+        read_clip(address, eight)
+
+
+def test_what_is_no_http(clip_bytes: bytes) -> None:
+    with (
+        serving(lambda handler: handler.connection.sendall(clip_bytes)) as (address, _),
+        pytest.raises(ActionClipError, match=r"could not be read \(the server does not answer as HTTP servers do\)"),
+    ):
+        read_clip(address, eight)
+
+
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.ts", "clip.avi", "clip.gif", "clip.webm"])
 @pytest.mark.parametrize("server", [whole, ranges])
 def test_containers(tmp_path: Path, name: str, server: Callable[[bytes], Answer]) -> None:
@@ -303,6 +380,56 @@ def test_the_case_of_a_scheme(clip_bytes: bytes, scheme: str, monkeypatch: pytes
         with pytest.raises(ActionClipError, match="is an address, and ACTION_CLIP_OFFLINE"):
             read_clip(address, eight)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("spaces", [" {}", "{}  ", "\n\t{}\r\n"])
+def test_spaces_around_an_address(clip_bytes: bytes, spaces: str, tmp_path: Path) -> None:
+    save_model(random_model(1, 8, transformer=False), tmp_path, frames=8)
+    with serving(whole(clip_bytes)) as (address, asked):
+        assert read_clip(spaces.format(address), eight).total_frames == 100
+        prediction = ActionClip(tmp_path, cache=False).classify(spaces.format(address), ["eating"])
+    assert prediction.video == address
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("s3://b/clip.mp4", "the address s3://b/clip.mp4 is neither http nor https; give one of these or a file"),
+        (" S3://ann:hidden@b ", "the address S3://ann:***@b is neither http nor https; give one of these or a file"),
+        ("blob:https://a/1", "the address blob:https://a/1 is neither http nor https; give one of these or a file"),
+        ("data:,x", "the address data:,x is neither http nor https; give one of these or a file"),
+        (
+            "data:video/mp4;base64," + "A" * 80_000,
+            f"the address data:video/mp4;base64,{'A' * 18}… is neither http nor https; give one of these or a file",
+        ),
+        ("file://host/a.mp4", "the address file://host/a.mp4 is neither http nor https; give one of these or a file"),
+        ("file://[", "the address file://[ is neither http nor https; give one of these or a file"),
+    ],
+)  # fmt: skip
+def test_addresses_of_other_kinds(address: str, sentence: str) -> None:
+    with pytest.raises(ActionClipError) as raised:
+        read_clip(address, eight)
+    assert str(raised.value) == sentence
+
+
+def test_the_address_of_a_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "été 1.mp4"
+    address = path.as_uri()
+    assert "%20" in address
+    for text in (address, address.replace("file://", "FILE://localhost")):
+        with pytest.raises(ActionClipError) as raised:
+            read_clip(text, eight)
+        assert str(raised.value) == f"the address {text} is neither http nor https; give its path, {path}"
+
+
+def test_a_file_with_such_a_name_is_one(tmp_path: Path, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        Path("data:clip.mp4").write_bytes(clip_bytes)
+    except OSError:
+        pytest.skip("no file can have that name here")
+    assert read_clip("data:clip.mp4", eight).total_frames == 100
 
 
 def never_ending(begin: bytes, drop: bytes) -> Answer:

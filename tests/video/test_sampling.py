@@ -3,6 +3,7 @@
 from fractions import Fraction
 from math import floor
 
+import numpy as np
 import pytest
 
 from errors import ActionClipError
@@ -13,6 +14,7 @@ from video.sampling import (
     Keyframes,
     linspace_indices,
     make_sampler,
+    midpoint_indices,
     random_indices,
     uniform_indices,
 )
@@ -75,6 +77,38 @@ def test_linspace_is_exact_from_the_first_frame_to_the_last() -> None:
             assert (indices[0], indices[-1]) == (0, total - 1)
 
 
+@pytest.mark.parametrize(
+    ("total", "count", "expected"),
+    [
+        # (i + ½) · N / T, rounded down
+        (16, 8, [1, 3, 5, 7, 9, 11, 13, 15]),
+        (9, 8, [0, 1, 2, 3, 5, 6, 7, 8]),  # 0.5625 + i * 1.125
+        (20, 8, [1, 3, 6, 8, 11, 13, 16, 18]),  # 1.25 + i * 2.5
+        (100, 8, [6, 18, 31, 43, 56, 68, 81, 93]),  # 6.25 + i * 12.5
+        (300, 8, [18, 56, 93, 131, 168, 206, 243, 281]),  # 18.75 + i * 37.5
+        (7, 1, [3]),
+        # fewer frames than are looked at: they repeat, by the same rule
+        (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (7, 8, [0, 1, 2, 3, 3, 4, 5, 6]),  # 0.4375 + i * 0.875
+        (5, 8, [0, 0, 1, 2, 2, 3, 4, 4]),  # 0.3125 + i * 0.625
+        (3, 8, [0, 0, 0, 1, 1, 2, 2, 2]),  # 0.1875 + i * 0.375
+        (1, 8, [0] * 8),
+        (1, 1, [0]),
+    ],
+)
+def test_midpoint_table(total: int, count: int, expected: list[int]) -> None:
+    assert midpoint_indices(total, count) == expected
+
+
+def test_midpoints_are_mmaction2s() -> None:
+    """Of any numbers, as SampleFrames(clip_len=1, num_clips=count, test_mode=True) computes them, with NumPy."""
+    for total in [*range(1, 200), 997, 123457, 10**8 + 1]:
+        for count in (1, 2, 3, 7, 8, 10, 16, 25, 32):
+            interval = total / float(count)
+            wanted = np.mod(np.arange(count) * interval + interval / 2.0, total).astype(np.int32)
+            assert midpoint_indices(total, count) == wanted.tolist()
+
+
 def test_random_takes_one_frame_of_each_segment() -> None:
     # 21 frames in 8 segments begin at 0, 2, 5, 7, 10, 13, 15, 18.
     ticks = [0, 2, 5, 7, 10, 13, 15, 18, 21]
@@ -105,6 +139,7 @@ def test_samplers_by_name() -> None:
     assert make_sampler("uniform", 8, 5)(100) == uniform_indices(100, 8)
     assert make_sampler("random", 8, 5)(100) == random_indices(100, 8, 5)
     assert make_sampler("uniform", 8, 5, "linspace")(100) == linspace_indices(100, 8)
+    assert make_sampler("uniform", 8, 5, "midpoints")(100) == midpoint_indices(100, 8)
     assert make_sampler("random", 8, 5, "linspace")(100) == random_indices(100, 8, 5)
     keyframes = make_sampler("keyframes", 8, 5, "linspace")
     assert isinstance(keyframes, Keyframes)
@@ -128,3 +163,5 @@ def test_a_video_without_frames_is_refused() -> None:
         uniform_indices(0, 8)
     with pytest.raises(ActionClipError, match="video of 0 frames"):
         linspace_indices(0, 8)
+    with pytest.raises(ActionClipError, match="video of 0 frames"):
+        midpoint_indices(0, 8)
