@@ -1,15 +1,23 @@
-"""Keyframes by the index that a container has: what reads a few places of a video of any length."""
+"""Keyframes by the index that a container has: what reads a few places of a video of any length.
+
+Its times are those of decoding, where a container has both (MP4). What an edit list cuts away is in it too, and marked.
+"""
+
+from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import av
 import numpy as np
 from av.index import IndexEntries
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from interrupts import in_thread
 from video.decode import SurpriseError, Take
@@ -17,16 +25,19 @@ from video.source import Video, demux, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
 """How the names of the formats begin whose index tells of keyframes anywhere in the file."""
+_ROUNDED = 2
+"""Frames by which a container's duration may be wrong."""
 _MOST_READERS = 4
 """How often a video is opened at once: each takes the memory of its index."""
 
 
-@dataclass(frozen=True, order=True)
-class Keyframe:
-    """An entry of the index, in the stream's time; `number` is which frame of the video it is, or about which."""
+@dataclass(frozen=True)
+class ShownKeyframe:
+    """A keyframe that was decoded: which frame of the video it is, or about which, and when it is shown."""
 
-    time: int
     number: int
+    time_s: float
+    """From the first frame."""
 
 
 @dataclass(frozen=True)
@@ -34,48 +45,59 @@ class KeyframeIndex:
     """The index of a container, with what the container says of the whole video."""
 
     entries: IndexEntries
+    shown: NDArray[np.intp] | None
+    """The entries of frames that are shown; None for an index that has not every frame."""
     start: int
     """When the first frame is shown, in the stream's time."""
     duration: int
     """Of the video, in the stream's time."""
     total_frames: int
-    """As the container states it, else by duration and average rate."""
-    duration_s: float
+    """As the index or the container has it, else by duration and average rate."""
     seconds: float = field(repr=False)
     """Of a unit of the stream's time."""
 
-    def nearest(self, frame: int) -> Keyframe:
-        """Return the keyframe that the index has nearest to where a frame must be, the earlier of two."""
-        time = self.start + round(frame * self.duration / self.total_frames)
+    def nearest(self, frame: int) -> int:
+        """Return the keyframe, as an entry, that the index has nearest to where a frame must be, the earlier of two."""
+        if self.shown is not None:
+            time = self.entries[int(self.shown[frame])].timestamp
+        else:
+            time = self.start + round(frame * self.duration / self.total_frames)
         found = {self.entries.search_timestamp(time, backward=backward) for backward in (True, False)} - {-1}
+        found = {entry for entry in found if not self.entries[entry].is_discard}
         if not found:
             raise SurpriseError
-        entry = min(sorted(found), key=lambda entry: abs(self.entries[entry].timestamp - time))
-        key_time = self.entries[entry].timestamp
-        if len(self.entries) == self.total_frames:
-            return Keyframe(key_time, entry)
-        number = round((key_time - self.start) * self.total_frames / self.duration)
-        return Keyframe(key_time, int(np.clip(number, 0, self.total_frames - 1)))
+        return min(sorted(found), key=lambda entry: abs(self.entries[entry].timestamp - time))
 
-    def decode(self, video: Video, keyframe: Keyframe, take: Take) -> float:
-        """Take the picture of a keyframe, alone; return when it is shown, in seconds from the first frame.
+    def decode(self, video: Video, entry: int, take: Take) -> ShownKeyframe:
+        """Take the picture of a keyframe, alone.
 
         `video` is any that is open of those with this index.
 
         Raises SurpriseError when the keyframe is not where the index has it, or is no picture by itself.
         """
+        time = self.entries[entry].timestamp
         try:
-            video.container.seek(keyframe.time, stream=video.stream)
-            packet = next(
-                packet for packet in demux(video) if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
-            )
+            video.container.seek(time, stream=video.stream)
+            packets = demux(video)
+            packet = next(packet for packet in packets if time in (packet.dts, packet.pts) and packet.is_keyframe)
             frames = [*video.decode(packet), *video.decode(None)]
+            if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
+                raise SurpriseError
+            shown_at = frames[0].pts
+            number = round((shown_at - self.start) * self.total_frames / self.duration)
+            if self.shown is not None:
+                number = int(np.searchsorted(self.shown, entry)) + _count_leading(packets, shown_at)
         except (av.FFmpegError, StopIteration) as error:
             raise SurpriseError from error
-        if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
-            raise SurpriseError
-        take(keyframe.number, frames[0])
-        return max((frames[0].pts - self.start) * self.seconds, 0.0)
+        take(entry, frames[0])
+        number = min(max(number, 0), self.total_frames - 1)
+        return ShownKeyframe(number, max((shown_at - self.start) * self.seconds, 0.0))
+
+
+def _count_leading(packets: Iterator[Packet[VideoStream]], time: int) -> int:
+    """How many of the packets after a keyframe are shown before it, at `time`: these come first."""
+    leading = takewhile(lambda packet: packet.pts is not None and packet.pts < time, packets)
+    return sum(not packet.is_discard for packet in leading)
 
 
 def read_index(video: Video) -> KeyframeIndex:
@@ -90,29 +112,35 @@ def read_index(video: Video) -> KeyframeIndex:
     duration = stream.duration or round(container.duration / av.time_base / stream.time_base)
     rate = stream.average_rate or stream.guessed_rate
     seconds = float(stream.time_base)
-    total = stream.frames or (round(duration * seconds * rate) if rate else 0)
-    if duration <= 0 or total <= 0:
-        raise SurpriseError
+    expected = round(duration * seconds * rate) if rate else 0
     try:
         # Matroska's index is at the end of a file, and is read when something is sought.
         container.seek(start + duration, stream=stream)
     except av.FFmpegError as error:
         raise SurpriseError from error
-    return KeyframeIndex(stream.index_entries, start, duration, total, duration * seconds, seconds)
+    entries = stream.index_entries
+    shown = np.flatnonzero([not entry.is_discard for entry in entries])
+    is_whole = len(entries) == (stream.frames or expected) or abs(len(shown) - expected) <= _ROUNDED
+    total = len(shown) if is_whole else stream.frames or expected
+    if duration <= 0 or total <= 0:
+        raise SurpriseError
+    return KeyframeIndex(entries, shown if is_whole else None, start, duration, total, seconds)
 
 
 def decode_keyframes(
-    video: Video, index: KeyframeIndex, keyframes: Sequence[Keyframe], threads: int, take: Take
-) -> list[float]:
-    """Take the pictures of keyframes; return when each is shown, in seconds from the first frame.
+    video: Video, index: KeyframeIndex, keyframes: Sequence[int], threads: int, take: Take
+) -> list[ShownKeyframe]:
+    """Take the pictures of keyframes, entries of the index; return what each is.
 
     A decoder's own threads are of no use to a picture alone, so a file is opened again for each of `threads`, 0 for one
     a core, which take its pictures at the same time. Raises SurpriseError as `KeyframeIndex.decode` does.
     """
-    most = 1 if video.origin.is_url else min(threads or os.cpu_count() or 1, _MOST_READERS, len(keyframes))
+    most = min(threads or os.cpu_count() or 1, _MOST_READERS, len(keyframes))
+    if video.origin.is_url or not video.notices_damage:
+        most = 1
     ends = [len(keyframes) * number // most for number in range(most + 1)]
 
-    def decode(first: int, last: int) -> list[float]:
+    def decode(first: int, last: int) -> list[ShownKeyframe]:
         if first == 0:
             return [index.decode(video, keyframe, take) for keyframe in keyframes[:last]]
         with opened(video.origin, 1) as again:
@@ -121,7 +149,7 @@ def decode_keyframes(
     mine, *shares = pairwise(ends)
     others = [in_thread(partial(decode, *share)) for share in shares]
     try:
-        shown_s = decode(*mine)
+        shown = decode(*mine)
     finally:
         wait(others)
-    return shown_s + [time_s for other in others for time_s in other.result()]
+    return shown + [keyframe for other in others for keyframe in other.result()]

@@ -23,6 +23,9 @@ from video.source import Origin, Video, locate, opened
 
 _log = logging.getLogger("action_clip")
 
+_SHORT_PIXELS = 2**30
+"""Of a video of which all frames are decoded within seconds: a quarter of a minute of 1080p, two of 640 × 480."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -67,35 +70,42 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
 
 def _read(origin: Origin, sampler: Sampler, threads: int) -> Clip:
     if isinstance(sampler, Keyframes):
-        with suppress(SurpriseError), opened(origin, threads) as video:
-            return _by_index(video, threads, sampler)
+        with suppress(SurpriseError), opened(origin, 1) as video:
+            clip = _by_index(video, threads, sampler)
+            if clip is not None:
+                return clip
     for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
-        with opened(origin, threads) as video:
-            table = read_table(video)
-            if table is not None and table.is_regular:
-                with suppress(SurpriseError):
-                    return _by_timestamps(video, table, sampler)
+        table = None
+        for decoding_threads in dict.fromkeys((threads, 1)):
+            with opened(origin, decoding_threads) as video:
+                table = table or read_table(video)
+                if table is not None and table.is_regular:
+                    with suppress(SurpriseError):
+                        return _by_timestamps(video, table, sampler)
     assert table is not None
     return _read_everything(origin, table, threads, sampler)
 
 
-def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip:
+def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip | None:
     """Return the keyframes nearest to the sampler's frames, as the container's index has them.
 
-    Raises SurpriseError when there is no such index or when it is wrong.
+    None where the frames themselves are better. Raises SurpriseError when there is no such index or when it is wrong.
     """
     index = read_index(video)
-    chosen = [index.nearest(frame) for frame in _indices(sampler, index.total_frames)]
-    canvas = Canvas([keyframe.number for keyframe in chosen])
+    wanted = _indices(sampler, index.total_frames)
+    chosen = [index.nearest(frame) for frame in wanted]
+    if _is_better_exact(video, index.total_frames, wanted, chosen):
+        return None
+    canvas = Canvas(chosen)
     keyframes = sorted(set(chosen))
-    shown_s = decode_keyframes(video, index, keyframes, threads, canvas.take)
-    times_s = dict(zip(keyframes, shown_s, strict=True))
+    shown = dict(zip(keyframes, decode_keyframes(video, index, keyframes, threads, canvas.take), strict=True))
+    _tell_of_few(video, wanted, chosen)
     return Clip(
         frames=canvas.frames(),
-        indices=tuple(keyframe.number for keyframe in chosen),
-        times_s=tuple(times_s[keyframe] for keyframe in chosen),
+        indices=tuple(shown[keyframe].number for keyframe in chosen),
+        times_s=tuple(shown[keyframe].time_s for keyframe in chosen),
         total_frames=index.total_frames,
-        duration_s=index.duration_s,
+        duration_s=index.duration * index.seconds,
     )
 
 
@@ -104,12 +114,32 @@ def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
 
     Raises SurpriseError when the video is not as the table says.
     """
-    indices = _indices(sampler, len(table.shown))
+    wanted = indices = _indices(sampler, len(table.shown))
     if isinstance(sampler, Keyframes):
-        indices = [table.nearest_keyframe(index) for index in indices]
+        nearest = [table.nearest_keyframe(index) for index in wanted]
+        if not _is_better_exact(video, len(table.shown), wanted, nearest):
+            indices = nearest
     canvas = Canvas(indices)
     decode_wanted(video, table, set(indices), canvas.take)
+    _tell_of_few(video, wanted, indices)
     return _clip(canvas, indices, table.pts[table.shown].tolist(), table)
+
+
+def _is_better_exact(video: Video, total: int, wanted: Sequence[int], keyframes: Sequence[int]) -> bool:
+    """Whether the keyframes are fewer than the frames that they stand for, in a video that is decoded in no time."""
+    context = video.stream.codec_context
+    return len(set(keyframes)) < len(set(wanted)) and total * context.width * context.height <= _SHORT_PIXELS
+
+
+def _tell_of_few(video: Video, wanted: Sequence[int], keyframes: Sequence[int]) -> None:
+    if len(set(keyframes)) < len(set(wanted)):
+        _log.warning(
+            "%s: it has so few keyframes that %d different frames are looked at instead of %d; the sampling "
+            '"uniform" looks at all of them, but takes longer',
+            video.origin.name,
+            len(set(keyframes)),
+            len(set(wanted)),
+        )
 
 
 def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: Sampler) -> Clip:

@@ -43,6 +43,11 @@ _PIXELS_AT_ONCE = 2**28
 _ALIGNMENT = 2**23
 """Pixels more that a decoder may make of a frame: it rounds the sides up."""
 
+_STRICT = {"err_detect": "bitstream+buffer+explode"}
+_UNAWARE = ("hevc", "vp8")
+"""Their decoders do not notice all damage, and leave in a frame what was in its memory before: with several threads
+that is now this, now that."""
+
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
 _METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -147,6 +152,11 @@ class Video:
     container: InputContainer
     stream: VideoStream
 
+    @property
+    def notices_damage(self) -> bool:
+        """Whether what the decoder shows without complaint depends on nothing but the packets."""
+        return self.stream.codec_context.name not in _UNAWARE
+
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Return the frames that the decoder shows next; None empties it.
 
@@ -204,10 +214,11 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
 def opened(origin: Origin, threads: int) -> Iterator[Video]:
     """Yield the video, open at its start; every stream but the best video stream is skipped unread.
 
-    `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. Raises
-    ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an unknown
-    codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails, at the latest when
-    the block ends.
+    `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. One thread makes
+    of damage what it can, the same every time; several, which would make of it now this, now that, raise FFmpegError
+    when they decode it. Raises ActionClipError when there is no video to decode: not a video file, only audio, only a
+    cover picture, an unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading
+    fails, at the latest when the block ends.
     """
     file = origin.open()
     try:
@@ -218,10 +229,13 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
                     other.discard = Discard.all
             context = stream.codec_context
             check_size(origin.name, context.width, context.height)
-            context.options = _decoder_options()  # for frames that turn out larger than that
             context.thread_type = "AUTO"
-            context.thread_count = _threads(threads, context.width * context.height)
-            yield Video(origin, container, stream)
+            video = Video(origin, container, stream)
+            context.thread_count = _threads(threads, context.width * context.height) if video.notices_damage else 1
+            context.options = _decoder_options()  # for frames that turn out larger than that
+            if context.thread_count != 1:
+                context.options |= _STRICT
+            yield video
     finally:
         file.close()
         origin.check()

@@ -18,7 +18,7 @@ from video.packets import PacketTable, scan
 from video.pixels import upright_rgb
 from video.reader import read_clip
 from video.references import nothing, unreferenced
-from video.sampling import Sampler, make_sampler
+from video.sampling import Keyframes, Sampler, make_sampler
 from video.source import Origin, Video, opened
 
 eight = make_sampler("uniform", 8, 0)
@@ -297,10 +297,28 @@ def test_keyframes_of_an_avi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert numbers_in(clip.frames) == list(clip.indices) == [7, 22, 37, 52]
 
 
-def test_keyframes_of_a_video_with_one(tmp_path: Path) -> None:
-    clip = read_clip(write_numbered(tmp_path / "clip.mp4", 60), keyframes)
-    assert numbers_in(clip.frames) == list(clip.indices) == [0, 0, 0, 0]
-    assert clip.times_s == (0.0,) * 4
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.ts"])
+def test_a_short_video_with_too_few_keyframes(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_numbered(tmp_path / name, 60, options={"g": "40", "sc_threshold": "0"})
+    assert numbers_in(read_clip(path, keyframes).frames) == [7, 22, 37, 52]
+    # Each of these frames has a keyframe of its own.
+    assert numbers_in(read_clip(path, Keyframes(just(3, 3, 50))).frames) == [0, 0, 40]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.ts"])
+def test_a_long_video_with_too_few_keyframes(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_numbered(tmp_path / name, 60, options={"g": "40", "sc_threshold": "0"})
+    monkeypatch.setattr(video.reader, "_SHORT_PIXELS", 60 * 160 * 96 - 1)
+    clip = read_clip(path, keyframes)
+    assert numbers_in(clip.frames) == list(clip.indices) == [0, 40, 40, 40]
+    assert clip.times_s == pytest.approx([0, 1.6, 1.6, 1.6], abs=0.002)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: it has so few keyframes that 2 different frames are looked at instead of 4; the sampling "
+        '"uniform" looks at all of them, but takes longer'
+    ]
 
 
 def test_keyframes_of_a_picture_and_a_gif(tmp_path: Path) -> None:
