@@ -83,15 +83,17 @@ class KeyframeIndex:
             frames = [*video.decode(packet), *video.decode(None)]
             if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
                 raise SurpriseError
-            shown_at = frames[0].pts
-            number = round((shown_at - self.start) * self.total_frames / self.duration)
+            after = frames[0].pts - self.start
+            number = round(after * self.total_frames / self.duration)
             if self.shown is not None:
-                number = int(np.searchsorted(self.shown, entry)) + _count_leading(packets, shown_at)
+                number = int(np.searchsorted(self.shown, entry)) + _count_leading(packets, frames[0].pts)
+            if video.container.format.name == "avi":  # has no times, and the decoder's own may begin late
+                after = round(number * self.duration / self.total_frames)
         except (av.FFmpegError, StopIteration) as error:
             raise SurpriseError from error
         take(entry, frames[0])
         number = min(max(number, 0), self.total_frames - 1)
-        return ShownKeyframe(number, max((shown_at - self.start) * self.seconds, 0.0))
+        return ShownKeyframe(number, max(after * self.seconds, 0.0))
 
 
 def _count_leading(packets: Iterator[Packet[VideoStream]], time: int) -> int:
@@ -109,18 +111,22 @@ def read_index(video: Video) -> KeyframeIndex:
     if not container.format.name.startswith(_INDEXED) or not stream.time_base or not container.duration:
         raise SurpriseError
     start = stream.start_time or 0
-    duration = stream.duration or round(container.duration / av.time_base / stream.time_base)
-    rate = stream.average_rate or stream.guessed_rate
-    seconds = float(stream.time_base)
-    expected = round(duration * seconds * rate) if rate else 0
+    end = round(container.duration / av.time_base / stream.time_base)
     try:
         # Matroska's index is at the end of a file, and is read when something is sought.
-        container.seek(start + duration, stream=stream)
+        container.seek(start + (stream.duration or end), stream=stream)
     except av.FFmpegError as error:
         raise SurpriseError from error
     entries = stream.index_entries
+    counts_from_zero = len(entries) > 0 and entries[-1].timestamp < end
+    duration = stream.duration or (end - start if counts_from_zero else end)
+    rate = stream.average_rate or stream.guessed_rate
+    seconds = float(stream.time_base)
+    expected = round(duration * seconds * rate) if rate else 0
     shown = np.flatnonzero([not entry.is_discard for entry in entries])
     is_whole = len(entries) == (stream.frames or expected) or abs(len(shown) - expected) <= _ROUNDED
+    if not is_whole and len(entries) > stream.frames > 0:  # edits that show something twice
+        raise SurpriseError
     total = len(shown) if is_whole else stream.frames or expected
     if duration <= 0 or total <= 0:
         raise SurpriseError
