@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 
 from interrupts import in_thread
 from video.decode import SurpriseError, Take
-from video.source import Video, demux, opened
+from video.source import MOST_READERS, Video, demux, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
 """How the names of the formats begin whose index tells of keyframes anywhere in the file."""
 _ROUNDED = 2
 """Frames by which a container's duration may be wrong."""
-_MOST_READERS = 4
-"""How often a video is opened at once: each takes the memory of its index."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def decode_keyframes(
     A decoder's own threads are of no use to a picture alone, so a file is opened again for each of `threads`, 0 for one
     a core, which take its pictures at the same time. Raises SurpriseError as `KeyframeIndex.decode` does.
     """
-    most = min(threads or os.cpu_count() or 1, _MOST_READERS, len(keyframes))
+    most = min(threads or os.cpu_count() or 1, MOST_READERS, len(keyframes))
     if video.origin.is_url or not video.notices_damage:
         most = 1
     ends = [len(keyframes) * number // most for number in range(most + 1)]

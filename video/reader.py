@@ -75,13 +75,16 @@ def _read(origin: Origin, sampler: Sampler, threads: int) -> Clip:
             if clip is not None:
                 return clip
     for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
-        table = None
-        for decoding_threads in dict.fromkeys((threads, 1)):
-            with opened(origin, decoding_threads) as video:
-                table = table or read_table(video)
-                if table is not None and table.is_regular:
-                    with suppress(SurpriseError):
-                        return _by_timestamps(video, table, sampler)
+        with opened(origin, threads) as video:
+            table = read_table(video)
+            if table is None or not table.is_regular:
+                continue
+            with suppress(SurpriseError):
+                return _by_timestamps(video, table, sampler)
+        if threads != 1:
+            # What several threads do not decode may be damaged: what one makes of it is the same every time.
+            with opened(origin, 1) as video, suppress(SurpriseError):
+                return _by_timestamps(video, table, sampler)
     assert table is not None
     return _read_everything(origin, table, threads, sampler)
 

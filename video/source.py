@@ -37,6 +37,8 @@ _CHUNK = 1 << 20
 _BUFFER = 1 << 16
 """Bytes that FFmpeg asks for at once: with fewer, calling Python shows."""
 _MOST_THREADS = 16  # FFmpeg's own bound where it chooses
+MOST_READERS = 4
+"""How often a video is opened at once: each takes the memory of its index, and of the frames that others refer to."""
 _PIXELS_AT_ONCE = 2**28
 """Of the frames that a decoder's threads work on at once."""
 
@@ -45,8 +47,8 @@ _ALIGNMENT = 2**23
 
 _STRICT = {"err_detect": "bitstream+buffer+explode"}
 _UNAWARE = ("hevc", "vp8")
-"""Their decoders do not notice all damage, and leave in a frame what was in its memory before: with several threads
-that is now this, now that."""
+"""Their decoders do not notice all damage, and leave in a frame what was in its memory before: that depends on all that
+a decoder has decoded, and with several threads on which is first."""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
@@ -151,6 +153,8 @@ class Video:
     origin: Origin
     container: InputContainer
     stream: VideoStream
+    threads: int = 1
+    """How many decode at once, of one decoder or of several."""
 
     @property
     def notices_damage(self) -> bool:
@@ -230,8 +234,9 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
             context = stream.codec_context
             check_size(origin.name, context.width, context.height)
             context.thread_type = "AUTO"
-            video = Video(origin, container, stream)
-            context.thread_count = _threads(threads, context.width * context.height) if video.notices_damage else 1
+            threads = _threads(threads, context.width * context.height)
+            video = Video(origin, container, stream, threads or os.cpu_count() or 1)
+            context.thread_count = threads if video.notices_damage else 1
             context.options = _decoder_options()  # for frames that turn out larger than that
             if context.thread_count != 1:
                 context.options |= _STRICT
