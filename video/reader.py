@@ -23,7 +23,7 @@ from video.source import Origin, Video, locate, opened
 
 _log = logging.getLogger("action_clip")
 
-_SHORT_PIXELS = 2**30
+SHORT_PIXELS = 2**30
 """Of a video of which all frames are decoded within seconds: a quarter of a minute of 1080p, two of 640 × 480."""
 
 
@@ -56,8 +56,11 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
     With `Keyframes` as the sampler the frames are the keyframes nearest to those of its rule, an approximation. Where
     an MP4, Matroska or AVI file has an index, that is all that is read: which frames of the video these are is then
     counted from the index where it has every frame, else estimated from time and average rate, and `total_frames`
-    likewise. Without an index the keyframes are found by reading through, and where only decoding everything tells
-    the frames apart, the frames of the rule itself are returned.
+    likewise. Without an index the keyframes are found by reading through. The frames of the rule itself are returned
+    where only decoding everything tells the frames apart, and where a video of up to `SHORT_PIXELS` has fewer keyframes
+    there than the rule has frames; for a longer one there is one warning.
+
+    The frames are the same, bit for bit, for any number of threads, however damaged the video is.
 
     Nothing but the file named is opened, nothing but http(s) for a URL. Ctrl-C ends it at once, whatever it waits for.
 
@@ -131,7 +134,7 @@ def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
 def _is_better_exact(video: Video, total: int, wanted: Sequence[int], keyframes: Sequence[int]) -> bool:
     """Whether the keyframes are fewer than the frames that they stand for, in a video that is decoded in no time."""
     context = video.stream.codec_context
-    return len(set(keyframes)) < len(set(wanted)) and total * context.width * context.height <= _SHORT_PIXELS
+    return len(set(keyframes)) < len(set(wanted)) and total * context.width * context.height <= SHORT_PIXELS
 
 
 def _tell_of_few(video: Video, wanted: Sequence[int], keyframes: Sequence[int]) -> None:

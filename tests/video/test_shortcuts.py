@@ -311,7 +311,7 @@ def test_a_long_video_with_too_few_keyframes(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_numbered(tmp_path / name, 60, options={"g": "40", "sc_threshold": "0"})
-    monkeypatch.setattr(video.reader, "_SHORT_PIXELS", 60 * 160 * 96 - 1)
+    monkeypatch.setattr(video.reader, "SHORT_PIXELS", 60 * 160 * 96 - 1)
     clip = read_clip(path, keyframes)
     assert numbers_in(clip.frames) == list(clip.indices) == [0, 40, 40, 40]
     assert clip.times_s == pytest.approx([0, 1.6, 1.6, 1.6], abs=0.002)
