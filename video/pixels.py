@@ -85,8 +85,11 @@ def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _turn(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
     """Apply the frame's display matrix, as the nearest of the eight turns and mirrorings of a rectangle."""
+    # Read of a copy: PyAV 18 frees a frame whose side data was read only when Python looks for garbage. Decoders would
+    # get their memory back now sooner, now later, and they leave in what they cannot decode what was there before.
+    copy = frame.reformat(16, 16, "gray", interpolation="POINT", threads=1)
     try:
-        matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
+        matrix = cast(SideData | None, copy.side_data.get("DISPLAYMATRIX"))
     except ValueError:
         # PyAV cannot list side data with a kind among it that it does not know; then there is only the angle.
         return np.rot90(rgb, round(frame.rotation / 90))
