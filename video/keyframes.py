@@ -147,7 +147,7 @@ def decode_keyframes(
     def decode(first: int, last: int) -> list[ShownKeyframe]:
         if first == 0:
             return [index.decode(video, keyframe, take) for keyframe in keyframes[:last]]
-        with opened(video.origin, 1) as again:
+        with opened(video.origin, 1, strict=True) as again:
             return [index.decode(again, keyframe, take) for keyframe in keyframes[first:last]]
 
     mine, *shares = pairwise(ends)

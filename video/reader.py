@@ -73,7 +73,7 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
 
 def _read(origin: Origin, sampler: Sampler, threads: int) -> Clip:
     if isinstance(sampler, Keyframes):
-        with suppress(SurpriseError), opened(origin, 1) as video:
+        with suppress(SurpriseError), opened(origin, 1, strict=True) as video:
             clip = _by_index(video, threads, sampler)
             if clip is not None:
                 return clip

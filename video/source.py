@@ -215,12 +215,12 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
 
 
 @contextmanager
-def opened(origin: Origin, threads: int) -> Iterator[Video]:
+def opened(origin: Origin, threads: int, *, strict: bool = False) -> Iterator[Video]:
     """Yield the video, open at its start; every stream but the best video stream is skipped unread.
 
     `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. One thread makes
-    of damage what it can, the same every time; several, which would make of it now this, now that, raise FFmpegError
-    when they decode it. Raises ActionClipError when there is no video to decode: not a video file, only audio, only a
+    of damage what it can, the same every time, unless it is to be `strict`; several, which would make of it now this,
+    now that, raise FFmpegError when they decode it. Raises ActionClipError when there is no video to decode: not a video file, only audio, only a
     cover picture, an unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading
     fails, at the latest when the block ends.
     """
@@ -238,7 +238,7 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
             video = Video(origin, container, stream, threads or os.cpu_count() or 1)
             context.thread_count = threads if video.notices_damage else 1
             context.options = _decoder_options()  # for frames that turn out larger than that
-            if context.thread_count != 1:
+            if strict or context.thread_count != 1:
                 context.options |= _STRICT
             yield video
     finally:
