@@ -220,9 +220,11 @@ def opened(origin: Origin, threads: int, *, strict: bool = False) -> Iterator[Vi
 
     `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. One thread makes
     of damage what it can, the same every time, unless it is to be `strict`; several, which would make of it now this,
-    now that, raise FFmpegError when they decode it. Raises ActionClipError when there is no video to decode: not a video file, only audio, only a
-    cover picture, an unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading
-    fails, at the latest when the block ends.
+    now that, raise FFmpegError when they decode it.
+
+    Raises ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an
+    unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails, at the
+    latest when the block ends.
     """
     file = origin.open()
     try:
