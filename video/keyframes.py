@@ -29,6 +29,15 @@ _ROUNDED = 2
 """Frames by which a container's duration may be wrong."""
 
 
+@dataclass(frozen=True, order=True)
+class Keyframe:
+    """An entry of the index, which may grow while the video is read: so it is known by its time."""
+
+    time: int
+    before: int | None
+    """How many shown frames have their entries before it, where every frame has one."""
+
+
 @dataclass(frozen=True)
 class ShownKeyframe:
     """A keyframe that was decoded: which frame of the video it is, or about which, and when it is shown."""
@@ -54,8 +63,8 @@ class KeyframeIndex:
     seconds: float = field(repr=False)
     """Of a unit of the stream's time."""
 
-    def nearest(self, frame: int) -> int:
-        """Return the keyframe, as an entry, that the index has nearest to where a frame must be, the earlier of two."""
+    def nearest(self, frame: int) -> Keyframe:
+        """Return the keyframe that the index has nearest to where a frame must be, the earlier of two."""
         if self.shown is not None:
             time = self.entries[int(self.shown[frame])].timestamp
         else:
@@ -64,32 +73,33 @@ class KeyframeIndex:
         found = {entry for entry in found if not self.entries[entry].is_discard}
         if not found:
             raise SurpriseError
-        return min(sorted(found), key=lambda entry: abs(self.entries[entry].timestamp - time))
+        entry = min(sorted(found), key=lambda entry: abs(self.entries[entry].timestamp - time))
+        before = None if self.shown is None else int(np.searchsorted(self.shown, entry))
+        return Keyframe(self.entries[entry].timestamp, before)
 
-    def decode(self, video: Video, entry: int, take: Take) -> ShownKeyframe:
-        """Take the picture of a keyframe, alone.
+    def decode(self, video: Video, keyframe: Keyframe, take: Take) -> ShownKeyframe:
+        """Take the picture of a keyframe, alone, by its time.
 
         `video` is any that is open of those with this index.
 
         Raises SurpriseError when the keyframe is not where the index has it, or is no picture by itself.
         """
-        time = self.entries[entry].timestamp
         try:
-            video.container.seek(time, stream=video.stream)
+            video.container.seek(keyframe.time, stream=video.stream)
             packets = demux(video)
-            packet = next(packet for packet in packets if time in (packet.dts, packet.pts) and packet.is_keyframe)
+            packet = next(p for p in packets if keyframe.time in (p.dts, p.pts) and p.is_keyframe)
             frames = [*video.decode(packet), *video.decode(None)]
             if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
                 raise SurpriseError
             after = frames[0].pts - self.start
             number = round(after * self.total_frames / self.duration)
-            if self.shown is not None:
-                number = int(np.searchsorted(self.shown, entry)) + _count_leading(packets, frames[0].pts)
+            if keyframe.before is not None:
+                number = keyframe.before + _count_leading(packets, frames[0].pts)
             if video.container.format.name == "avi":  # has no times, and the decoder's own may begin late
                 after = round(number * self.duration / self.total_frames)
         except (av.FFmpegError, StopIteration) as error:
             raise SurpriseError from error
-        take(entry, frames[0])
+        take(keyframe.time, frames[0])
         number = min(max(number, 0), self.total_frames - 1)
         return ShownKeyframe(number, max(after * self.seconds, 0.0))
 
@@ -134,9 +144,9 @@ def read_index(video: Video) -> KeyframeIndex:
 
 
 def decode_keyframes(
-    video: Video, index: KeyframeIndex, keyframes: Sequence[int], threads: int, take: Take
+    video: Video, index: KeyframeIndex, keyframes: Sequence[Keyframe], threads: int, take: Take
 ) -> list[ShownKeyframe]:
-    """Take the pictures of keyframes, entries of the index; return what each is.
+    """Take the pictures of keyframes, by their times; return what each is.
 
     A decoder's own threads are of no use to a picture alone, so a file is opened again for each of `threads`, 0 for one
     a core, which take its pictures at the same time. Raises SurpriseError as `KeyframeIndex.decode` does.

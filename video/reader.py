@@ -102,7 +102,7 @@ def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip | None:
     chosen = [index.nearest(frame) for frame in wanted]
     if _is_better_exact(video, index.total_frames, wanted, chosen):
         return None
-    canvas = Canvas(chosen)
+    canvas = Canvas([keyframe.time for keyframe in chosen])
     keyframes = sorted(set(chosen))
     shown = dict(zip(keyframes, decode_keyframes(video, index, keyframes, threads, canvas.take), strict=True))
     _tell_of_few(video, wanted, chosen)
@@ -131,13 +131,13 @@ def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
     return _clip(canvas, indices, table.pts[table.shown].tolist(), table)
 
 
-def _is_better_exact(video: Video, total: int, wanted: Sequence[int], keyframes: Sequence[int]) -> bool:
+def _is_better_exact(video: Video, total: int, wanted: Sequence[int], keyframes: Sequence[object]) -> bool:
     """Whether the keyframes are fewer than the frames that they stand for, in a video that is decoded in no time."""
     context = video.stream.codec_context
     return len(set(keyframes)) < len(set(wanted)) and total * context.width * context.height <= SHORT_PIXELS
 
 
-def _tell_of_few(video: Video, wanted: Sequence[int], keyframes: Sequence[int]) -> None:
+def _tell_of_few(video: Video, wanted: Sequence[int], keyframes: Sequence[object]) -> None:
     if len(set(keyframes)) < len(set(wanted)):
         _log.warning(
             "%s: it has so few keyframes that %d different frames are looked at instead of %d; the sampling "
