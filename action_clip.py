@@ -347,7 +347,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=SAMPLINGS,
         default="uniform",
         help="which frames: the official evaluation's; a random one from each segment; or the keyframes nearest to the "
-        "official ones, approximate and quick for hours of video (default: %(default)s)",
+        "official ones, quick for hours of video (exact where a short one has too few) (default: %(default)s)",
     )
     add("--seed", metavar="N", type=_from(0), help="seed of --sampling random (default: 0)")
 

@@ -1,15 +1,18 @@
 """Decoding only what is needed: each wanted frame from the keyframe before it, every timestamp checked."""
 
 from collections.abc import Callable, Collection
+from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import av
 from av.video.frame import VideoFrame
 
+from interrupts import in_thread
 from video.packets import PacketTable, SeekError, read_run
 from video.references import LeavesOut, nothing, unreferenced
-from video.source import Video
+from video.source import MOST_READERS, Video, opened
 
 Take = Callable[[int, VideoFrame], None]
 """Receives the number of a wanted frame and the frame; the same one twice where a run is decoded again."""
@@ -34,16 +37,39 @@ def decode_wanted(video: Video, table: PacketTable, wanted: Collection[int], tak
 
     Raises SurpriseError when anything is not as the timestamps say; then no frame is known to be right.
     """
+    leaves_out = unreferenced(video.stream.codec_context)
+    runs = _plan(table, wanted)
     try:
-        leaves_out = unreferenced(video.stream.codec_context)
-        for run in _plan(table, wanted):
-            try:
-                _decode_run(video, table, run, take, leaves_out)
-            except SurpriseError:
-                # Decoders that have to guess how far frames are reordered can guess wrong where some are missing.
-                _decode_run(video, table, run, take, nothing)
+        if video.notices_damage or video.origin.is_url:
+            for run in runs:
+                _decode_surely(video, table, run, take, leaves_out)
+        else:
+            _decode_apart(video, table, runs, take, leaves_out)
     except (av.FFmpegError, SeekError) as error:
         raise SurpriseError from error
+
+
+def _decode_apart(video: Video, table: PacketTable, runs: list[_Run], take: Take, leaves_out: LeavesOut) -> None:
+    """Decode each run with a decoder that has decoded nothing else, several at once."""
+
+    def decode(run: _Run) -> None:
+        with opened(video.origin, 1) as again:
+            _decode_surely(again, table, run, take, leaves_out)
+
+    most = min(video.threads, MOST_READERS)
+    for first in range(0, len(runs), most):
+        decoding = [in_thread(partial(decode, run)) for run in runs[first : first + most]]
+        wait(decoding)
+        for done in decoding:
+            done.result()
+
+
+def _decode_surely(video: Video, table: PacketTable, run: _Run, take: Take, leaves_out: LeavesOut) -> None:
+    try:
+        _decode_run(video, table, run, take, leaves_out)
+    except SurpriseError:
+        # Decoders that have to guess how far frames are reordered can guess wrong where some are missing.
+        _decode_run(video, table, run, take, nothing)
 
 
 def _plan(table: PacketTable, wanted: Collection[int]) -> list[_Run]:

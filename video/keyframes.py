@@ -1,32 +1,50 @@
-"""Keyframes by the index that a container has: what reads a few places of a video of any length."""
+"""Keyframes by the index that a container has: what reads a few places of a video of any length.
 
-from collections.abc import Sequence
+Its times are those of decoding, where a container has both (MP4). What an edit list cuts away is in it too, and marked.
+"""
+
+from __future__ import annotations  # PyAV subscripts Packet in its stubs only
+
+from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import av
 import numpy as np
 from av.index import IndexEntries
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from cores import usable_cores
 from interrupts import in_thread
 from video.decode import SurpriseError, Take
-from video.source import Video, demux, opened
+from video.source import MOST_READERS, Video, demux, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
 """How the names of the formats begin whose index tells of keyframes anywhere in the file."""
-_MOST_READERS = 4
-"""How often a video is opened at once: each takes the memory of its index."""
+_ROUNDED = 2
+"""Frames by which a container's duration may be wrong."""
 
 
 @dataclass(frozen=True, order=True)
 class Keyframe:
-    """An entry of the index, in the stream's time; `number` is which frame of the video it is, or about which."""
+    """An entry of the index, which may grow while the video is read: so it is known by its time."""
 
     time: int
+    before: int | None
+    """How many shown frames have their entries before it, where every frame has one."""
+
+
+@dataclass(frozen=True)
+class ShownKeyframe:
+    """A keyframe that was decoded: which frame of the video it is, or about which, and when it is shown."""
+
     number: int
+    time_s: float
+    """From the first frame."""
 
 
 @dataclass(frozen=True)
@@ -34,31 +52,33 @@ class KeyframeIndex:
     """The index of a container, with what the container says of the whole video."""
 
     entries: IndexEntries
+    shown: NDArray[np.intp] | None
+    """The entries of frames that are shown; None for an index that has not every frame."""
     start: int
     """When the first frame is shown, in the stream's time."""
     duration: int
     """Of the video, in the stream's time."""
     total_frames: int
-    """As the container states it, else by duration and average rate."""
-    duration_s: float
+    """As the index or the container has it, else by duration and average rate."""
     seconds: float = field(repr=False)
     """Of a unit of the stream's time."""
 
     def nearest(self, frame: int) -> Keyframe:
         """Return the keyframe that the index has nearest to where a frame must be, the earlier of two."""
-        time = self.start + round(frame * self.duration / self.total_frames)
+        if self.shown is not None:
+            time = self.entries[int(self.shown[frame])].timestamp
+        else:
+            time = self.start + round(frame * self.duration / self.total_frames)
         found = {self.entries.search_timestamp(time, backward=backward) for backward in (True, False)} - {-1}
+        found = {entry for entry in found if not self.entries[entry].is_discard}
         if not found:
             raise SurpriseError
         entry = min(sorted(found), key=lambda entry: abs(self.entries[entry].timestamp - time))
-        key_time = self.entries[entry].timestamp
-        if len(self.entries) == self.total_frames:
-            return Keyframe(key_time, entry)
-        number = round((key_time - self.start) * self.total_frames / self.duration)
-        return Keyframe(key_time, int(np.clip(number, 0, self.total_frames - 1)))
+        before = None if self.shown is None else int(np.searchsorted(self.shown, entry))
+        return Keyframe(self.entries[entry].timestamp, before)
 
-    def decode(self, video: Video, keyframe: Keyframe, take: Take) -> float:
-        """Take the picture of a keyframe, alone; return when it is shown, in seconds from the first frame.
+    def decode(self, video: Video, keyframe: Keyframe, take: Take) -> ShownKeyframe:
+        """Take the picture of a keyframe, alone, by its time.
 
         `video` is any that is open of those with this index.
 
@@ -66,16 +86,28 @@ class KeyframeIndex:
         """
         try:
             video.container.seek(keyframe.time, stream=video.stream)
-            packet = next(
-                packet for packet in demux(video) if keyframe.time in (packet.dts, packet.pts) and packet.is_keyframe
-            )
+            packets = demux(video)
+            packet = next(p for p in packets if keyframe.time in (p.dts, p.pts) and p.is_keyframe)
             frames = [*video.decode(packet), *video.decode(None)]
+            if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
+                raise SurpriseError
+            after = frames[0].pts - self.start
+            number = round(after * self.total_frames / self.duration)
+            if keyframe.before is not None:
+                number = keyframe.before + _count_leading(packets, frames[0].pts)
+            if video.container.format.name == "avi":  # has no times, and the decoder's own may begin late
+                after = round(number * self.duration / self.total_frames)
         except (av.FFmpegError, StopIteration) as error:
             raise SurpriseError from error
-        if len(frames) != 1 or not frames[0].key_frame or frames[0].is_corrupt or frames[0].pts is None:
-            raise SurpriseError
-        take(keyframe.number, frames[0])
-        return max((frames[0].pts - self.start) * self.seconds, 0.0)
+        take(keyframe.time, frames[0])
+        number = min(max(number, 0), self.total_frames - 1)
+        return ShownKeyframe(number, max(after * self.seconds, 0.0))
+
+
+def _count_leading(packets: Iterator[Packet[VideoStream]], time: int) -> int:
+    """How many of the packets after a keyframe are shown before it, at `time`: these come first."""
+    leading = takewhile(lambda packet: packet.pts is not None and packet.pts < time, packets)
+    return sum(not packet.is_discard for packet in leading)
 
 
 def read_index(video: Video) -> KeyframeIndex:
@@ -88,41 +120,53 @@ def read_index(video: Video) -> KeyframeIndex:
     if video.alpha or not container.format.name.startswith(_INDEXED) or not stream.time_base or not container.duration:
         raise SurpriseError
     start = stream.start_time or 0
-    duration = stream.duration or round(container.duration / av.time_base / stream.time_base)
-    rate = stream.average_rate or stream.guessed_rate
-    seconds = float(stream.time_base)
-    total = stream.frames or (round(duration * seconds * rate) if rate else 0)
-    if duration <= 0 or total <= 0:
-        raise SurpriseError
+    end = round(container.duration / av.time_base / stream.time_base)
     try:
         # Matroska's index is at the end of a file, and is read when something is sought.
-        container.seek(start + duration, stream=stream)
+        container.seek(start + (stream.duration or end), stream=stream)
     except av.FFmpegError as error:
         raise SurpriseError from error
-    return KeyframeIndex(stream.index_entries, start, duration, total, duration * seconds, seconds)
+    entries = stream.index_entries
+    counts_from_zero = len(entries) > 0 and entries[-1].timestamp < end
+    duration = stream.duration or (end - start if counts_from_zero else end)
+    rate = stream.average_rate or stream.guessed_rate
+    seconds = float(stream.time_base)
+    expected = round(duration * seconds * rate) if rate else 0
+    shown = np.arange(len(entries))
+    if len(entries) != expected:  # else nothing is cut away, and there can be a million
+        shown = np.flatnonzero([not entry.is_discard for entry in entries])
+    is_whole = len(entries) == (stream.frames or expected) or abs(len(shown) - expected) <= _ROUNDED
+    if not is_whole and len(entries) > stream.frames > 0:  # edits that show something twice
+        raise SurpriseError
+    total = len(shown) if is_whole else stream.frames or expected
+    if duration <= 0 or total <= 0:
+        raise SurpriseError
+    return KeyframeIndex(entries, shown if is_whole else None, start, duration, total, seconds)
 
 
 def decode_keyframes(
     video: Video, index: KeyframeIndex, keyframes: Sequence[Keyframe], threads: int, take: Take
-) -> list[float]:
-    """Take the pictures of keyframes; return when each is shown, in seconds from the first frame.
+) -> list[ShownKeyframe]:
+    """Take the pictures of keyframes, by their times; return what each is.
 
     A decoder's own threads are of no use to a picture alone, so a file is opened again for each of `threads`, 0 for one
     a core, which take its pictures at the same time. Raises SurpriseError as `KeyframeIndex.decode` does.
     """
-    most = 1 if video.origin.is_url else min(threads or usable_cores(), _MOST_READERS, len(keyframes))
+    most = min(threads or usable_cores(), MOST_READERS, len(keyframes))
+    if video.origin.is_url or not video.notices_damage:
+        most = 1
     ends = [len(keyframes) * number // most for number in range(most + 1)]
 
-    def decode(first: int, last: int) -> list[float]:
+    def decode(first: int, last: int) -> list[ShownKeyframe]:
         if first == 0:
             return [index.decode(video, keyframe, take) for keyframe in keyframes[:last]]
-        with opened(video.origin, 1) as again:
+        with opened(video.origin, 1, strict=True) as again:
             return [index.decode(again, keyframe, take) for keyframe in keyframes[first:last]]
 
     mine, *shares = pairwise(ends)
     others = [in_thread(partial(decode, *share)) for share in shares]
     try:
-        shown_s = decode(*mine)
+        shown = decode(*mine)
     finally:
         wait(others)
-    return shown_s + [time_s for other in others for time_s in other.result()]
+    return shown + [keyframe for other in others for keyframe in other.result()]

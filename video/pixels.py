@@ -138,7 +138,10 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _turn(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
     """Apply the frame's display matrix, as the nearest of the eight turns and mirrorings of a rectangle."""
-    matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
+    # Read of a copy: PyAV 18 frees a frame whose side data was read only when Python looks for garbage. Decoders would
+    # get their memory back now sooner, now later, and they leave in what they cannot decode what was there before.
+    copy = frame.reformat(16, 16, "gray", interpolation="POINT", threads=1)
+    matrix = cast(SideData | None, copy.side_data.get("DISPLAYMATRIX"))
     if matrix is None:
         return rgb
     # x' = a x + c y and y' = b x + d y, in the order a b u c d v x y w

@@ -24,6 +24,9 @@ from video.webp import claimed_frames, decode_animation, is_animation
 
 _log = logging.getLogger("action_clip")
 
+SHORT_PIXELS = 2**30
+"""Of a video of which all frames are decoded within seconds: a quarter of a minute of 1080p, two of 640 × 480."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -54,8 +57,11 @@ def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int 
     With `Keyframes` as the sampler the frames are the keyframes nearest to those of its rule, an approximation. Where
     an MP4, Matroska or AVI file has an index, that is all that is read: which frames of the video these are is then
     counted from the index where it has every frame, else estimated from time and average rate, and `total_frames`
-    likewise. Without an index the keyframes are found by reading through, and where only decoding everything tells
-    the frames apart, the frames of the rule itself are returned.
+    likewise. Without an index the keyframes are found by reading through. The frames of the rule itself are returned
+    where only decoding everything tells the frames apart, and where a video of up to `SHORT_PIXELS` has fewer keyframes
+    there than the rule has frames; for a longer one there is one warning.
+
+    The frames are the same, bit for bit, for any number of threads, however damaged the video is.
 
     Nothing but the file named is opened, nothing but http(s) for a URL. Ctrl-C ends it at once, whatever it waits for.
 
@@ -70,35 +76,45 @@ def _read(origin: Origin, sampler: Sampler, threads: int) -> Clip:
     if is_animation(origin):
         return _animation(origin, sampler)
     if isinstance(sampler, Keyframes):
-        with suppress(SurpriseError), opened(origin, threads) as video:
-            return _by_index(video, threads, sampler)
+        with suppress(SurpriseError), opened(origin, 1, strict=True) as video:
+            clip = _by_index(video, threads, sampler)
+            if clip is not None:
+                return clip
     for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
         with opened(origin, threads) as video:
             table = read_table(video)
-            if table is not None and table.is_regular:
-                with suppress(SurpriseError):
-                    return _by_timestamps(video, table, sampler)
+            if table is None or not table.is_regular:
+                continue
+            with suppress(SurpriseError):
+                return _by_timestamps(video, table, sampler)
+        if threads != 1:
+            # What several threads do not decode may be damaged: what one makes of it is the same every time.
+            with opened(origin, 1) as video, suppress(SurpriseError):
+                return _by_timestamps(video, table, sampler)
     assert table is not None
     return _read_everything(origin, table, threads, sampler)
 
 
-def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip:
+def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip | None:
     """Return the keyframes nearest to the sampler's frames, as the container's index has them.
 
-    Raises SurpriseError when there is no such index or when it is wrong.
+    None where the frames themselves are better. Raises SurpriseError when there is no such index or when it is wrong.
     """
     index = read_index(video)
-    chosen = [index.nearest(frame) for frame in _indices(sampler, index.total_frames)]
-    canvas = Canvas([keyframe.number for keyframe in chosen], video.aspect)
+    wanted = _indices(sampler, index.total_frames)
+    chosen = [index.nearest(frame) for frame in wanted]
+    if _is_better_exact(video, index.total_frames, wanted, chosen):
+        return None
+    canvas = Canvas([keyframe.time for keyframe in chosen], video.aspect)
     keyframes = sorted(set(chosen))
-    shown_s = decode_keyframes(video, index, keyframes, threads, canvas.take)
-    times_s = dict(zip(keyframes, shown_s, strict=True))
+    shown = dict(zip(keyframes, decode_keyframes(video, index, keyframes, threads, canvas.take), strict=True))
+    _tell_of_few(video, wanted, chosen)
     return Clip(
         frames=canvas.frames(),
-        indices=tuple(keyframe.number for keyframe in chosen),
-        times_s=tuple(times_s[keyframe] for keyframe in chosen),
+        indices=tuple(shown[keyframe].number for keyframe in chosen),
+        times_s=tuple(shown[keyframe].time_s for keyframe in chosen),
         total_frames=index.total_frames,
-        duration_s=index.duration_s,
+        duration_s=index.duration * index.seconds,
     )
 
 
@@ -107,12 +123,32 @@ def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
 
     Raises SurpriseError when the video is not as the table says.
     """
-    indices = _indices(sampler, len(table.shown))
+    wanted = indices = _indices(sampler, len(table.shown))
     if isinstance(sampler, Keyframes):
-        indices = [table.nearest_keyframe(index) for index in indices]
+        nearest = [table.nearest_keyframe(index) for index in wanted]
+        if not _is_better_exact(video, len(table.shown), wanted, nearest):
+            indices = nearest
     canvas = Canvas(indices, video.aspect)
     decode_wanted(video, table, set(indices), canvas.take)
+    _tell_of_few(video, wanted, indices)
     return _clip(canvas, indices, table.pts[table.shown].tolist(), table)
+
+
+def _is_better_exact(video: Video, total: int, wanted: Sequence[int], keyframes: Sequence[object]) -> bool:
+    """Whether the keyframes are fewer than the frames that they stand for, in a video that is decoded in no time."""
+    context = video.stream.codec_context
+    return len(set(keyframes)) < len(set(wanted)) and total * context.width * context.height <= SHORT_PIXELS
+
+
+def _tell_of_few(video: Video, wanted: Sequence[int], keyframes: Sequence[object]) -> None:
+    if len(set(keyframes)) < len(set(wanted)):
+        _log.warning(
+            "%s: it has so few keyframes that %d different frames are looked at instead of %d; the sampling "
+            '"uniform" looks at all of them, but takes longer',
+            video.origin.name,
+            len(set(keyframes)),
+            len(set(wanted)),
+        )
 
 
 def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: Sampler) -> Clip:

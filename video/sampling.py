@@ -23,6 +23,9 @@ SAMPLINGS = ("uniform", "random", "keyframes")
 class Keyframes:
     """The frames of `rule`, each replaced by the nearest keyframe of the video: approximate, but quick in long videos.
 
+    Where different frames would have the same keyframe, a reader takes the frames themselves if the video is short; of
+    a long one, which is what keyframes are for, it takes the few that there are, and a warning says how many.
+
     Only a reader of files knows of keyframes: for a number of frames this is `rule`.
     """
 

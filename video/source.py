@@ -40,11 +40,18 @@ _CHUNK = 1 << 20
 _BUFFER = 1 << 16
 """Bytes that FFmpeg asks for at once: with fewer, calling Python shows."""
 _MOST_THREADS = 16  # FFmpeg's own bound where it chooses
+MOST_READERS = 4
+"""How often a video is opened at once: each takes the memory of its index, and of the frames that others refer to."""
 _PIXELS_AT_ONCE = 2**28
 """Of the frames that a decoder's threads work on at once."""
 
 _ALIGNMENT = 2**23
 """Pixels more that a decoder may make of a frame: it rounds the sides up."""
+
+_STRICT = {"err_detect": "bitstream+buffer+explode"}
+_UNAWARE = ("hevc", "vp8")
+"""Their decoders do not notice all damage, and leave in a frame what was in its memory before: that depends on all that
+a decoder has decoded, and with several threads on which is first."""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
@@ -151,11 +158,18 @@ class Video:
     stream: VideoStream
     alpha: Alpha | None = None
     """Of transparency that is kept beside the pictures."""
+    threads: int = 1
+    """How many decode at once, of one decoder or of several."""
 
     @cached_property
     def aspect(self) -> Fraction:
         """How much wider than high its pixels are shown."""
         return pixel_aspect(self.stream)
+
+    @property
+    def notices_damage(self) -> bool:
+        """Whether what the decoder shows without complaint depends on nothing but the packets."""
+        return self.stream.codec_context.name not in _UNAWARE
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Return the frames that the decoder shows next; None empties it.
@@ -213,13 +227,16 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
 
 
 @contextmanager
-def opened(origin: Origin, threads: int) -> Iterator[Video]:
+def opened(origin: Origin, threads: int, *, strict: bool = False) -> Iterator[Video]:
     """Yield the video, open at its start; every stream but the best video stream is skipped unread.
 
-    `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. Raises
-    ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an unknown
-    codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails, at the latest when
-    the block ends.
+    `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. One thread makes
+    of damage what it can, the same every time, unless it is to be `strict`; several, which would make of it now this,
+    now that, raise FFmpegError when they decode it.
+
+    Raises ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an
+    unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails, at the
+    latest when the block ends.
     """
     file = origin.open()
     try:
@@ -230,13 +247,15 @@ def opened(origin: Origin, threads: int) -> Iterator[Video]:
                     other.discard = Discard.all
             context = stream.codec_context
             check_size(origin.name, context.width, context.height)
-            context.options = _decoder_options()  # for frames that turn out larger than that
             context.thread_type = "AUTO"
-            context.thread_count = _threads(threads, context.width * context.height)
+            threads = _threads(threads, context.width * context.height)
             alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
-            if alpha:
-                context.thread_count = 1
-            yield Video(origin, container, stream, alpha)
+            video = Video(origin, container, stream, alpha, 1 if alpha else threads)
+            context.thread_count = video.threads if video.notices_damage else 1
+            context.options = _decoder_options()  # for frames that turn out larger than that
+            if strict or context.thread_count != 1:
+                context.options |= _STRICT
+            yield video
     finally:
         file.close()
         origin.check()

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image
 
 Picture = NDArray[np.uint8]
 
@@ -55,6 +56,13 @@ def same_priority() -> Iterator[None]:
         yield
     finally:
         os.sched_setscheduler(0, policy, parameters)
+
+
+def moving(count: int) -> list[Picture]:
+    """Return pictures of a texture that moves, so that each frame is made of others."""
+    texture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    large = np.asarray(Image.fromarray(texture).resize((480, 360), Image.Resampling.BICUBIC))
+    return [np.ascontiguousarray(large[2 * i : 2 * i + 96, 3 * i : 3 * i + 160]) for i in range(count)]
 
 
 def write_video(
@@ -121,6 +129,28 @@ def claim_keyframes(source: Path, target: Path) -> Path:
                 packet.is_keyframe = True
                 packet.stream = copy
                 writing.mux(packet)
+    return target
+
+
+def with_edits(source: Path, target: Path, edits: Sequence[tuple[int, int]]) -> Path:
+    """Copy an MP4 file of 25 frames a second with an edit list: stretches of (frames, the first of them).
+
+    The first may be -1, for a stretch that shows nothing.
+    """
+    content = bytearray(source.read_bytes())
+    old = content.index(b"elst") + 12  # past version, flags and count: duration, media time, rate
+    start = int.from_bytes(content[old + 4 : old + 8])
+    content = content.replace(b"edts", b"free")
+    entries = ((count * 40, start + first * 512 if first >= 0 else -1) for count, first in edits)
+    elst = b"".join(length.to_bytes(4) + time.to_bytes(4, signed=True) + b"\0\1\0\0" for length, time in entries)
+    elst = (16 + len(elst)).to_bytes(4) + b"elst" + bytes(4) + len(edits).to_bytes(4) + elst
+    edts = (8 + len(elst)).to_bytes(4) + b"edts" + elst
+    at = content.index(b"mdia") - 4
+    content[at:at] = edts
+    for kind in (b"moov", b"trak"):
+        size = content.index(kind) - 4
+        content[size : size + 4] = (int.from_bytes(content[size : size + 4]) + len(edts)).to_bytes(4)
+    target.write_bytes(content)
     return target
 
 
@@ -191,6 +221,21 @@ def break_packets(path: Path, positions: Iterable[int], *, header: int = 0) -> N
         noise = np.random.default_rng(position).bytes(len(data) - header)
         content[start + header : start + len(data)] = noise if header else b"\xff" * len(data)
     path.write_bytes(content)
+
+
+def damage(source: Path, target: Path, seed: int) -> Path:
+    """Copy a file with a few wrong bytes in each of six of its video packets."""
+    random = np.random.default_rng(seed)
+    with av.open(str(source)) as container:
+        packets = [(bytes(packet), packet.pos or 0) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(source.read_bytes())
+    for position in random.choice(len(packets), 6, replace=False):
+        data, near = packets[position]
+        start = content.index(data, near)
+        for at in random.integers(start, start + len(data), 6):
+            content[at] = random.integers(256)
+    target.write_bytes(content)
+    return target
 
 
 def write_audio(path: Path, cover: Picture | None = None) -> Path:

@@ -7,7 +7,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from make_videos import Picture, break_packets, numbered, numbers_in, write_numbered, write_video
+from make_videos import (
+    Picture,
+    break_packets,
+    moving,
+    numbered,
+    numbers_in,
+    with_edits,
+    write_numbered,
+    write_video,
+)
 from PIL import Image
 
 import video.decode
@@ -28,13 +37,6 @@ keyframes = make_sampler("keyframes", 4, 0)
 def just(*indices: int) -> Sampler:
     """Ask for these frames."""
     return lambda _: list(indices)
-
-
-def moving(count: int) -> list[Picture]:
-    """Return pictures of a texture that moves, so that each frame is made of others."""
-    texture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    large = np.asarray(Image.fromarray(texture).resize((480, 360), Image.Resampling.BICUBIC))
-    return [np.ascontiguousarray(large[2 * i : 2 * i + 96, 3 * i : 3 * i + 160]) for i in range(count)]
 
 
 def plain_pass(path: Path) -> list[Picture]:
@@ -209,19 +211,7 @@ def edited(folder: Path) -> Path:
 
 
 def rearranged(folder: Path) -> Path:
-    """Show the frames 40 to 59 before the frames 0 to 39, by an edit list."""
-    content = bytearray(constant(folder).read_bytes().replace(b"edts", b"free"))
-    at = content.index(b"mdia") - 4
-    entries = [(800, 40 * 512 + 1024), (1600, 1024)]
-    elst = b"".join(duration.to_bytes(4) + start.to_bytes(4) + b"\0\1\0\0" for duration, start in entries)
-    elst = (16 + len(elst)).to_bytes(4) + b"elst" + bytes(4) + len(entries).to_bytes(4) + elst
-    edts = (8 + len(elst)).to_bytes(4) + b"edts" + elst
-    content[at:at] = edts
-    for kind in (b"moov", b"trak"):
-        size = content.index(kind) - 4
-        content[size : size + 4] = (int.from_bytes(content[size : size + 4]) + len(edts)).to_bytes(4)
-    (folder / "clip.mp4").write_bytes(content)
-    return folder / "clip.mp4"
+    return with_edits(constant(folder), folder / "clip.mp4", [(20, 40), (40, 0)])
 
 
 def fragmented(folder: Path) -> Path:
@@ -295,12 +285,6 @@ def test_keyframes_of_an_avi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     refuse(monkeypatch, "scan")
     clip = read_clip(path, keyframes)
     assert numbers_in(clip.frames) == list(clip.indices) == [7, 22, 37, 52]
-
-
-def test_keyframes_of_a_video_with_one(tmp_path: Path) -> None:
-    clip = read_clip(write_numbered(tmp_path / "clip.mp4", 60), keyframes)
-    assert numbers_in(clip.frames) == list(clip.indices) == [0, 0, 0, 0]
-    assert clip.times_s == (0.0,) * 4
 
 
 def test_keyframes_of_a_picture_and_a_gif(tmp_path: Path) -> None:
