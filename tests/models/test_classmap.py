@@ -136,7 +136,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_no_class_map(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\n")
-    with pytest.raises(ActionClipError, match=r"^the class map .* is empty: write labels into it, one a line$"):
+    with pytest.raises(ActionClipError, match=r"^the class map .* names nothing: write labels into it, one a line$"):
         read_classmap(tmp_path / "classes.txt")
 
 
