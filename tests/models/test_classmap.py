@@ -82,7 +82,7 @@ def test_an_index_twice_is_refused(classmap: dict[Any, Any]) -> None:
 def test_a_closed_set_is_named_whole(classmap: dict[str, int], found: str) -> None:
     with pytest.raises(ActionClipError) as caught:
         class_names(classmap, 3)
-    assert str(caught.value) == f"the class map has {found}, and the model 3, 0 to 2: name each of them"
+    assert str(caught.value) == f"the class map has {found}, and the model 3, 0 to 2: name each of them, counted from 0"
     assert class_names({"c": 2, "a": 0, "b": 1}, 3) == ["a", "b", "c"]
 
 

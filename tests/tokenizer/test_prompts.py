@@ -129,7 +129,10 @@ def test_repeated_labels_are_used_once_and_named(caplog: pytest.LogCaptureFixtur
             "Run",
             "jump",
         ]
-    assert caplog.messages == ["labels given more than once are used once: run, wave"]
+    assert caplog.messages == ["labels given more than once are used once: 'run', 'wave'"]
+    caplog.clear()
+    unique_labels([f"act {number}" for number in range(1_000)] * 2)
+    assert caplog.messages[0].endswith(": " + ", ".join(f"'act {number}'" for number in range(10)) + ", …")
 
 
 @pytest.mark.parametrize(
