@@ -274,7 +274,7 @@ def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[st
 
 def _remark(lines: Sequence[_Line], source: str) -> None:
     """Say of plain lines that they could have been meant otherwise."""
-    texts = [_THOUSANDS.sub("", line.text) for line in lines]
+    texts = [_THOUSANDS.sub("", line.text) for line in lines if _unquoted(line.text) == line.text]
     for delimiter, (them, shown) in _SHOWN.items():
         if 2 * sum(delimiter in text for text in texts) > len(lines):
             _log.warning(

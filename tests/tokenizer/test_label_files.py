@@ -49,6 +49,7 @@ def written(path: Path, content: str | bytes) -> Path:
         ("\n".join(f"{n} men" for n in range(1, 20)), [f"{n} men" for n in range(1, 20)]),
         # Double quotes around names are no part of them, whatever the form.
         ('"run"\n"run, fast"\n" jump "\n""\n"a" and "b"', ["run", "run, fast", "jump", '""', '"a" and "b"']),
+        ('"run, fast"\n"jump, high"', ["run, fast", "jump, high"]),
         ('["\\"run fast\\"", "jump"]', ["run fast", "jump"]),
         ('{"jump": 0, "\\"run fast\\"": 1}', ["jump", "run fast"]),
         ('id,name\n0,"""run"""', ["run"]),
