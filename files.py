@@ -153,7 +153,7 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         reason = getattr(error, "strerror", None) or error
         raise ActionClipError(f"the {what} {name} cannot be read ({reason}): name a text file") from error
     if len(content) > MOST_TEXT:
-        raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: name a text file")
+        raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: give a shorter one")
     try:
         text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8")
     except UnicodeDecodeError as error:
