@@ -14,8 +14,8 @@ from pathlib import Path
 
 from errors import ActionClipError
 
-MOST_TEXT = 64 << 20
-"""Bytes of a text file: millions of labels."""
+MOST_TEXT = 16 << 20
+"""Bytes of a text file: a million short labels; to read more, all of them short, would take many GB of memory."""
 _drafts: set[Path] = set()
 
 
@@ -151,9 +151,9 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
             content = file.read(MOST_TEXT + 1)
     except (OSError, ValueError) as error:  # ValueError: what no path can be
         reason = getattr(error, "strerror", None) or error
-        raise ActionClipError(f"the {what} {name} cannot be read ({reason}): give a text file, one a line") from error
+        raise ActionClipError(f"the {what} {name} cannot be read ({reason}): name a text file") from error
     if len(content) > MOST_TEXT:
-        raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: give a text file, one a line")
+        raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: give a shorter one")
     try:
         text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8")
     except UnicodeDecodeError as error:

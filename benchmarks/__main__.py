@@ -1,6 +1,5 @@
 """Measure and write RESULTS.md: `python -m benchmarks`; needs requirements-benchmark.txt, and nothing else running."""
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -12,13 +11,14 @@ from benchmarks.cases import CASES
 from benchmarks.inputs import ROOT, Inputs
 from benchmarks.machine import commit, describe
 from benchmarks.report import load, render, save
+from terminal import ArgumentParser
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main() -> None:
     """Measure the chosen cases, keep their numbers, write the page from those of all cases."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--work",
         type=Path,

@@ -3,7 +3,6 @@
 The folder's manifest.csv has the columns file and label; the labels of all its clips are the labels to choose from.
 """
 
-import argparse
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip import ActionClip
+from terminal import ArgumentParser
 
 BINS = 10
 
@@ -64,7 +64,7 @@ def accuracy(probabilities: NDArray[np.float64], truth: Sequence[int]) -> Accura
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser = ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("clips", type=Path, help="folder with manifest.csv")
     parser.add_argument("--model", default="nano", help="default: %(default)s")
     options = parser.parse_args()

@@ -4,7 +4,6 @@ Times the image graph of an exported model as it is, and after onnxruntime's off
 attention, in turns, and prints the medians and their ratio. Needs requirements-export.txt.
 """
 
-import argparse
 from collections import Counter
 from pathlib import Path
 from statistics import median
@@ -17,6 +16,7 @@ import onnxruntime
 from onnxruntime.transformers import optimizer
 
 from models.folder import folder_model
+from terminal import ArgumentParser
 
 RUNS = 15
 HEAD_WIDTH = 64  # CLIP's
@@ -24,7 +24,7 @@ HEAD_WIDTH = 64  # CLIP's
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fused_attention", description=__doc__)
+    parser = ArgumentParser(prog="python -m benchmarks.fused_attention", description=__doc__)
     parser.add_argument("folder", type=Path, help="of an exported model")
     spec, graphs = folder_model(parser.parse_args().folder)
     frames = np.random.default_rng(0).normal(size=(spec.frames, 3, spec.image_size, spec.image_size)).astype(np.float32)

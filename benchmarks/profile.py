@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.inputs import ROOT, SEED
 from models.folder import folder_model
 from models.optimised import optimise
+from terminal import ArgumentParser
 
 RUNS = 7
 # Kinds of operators that are shown.
@@ -125,7 +126,7 @@ def operator_table(name: str, path: Path, value: NDArray[Any]) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
+    parser = ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("folder", type=Path, help="of an exported model")
     parser.add_argument("--session", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -30,7 +30,7 @@ def class_names(classmap: Mapping[Any, Any], count: int | None = None) -> list[s
     if count is not None and sorted(by_index) != list(range(count)):
         raise ActionClipError(
             f"the class map has {len(by_index)} classes, {min(by_index)} to {max(by_index)}, and the model {count}, "
-            f"0 to {count - 1}: name each of them"
+            f"0 to {count - 1}: name each of them, counted from 0"
         )
     return [by_index[index] for index in sorted(by_index)]
 

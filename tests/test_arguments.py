@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 import action_clip
+import benchmarks.accuracy
 import export.__main__
 
 PARSERS = [action_clip.build_parser, export.__main__.build_parser]
@@ -53,3 +54,10 @@ def test_a_command_says_which_option_is_given_twice(
         command(arguments)
     assert caught.value.code == 2
     assert capsys.readouterr().err.endswith(f": error: argument {option}: {TWICE}\n")
+
+
+def test_benchmarks_are_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["accuracy", "clips", "--model", "nano", "--model", "vit-32-8f"])
+    with pytest.raises(SystemExit):
+        benchmarks.accuracy.main()
+    assert capsys.readouterr().err.endswith(f": error: argument --model: {TWICE}\n")

@@ -147,7 +147,7 @@ def test_labels_of_both_sources_in_order(
         1: "drinking",
         2: "läuft",
     }
-    assert err == "action_clip: labels given more than once are used once: eating\n"
+    assert err == "action_clip: labels given more than once are used once: 'eating'\n"
 
 
 @pytest.mark.parametrize(

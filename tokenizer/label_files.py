@@ -16,16 +16,20 @@ from files import read_text
 # With the last, which stands in no name, a table has one column.
 _DELIMITERS = ("\t", ",", ";", "\x1f")
 _ID_HEADS = ("id", "index", "idx", "class id", "class index", "label id")
-_NAME_HEADS = (
-    *("name", "names", "label", "labels", "class name", "label name", "class"),
-    *("category", "category name", "action", "action name"),
-)
-# Of a table with one column; the others are likelier to be labels themselves.
-_LONE_HEADS = _NAME_HEADS[:6]
+_NAME_HEADS = ("name", "names", "label", "labels", "class name", "label name")
+# Beside more than ids they may say what several names have in common, and alone they are likelier to be labels.
+_NAME_HEADS_BESIDE_IDS = ("class", "category", "category name", "action", "action name")
+
+# What delimiters are called, and how they are written, in a message.
+_SHOWN = {",": ("commas", ","), ";": ("semicolons", ";"), "\t": ("tabs", "<TAB>")}
 
 _COMMENT = re.compile(r"#+(?:\s|$)")
 # `[sitting] and eating` is a label, and none of these.
 _JSON_START = re.compile(r"\s*(?:\{\s*(?:[\"'}]|\d+\s*:)|\[\s*[\"'{\]])")
+_NUMBERED = re.compile(r"(\d{1,9})([.:)]?)\s+([^\d\s].*)")
+# Fewer lines that begin with 1, 2, 3, … may be labels: "1 step forward", "2 jumps".
+_MANY = 10
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _LINE_ENDS = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")
 
 _log = logging.getLogger("action_clip")
@@ -83,7 +87,9 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     * JSON: a list of names; a list of objects with a name and perhaps an id; an object, names to ids or ids to names.
     * CSV with commas or semicolons, or TSV: a header, `id,name` in either order or `name` alone, and a row a name; or
       no header, and in each row an id and a name.
-    * Anything else: a name a line. What could be a table too is remarked upon.
+    * Anything else: a name a line, perhaps numbered. What could be a table too is remarked upon.
+
+    Double quotes around a whole name, as some lists of Kinetics-400 have them, are no part of it.
 
     Args:
         path: of the file.
@@ -102,17 +108,23 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     elif kept and (columns := _header(kept[0].text)):
         pairs, has_ids = _of_table(kept, columns, source), columns.id is not None
     else:
-        rows = _rows_without_header(kept)
+        rows = _rows_without_header(kept) or _numbered_lines(kept)
         pairs, has_ids = rows or list(enumerate(line.text for line in kept)), rows is not None
         if rows is None:
             _remark(kept, source)
     if not pairs:
-        raise ActionClipError(f"{source} is empty: write labels into it, one a line")
-    by_id = dict(sorted(pairs))
+        raise ActionClipError(f"{source} names nothing: write labels into it, one a line")
+    by_id = {id: _unquoted(name) for id, name in sorted(pairs)}
     if len(by_id) < len(pairs):
         twice = next(id for id, following in pairwise(sorted(id for id, _ in pairs)) if id == following)
         raise ActionClipError(f"{source} has the id {twice} twice: give each name its own")
     return Names(by_id, has_ids)
+
+
+def _unquoted(name: str) -> str:
+    name = name.strip()
+    inner = name[1:-1].strip()
+    return inner if inner and name[0] == name[-1] == '"' and '"' not in inner else name
 
 
 def _is_id(value: Any) -> bool:
@@ -141,7 +153,7 @@ def _of_json(content: Any, source: str) -> tuple[list[tuple[int, str]], bool]:
         pairs = content
     elif all(isinstance(item, _Object) for item in content):
         fields = [{_head(key): value for key, value in item} for item in content]
-        pairs = [(_value(item, _ID_HEADS), _value(item, _NAME_HEADS)) for item in fields]
+        pairs = [(_value(item, _ID_HEADS), _value(item, _name_heads(len(item)))) for item in fields]
         has_ids = any(id is not None for id, _ in pairs)
     else:
         pairs = [(None, name) for name in content]
@@ -159,18 +171,25 @@ def _value(item: Mapping[str, Any], heads: Sequence[str]) -> Any:
 
 
 def _head(cell: str) -> str:
-    """A column's head, however it is spelled."""
-    return re.sub("[ _-]+", " ", cell.strip().casefold())
+    """A column's head, however it is spelled: `classId`, `Class_ID`, `class id`."""
+    return re.sub("[ _-]+|(?<=[a-z])(?=[A-Z])", " ", cell.strip()).casefold()
+
+
+def _name_heads(width: int) -> Sequence[str]:
+    """Best first."""
+    return _NAME_HEADS if width > 2 else _NAME_HEADS + _NAME_HEADS_BESIDE_IDS
 
 
 def _header(line: str) -> _Columns | None:
     for delimiter in _DELIMITERS:
         heads = [_head(cell) for _, row in _rows([_Line(1, line)], delimiter) for cell in row]
         ids = [place for place, head in enumerate(heads) if head in _ID_HEADS]
-        names = [place for place, head in enumerate(heads) if head in _NAME_HEADS]
+        if not ids and heads[:1] == [""]:  # as pandas writes what it counts rows with
+            ids = [0]
+        names = [place for place, head in enumerate(heads) if head in _name_heads(len(heads))]
         if len(names) == len(ids) == 1:
             return _Columns(delimiter, len(heads), names[0], ids[0])
-        if len(heads) == 1 and heads[0] in _LONE_HEADS and delimiter == _DELIMITERS[-1]:
+        if len(heads) == 1 and heads[0] in _NAME_HEADS and delimiter == _DELIMITERS[-1]:
             return _Columns(delimiter, 1, 0, None)
     return None
 
@@ -178,11 +197,13 @@ def _header(line: str) -> _Columns | None:
 def _of_table(lines: Sequence[_Line], columns: _Columns, source: str) -> list[tuple[int, str]]:
     """The pairs of ids and names below the header; the ids count the rows where it has none."""
     pairs: list[tuple[int, str]] = []
+    header: list[str] = []
     for number, row in _rows(lines, columns.delimiter):
         where = f"line {number} of {source}"
         if not row:
             raise ActionClipError(f"{where} is no row of a table: check its quotation marks")
-        if number == lines[0].number or not any(row):
+        header = header or row
+        if row == header or not any(row):  # files that were joined have it again
             continue
         if len(row) != columns.width:
             raise ActionClipError(
@@ -221,6 +242,23 @@ def _rows_without_header(lines: Sequence[_Line]) -> list[tuple[int, str]] | None
     return None
 
 
+def _numbered_lines(lines: Sequence[_Line], *, doubtful: bool = False) -> list[tuple[int, str]] | None:
+    """The pairs of numbers and names where lines are numbered from 0 or 1 on, `1 run` or `1. run`, and names differ.
+
+    Args:
+        lines: of the file.
+        doubtful: also where the numbers may be part of labels.
+    """
+    found = [match for line in lines if (match := _NUMBERED.fullmatch(line.text))]
+    pairs = [(int(match[1]), match[3]) for match in found]
+    if len(found) < len(lines) or not pairs or len({name for _, name in pairs}) < len(pairs):
+        return None
+    first = pairs[0][0]
+    if first > 1 or any(id != place for place, (id, _) in enumerate(pairs, start=first)):
+        return None
+    return pairs if doubtful or len(pairs) >= _MANY or all(match[2] for match in found) else None
+
+
 def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The cells, stripped, of each row, with the number of its first line; no cells, and the end, where it is none."""
     rows = csv.reader((f"{line.text}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -236,11 +274,25 @@ def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[st
 
 def _remark(lines: Sequence[_Line], source: str) -> None:
     """Say of plain lines that they could have been meant otherwise."""
-    if any(2 * sum(delimiter in line.text for line in lines) > len(lines) for delimiter in _DELIMITERS[:-1]):
-        _log.warning("%s is read as one label a line: for a table, let it begin with the line id,name", source)
+    texts = [_THOUSANDS.sub("", line.text) for line in lines if _unquoted(line.text) == line.text]
+    for delimiter, (them, shown) in _SHOWN.items():
+        if 2 * sum(delimiter in text for text in texts) > len(lines):
+            _log.warning(
+                "%s is read as one label a line, %s included: a table begins with the line id%sname, and a list has "
+                "each label on a line of its own",
+                *(source, them, shown),
+            )
+            break
+    else:
+        if len(lines) > 1 and _numbered_lines(lines, doubtful=True):
+            _log.warning(
+                "%s is read as one label a line, numbers included: for ids, begin with the line id,name, and write a "
+                "comma after each",
+                source,
+            )
     if hashed := [str(line.number) for line in lines if line.text.startswith("#")]:
         _log.warning(
-            "%s has labels that begin with # (line %s): a comment begins with # and a space",
+            "%s has labels that begin with # (lines %s): a comment begins with # and a space",
             source,
             ", ".join(hashed[:10]) + (", …" if len(hashed) > 10 else ""),
         )

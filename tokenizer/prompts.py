@@ -129,7 +129,7 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
         _require_unicode(label)
     repeated = [label for label, count in counts.items() if count > 1]
     if repeated:
-        _log.warning("labels given more than once are used once: %s", ", ".join(repeated))
+        _log.warning("labels given more than once are used once: %s", _quoted(repeated))
     return list(counts)
 
 

@@ -31,6 +31,8 @@ def seeds() -> list[bytes]:
         b"name\tid\neating\t1\ndriving car\t0\n",
         b'name\n"run, fast"\njump\n',
         b"0;eating\n1;driving car\n2;1, 2, 3 go\n",
+        b'1. eating\n2: driving car\n3) "run, fast"\n',
+        b',classId,className\n0,1,eating\n1,0,"""run"""\n,classId,className\n2,2,5,000 meters',
         "\ufefftanzen\r\n\ufefflaufen\ufeffspringen\r\n# ende".encode(),
         "id,name\n0,läuft\n1,弾く\n".encode("utf-16"),
         b'{"0": "driving car", "1": "eating", "2": "\\ud83d\\udc69"}',

@@ -139,7 +139,7 @@ def test_a_class_map_replaces_the_names(folder: Path, classmap: dict[str, int]) 
 @pytest.mark.parametrize(
     ("classmap", "message"),
     [
-        ({"one": 0}, "the class map has 1 classes, 0 to 0, and the model 7, 0 to 6: name each of them"),
+        ({"one": 0}, "the class map has 1 classes, 0 to 0, and the model 7, 0 to 6: name each of them, counted from 0"),
         ({name: index + 1 for index, name in enumerate(CLASSES)}, "has 7 classes, 1 to 7, and the model 7, 0 to 6"),
         ({name: min(index, 5) for index, name in enumerate(CLASSES)}, "has an index twice"),
     ],

@@ -82,7 +82,7 @@ def test_an_index_twice_is_refused(classmap: dict[Any, Any]) -> None:
 def test_a_closed_set_is_named_whole(classmap: dict[str, int], found: str) -> None:
     with pytest.raises(ActionClipError) as caught:
         class_names(classmap, 3)
-    assert str(caught.value) == f"the class map has {found}, and the model 3, 0 to 2: name each of them"
+    assert str(caught.value) == f"the class map has {found}, and the model 3, 0 to 2: name each of them, counted from 0"
     assert class_names({"c": 2, "a": 0, "b": 1}, 3) == ["a", "b", "c"]
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_no_class_map(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\n")
-    with pytest.raises(ActionClipError, match=r"^the class map .* is empty: write labels into it, one a line$"):
+    with pytest.raises(ActionClipError, match=r"^the class map .* names nothing: write labels into it, one a line$"):
         read_classmap(tmp_path / "classes.txt")
 
 

@@ -134,7 +134,7 @@ def test_a_label_twice_is_one_label(zero_shot: str, caplog: pytest.LogCaptureFix
     classmap = {0: "drinking", 1: "drinking", 2: "riding a bicycle", 3: "playing the drums"}
     answer = ActionClipOperator(zero_shot, classmap=classmap)(list(frames_of(8)))
     assert answer[0] == ActionClipOperator(zero_shot, classmap=LABELS)(list(frames_of(8)))[0]
-    assert [record.message for record in caplog.records] == ["labels given more than once are used once: drinking"]
+    assert [record.message for record in caplog.records] == ["labels given more than once are used once: 'drinking'"]
 
 
 @pytest.mark.parametrize(("topk", "count"), [(1, 1), (3, 3), (7, 7), (1000, 7)])

@@ -136,7 +136,7 @@ def test_repeated_labels_are_used_once_with_a_note(tmp_path: Path, caplog: pytes
     save_model(random_model(6, 8, False), tmp_path, frames=8)
     prediction = ActionClip(tmp_path).classify(frames_of(8), ["eating", " drinking ", "eating"])
     assert prediction.labels == ("eating", "drinking")
-    assert [record.message for record in caplog.records] == ["labels given more than once are used once: eating"]
+    assert [record.message for record in caplog.records] == ["labels given more than once are used once: 'eating'"]
 
 
 def test_own_prompts_replace_the_models(tmp_path: Path) -> None:

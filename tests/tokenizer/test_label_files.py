@@ -16,7 +16,12 @@ from models.classmap import class_names, read_classmap
 from tokenizer.label_files import one_line
 from tokenizer.prompts import read_labels, remark_on_lists, unique_labels
 
-PLAIN = "is read as one label a line: for a table, let it begin with the line id,name"
+PLAIN = (
+    "is read as one label a line, {} included: a table begins with the line id{}name, and a list has each label on a"
+)
+PLAIN_NUMBERED = (
+    "is read as one label a line, numbers included: for ids, begin with the line id,name, and write a comma after each"
+)
 INDEX = "the index in the answer is not the id in"
 
 
@@ -34,7 +39,26 @@ def written(path: Path, content: str | bytes) -> Path:
         ("run\rjump\r", ["run", "jump"]),
         ("running  fast\nrunning fast", ["running  fast", "running fast"]),
         ("one, two\nrun\njump", ["one, two", "run", "jump"]),
-        ('say "hi"\n"quoted"\n24" wheels', ['say "hi"', '"quoted"', '24" wheels']),
+        ('say "hi"\n"quoted"\n24" wheels', ['say "hi"', "quoted", '24" wheels']),
+        ("5,000 meters\n10,000 meters", ["5,000 meters", "10,000 meters"]),
+        ("5,000 meters", ["5,000 meters"]),
+        ("1 man\n2 men\n3 men", ["1 man", "2 men", "3 men"]),
+        ("1 man\n3 women", ["1 man", "3 women"]),
+        ("1 man\n1 woman", ["1 man", "1 woman"]),
+        ("7 men\n8 women", ["7 men", "8 women"]),
+        ("\n".join(f"{n} men" for n in range(1, 20)), [f"{n} men" for n in range(1, 20)]),
+        # Double quotes around names are no part of them, whatever the form.
+        ('"run"\n"run, fast"\n" jump "\n""\n"a" and "b"', ["run", "run, fast", "jump", '""', '"a" and "b"']),
+        ('"run, fast"\n"jump, high"', ["run, fast", "jump, high"]),
+        ('["\\"run fast\\"", "jump"]', ["run fast", "jump"]),
+        ('{"jump": 0, "\\"run fast\\"": 1}', ["jump", "run fast"]),
+        ('id,name\n0,"""run"""', ["run"]),
+        # Numbered lines.
+        (
+            "\r\n".join(f"{place} act {place * 'x'}" for place in range(12)),
+            [f"act {place * 'x'}".strip() for place in range(12)],
+        ),
+        ("0: run\n1: [something]", ["run", "[something]"]),
         ("[sitting] eating\n[standing] eating\n{}", ["[sitting] eating", "[standing] eating", "{}"]),
         ("{5} fingers\nrun", ["{5} fingers", "run"]),
         ("run\nname\nid,name", ["run", "name", "id,name"]),
@@ -49,6 +73,14 @@ def written(path: Path, content: str | bytes) -> Path:
         ("id,name\n0,running  fast", ["running  fast"]),
         ('name\n"run, fast"\njump, high\nid', ["run, fast", "jump, high", "id"]),
         ("Label\nrun\njump", ["run", "jump"]),
+        (",name\n0,run\n1,jump", ["run", "jump"]),
+        (",id,name\n7,1,run\n8,0,jump", ["jump", "run"]),
+        ("classId,className\n0,run", ["run"]),
+        ("id,action\n0,run", ["run"]),
+        ("id,name,category\n0,run,sports", ["run"]),
+        # Joined ones.
+        ("id,name\n0,run\nid,name\n1,jump", ["run", "jump"]),
+        ("name\nrun\n\ufeffname\njump", ["run", "jump"]),
         # A table without one.
         ("0,archery", ["archery"]),
         ("1,jump\n0,run", ["run", "jump"]),
@@ -90,15 +122,18 @@ def test_what_a_file_names(
     [
         ("run, walk\njump, hop", ["run, walk", "jump, hop"]),
         ("1, 2, 3 go", ["1, 2, 3 go"]),
-        ("5,000 meters\n10,000 meters", ["5,000 meters", "10,000 meters"]),
-        ("5,000 meters", ["5,000 meters"]),
+        ("run; jump", ["run; jump"]),
+        ("5,000 meters, uphill", ["5,000 meters, uphill"]),
         ("kata, 1\nkata, 2", ["kata, 1", "kata, 2"]),
         ("0,7\n1,3", ["0,7", "1,3"]),
         ("1,run\n1,jump", ["1,run", "1,jump"]),
         ("0,run\n1,jump, high", ["0,run", "1,jump, high"]),
         ("number,what\n0,run", ["number,what", "0,run"]),
+        ("0\trun\tx\n1\tjump\ty", ["0\trun\tx", "1\tjump\ty"]),
         ("0,run\n1,jump\nwave", ["0,run", "1,jump", "wave"]),
         ('0,"run\n1,jump', ['0,"run', "1,jump"]),
+        # What all of several rows may be is no name of one.
+        ("id,key,category\n0,get,move\n1,put,move", ["id,key,category", "0,get,move", "1,put,move"]),
     ],
 )
 def test_what_is_ambiguous_is_read_as_lines_and_remarked_upon(
@@ -107,14 +142,27 @@ def test_what_is_ambiguous_is_read_as_lines_and_remarked_upon(
     file = written(tmp_path / "labels", content)
     assert read_labels(file) == names
     assert list(read_classmap(file).values()) == names
-    assert caplog.messages == [f"the labels file {file} {PLAIN}", f"the class map {file} {PLAIN}"]
+    delimiter = next(character for character in "\t;," if character in content)
+    them, shown = {",": ("commas", ","), ";": ("semicolons", ";"), "\t": ("tabs", "<TAB>")}[delimiter]
+    plain = PLAIN.format(them, shown)
+    assert caplog.messages == [
+        f"{what} {file} {plain} line of its own" for what in ("the labels file", "the class map")
+    ]
+
+
+def test_few_lines_that_begin_with_numbers_are_labels_and_remarked_upon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = written(tmp_path / "labels", "1 step forward\n2 jumps\n")
+    assert read_labels(file) == ["1 step forward", "2 jumps"]
+    assert caplog.messages == [f"the labels file {file} {PLAIN_NUMBERED}"]
 
 
 def test_a_hash_without_a_space_begins_a_label(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = written(tmp_path / "labels", "# a comment\nrun\n#selfie\n\n#1 fan\n")
     assert read_labels(file) == ["run", "#selfie", "#1 fan"]
     assert caplog.messages == [
-        f"the labels file {file} has labels that begin with # (line 3, 5): a comment begins with # and a space"
+        f"the labels file {file} has labels that begin with # (lines 3, 5): a comment begins with # and a space"
     ]
     assert read_labels(written(file, '["# of people"]')) == ["# of people"]
 
@@ -159,9 +207,9 @@ TABLE = "id,name\n0,run\n"
         (TABLE + '1,"jump\n2,wave\n', "line 3 of {} is no row of a table: check its quotation marks"),
         (TABLE + '1,"jump" high\n2,wave\n', "line 3 of {} is no row of a table: check its quotation marks"),
         (TABLE + f'1,"{"x" * 200_000}"', "line 3 of {} is no row of a table: check its quotation marks"),
-        ("id,name\n", "{} is empty: write labels into it, one a line"),
-        ("# nothing\n", "{} is empty: write labels into it, one a line"),
-        ("[]", "{} is empty: write labels into it, one a line"),
+        ("id,name\n", "{} names nothing: write labels into it, one a line"),
+        ("# nothing\n", "{} names nothing: write labels into it, one a line"),
+        ("[]", "{} names nothing: write labels into it, one a line"),
         ('{"run": 0, "jump": 0}', "{} has the id 0 twice: give each name its own"),
         ('{"0": "run", "0": "jump"}', "{} has the id 0 twice: give each name its own"),
         ('[{"id": 0, "name": "run"}, {"name": "jump"}]', "{} must be a JSON list of names, or an object"),
@@ -199,7 +247,8 @@ def test_whatever_the_names_are_each_form_gives_them_back(
     letters = "ab12  ,;\"'#{}[]:&\\läü跑\u00a0"
     # A line that begins with "# " is a comment, in a table too.
     names = ["".join(random.choices(letters, k=random.randint(1, 12))).strip("# \u00a0") for _ in range(9)]
-    names = [name for name in dict.fromkeys(names) if name]
+    # Double quotes around a name are no part of it.
+    names = [name for name in dict.fromkeys(names) if name and not name[0] == name[-1] == '"']
     ids = list(range(len(names)))
     shuffled = random.sample(ids, len(ids))
     rows = [[id, names[id]] for id in shuffled]

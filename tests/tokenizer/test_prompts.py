@@ -89,8 +89,8 @@ NOT_TEXT = "is not UTF-8 text: save it as UTF-8"
         (b"\xff\xfew\0a", NOT_TEXT),
         (b"\xff\xfe\x00\xd8w\0", NOT_TEXT),
         ("wave\n".encode("utf-16-le"), NOT_TEXT),
-        (b"", "is empty: write labels into it, one a line"),
-        (b"\xef\xbb\xbf \r\n\n", "is empty: write labels into it, one a line"),
+        (b"", "names nothing: write labels into it, one a line"),
+        (b"\xef\xbb\xbf \r\n\n", "names nothing: write labels into it, one a line"),
     ],
 )
 def test_files_that_hold_no_labels(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -105,8 +105,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError) as missing:
         read_labels(tmp_path / "none.txt")
     assert str(missing.value) == (
-        f"the labels file {tmp_path / 'none.txt'} cannot be read (No such file or directory): "
-        "give a text file, one a line"
+        f"the labels file {tmp_path / 'none.txt'} cannot be read (No such file or directory): name a text file"
     )
     with pytest.raises(ActionClipError) as folder:
         read_prompts(tmp_path)
@@ -130,7 +129,10 @@ def test_repeated_labels_are_used_once_and_named(caplog: pytest.LogCaptureFixtur
             "Run",
             "jump",
         ]
-    assert caplog.messages == ["labels given more than once are used once: run, wave"]
+    assert caplog.messages == ["labels given more than once are used once: 'run', 'wave'"]
+    caplog.clear()
+    unique_labels([f"act {number}" for number in range(1_000)] * 2)
+    assert caplog.messages[0].endswith(": " + ", ".join(f"'act {number}'" for number in range(10)) + ", …")
 
 
 @pytest.mark.parametrize(
