@@ -165,13 +165,13 @@ def _classify(options: argparse.Namespace) -> None:
 
 def _model_files(model: str) -> Iterable[Path]:
     """What is kept of the model, and beside it, on this disk."""
-    from models.home import cache_home
+    from models.home import HASHES, LABEL_BANK, cache_home
     from models.store import folder_of
 
     folder = folder_of(find_model(model)[0])
     yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")
     if (home := cache_home()) is not None:
-        yield from (home / name for name in ("label_bank.sqlite3", "hashes.json"))
+        yield from (home / name for name in (LABEL_BANK, HASHES))
         yield from (home / "optimised").glob("*/*")
 
 

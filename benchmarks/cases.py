@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.inputs import LABELS_400, VIDEO_LENGTHS, VIDEO_READERS, Inputs
 from benchmarks.measure import Command, Raw, processes, workers
+from models.home import LABEL_BANK
 
 OPENVINO_DEFAULT = "OpenVINO, its default"
 PEERS = ("transformers", "open_clip", "OpenVINO, f32", OPENVINO_DEFAULT)
@@ -30,7 +31,6 @@ READ_BANK, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight
 NOTHING, NUMPY = "python -c pass", "python -c 'import numpy'"
 IMPORT, HELP = "python -c 'import action_clip'", "action_clip.py --help"
 AVERAGES = ("probabilities", "embeddings")
-BANK = "label_bank.sqlite3"
 
 Figure = Callable[[Raw], float | None]
 
@@ -108,7 +108,7 @@ def _classify(inputs: Inputs, graphs: Path, labels: Path, *options: str) -> Comm
 
 def _forgetful(command: Command) -> Command:
     """Its label bank is empty; all else that the program keeps is there."""
-    return replace(command, forget=(command.home / BANK,))
+    return replace(command, forget=(command.home / LABEL_BANK,))
 
 
 def _yardstick(inputs: Inputs, labels: Path) -> Command:
@@ -190,9 +190,9 @@ def _bank(inputs: Inputs, rounds: int) -> Raw:
     for average in AVERAGES:
         command = _classify(inputs, inputs.fp32, LABELS_400, "--average", average)
         home = inputs.work / f"home-{average}"
-        commands[average] = replace(command, home=home, forget=(home / BANK,), is_exact=False)
+        commands[average] = replace(command, home=home, forget=(home / LABEL_BANK,), is_exact=False)
     raw = processes(commands, 1)
-    sizes = {average: (commands[average].home / BANK).stat().st_size for average in AVERAGES}
+    sizes = {average: (commands[average].home / LABEL_BANK).stat().st_size for average in AVERAGES}
     return replace(raw, notes={f"bytes a label, --average {name}": size / 400 for name, size in sizes.items()})
 
 

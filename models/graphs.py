@@ -1,6 +1,5 @@
 """onnxruntime sessions, fed in the shapes that they declare."""
 
-import logging
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from errors import ActionClipError
 from forks import keep_for_ever, register
 from interrupts import interruptible
+from models.home import say_once
 
 if TYPE_CHECKING:
     import onnxruntime
 
-_LOG = logging.getLogger("action_clip")
 _INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -158,8 +157,9 @@ class Graph:
         if session is None:
             session = self._session_of(self.path, wanted)
         if problem is not None:
-            reason = _first_line(problem)
-            _LOG.warning("%s cannot be kept ready for this machine, so runs start slower: %s", self.path, reason)
+            # Once, as what is wrong with the disk is so for every graph.
+            text = "%s cannot be kept ready for this machine, so runs start slower: %s"
+            say_once("kept ready", text, self.path, _first_line(problem))
         # A provider whose libraries are missing gives way to the CPU without an error.
         if wanted not in session.get_providers():
             raise ActionClipError(

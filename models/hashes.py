@@ -1,6 +1,6 @@
 """What files and graphs are known by: their sha256, remembered under home() so that none is read twice for it.
 
-hashes.json there has an entry a file, by its path, and one a graph, by its sha256: which files it keeps weights in.
+Its file there has an entry a file, by its path, and one a graph, by its sha256: which files it keeps weights in.
 """
 
 import hashlib
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from errors import ActionClipError
-from models.home import cache_home, home
+from models.home import HASHES, cache_home, home
 from models.reading import require_file
 from models.records import read_record, update_record
 from models.structure import check_graph
 
-_MEMORY = "hashes.json"
 # Of a file, what is read each time: blocks of so many bytes, spread over it.
 _SAMPLES, _SAMPLE = 16, 4096
+# Entries that are remembered: the file is read several times a run.
+_MOST = 1000
 
 
 def sha256_of(path: Path) -> str:
@@ -80,7 +81,7 @@ def remember(path: Path, digest: str) -> None:
 def _recall(key: str) -> list[Any] | None:
     """The facts that were remembered; None where there are none, or not as they were written."""
     folder = cache_home()
-    entry = None if folder is None else read_record(folder / _MEMORY).get(key)
+    entry = None if folder is None else read_record(folder / HASHES).get(key)
     match entry:
         case [*facts, seal] if seal == _seal(key, facts):
             return facts
@@ -89,7 +90,7 @@ def _recall(key: str) -> list[Any] | None:
 
 def _remember(key: str, facts: list[Any]) -> None:
     with suppress(OSError, ActionClipError):
-        update_record(home() / _MEMORY, {key: [*facts, _seal(key, facts)]})
+        update_record(home() / HASHES, {key: [*facts, _seal(key, facts)]}, most=_MOST)
 
 
 def _seal(key: str, facts: list[Any]) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from errors import ActionClipError
 
+# With the numbers of their layouts: versions of the program that have others keep files of their own beside these.
+LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-2.json"
 _log = logging.getLogger("action_clip")
 
 
@@ -39,14 +41,15 @@ def cache_home() -> Path | None:
     try:
         return home()
     except HomelessError as error:
-        _say_once(str(error))
+        say_once(str(error), "nothing is kept between runs: %s", error)
         return None
 
 
-_said: dict[str, object] = {}
+_said: dict[object, object] = {}
 
 
-def _say_once(text: str) -> None:
+def say_once(topic: object, text: str, *arguments: object) -> None:
+    """Warn of what is wrong with what is kept, once a process for each topic."""
     mine = object()
-    if _said.setdefault(text, mine) is mine:  # in one step: of threads with the same to say, one says it
-        _log.warning("nothing is kept between runs: %s", text)
+    if _said.setdefault(topic, mine) is mine:  # in one step: of threads with the same to say, one says it
+        _log.warning(text, *arguments)

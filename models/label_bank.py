@@ -14,24 +14,23 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from models.home import say_once
+
 _LOG = logging.getLogger("action_clip")
 MOST_BYTES = 256 << 20
 """Of the file, give or take a chunk of labels: 107,000 features of 512 numbers, 2.5 KB each with all that is around."""
 
-# Written into the file: whose it is, and its layout; of another layout, it starts afresh.
+# Those of earlier layouts, and how long one is kept that nothing is written into.
+_OLDER = ("label_bank.sqlite3",)
+_OLDER_KEPT_S = 60 * 24 * 3600
+# Written into the file: whose it is.
 _APPLICATION = int.from_bytes(b"ActC")
-_LAYOUT = 3
 # In the table and in each of its rows: by it, what is left of a damaged file is known.
 _MARK = "action_clip.py label bank"
 _TABLE = f"""CREATE TABLE features ( -- {_MARK}, which can be deleted
     space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, seal BLOB NOT NULL, used INTEGER NOT NULL,
     UNIQUE (space, text)
 )"""
-# The first layout's, which has no other mark.
-_FIRST_TABLE = (
-    "CREATE TABLE features ( space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, crc INTEGER NOT NULL, "
-    "PRIMARY KEY (space, text) ) WITHOUT ROWID"
-)
 # Of an sqlite file: how it begins, where the number of its application is, and where its own data begins.
 _MAGIC, _MARK_AT, _HEADER = b"SQLite format 3\0", 68, 100
 # Rows are stored whole in a page, at the least loss.
@@ -57,7 +56,6 @@ _GROUP = 500  # texts of one query, below sqlite's limit of parameters
 # Files that this process has given up, and those that it has given up writing.
 _unusable: set[Path] = set()
 _unwritable: set[Path] = set()
-_said: dict[Path, object] = {}
 
 
 def space_of(*parts: str) -> str:
@@ -109,9 +107,17 @@ class LabelBank:
             except _PROBLEMS as error:
                 self._discard(error)
                 self._insert(rows)
+            self._remove_older()
         except (*_PROBLEMS, OSError) as error:
             _unwritable.add(self.path)
             self._give_up(error)
+
+    def _remove_older(self) -> None:
+        """Remove the files of earlier layouts that no version of the program has written into for long."""
+        for path in map(self.path.with_name, _OLDER):
+            with suppress(OSError):
+                if time() - path.stat().st_mtime > _OLDER_KEPT_S and _is_own(path):
+                    _remove(path)
 
     def _read(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
         with closing(self._connect()) as bank:
@@ -124,17 +130,18 @@ class LabelBank:
     def _select(
         self, bank: sqlite3.Connection, texts: list[str]
     ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[int]]]:
-        """The features that there are, and the rows of those that were not used for a day."""
+        """The features that there are, and the rows of those that were not used for a day, or only in one to come."""
         known = {}
         unused = []
-        long_ago = int(time()) - _DAY_S
+        now = int(time())
+        lately = (now - _DAY_S, now + _DAY_S)
         for first in range(0, len(texts), _GROUP):
             group = texts[first : first + _GROUP]
             query = (
-                "SELECT rowid, text, vector, seal, used < ? FROM features "
+                "SELECT rowid, text, vector, seal, used NOT BETWEEN ? AND ? FROM features "
                 f"WHERE space = ? AND text IN ({','.join('?' * len(group))})"
             )
-            for row, text, vector, seal, is_unused in bank.execute(query, (long_ago, self.space, *group)):
+            for row, text, vector, seal, is_unused in bank.execute(query, (*lately, self.space, *group)):
                 known[text] = self._feature(text, vector, seal)
                 if is_unused:
                     unused.append((row,))
@@ -154,23 +161,17 @@ class LabelBank:
 
     def _insert(self, rows: list[tuple[str, str, bytes, bytes, int]]) -> None:
         with closing(self._connect()) as bank:
-            bank.execute(f"PRAGMA page_size = {_PAGE}")  # which is that of a new file, and of what VACUUM makes
+            bank.execute(f"PRAGMA page_size = {_PAGE}")  # which is that of a new file
             with bank:
                 bank.execute("BEGIN IMMEDIATE")
-                is_ready = _is_ready(bank)
-                if not is_ready:
-                    bank.execute("DROP TABLE IF EXISTS features")
+                if not _is_ready(bank):
                     bank.execute(_TABLE)
-                    bank.execute(f"PRAGMA user_version = {_LAYOUT}")
                     bank.execute(f"PRAGMA application_id = {_APPLICATION}")
                 bank.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?)", rows)
                 # Damage that reading has not met may be met now, rather than by the next run.
                 if len(self._select(bank, [text for _, text, *_ in rows])[0]) < len(rows):
                     raise sqlite3.DatabaseError("rows that cannot be found")
                 _make_room(bank)
-            if not is_ready:
-                with suppress(sqlite3.OperationalError):  # somebody is at work in it already
-                    bank.execute("VACUUM")  # of what an earlier layout has left
 
     def _seal(self, text: str, vector: bytes) -> bytes:
         """A checksum of all that makes a row, so that nothing in it can be another row's."""
@@ -184,40 +185,45 @@ class LabelBank:
 
         Raises `error` where it is a sign of something else, OSError where the file cannot be removed.
         """
-        if _is_out_of_reach(error) or not self._is_own():
+        if _is_out_of_reach(error) or not _is_own(self.path):
             raise error
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        _remove(self.path)
         _LOG.warning("the label bank %s was damaged (%s) and is being rebuilt", self.path, error)
-
-    def _is_own(self) -> bool:
-        """Whether the file is what is left of one that this program has made."""
-        if not os.path.isfile(self.path):
-            return False
-        is_blank, before = True, b""
-        with self.path.open("rb") as file:
-            header = file.read(_HEADER)
-            begins = header[: len(_MAGIC)] == _MAGIC[: len(header)]
-            if begins and (len(header) < _HEADER or header[_MARK_AT : _MARK_AT + 4] == _APPLICATION.to_bytes(4)):
-                return True
-            while block := file.read(_BLOCK):
-                if _MARK.encode() in before + block:
-                    return True
-                is_blank = is_blank and not block.strip(b"\0")
-                before = block[-_HEADER:]
-        # Nothing but zeros, as a power cut leaves it, is nobody's.
-        return is_blank and not header.strip(b"\0")
 
     def _give_up(self, error: Exception) -> None:
         """Say so, once a process."""
-        first = object()
-        if _said.setdefault(self.path, first) is first:
-            _LOG.warning(
-                "the label bank %s cannot be used (%s): labels are encoded anew in every run, until it is moved away "
-                "or ACTION_CLIP_HOME names another folder",
-                self.path,
-                error,
-            )
+        say_once(
+            self.path,
+            "the label bank %s cannot be used (%s): labels are encoded anew in every run, until it is moved away or "
+            "ACTION_CLIP_HOME names another folder",
+            self.path,
+            error,
+        )
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the file is what is left of one that this program has made."""
+    if not os.path.isfile(path):
+        return False
+    is_blank, before = True, b""
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+        begins = header[: len(_MAGIC)] == _MAGIC[: len(header)]
+        if begins and (len(header) < _HEADER or header[_MARK_AT : _MARK_AT + 4] == _APPLICATION.to_bytes(4)):
+            return True
+        while block := file.read(_BLOCK):
+            if _MARK.encode() in before + block:
+                return True
+            is_blank = is_blank and not block.strip(b"\0")
+            before = block[-_HEADER:]
+    # Nothing but zeros, as a power cut leaves it, is nobody's.
+    return is_blank and not header.strip(b"\0")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, and what sqlite has left beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _is_out_of_reach(error: Exception) -> bool:
@@ -228,20 +234,15 @@ def _is_out_of_reach(error: Exception) -> bool:
 
 
 def _is_ready(bank: sqlite3.Connection) -> bool:
-    """Whether the file has this layout; not where it is new, or of another one.
+    """Whether the table is there; not where the file is new.
 
     Raises sqlite3.DatabaseError when it is damaged, or another program's.
     """
     schema = [sql for (sql,) in bank.execute("SELECT sql FROM sqlite_master WHERE sql NOTNULL")]
-    is_this_layout = bank.execute("PRAGMA user_version").fetchone()[0] == _LAYOUT
     if schema == [_TABLE]:
-        return bool(is_this_layout)
-    application = bank.execute("PRAGMA application_id").fetchone()[0]
-    if application != _APPLICATION:
-        if application or [" ".join(sql.split()) for sql in schema] not in ([], [_FIRST_TABLE]):
-            raise sqlite3.DatabaseError("it is not this program's")
-    elif is_this_layout:
-        raise sqlite3.DatabaseError("its table is not the one that was made")
+        return True
+    if schema or bank.execute("PRAGMA application_id").fetchone()[0] not in (0, _APPLICATION):
+        raise sqlite3.DatabaseError("its tables are not those that this program makes")
     return False
 
 
@@ -261,6 +262,8 @@ def _make_room(bank: sqlite3.Connection) -> None:
     pages, free, size = (bank.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     if (pages - free) * size > MOST_BYTES:
         bank.execute(
-            "DELETE FROM features WHERE rowid IN (SELECT rowid FROM features ORDER BY used, rowid "
-            "LIMIT (SELECT count(*) / 4 + 1 FROM features))"
+            # Those from a time to come are of a clock that was wrong.
+            "DELETE FROM features WHERE rowid IN (SELECT rowid FROM features ORDER BY used < ?, used, rowid "
+            "LIMIT (SELECT count(*) / 4 + 1 FROM features))",
+            (int(time()) + _DAY_S,),
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.feature_memory import MEMORY
-from models.home import cache_home
+from models.home import LABEL_BANK, cache_home
 from models.label_bank import LabelBank, space_of
 from models.model import normalized
 from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
@@ -47,7 +47,7 @@ class LabelEncoder:
         parts += [default_tokenizer().identity, *(prompts if self._is_mean else ())]
         self._space = space_of(*parts)
         folder = cache_home() if keep else None
-        self._bank = None if folder is None else LabelBank(folder / "label_bank.sqlite3", self._space)
+        self._bank = None if folder is None else LabelBank(folder / LABEL_BANK, self._space)
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
         """(prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.

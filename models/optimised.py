@@ -9,12 +9,14 @@ seal.txt has a checksum over these files and the folder's name; a session is mad
 what is wrong is made anew. The checksum is XXH3's, as fast as memory: it is read beside a video that is decoded.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import platform
 import re
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -31,7 +33,7 @@ from files import draft
 from models.hashes import graph_identity
 from models.home import cache_home
 from models.reading import require_file
-from models.sessions import make_session, session_options
+from models.sessions import SessionError, make_session, session_options
 from models.structure import check_graph
 from models.upstream import choose_early
 
@@ -39,7 +41,8 @@ _LOG = logging.getLogger("action_clip")
 # Of what is kept: another layout is another number.
 _LAYOUT = 5
 _DRAFT = ".part"
-_DRAFT_KEPT_S, _UNUSED_KEPT_S = 24 * 3600, 60 * 24 * 3600
+# What takes a minute may take an hour; runs that are killed one after the other must not fill the disk meanwhile.
+_DRAFT_KEPT_S, _UNUSED_KEPT_S = 3600, 60 * 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
 # Only what has such a name and one of these files, which begin alike, is ever removed: the folder may hold something of
 # the user's, too. With two of them, damage to one does not matter.
@@ -93,7 +96,7 @@ def optimised(path: Path) -> Path | None:
 def optimise(path: Path, folder: Path) -> Path:
     """Write the optimised form of the graph at `path` into `folder` → its path.
 
-    Raises SessionError when onnxruntime cannot.
+    Raises SessionError when onnxruntime cannot, OSError when the disk is full.
     """
     options = session_options(1)  # it computes next to nothing
     options.log_severity_level = 4
@@ -102,7 +105,12 @@ def optimise(path: Path, folder: Path) -> Path:
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
-    make_session(path, options, "CPUExecutionProvider")
+    try:
+        make_session(path, options, "CPUExecutionProvider")
+    except SessionError:
+        if shutil.disk_usage(folder).free < _ALIGNED:  # which onnxruntime does not say
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        raise
     _leave_out_unread_rows(folder / _GRAPH)
     return folder / _GRAPH
 

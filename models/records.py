@@ -1,21 +1,19 @@
 """JSON objects that the program keeps on disk for itself: a damaged one begins anew, anything else is left alone."""
 
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from files import write_file
+from models.home import say_once
 
 # More than any record needs; what is larger is something else.
 _MOST_BYTES = 32 << 20
 # What a record begins with, and what is in all of them.
 _BEGINNING, _HASH = b'{\n "', re.compile(rb'"[0-9a-f]{64}"')
-_log = logging.getLogger("action_clip")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -23,18 +21,22 @@ def read_record(path: Path) -> dict[str, Any]:
     return _content(path) or {}
 
 
-def update_record(path: Path, entries: Mapping[str, Any]) -> None:
+def update_record(path: Path, entries: Mapping[str, Any], *, most: int | None = None) -> None:
     """Add entries to the object in the file; never leaves half a file, nor overwrites one with anything else in it.
+
+    With `most`, only so many stay, those that were added last.
 
     Raises OSError or ActionClipError when it cannot be written.
     """
     before = _content(path)
     if before is None:
-        _say_foreign(path)
+        say_once(path, "%s cannot be read as what this program writes there, and is left alone: move it away", path)
         return
     content = before | dict(entries)
     if content != before:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if most is not None:
+            content = dict(list(content.items())[-most:])
         write_file(path, json.dumps(content, indent=1).encode("utf-8"))
 
 
@@ -62,9 +64,3 @@ def _content(path: Path) -> dict[str, Any] | None:
 def _was_record(text: bytes) -> bool:
     """Whether what is no JSON was a record once, before it was cut off or damaged."""
     return text[: len(_BEGINNING)] == _BEGINNING[: len(text)] or _HASH.search(text) is not None
-
-
-@cache
-def _say_foreign(path: Path) -> None:
-    """Once a run."""
-    _log.warning("%s cannot be read as what this program writes there, and is left alone: move it away", path)

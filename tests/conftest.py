@@ -8,12 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import models  # noqa: F401 - before onnxruntime, which it silences
+import models
 
 # isort: split
 import onnxruntime
 import pytest
 
+import models.home
 from models.feature_memory import MEMORY
 
 # What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
@@ -68,6 +69,7 @@ def _own_home(
     errors = [line for line in pytestconfig.getini("filterwarnings") if line.startswith("error::")]
     monkeypatch.setenv("PYTHONWARNINGS", ",".join(errors))
     MEMORY.clear()
+    models.home._said.clear()
     yield home
     # The command takes the log over; tests that follow must see its messages again.
     log = logging.getLogger("action_clip")

@@ -20,6 +20,7 @@ from test_sample import ACTION
 
 from action_clip import LABELS, SAMPLE_LABELS, ActionClip, TimeSformer, main
 from models.catalog import find
+from models.home import LABEL_BANK
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "action_clip.py"
@@ -233,9 +234,9 @@ def test_own_prompts_and_average_change_the_answer(
 def test_no_cache_leaves_nothing_behind(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
     home = Path(os.environ["ACTION_CLIP_HOME"])
     run(capsys, "-m", model, "-v", video, "--no-cache")
-    assert not (home / "label_bank.sqlite3").exists()
+    assert not (home / LABEL_BANK).exists()
     run(capsys, "-m", model, "-v", video)
-    assert (home / "label_bank.sqlite3").exists()
+    assert (home / LABEL_BANK).exists()
 
 
 def test_benchmark_shows_every_stage(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:

@@ -14,6 +14,7 @@ from action_clip import main
 from errors import ActionClipError
 from files import check_apart, draft, draft_folder, read_text, remove_drafts, write_file
 from models.classmap import read_classmap
+from models.home import LABEL_BANK
 from tokenizer.prompts import read_labels, read_prompts
 
 ROOT = Path(__file__).parents[1]
@@ -72,14 +73,14 @@ def test_the_command_writes_over_nothing_that_it_reads(
     (tmp_path / "weights.data").write_bytes(b"weights")
     clip = tmp_path / "clip.gif"
     clip.write_bytes((ROOT / "samples" / "sample.gif").read_bytes())
-    (Path(os.environ["ACTION_CLIP_HOME"]) / "label_bank.sqlite3").write_bytes(b"bank")
+    (Path(os.environ["ACTION_CLIP_HOME"]) / LABEL_BANK).write_bytes(b"bank")
     read = {
         "--desc_file": tmp_path / "labels.txt",
         "--prompts": tmp_path / "prompts.txt",
         "--video": clip,
         "model": next(tmp_path.glob("*.onnx")),
         "its weights": tmp_path / "weights.data",
-        "label bank": Path(os.environ["ACTION_CLIP_HOME"]) / "label_bank.sqlite3",
+        "label bank": Path(os.environ["ACTION_CLIP_HOME"]) / LABEL_BANK,
     }
     before = read[option].read_bytes()
     if option == "label bank":

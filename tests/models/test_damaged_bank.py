@@ -21,6 +21,7 @@ from small_models import random_model, save_model
 import models.label_bank
 from models.feature_memory import MEMORY
 from models.graphs import Graph
+from models.home import LABEL_BANK
 from models.label_bank import LabelBank
 from models.label_encoder import LabelEncoder
 from tokenizer.prompts import fill
@@ -30,7 +31,6 @@ LABELS = [f"{verb} {things}" for verb in ("eating", "throwing", "juggling") for 
 PROMPTS = ("{}", "a video of {}", "someone is {}")
 COLUMNS = ("space", "text", "vector", "seal", "used")
 PAGE = 16384
-NAME = "label_bank.sqlite3"
 PATIENCE_S = 120.0
 posix = pytest.mark.skipif(os.name == "nt", reason="there is no such thing on Windows")
 Damage = Callable[[Path], object]
@@ -56,10 +56,10 @@ class Bench:
         self.patch = patch
         clean = folder / "clean"
         self.expected = self.run(clean)[0]
-        LabelBank(clean / NAME, models.label_bank.space_of("another")).write(
+        LabelBank(clean / LABEL_BANK, models.label_bank.space_of("another")).write(
             {text: np.eye(1, 512, dtype=np.float32)[0] for text in fill(PROMPTS, LABELS)}
         )
-        self.file = clean / NAME
+        self.file = clean / LABEL_BANK
 
     def run(self, home: Path) -> tuple[NDArray[np.float32], int]:
         """What a new process makes of LABELS, and how many texts it has to encode."""
@@ -67,9 +67,9 @@ class Bench:
         for name, nothing in (
             ("_unusable", set[Path]()),
             ("_unwritable", set[Path]()),
-            ("_said", dict[Path, object]()),
         ):
             self.patch.setattr(models.label_bank, name, nothing)
+        models.home._said.clear()
         self.patch.setenv("ACTION_CLIP_HOME", str(home))
         self.graph.texts = 0
         features = LabelEncoder(self.graph, PROMPTS, "probabilities", keep=True).encode(LABELS, Event())
@@ -77,8 +77,8 @@ class Bench:
 
     def damaged(self, home: Path, damage: Damage) -> Path:
         home.mkdir(parents=True)
-        shutil.copy(self.file, home / NAME)
-        damage(home / NAME)
+        shutil.copy(self.file, home / LABEL_BANK)
+        damage(home / LABEL_BANK)
         return home
 
     def check(self, home: Path, log: pytest.LogCaptureFixture, *, known: bool | None = None) -> None:
@@ -270,7 +270,7 @@ def test_what_a_killed_run_leaves_beside_it(
         if isinstance(content, bytes):
             beside.write_bytes(content)
             return
-        other = bench.damaged(tmp_path / "other", lambda _: None) / NAME
+        other = bench.damaged(tmp_path / "other", lambda _: None) / LABEL_BANK
         with closing(sqlite3.connect(other, isolation_level=None)) as bank:
             if suffix != "-journal":
                 bank.execute("PRAGMA journal_mode = WAL")
@@ -303,15 +303,15 @@ def test_what_is_not_the_programs_is_left_alone(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    FOREIGN[kind](home / NAME)
-    before = (home / NAME).read_bytes() if (home / NAME).is_file() else sorted(os.listdir(home))
+    FOREIGN[kind](home / LABEL_BANK)
+    before = (home / LABEL_BANK).read_bytes() if (home / LABEL_BANK).is_file() else sorted(os.listdir(home))
     for _ in range(2):
         caplog.clear()
         features, _ = bench.run(home)
         np.testing.assert_allclose(features, bench.expected, rtol=0, atol=1e-6)
         [record] = caplog.records
         assert "cannot be used" in record.message
-    assert ((home / NAME).read_bytes() if (home / NAME).is_file() else sorted(os.listdir(home))) == before
+    assert ((home / LABEL_BANK).read_bytes() if (home / LABEL_BANK).is_file() else sorted(os.listdir(home))) == before
 
 
 WRITER = """
@@ -337,7 +337,7 @@ def test_a_process_that_was_killed_while_it_wrote(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture, lines: int
 ) -> None:
     (tmp_path / "home").mkdir()
-    path = tmp_path / "home" / NAME
+    path = tmp_path / "home" / LABEL_BANK
     with writing(path, 10_000) as process:
         assert process.stdout is not None
         for _ in range(lines):
@@ -355,7 +355,7 @@ def test_a_disk_that_is_full(bench: Bench, tmp_path: Path, caplog: pytest.LogCap
     import resource
 
     (tmp_path / "home").mkdir()
-    path = tmp_path / "home" / NAME
+    path = tmp_path / "home" / LABEL_BANK
     options: dict[str, Any] = {}
     most = 2 << 20
     if room == "of a file":

@@ -22,12 +22,11 @@ from action_clip import ActionClip, ActionClipError
 from models import store
 from models.feature_memory import MEMORY
 from models.folder import folder_model
-from models.home import home
+from models.home import HASHES, LABEL_BANK, home
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["eating", "drinking", "reading a book"]
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 40, 48, 3), dtype=np.uint8)
-BANK = "label_bank.sqlite3"
 # What is kept: of graphs that are optimised, which one's, and of all.
 KEPT = [
     "text/graph.onnx",
@@ -37,7 +36,7 @@ KEPT = [
     "image/graph.onnx",
     "fusion/graph.onnx",
     "fusion/seal.txt",
-    "hashes.json",
+    HASHES,
     "tiny/sha256.json",
 ]
 # Of the weights, the bytes that the answer is made of are in the first 6 KiB.
@@ -81,7 +80,7 @@ class Clean:
         found = []
         for run, has_bank, most in (("first", bank, 1), ("next", True, 0), ("without a bank", False, 0)):
             if not has_bank:
-                (home() / BANK).unlink(missing_ok=True)
+                (home() / LABEL_BANK).unlink(missing_ok=True)
             caplog.clear()
             said = []
             try:
@@ -169,7 +168,7 @@ def test_a_damaged_file_changes_no_answer(clean: Clean, caplog: pytest.LogCaptur
         def apply(root: Path, damage: Damage = damage) -> None:
             damage(root / path, root / other)
 
-        if found := clean.faults(caplog, apply, bank=name == BANK):
+        if found := clean.faults(caplog, apply, bank=name == LABEL_BANK):
             wrong[what] = found
     assert wrong == {}
 
@@ -212,7 +211,7 @@ def test_a_command_after_damage(tmp_path: Path) -> None:
 
     def run(*, has_bank: bool = False) -> tuple[Any, list[str]]:
         if not has_bank:
-            (home() / BANK).unlink(missing_ok=True)
+            (home() / LABEL_BANK).unlink(missing_ok=True)
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
         return json.loads(done.stdout)["predictions"], done.stderr.splitlines()
 

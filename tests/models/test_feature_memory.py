@@ -19,11 +19,10 @@ import models.label_bank
 from action_clip import ActionClip, ActionClipError, main
 from models.feature_memory import MEMORY, FeatureMemory
 from models.graphs import Graph
-from models.home import home
+from models.home import LABEL_BANK, home
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["eating", "drinking", "riding a bicycle"]
-BANK = "label_bank.sqlite3"
 AVERAGES = pytest.mark.parametrize("average", ["probabilities", "embeddings"])
 
 
@@ -151,7 +150,7 @@ def test_a_label_is_encoded_once_and_looked_up_on_the_disk_once(
     recogniser = ActionClip(folder, average=average, cache=cache)
     first = recogniser.classify(frames(), LABELS)
     assert sum(texts) == 16 * len(LABELS)
-    assert (home() / BANK).exists() == cache
+    assert (home() / LABEL_BANK).exists() == cache
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("looked up on the disk")
@@ -196,9 +195,9 @@ def make_unwritable(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ACTION_CLIP_HOME", str(home() / "file"))
         home().write_text("of the user")
     elif place == "a folder for a bank":
-        (home() / BANK).mkdir()
+        (home() / LABEL_BANK).mkdir()
     elif place == "another's file":
-        (home() / BANK).write_text("of the user")
+        (home() / LABEL_BANK).write_text("of the user")
     else:
         monkeypatch.delenv("ACTION_CLIP_HOME")
         monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/action_clip"))
@@ -224,7 +223,7 @@ def test_a_benchmark_encodes_labels_anew(folder: Path, texts: list[int], capsys:
     assert main([*arguments, "--benchmark"]) == 0
     assert sum(texts) == 6 * 48
     assert "text" in capsys.readouterr().err
-    assert not (home() / BANK).exists()
+    assert not (home() / LABEL_BANK).exists()
 
 
 def beside(folder: Path, seed: int) -> Path:

@@ -16,7 +16,7 @@ from small_models import random_model, save_model
 import models.hashes
 from errors import ActionClipError
 from models.hashes import graph_identity, sha256_of
-from models.home import home
+from models.home import HASHES, home
 
 
 def sha256(body: bytes) -> str:
@@ -63,7 +63,7 @@ def test_a_file_is_read_once(path: Path, read: list[Path]) -> None:
     for _ in range(3):
         assert sha256_of(path) == sha256(b"one")
     assert read == [path]
-    assert [item.name for item in home().iterdir()] == ["hashes.json"]
+    assert [item.name for item in home().iterdir()] == [HASHES]
 
 
 @pytest.mark.parametrize("how", ["written into", "replaced", "copied over with its times", "longer"])
@@ -96,7 +96,7 @@ def test_where_the_system_tells_nothing_samples_do(path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("content", ["", '{"KEY": 1}', '{"KEY": []}', '{"KEY": [3, 4]}', '{"KEY": {"a": 1}}'])
 def test_what_is_remembered_in_another_form_is_made_anew(path: Path, read: list[Path], content: str) -> None:
-    (home() / "hashes.json").write_text(content.replace('"KEY"', json.dumps(str(path))))
+    (home() / HASHES).write_text(content.replace('"KEY"', json.dumps(str(path))))
     for _ in range(2):
         assert sha256_of(path) == sha256(b"one")
     assert read == [path]
@@ -108,7 +108,7 @@ def test_damage_to_what_is_remembered_does_not_matter(
     other = tmp_path / "b.onnx"
     other.write_bytes(b"two")
     sha256_of(path), sha256_of(other)
-    memory = home() / "hashes.json"
+    memory = home() / HASHES
     entries = json.loads(memory.read_text())
     clean = memory.read_bytes()
     swapped = {str(path): entries[str(other)], str(other): entries[str(path)]}
@@ -125,6 +125,15 @@ def test_damage_to_what_is_remembered_does_not_matter(
         # It is whole again.
         assert {entry[-2] for entry in json.loads(memory.read_text()).values()} >= {sha256(b"one"), sha256(b"two")}
     assert not caplog.records
+
+
+def test_no_more_is_remembered_than_is_soon_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.hashes, "_MOST", 10)
+    files = [tmp_path / str(number) for number in range(30)]
+    for file in files:
+        file.write_bytes(b"one")
+        assert sha256_of(file) == sha256(b"one")
+    assert list(json.loads((home() / HASHES).read_text())) == [str(file) for file in files[-10:]]
 
 
 def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +185,7 @@ def test_a_graph_is_known_by_its_weights_too(tmp_path: Path, read: list[Path]) -
 def test_a_graph_is_known_by_its_weights_whatever_is_remembered(tmp_path: Path, what: str) -> None:
     path = beside(tmp_path, 1)
     identity = graph_identity(path)
-    memory = home() / "hashes.json"
+    memory = home() / HASHES
     entries = json.loads(memory.read_text())
     for key, entry in entries.items():
         if (what == "the names") == (len(entry) == 2):

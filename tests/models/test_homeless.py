@@ -9,6 +9,7 @@ import pytest
 
 from action_clip import main
 from models.feature_memory import MEMORY
+from models.home import LABEL_BANK
 
 ROOT = Path(__file__).parents[2]
 # What a container does whose user id is in no list of users.
@@ -73,7 +74,7 @@ def test_a_home_is_enough(tmp_path: Path, answer: str) -> None:
     folder.mkdir()
     assert nameless(folder, *NANO, HOME=str(home)) == (0, answer, "")
     assert nameless(folder, *NANO, ACTION_CLIP_HOME=str(home / "kept")) == (0, answer, "")
-    assert (home / "kept" / "label_bank.sqlite3").exists()
+    assert (home / "kept" / LABEL_BANK).exists()
 
 
 @pytest.mark.parametrize("place", ["a file", "a file/below"])

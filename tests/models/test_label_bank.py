@@ -1,6 +1,7 @@
 """The label bank: what is written is read, by several processes, and damage costs a warning and nothing else."""
 
 import multiprocessing
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import models.label_bank
+from models.home import LABEL_BANK
 from models.label_bank import LabelBank
 
 VECTORS = {"eating": np.array([0.6, 0, 0, -0.8], np.float32), "höher ⬆": np.full(4, 0.5, np.float32)}
@@ -129,7 +131,7 @@ def test_a_view_that_never_ends_is_not_asked(tmp_path: Path, caplog: pytest.LogC
         )
     connection.close()
     assert bank.read(["eating"]) == {}
-    assert "was damaged (its table is not the one that was made)" in caplog.text
+    assert "was damaged (its tables are not those that this program makes)" in caplog.text
 
 
 def test_a_vector_of_another_text_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,41 +155,9 @@ def test_a_changed_vector_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert not (tmp_path / "bank").exists()
 
 
-def test_a_file_of_another_layout_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bank = LabelBank(tmp_path / "bank", "a")
-    bank.write({"old": VECTORS["eating"]})
-    with sqlite3.connect(tmp_path / "bank") as connection:
-        connection.execute("ALTER TABLE features RENAME COLUMN seal TO checksum")
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    assert bank.read(["old"]) == {}
-    bank.write(VECTORS)
-    assert set(bank.read([*VECTORS, "old"])) == set(VECTORS)
-    assert not caplog.records
-
-
-def test_a_file_of_an_earlier_version_which_has_no_mark_is_replaced(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with sqlite3.connect(tmp_path / "bank") as connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS features (\n    space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, "
-            "crc INTEGER NOT NULL, PRIMARY KEY (space, text)\n) WITHOUT ROWID\n"
-        )
-        connection.execute("INSERT INTO features VALUES ('a', 'eating', zeroblob(16), 3971697493)")
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    bank = LabelBank(tmp_path / "bank", "a")
-    assert bank.read(["eating"]) == {}
-    bank.write(VECTORS)
-    assert set(bank.read(VECTORS)) == set(VECTORS)
-    assert not caplog.records
-
-
 @pytest.mark.parametrize(
     "damage",
     [
-        "DROP TABLE features",
         "ALTER TABLE features RENAME COLUMN seal TO checksum",
         "UPDATE features SET vector = 'text'",
         "UPDATE features SET seal = 1",
@@ -297,18 +267,58 @@ def test_what_is_read_need_not_be_writable(
     assert caplog.records == []
 
 
-def test_a_large_file_of_an_earlier_layout_becomes_small(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "bank"
-    with closing(sqlite3.connect(path)) as old, old:
-        old.execute("CREATE TABLE features (space, text, vector, crc, PRIMARY KEY (space, text)) WITHOUT ROWID")
-        old.executemany("INSERT INTO features VALUES ('a', ?, zeroblob(2048), 0)", [(i,) for i in range(1000)])
-        old.execute("PRAGMA user_version = 2")
-        old.execute(f"PRAGMA application_id = {int.from_bytes(b'ActC')}")
-    assert path.stat().st_size > 2 << 20
-    LabelBank(path, "a").write(VECTORS)
-    assert set(LabelBank(path, "a").read(VECTORS)) == set(VECTORS)
-    assert path.stat().st_size < 100_000
+def earlier(path: Path) -> None:
+    """A file of the layout before this one, as its version of the program makes it."""
+    with closing(sqlite3.connect(path)) as bank, bank:
+        bank.execute(
+            "CREATE TABLE features (space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, crc INTEGER NOT "
+            "NULL, PRIMARY KEY (space, text)) WITHOUT ROWID"
+        )
+        bank.execute("INSERT INTO features VALUES ('a', 'eating', zeroblob(16), 0)")
+        bank.execute("PRAGMA user_version = 2")
+        bank.execute(f"PRAGMA application_id = {int.from_bytes(b'ActC')}")
+
+
+@pytest.mark.parametrize(("idle_days", "is_kept"), [(0, True), (59, True), (61, False)])
+def test_an_earlier_layouts_file_stays_as_it_is_while_it_may_be_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, idle_days: int, is_kept: bool
+) -> None:
+    older = tmp_path / "label_bank.sqlite3"
+    earlier(older)
+    content = older.read_bytes()
+    os.utime(older, (0, time.time() - idle_days * 24 * 3600))
+    bank = LabelBank(tmp_path / LABEL_BANK, "a")
+    assert bank.read(["eating"]) == {}
+    bank.write(VECTORS)
+    assert set(bank.read(VECTORS)) == set(VECTORS)
+    assert (older.read_bytes() if older.exists() else None) == (content if is_kept else None)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("content", [b"of the user", b"SQLite format 3\0 is how one begins" * 10])
+def test_what_only_has_an_earlier_files_name_stays(tmp_path: Path, content: bytes) -> None:
+    older = tmp_path / "label_bank.sqlite3"
+    older.write_bytes(content)
+    os.utime(older, (0, 0))
+    LabelBank(tmp_path / LABEL_BANK, "a").write(VECTORS)
+    assert older.read_bytes() == content
+
+
+def test_a_clock_that_was_ahead_keeps_nothing_for_ever(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.label_bank, "MOST_BYTES", 1 << 20)
+    now = clock[0]
+    clock.append(now + 1e9)
+    bank = LabelBank(tmp_path / "bank", "ahead")
+    bank.write({f"label {i}": unit(i) for i in range(400)})
+    clock.append(now)
+    assert set(bank.read(["label 7"])) == {"label 7"}  # which is used now
+    others = [LabelBank(tmp_path / "bank", f"space {i}") for i in range(3)]
+    for other in others:
+        other.write({f"label {i}": unit(i) for i in range(100)})
+    assert [len(other.read([f"label {i}" for i in range(100)])) for other in others] == [100, 100, 100]
+    assert "label 7" in bank.read([f"label {i}" for i in range(400)])
 
 
 def test_a_file_is_given_up_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

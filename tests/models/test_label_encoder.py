@@ -24,7 +24,7 @@ import video.reader
 from action_clip import ActionClip, ActionClipError
 from models.feature_memory import MEMORY
 from models.graphs import Graph
-from models.home import home
+from models.home import LABEL_BANK, home
 from models.label_encoder import LabelEncoder
 from tokenizer.bpe import Tokenizer, default_tokenizer
 from tokenizer.prompts import DEFAULT_PROMPTS, fill
@@ -60,7 +60,7 @@ def by_hand(model: SmallModel, average: str, labels: Sequence[str], prompts: Seq
 
 def rows_and_bytes() -> tuple[int, int]:
     """What the file of the label bank holds."""
-    with closing(sqlite3.connect(home() / "label_bank.sqlite3")) as bank:
+    with closing(sqlite3.connect(home() / LABEL_BANK)) as bank:
         rows, size = bank.execute("SELECT count(*), sum(length(vector)) FROM features").fetchone()
         return rows, size
 
@@ -125,7 +125,7 @@ def test_a_label_too_long_is_named_before_any_text_is_encoded(
     with pytest.raises(ActionClipError, match=r"the label 'very very .* makes, in its prompt, \d\d tokens"):
         ActionClip(folder, average=average, cache=cache).encode_labels(labels)
     assert opened == []
-    assert not (home() / "label_bank.sqlite3").exists()
+    assert not (home() / LABEL_BANK).exists()
 
 
 @AVERAGES
@@ -289,4 +289,4 @@ def test_a_label_that_cleaning_makes_longer_is_named_before_any_text_is_encoded(
     grows = "Ⱥ" * 36  # 72 bytes, in lower case 108
     with pytest.raises(ActionClipError, match=f"the label '{grows}' makes"):
         recogniser.encode_labels([*(f"label {i}" for i in range(600)), grows])
-    assert not (home() / "label_bank.sqlite3").exists()
+    assert not (home() / LABEL_BANK).exists()

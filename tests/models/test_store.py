@@ -30,6 +30,7 @@ from errors import ActionClipError
 from models import store
 from models.catalog import ModelFile, ModelSpec
 from models.hashes import sha256_of
+from models.home import HASHES
 from models.home import home as home_folder
 from models.protobuf import Field, message
 
@@ -206,7 +207,7 @@ def test_files_of_a_read_only_folder_are_not_hashed(home: Path, monkeypatch: pyt
     place(home / "tiny", **BODIES)
     monkeypatch.setattr(os, "access", lambda path, mode: not (path == home / "tiny" and mode == os.W_OK))
     assert set(store.fetch(example())) == set(BODIES)
-    assert not (home / "hashes.json").exists()
+    assert not (home / HASHES).exists()
 
 
 def test_hashes_that_cannot_be_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -688,11 +689,10 @@ def test_a_known_hash_is_enough(server: FaultServer) -> None:
 @pytest.mark.parametrize(
     "content", [b"my list of hashes", b"{x", b"[]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
 )
-@pytest.mark.parametrize("name", ["hashes.json", "tiny/sha256.json"])
+@pytest.mark.parametrize("name", [HASHES, "tiny/sha256.json"])
 def test_a_record_that_holds_something_else_is_left_alone(
     home: Path, caplog: pytest.LogCaptureFixture, name: str, content: bytes
 ) -> None:
-    models.records._say_foreign.cache_clear()  # an earlier test may have had a folder of the same name
     place(home / "tiny", **BODIES)
     (home / name).write_bytes(content)
     for _ in range(2):
@@ -706,17 +706,17 @@ def test_a_record_that_holds_something_else_is_left_alone(
 
 def test_other_entries_of_a_record_stay(home: Path) -> None:
     place(home / "tiny", **BODIES)
-    (home / "hashes.json").write_text('{"mine": {"a": [1]}}')
+    (home / HASHES).write_text('{"mine": {"a": [1]}}')
     store.fetch(example())
-    assert json.loads((home / "hashes.json").read_text())["mine"] == {"a": [1]}
+    assert json.loads((home / HASHES).read_text())["mine"] == {"a": [1]}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_pipe_in_place_of_a_record_holds_nobody_up(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     place(home / "tiny", **BODIES)
-    os.mkfifo(home / "hashes.json")
+    os.mkfifo(home / HASHES)
     assert set(store.fetch(example())) == set(BODIES)
-    assert [message.startswith(str(home / "hashes.json")) for message in caplog.messages] == [True]
+    assert [message.startswith(str(home / HASHES)) for message in caplog.messages] == [True]
 
 
 def drafts(home: Path, **bodies: bytes) -> dict[str, Path]:
