@@ -33,7 +33,7 @@ from video.alpha import Alpha, has_alpha
 from video.claims import check_claims
 from video.given import Given, Readable, Trouble, read_all
 from video.kept import check_room, no_room
-from video.pixels import check_size, most_pixels, pixel_aspect
+from video.pixels import PYAV, check_size, most_pixels, pixel_aspect
 from video.playlist import HEAD, check_end, is_hls, names_others
 
 _CHUNK = 1 << 20
@@ -55,7 +55,7 @@ a decoder has decoded, and with several threads on which is first."""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
-_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if PYAV < 19 else {}
 _CONTAINER_OPTIONS = {
     # Some formats (concat, VobSub, SDP) open what they name past `io_open`: no protocol is called so.
     "protocol_whitelist": "none",

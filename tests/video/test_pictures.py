@@ -169,6 +169,15 @@ def test_colours_that_cannot_be_converted(tmp_path: Path) -> None:
         read_clip(path, first)
 
 
+@pytest.mark.parametrize("how", [("bayer_rggb8", 16, 1), ("bayer_bggr16le", 1, 1), ("yaf32le", 16, 16)])
+def test_pixels_on_which_the_scaler_aborts_do_not_end_the_process(how: tuple[str, int, int]) -> None:
+    name, width, height = how
+    try:
+        assert upright_rgb(av.VideoFrame(width, height, name)).shape == (height, width, 3)
+    except ActionClipError as error:
+        assert f"pixels of the format {name}" in str(error)
+
+
 def see_through(number: int) -> Picture:
     """Return a numbered RGBA picture whose left half is transparent, and of what remains the lower half half so."""
     alpha = np.full((96, 160, 1), 255, np.uint8)
