@@ -27,6 +27,8 @@ _ALMOST_SQUARE = Fraction(1, 100)
 """As much as sides that were rounded leave."""
 _WIDEST = 4
 """What is further from square than that is no pixel of any camera or disc."""
+_MISREAD = ("image2", "jpeg_pipe", "png_pipe", "apng")
+"""Formats of pictures whose dots per inch FFmpeg takes the wrong way round; other viewers do not look at them."""
 PYAV = int(av.__version__.partition(".")[0])
 _UNKNOWN, _BT2020 = 2, 9
 _MATRICES = {3: _UNKNOWN, 10: _BT2020, 255: _UNKNOWN}
@@ -46,7 +48,8 @@ if "EXIF" not in Type.__members__:
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
     """Return how much wider than high the pixels of a stream are shown: 1 where it says nothing, or nothing sane."""
-    aspect = stream.sample_aspect_ratio or SQUARE
+    is_misread = stream.container.format.name in _MISREAD
+    aspect = (not is_misread and stream.sample_aspect_ratio) or SQUARE
     is_sane = abs(aspect - 1) > _ALMOST_SQUARE and 1 <= max(aspect, 1 / aspect) <= _WIDEST
     return Fraction(aspect) if is_sane else SQUARE
 

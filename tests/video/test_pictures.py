@@ -342,6 +342,13 @@ def test_pixels_are_square(tmp_path: Path, aspect: Fraction, width: int) -> None
         assert numbers_in(clip.frames) == list(clip.indices)
 
 
+@pytest.mark.parametrize(("name", "width"), [("scan.jpg", 160), ("scan.png", 160), ("scan.apng", 160), ("scan.tif", 320)])
+def test_dots_per_inch_are_no_shape_of_pixels_where_they_are_misread(tmp_path: Path, name: str, width: int) -> None:
+    path = tmp_path / name
+    Image.fromarray(numbered(1)).save(path, format="PNG" if name == "scan.apng" else None, dpi=(72, 144))
+    assert read_clip(path, first).frames.shape == (1, 96, width, 3)
+
+
 def test_pixels_are_square_before_a_video_is_turned(tmp_path: Path) -> None:
     clip = read_clip(write_shaped(tmp_path / "clip.mp4", Fraction(4, 3), 90), eight)
     assert clip.frames.shape == (8, 213, 96, 3)
