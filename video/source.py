@@ -49,9 +49,9 @@ _ALIGNMENT = 2**23
 """Pixels more that a decoder may make of a frame: it rounds the sides up."""
 
 _STRICT = {"err_detect": "bitstream+buffer+explode"}
-_UNAWARE = ("hevc", "vp8")
-"""Their decoders do not notice all damage, and leave in a frame what was in its memory before: that depends on all that
-a decoder has decoded, and with several threads on which is first."""
+_UNAWARE = ("hevc", "vp8", "ffv1")
+"""Their decoders do not refuse all damage, and show in its place what was in a frame's memory, or in the frame before:
+that depends on all that a decoder has decoded, and with several threads on which is first."""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
