@@ -169,13 +169,17 @@ def test_colours_that_cannot_be_converted(tmp_path: Path) -> None:
         read_clip(path, first)
 
 
-@pytest.mark.parametrize("how", [("bayer_rggb8", 16, 1), ("bayer_bggr16le", 1, 1), ("yaf32le", 16, 16)])
-def test_pixels_on_which_the_scaler_aborts_do_not_end_the_process(how: tuple[str, int, int]) -> None:
-    name, width, height = how
-    try:
-        assert upright_rgb(av.VideoFrame(width, height, name)).shape == (height, width, 3)
-    except ActionClipError as error:
-        assert f"pixels of the format {name}" in str(error)
+@pytest.mark.parametrize(
+    ("name", "width", "height", "since"),
+    [("bayer_rggb8", 16, 1, None), ("bayer_bggr16le", 1, 1, None), ("yaf32le", 16, 16, 19)],
+)
+def test_pixels_on_which_the_scaler_aborts(name: str, width: int, height: int, since: int | None) -> None:
+    frame = av.VideoFrame(width, height, name)
+    if since and int(av.__version__.partition(".")[0]) >= since:
+        assert upright_rgb(frame).shape == (height, width, 3)
+        return
+    with pytest.raises(ActionClipError, match=f"pixels of the format {name} with"):
+        upright_rgb(frame)
 
 
 def see_through(number: int) -> Picture:
@@ -342,7 +346,9 @@ def test_pixels_are_square(tmp_path: Path, aspect: Fraction, width: int) -> None
         assert numbers_in(clip.frames) == list(clip.indices)
 
 
-@pytest.mark.parametrize(("name", "width"), [("scan.jpg", 160), ("scan.png", 160), ("scan.apng", 160), ("scan.tif", 320)])
+@pytest.mark.parametrize(
+    ("name", "width"), [("scan.jpg", 160), ("scan.png", 160), ("scan.apng", 160), ("scan.tif", 320)]
+)
 def test_dots_per_inch_are_no_shape_of_pixels_where_they_are_misread(tmp_path: Path, name: str, width: int) -> None:
     path = tmp_path / name
     Image.fromarray(numbered(1)).save(path, format="PNG" if name == "scan.apng" else None, dpi=(72, 144))
