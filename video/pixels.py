@@ -27,6 +27,9 @@ _ALMOST_SQUARE = Fraction(1, 100)
 """As much as sides that were rounded leave."""
 _WIDEST = 4
 """What is further from square than that is no pixel of any camera or disc."""
+_MISREAD = ("image2", "jpeg_pipe", "png_pipe", "apng")
+"""Formats of pictures whose dots per inch FFmpeg takes the wrong way round; other viewers do not look at them."""
+PYAV = int(av.__version__.partition(".")[0])
 _UNKNOWN, _BT2020 = 2, 9
 _MATRICES = {3: _UNKNOWN, 10: _BT2020, 255: _UNKNOWN}
 """By H.273, what comes next to colour matrices that FFmpeg does not convert: reserved ones, and constant luminance."""
@@ -45,7 +48,8 @@ if "EXIF" not in Type.__members__:
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
     """Return how much wider than high the pixels of a stream are shown: 1 where it says nothing, or nothing sane."""
-    aspect = stream.sample_aspect_ratio or SQUARE
+    is_misread = stream.container.format.name in _MISREAD
+    aspect = (not is_misread and stream.sample_aspect_ratio) or SQUARE
     is_sane = abs(aspect - 1) > _ALMOST_SQUARE and 1 <= max(aspect, 1 / aspect) <= _WIDEST
     return Fraction(aspect) if is_sane else SQUARE
 
@@ -115,6 +119,8 @@ def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     declared = frame.colorspace
     frame.colorspace = _MATRICES.get(declared, declared)
     try:
+        if _ends_the_process(frame):
+            raise ValueError(frame.format.name)
         if is_hdr(frame):
             deep = frame.to_ndarray(format="rgba64le" if has_alpha else "rgb48le", threads=1)
             return to_sdr(np.asarray(deep, np.uint16), frame)
@@ -124,6 +130,12 @@ def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
             f"pixels of the format {frame.format.name} with colours of kind {declared} cannot become RGB; convert the "
             "video to yuv420p in BT.709 first"
         ) from error
+
+
+def _ends_the_process(frame: VideoFrame) -> bool:
+    """Whether FFmpeg's scaler would meet an assertion of its own instead of failing."""
+    is_lone_row = frame.format.name.startswith("bayer_") and frame.height < 2
+    return is_lone_row or (frame.format.name.startswith("yaf32") and PYAV < 19)
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ from video.alpha import Alpha, has_alpha
 from video.claims import check_claims
 from video.given import Given, Readable, Trouble, read_all
 from video.kept import check_room, no_room
-from video.pixels import check_size, most_pixels, pixel_aspect
+from video.pixels import PYAV, check_size, most_pixels, pixel_aspect
 from video.playlist import HEAD, check_end, is_hls, names_others
 
 _CHUNK = 1 << 20
@@ -49,13 +49,13 @@ _ALIGNMENT = 2**23
 """Pixels more that a decoder may make of a frame: it rounds the sides up."""
 
 _STRICT = {"err_detect": "bitstream+buffer+explode"}
-_UNAWARE = ("hevc", "vp8")
-"""Their decoders do not notice all damage, and leave in a frame what was in its memory before: that depends on all that
-a decoder has decoded, and with several threads on which is first."""
+_UNAWARE = ("hevc", "vp8", "ffv1")
+"""Their decoders do not refuse all damage, and show in its place what was in a frame's memory, or in the frame before:
+that depends on all that a decoder has decoded, and with several threads on which is first."""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
-_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if PYAV < 19 else {}
 _CONTAINER_OPTIONS = {
     # Some formats (concat, VobSub, SDP) open what they name past `io_open`: no protocol is called so.
     "protocol_whitelist": "none",

@@ -26,6 +26,7 @@ from video.sampling import make_sampler
         ("clip.avi", "mpeg4", {"bf": "2", "g": "20"}, (4, 8, 12)),
         ("clip.mkv", "mpeg2video", {"bf": "2", "g": "20"}, (4,)),
         ("clip.avi", "mjpeg", {}, (0, 2, 3, 7)),
+        ("clip.mkv", "ffv1", {"slices": "4", "slicecrc": "1", "level": "3"}, (0, 1, 2)),
     ],
 )
 def test_damage_looks_the_same_for_any_number_of_threads(

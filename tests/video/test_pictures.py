@@ -169,6 +169,19 @@ def test_colours_that_cannot_be_converted(tmp_path: Path) -> None:
         read_clip(path, first)
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "height", "since"),
+    [("bayer_rggb8", 16, 1, None), ("bayer_bggr16le", 1, 1, None), ("yaf32le", 16, 16, 19)],
+)
+def test_pixels_on_which_the_scaler_aborts(name: str, width: int, height: int, since: int | None) -> None:
+    frame = av.VideoFrame(width, height, name)
+    if since and int(av.__version__.partition(".")[0]) >= since:
+        assert upright_rgb(frame).shape == (height, width, 3)
+        return
+    with pytest.raises(ActionClipError, match=f"pixels of the format {name} with"):
+        upright_rgb(frame)
+
+
 def see_through(number: int) -> Picture:
     """Return a numbered RGBA picture whose left half is transparent, and of what remains the lower half half so."""
     alpha = np.full((96, 160, 1), 255, np.uint8)
@@ -331,6 +344,15 @@ def test_pixels_are_square(tmp_path: Path, aspect: Fraction, width: int) -> None
         clip = read_clip(path, sampler)
         assert clip.frames.shape == (8, 96, width, 3)
         assert numbers_in(clip.frames) == list(clip.indices)
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("scan.jpg", 160), ("scan.png", 160), ("scan.apng", 160), ("scan.tif", 320)]
+)
+def test_dots_per_inch_are_no_shape_of_pixels_where_they_are_misread(tmp_path: Path, name: str, width: int) -> None:
+    path = tmp_path / name
+    Image.fromarray(numbered(1)).save(path, format="PNG" if name == "scan.apng" else None, dpi=(72, 144))
+    assert read_clip(path, first).frames.shape == (1, 96, width, 3)
 
 
 def test_pixels_are_square_before_a_video_is_turned(tmp_path: Path) -> None:
