@@ -1,19 +1,28 @@
 """What a forked child does with what its parent has made.
 
 A child has one thread, the one that forked. A lock that another held stays locked there, and a session of onnxruntime,
-whose threads are not there, neither runs nor can be destroyed: both wait for ever.
+whose threads are not there, neither runs nor can be destroyed: both wait for ever. So does the import of a module that
+another thread was importing: a fork waits for the imports of ours.
 """
 
+import concurrent.futures.thread  # noqa: F401 hooks of its own and of logging, which are to be there before ours
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from threading import RLock
+from pathlib import Path
+from threading import RLock, get_ident
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
+_ROOT = str(Path(__file__).parent)
+_IMPORTS_END_IN_S = 30.0
+"""After which a fork no longer waits for them."""
+_POLL_S = 0.01
 
 if sys.version_info >= (3, 12):
     cached_property = functools.cached_property
@@ -60,6 +69,31 @@ def _start_anew() -> None:
 
 
 in_child(_start_anew)
+
+
+def _are_importing(frame: FrameType | None) -> bool:
+    """Whether our code, somewhere up the stack from this frame, imports something."""
+    while frame is not None:
+        caller = frame.f_back
+        is_import = frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        if is_import and caller is not None and caller.f_code.co_filename.startswith(_ROOT):
+            return True
+        frame = caller
+    return False
+
+
+def _wait_for_imports() -> None:
+    """Fork before or after another thread imports: what it imports would be half there in a child, and locked."""
+    end = time.monotonic() + _IMPORTS_END_IN_S
+    while time.monotonic() < end:
+        frames = sys._current_frames()
+        if not any(_are_importing(frame) for thread, frame in frames.items() if thread != get_ident()):
+            return
+        time.sleep(_POLL_S)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_for_imports)
 
 
 def keep_for_ever(thing: object) -> None:

@@ -38,12 +38,15 @@ def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
 
 def _check_opencv(path: str | os.PathLike[str]) -> None:
     wanted = f"cannot save the sheet {os.fspath(path)}, which takes OpenCV 5.0 or newer"
+    cure = "pip install --upgrade opencv-python"
     try:
         import cv2
-    except ImportError as error:
+    except Exception as error:  # whatever an OpenCV for another NumPy, or a damaged one, raises
         raise ActionClipError(
-            f"{wanted}, and it cannot be loaded ({error}): pip install opencv-python, and for a system library "
-            "(lib….so) see Troubleshooting in the README"
+            f"{wanted}, and it cannot be loaded ({error}): {cure}, and for a system library (lib….so) see "
+            "Troubleshooting in the README"
         ) from error
     if not hasattr(cv2, "FontFace"):  # text in any script
-        raise ActionClipError(f"{wanted}, and this is {cv2.__version__}: pip install --upgrade opencv-python")
+        # What pip leaves of a removed one is a package without anything in it.
+        found = getattr(cv2, "__version__", "none, but a folder of its name")
+        raise ActionClipError(f"{wanted}, and this is {found}: {cure}")

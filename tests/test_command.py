@@ -254,6 +254,8 @@ def test_benchmark_shows_every_stage(capsys: pytest.CaptureFixture[str], model: 
         ("__version__ = '4.12.0'", "which takes OpenCV 5.0 or newer, and this is 4.12.0: pip install --upgrade opencv"),
         ("raise ImportError('libGL.so.1: no such file')", "and it cannot be loaded (libGL.so.1: no such file): pip in"),
         ("raise ModuleNotFoundError('No module named cv2')", "and it cannot be loaded (No module named cv2): pip in"),
+        ("raise AttributeError('_ARRAY_API not found')", "and it cannot be loaded (_ARRAY_API not found): pip install"),
+        ("", "and this is none, but a folder of its name: pip install --upgrade opencv-python"),
     ],
 )
 @pytest.mark.parametrize("output", [False, True])

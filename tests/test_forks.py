@@ -14,7 +14,7 @@ PATIENCE_S = 180.0
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
 BEGINNING = """
-import gc, os, sys, threading
+import gc, os, sys, threading, time
 import interrupts, models.sessions, models.store
 from action_clip import SAMPLE_VIDEO, ActionClip
 from forks import cached_property
@@ -97,9 +97,20 @@ assert same(answer(model), expected)
 print("done")
 """
 
-# What another thread of the parent does when it forks: it holds a lock, or is waited for when Python ends.
+# What another thread of the parent does when it forks: it holds a lock, imports, or is waited for when Python ends.
 BUSY = {
     "nothing": "",
+    "importing": """
+class Waiting:
+    def find_spec(self, name, *_):
+        if name == "models.label_encoder":
+            begun.set()
+            time.sleep(1)
+
+sys.meta_path.insert(0, Waiting())
+del sys.modules["models.label_encoder"]
+thread = threading.Thread(target=answer, args=(model,))
+""",
     "finding graphs": """
 model = ActionClip("nano", threads=4)
 models.store.fetch = late(models.store.fetch)
@@ -121,7 +132,7 @@ thread = threading.Thread(target=Slow)
 CHILD = {
     "ends": "pass",
     "drops the model": "del model, globals()['model']; gc.collect()",
-    "classifies": "go_on.set(); Slow(); assert same(answer(model), expected)",
+    "classifies": "go_on.set(); Slow(); model.encode_labels(['eating']); assert same(answer(model), expected)",
 }
 
 
