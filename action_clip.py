@@ -74,8 +74,6 @@ _WEIGHTS = {".onnx", ".onnx_data", ".data", ".bin", ".pt", ".pth", ".safetensors
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
-    if sys.stderr is None:  # closed: what Python would say there is not to land elsewhere
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for what --help says, where it has no letters for it
     parser = build_parser()

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from http.client import BadStatusLine, LineTooLong, RemoteDisconnected
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import monotonic
@@ -65,15 +65,19 @@ def is_other_address(text: str) -> bool:
 
 
 def not_opened(address: str) -> ActionClipError:
-    """What to say of such an address: of data no more than their beginning, of a file on this machine its path."""
+    """What to say of such an address: of a file on this machine its path."""
     from urllib.request import url2pathname
 
+    here = re.match(r"file://(?:localhost)?(/.*)", address.strip(), re.IGNORECASE)
+    cure = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
+    return ActionClipError(f"the address {named(address)} is neither http nor https; {cure}")
+
+
+def named(address: str) -> str:
+    """An address as an error names it: without its secrets, and of data no more than their beginning."""
     address = address.strip()
     is_data = address.lower().startswith("data:")
-    shown = f"{address[:_SHOWN_DATA]}…" if is_data and len(address) > _SHOWN_DATA else redacted(address)
-    here = re.match(r"file://(?:localhost)?(/.*)", address, re.IGNORECASE)
-    cure = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
-    return ActionClipError(f"the address {shown} is neither http nor https; {cure}")
+    return f"{address[:_SHOWN_DATA]}…" if is_data and len(address) > _SHOWN_DATA else redacted(address)
 
 
 def may_lead(url: str, following: str) -> bool:
@@ -196,11 +200,13 @@ class Transfer:
         self._answer = answer
         self.url, self.status_code, self.reason = str(answer.url), answer.status_code, answer.reason or ""
         self.headers = answer.headers
-        self._is_sized = has_known_length or "Content-Length" in answer.headers
+        self._is_sized = has_known_length or self.length is not None
 
     @property
     def length(self) -> int | None:
-        """Bytes of the content, where the answer says that."""
+        """Bytes of the content, where the answer says that; what comes in chunks ends with the last of them."""
+        if "Transfer-Encoding" in self.headers:
+            return None
         found = re.fullmatch(r"[0-9]{1,18}", self.headers.get("Content-Length", ""))
         return int(found[0]) if found else None
 
@@ -276,7 +282,10 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
 
     for _ in range(REDIRECTS + 1):
         try:
-            response = requests.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s)
+            with requests.Session() as session:
+                # To know what would follow, it would read the whole of a redirect's content, and fail at odd addresses.
+                session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
+                response = session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s)
         except requests.RequestException:
             raise
         except ValueError as error:  # of the many parsers that an address goes through
@@ -290,14 +299,16 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
 
 def _following(url: str, location: str) -> str:
     """Where a redirect leads, if we go there."""
+    # As bytes of a header, whatever their encoding, come out of http.client.
+    location = re.sub("[\x80-\xff]", lambda found: f"%{ord(found[0]):02X}", location)
     try:
         following = urljoin(url, location)
         is_allowed = may_lead(url, following)
     except ValueError:
-        raise RedirectError(f"the server redirects to {redacted(location)}, which is no address") from None
+        raise RedirectError(f"the server redirects to {named(location)}, which is no address") from None
     if not is_allowed:
         wanted = "https" if urlsplit(url).scheme == "https" else "http or https"
-        raise RedirectError(f"the server redirects to {redacted(following)}, which is not {wanted}")
+        raise RedirectError(f"the server redirects to {named(following)}, which is not {wanted}")
     return following
 
 
@@ -317,7 +328,8 @@ def reason(error: BaseException) -> tuple[str, bool]:
         return "the server's certificate is not trusted", False
     if caused_by(requests.exceptions.ProxyError):
         return "the proxy does not work", True
-    if caused_by(requests.exceptions.InvalidHeader, BadStatusLine, LineTooLong) and not caused_by(RemoteDisconnected):
+    was_cut = caused_by(RemoteDisconnected, IncompleteRead)
+    if caused_by(requests.exceptions.InvalidHeader, HTTPException) and not was_cut:
         return "the server does not answer as HTTP servers do", False
     if caused_by(socket.gaierror):
         return "the host's name cannot be resolved", True

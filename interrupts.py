@@ -37,6 +37,8 @@ def run(main: Callable[[], int]) -> NoReturn:
 
     Ctrl-C raises KeyboardInterrupt in it. Where that has not ended it soon, the process is ended all the same.
     """
+    if sys.stderr is None:  # closed: what would be said there is not to land elsewhere
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process
     try:
         if not _is_ignored():
             _watch()

@@ -49,8 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(printable(f"{error}: pip install -r requirements-export.txt"), file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read the tables has gone
+        return 1
+    except OSError as error:  # of names that no disk has, and of disks that fail
+        fault = f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}): name another one"
+        print(sentence(ActionClipError(fault)), file=sys.stderr)
+        return 1
     except ActionClipError as error:
-        print(printable(sentence(error)), file=sys.stderr)
+        print(sentence(error), file=sys.stderr)
         return 1
     return 0
 

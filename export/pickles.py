@@ -49,6 +49,10 @@ class Call:
     state: Any = None
 
 
+_KEY = Name("key")
+"""Called with what is a key, and no name of a weight."""
+
+
 def is_name(value: Any) -> bool:
     """Whether it is a text of a length that names have."""
     return type(value) is str and len(value) <= _LONGEST_NAME
@@ -67,7 +71,7 @@ def foreign_name(value: Any) -> Foreign | None:
         if isinstance(item, Call):
             waiting += [item.state, item.arguments, item.function]
         elif isinstance(item, dict):
-            waiting += item.values()
+            waiting += [*item, *item.values()]
         elif isinstance(item, list | tuple):
             waiting += item
     return None
@@ -153,7 +157,7 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             # To hash or compare others may take for ever: nested tuples, numbers that collide, texts that are equal.
             plain = is_name(key) or (type(key) is int and abs(key) < 2**31)
-            target[key if plain else object()] = value
+            target[key if plain else Call(_KEY, (key,))] = value
 
     def name(self, *parts: Any) -> None:
         if not all(is_name(part) for part in parts):
@@ -180,7 +184,7 @@ class _Machine:
 
     def call_with_keywords(self, _: Any) -> None:
         function, arguments, keywords = self.last(3)
-        self.stack += [function, (*arguments, keywords)]
+        self.stack += [function, (arguments, keywords)]  # not one tuple: a long one may be given to many
         self.call(_)
 
     def build(self, _: Any) -> None:
@@ -200,12 +204,12 @@ def _is_foreign(value: Any) -> TypeGuard[Call]:
     return isinstance(value, Call) and isinstance(value.function, Foreign)
 
 
-# Of protocols 2 to 4, as Python writes them; nothing reads sets, so they are lists.
+# Of protocols 2 to 5, as Python writes them; nothing reads sets, so they are lists.
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _Machine.push),
     **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
-    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _Machine.push),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
     "NONE": lambda machine, _: machine.push(None),
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),

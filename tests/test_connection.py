@@ -14,7 +14,7 @@ import requests
 import urllib3
 from fault_server import Fault, FaultServer, RawServer
 
-from connection import Patience, RedirectError, SlowError, Transfer, redacted
+from connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
 from errors import ActionClipError
 
 ROOT = Path(__file__).parents[1]
@@ -103,10 +103,65 @@ def test_redirects_to_nowhere(location: str) -> None:
     with FaultServer() as server:
         fault = Fault(302, headers=(("Location", location),))
         server.add("/a", b"", [fault])
-        # requests itself takes a look at where it does not go.
-        with pytest.raises((RedirectError, requests.exceptions.InvalidURL)):
+        with pytest.raises(RedirectError):
             fetched(f"{server.url}/a")
         assert len(server.requests) == 1
+
+
+def test_a_redirect_names_no_more_of_data_than_their_beginning() -> None:
+    with FaultServer() as server:
+        server.add("/a", b"", [Fault(302, headers=(("Location", "data:video/mp4;base64," + "A" * 50_000),))])
+        with pytest.raises(RedirectError, match=r"^the server redirects to data:video/mp4;base64,A{18}…, which is not"):
+            fetched(f"{server.url}/a")
+
+
+def test_the_content_of_a_redirect_is_not_read() -> None:
+    begin = b"HTTP/1.1 302 Found\r\nLocation: /a\r\n\r\n"
+    with RawServer(drip(begin, b"x" * 65536)) as url, pytest.raises(RedirectError, match="more than 5 times"):
+        fetched(url)
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [("/é", "/%E9"), ("/\u00c3\u00a9", "/%C3%A9"), ("/%C3%A9", "/%C3%A9")],
+)
+def test_redirects_to_names_of_any_encoding(location: str, path: str) -> None:
+    """Which the server here sends in Latin-1, a byte a letter."""
+    with FaultServer() as server:
+        server.add("/a", b"", [Fault(302, headers=(("Location", location),))])
+        server.add(path, b"found")
+        assert fetched(f"{server.url}/a") == b"found"
+
+
+def test_what_comes_in_chunks_has_their_length() -> None:
+    sent = HEADERS + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    with (
+        RawServer(lambda client, over: client.sendall(sent)) as url,
+        Transfer(url, {}, TIMEOUT_S, Patience()) as transfer,
+    ):
+        assert b"".join(transfer.chunks()) == b"hello"
+    assert transfer.length is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (HEADERS + b"X-More: x\r\n" * 200 + b"\r\n", "the server does not answer as HTTP servers do"),
+        (b"HTTP/2 200 OK\r\n\r\n", "the server does not answer as HTTP servers do"),
+        (b"SSH-2.0-OpenSSH\r\n", "the server does not answer as HTTP servers do"),
+        (b"", "the connection was cut"),
+        (HEADERS + b"Content-Length: 9\r\n\r\nhello", "the connection was cut"),
+        (HEADERS + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhello", "the connection was cut"),
+    ],
+)
+def test_what_goes_wrong_is_told_apart(sent: bytes, said: str) -> None:
+    def answer(client: socket.socket, over: threading.Event) -> None:
+        client.sendall(sent)
+
+    errors = (requests.RequestException, urllib3.exceptions.HTTPError)
+    with RawServer(answer) as url, pytest.raises(errors) as error:
+        fetched(url)
+    assert reason(error.value)[0] == said
 
 
 @pytest.mark.parametrize(

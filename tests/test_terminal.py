@@ -238,9 +238,12 @@ def test_help_is_shown_where_not_every_letter_can_be() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no shell of this kind")
-@pytest.mark.parametrize("arguments", ["--nosuch", "--video missing.mp4 --debug"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["action_clip.py --nosuch", "action_clip.py --model nano --video missing.mp4 --debug", "-m export --nosuch"],
+)
 def test_nothing_lands_on_stdout_where_stderr_is_closed(arguments: str) -> None:
-    command = f'"{sys.executable}" action_clip.py --model nano {arguments} 2>&-'
+    command = f'"{sys.executable}" {arguments} 2>&-'
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (1, 2)
     assert done.stdout == ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
-from connection import Patience, RedirectError, SlowError, Transfer, may_lead, reason, redacted
+from connection import Patience, RedirectError, SlowError, Transfer, may_lead, named, reason, redacted
 from errors import ActionClipError
 from video.kept import IN_MEMORY, Kept, check_room, no_room
 
@@ -18,6 +19,8 @@ SKIPPED = 1 << 18
 ROOM_STEP = 64 << 20
 MOST_UNKNOWN = 2 << 30
 """Bytes of what may never end, as its server does not say how long it is."""
+_COMPRESSIONS = {"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"}
+"""Other encodings, such as `none` or `aws-chunked`, are servers' ways to say that there is none."""
 
 
 class Address:
@@ -67,7 +70,7 @@ class Address:
             is_allowed = may_lead(self._url, url)
         if not is_allowed:
             raise ActionClipError(
-                f"the video at {self._name} names {redacted(url)}, which is not opened: from https only https is, from "
+                f"the video at {self._name} names {named(url)}, which is not opened: from https only https is, from "
                 "http also http; give the address of a single file"
             )
         mine, other = urlsplit(self._url), urlsplit(url)
@@ -135,7 +138,8 @@ class Address:
         self._transfer = answer
         if answer.status_code not in (200, 206):
             raise self._failure(f"the server answers {answer.status_code} {answer.reason}".rstrip())
-        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+        encodings = f"{answer.headers.get('Content-Encoding', '')},{answer.headers.get('Transfer-Encoding', '')}"
+        if _COMPRESSIONS.intersection(re.findall(r"[^,\s]+", encodings.lower())):
             raise self._failure("the server compresses it")
         self._begin(answer, at)
 
@@ -148,7 +152,9 @@ class Address:
             self._has_ranges = answer.status_code == 206 or answer.headers.get("Accept-Ranges", "").lower() == "bytes"
         if size is None:
             size = self._size
-        if start not in (0, at) or (size, validator) != (self._size, self._validator):
+        if start not in (0, at):
+            raise self._failure("the server does not send the part that it is asked for")
+        if (size, validator) != (self._size, self._validator):
             raise self._failure("the server sends something else now than at first")
         # A server may say that it knows ranges, and send everything all the same.
         self._has_ranges = self._has_ranges and start == at

@@ -621,6 +621,14 @@ def test_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert files == ["file", "foreign/decoder.onnx", "foreign/encoder.onnx", "foreign/text.onnx"]
 
 
+@pytest.mark.parametrize("arguments", [["clip.pt", "--out", "long" * 100], ["nano", "--wordnet", "long" * 100]])
+def test_names_that_no_disk_has(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(arguments) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert re.fullmatch(r"\S+ cannot be read or written \(.+\): name another one\n|there is no .+\n", output.err)
+
+
 def test_a_checkpoint_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "clip.pt"), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == (

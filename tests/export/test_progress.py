@@ -140,6 +140,16 @@ def test_an_error_is_the_last_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell of this kind")
+def test_an_export_without_stderr(tmp_path: Path) -> None:
+    torch.save(openai_state(SIZES), tmp_path / "clip.pt")
+    command = f'"{sys.executable}" -m export "{tmp_path}/clip.pt" --activation gelu --out "{tmp_path}/out" 2>&-'
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=550)
+    assert done.returncode == 0
+    assert done.stdout.startswith("nodes ")
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
 def test_nothing_is_said_where_nothing_was_logged() -> None:
     """As in a program that has handlers of its own."""
     stream, passed = Recorder(), threading.Event()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "epoch_3.pth"
 
 
-@pytest.mark.parametrize(("kind", "protocol"), [("dictionaries", 2), ("dictionaries", 4), ("object", 2), ("legacy", 2)])
+@pytest.mark.parametrize(
+    ("kind", "protocol"), [("dictionaries", 2), ("dictionaries", 4), ("dictionaries", 5), ("object", 2), ("legacy", 2)]
+)
 def test_actionclip_as_mmengines_runner_saves_it(
     clip: State, file: Path, tmp_path: Path, kind: str, protocol: int
 ) -> None:
@@ -195,6 +198,33 @@ def test_hostile_objects_are_no_weights(
     ):
         load(file, trust=False)
     assert not (tmp_path / "ran.txt").exists()
+
+
+@pytest.mark.parametrize("key", [SYSTEM, named("os.system"), SYSTEM + b"\x85"])
+def test_a_foreign_object_is_no_name_of_a_weight(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keyed = b"}" + key + tensor() + b"s"
+    save(dictionary({"message_hub": keyed, "state_dict": dictionary({"a": tensor()})}), file, protocol=b"\x80\x04")
+    assert set(weights_of(load(file, trust=False), file)) == {"a"}
+    save(dictionary({"state_dict": keyed}), file, protocol=b"\x80\x04")
+    with pytest.raises(ActionClipError, match=r"holds more than weights \(os\.system\)"):
+        load(file, trust=False)
+    assert not (tmp_path / "ran.txt").exists()
+
+
+def test_a_long_argument_that_is_given_often_takes_its_memory_once(file: Path) -> None:
+    numbers = b"(" + b"K\x01" * 10_000 + b"tr\x02\x00\x00\x000"
+    calls = b"(" + (named("os.system") + b"j\x02\x00\x00\x00}\x92") * 2000 + b"t"
+    hub = b"(" + described(1) + numbers + calls + b"t"
+    save(dictionary({"message_hub": hub, "state_dict": dictionary({"a": tensor()})}), file, protocol=b"\x80\x04")
+    tracemalloc.start()
+    try:
+        assert set(weights_of(load(file, trust=False), file)) == {"a"}
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20  # with copies, 160
+    finally:
+        tracemalloc.stop()
 
 
 def test_numbers_of_a_foreign_type_are_no_weights(file: Path) -> None:
