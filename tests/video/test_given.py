@@ -109,7 +109,7 @@ def test_a_protocol_is_a_name(tmp_path: Path, name: str, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     for other in ("one.ts", "two.ts"):
         write_numbered(tmp_path / other, 20)
-    with pytest.raises(ActionClipError, match="does not exist|neither http nor https; give one of these or a file"):
+    with pytest.raises(ActionClipError, match=r"does not exist|neither http nor https; give one of these or a file"):
         read_clip(name, eight)
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     write_numbered(tmp_path / "whole.mp4", 3).replace(name)
