@@ -40,9 +40,12 @@ class Foreign(Name):
     """Of one that is no part of weights: what it would have done or made is not known."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
-    """What `function` would have been called with, and what `state` its result would have been given."""
+    """What `function` would have been called with, and what `state` its result would have been given.
+
+    Its text says nothing of them: written out, nested ones have no end.
+    """
 
     function: Name
     arguments: tuple[Any, ...]
