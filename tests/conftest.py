@@ -14,7 +14,9 @@ import models
 import onnxruntime
 import pytest
 
+import cores
 import models.home
+import models.label_bank
 from models.feature_memory import MEMORY
 
 # What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
@@ -68,8 +70,11 @@ def _own_home(
     # Warnings that are errors here are in the processes that tests start, too.
     errors = [line for line in pytestconfig.getini("filterwarnings") if line.startswith("error::")]
     monkeypatch.setenv("PYTHONWARNINGS", ",".join(errors))
+    # What a process knows of its files: folders of tests that passed are removed, and others get their names.
     MEMORY.clear()
-    models.home._said.clear()
+    for known in (models.home._said, models.label_bank._unusable, models.label_bank._unwritable):
+        known.clear()
+    cores._quotas.cache_clear()
     yield home
     # The command takes the log over; tests that follow must see its messages again.
     log = logging.getLogger("action_clip")
