@@ -2,11 +2,8 @@
 
 import os
 import re
-import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import monotonic
@@ -314,6 +311,11 @@ def _following(url: str, location: str) -> str:
 
 def reason(error: BaseException) -> tuple[str, bool]:
     """A network library's exception in few words, and whether trying again may help."""
+    # Here: who never connects need not wait for them.
+    import socket
+    import ssl
+    from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+
     import requests
     import urllib3
 
