@@ -43,16 +43,15 @@ class Heir(Protocol):
         """Called in a child, while nothing else runs there: make new locks, and let `keep_for_ever` have sessions."""
 
 
-def in_child(act: Callable[[], object]) -> None:
-    """Have `act` called in each child that this process forks, where there are such."""
+def at_fork(**hooks: Callable[[], object]) -> None:
+    """As os.register_at_fork, where there are forks: `before`, `after_in_parent`, `after_in_child`."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=act)
+        os.register_at_fork(**hooks)
 
 
 def keep_whole(lock: RLock) -> None:
     """Fork only while no other thread has this lock: what it guards is whole in a child, and the lock is free."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 _heirs: "WeakSet[Heir]" = WeakSet()
@@ -68,7 +67,7 @@ def _start_anew() -> None:
         heir.start_anew()
 
 
-in_child(_start_anew)
+at_fork(after_in_child=_start_anew)
 
 
 def _are_importing(frame: FrameType | None) -> bool:
@@ -92,8 +91,7 @@ def _wait_for_imports() -> None:
         time.sleep(_POLL_S)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_wait_for_imports)
+at_fork(before=_wait_for_imports)
 
 
 def keep_for_ever(thing: object) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from forks import in_child
+from forks import at_fork
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -100,7 +100,7 @@ def _quiet_when_interrupted(unraisable: Any) -> None:
 
 
 _running: set["Future[Any]"] = set()
-in_child(_running.clear)  # what runs does so in the parent
+at_fork(after_in_child=_running.clear)  # what runs does so in the parent
 
 
 def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":
