@@ -8,16 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import models
+import models  # noqa: F401 - before onnxruntime, which it silences
 
 # isort: split
 import onnxruntime
 import pytest
-
-import cores
-import models.home
-import models.label_bank
-from models.feature_memory import MEMORY
+from new_process import forget
 
 # What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
 FOR_EXPORTING = {"torch", "onnxscript", "safetensors", "tokenizers", "transformers"}
@@ -71,10 +67,7 @@ def _own_home(
     errors = [line for line in pytestconfig.getini("filterwarnings") if line.startswith("error::")]
     monkeypatch.setenv("PYTHONWARNINGS", ",".join(errors))
     # What a process knows of its files: folders of tests that passed are removed, and others get their names.
-    MEMORY.clear()
-    for known in (models.home._said, models.label_bank._unusable, models.label_bank._unwritable):
-        known.clear()
-    cores._quotas.cache_clear()
+    forget()
     yield home
     # The command takes the log over; tests that follow must see its messages again.
     log = logging.getLogger("action_clip")

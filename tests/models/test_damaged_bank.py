@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from new_process import forget
 from numpy.typing import NDArray
 from small_models import random_model, save_model
 
 import models.label_bank
-from models.feature_memory import MEMORY
 from models.graphs import Graph
 from models.home import LABEL_BANK
 from models.label_bank import LabelBank
@@ -63,13 +63,7 @@ class Bench:
 
     def run(self, home: Path) -> tuple[NDArray[np.float32], int]:
         """What a new process makes of LABELS, and how many texts it has to encode."""
-        MEMORY.clear()
-        for name, nothing in (
-            ("_unusable", set[Path]()),
-            ("_unwritable", set[Path]()),
-        ):
-            self.patch.setattr(models.label_bank, name, nothing)
-        models.home._said.clear()
+        forget()
         self.patch.setenv("ACTION_CLIP_HOME", str(home))
         self.graph.texts = 0
         features = LabelEncoder(self.graph, PROMPTS, "probabilities", keep=True).encode(LABELS, Event())
