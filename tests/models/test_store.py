@@ -620,7 +620,7 @@ def archive(files: dict[str, bytes]) -> bytes:
     with io.BytesIO() as file:
         with zipfile.ZipFile(file, "w") as written:
             for name, content in files.items():
-                written.writestr(name, content)
+                written.writestr(zipfile.ZipInfo(name), content)  # of 1980, not of now: the same bytes each time
         return file.getvalue()
 
 
@@ -630,30 +630,35 @@ def safetensors(size: int, offset: int) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(size)
 
 
-@pytest.mark.parametrize(
-    ("body", "good"),
-    [
-        (archive({"archive/data.pkl": b"\x80\x02."}), True),
-        (archive({"archive/data.pkl": b"\x80\x02." * 1000})[:-30], False),
-        (b"\x80\x02}q\x00.", True),
-        (safetensors(100, 100), True),
-        (safetensors(90, 100), False),
-        (safetensors(100, 100)[:50], False),
-        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", False),
-        (NO_GRAPHS["a web page"], False),
-        (NO_GRAPHS["JSON"], False),
-        (NO_GRAPHS["an LFS pointer"], False),
-        (BODIES["text"], False),
-    ],
-)
-def test_what_is_no_checkpoint_is_not_installed(server: FaultServer, home: Path, body: bytes, good: bool) -> None:
-    server.add("/base/tiny.pth", body)
-    if good:
-        assert store.fetch_checkpoint(exported()).read_bytes() == body
-    else:
-        message = checkpoint_refusal(exported())
-        assert f"could not download {server.url}/base/tiny.pth: the file is not what it should be: " in message
-        assert not (home / "tiny" / "tiny.pth").exists()
+CHECKPOINTS = {
+    "a zip": archive({"archive/data.pkl": b"\x80\x02."}),
+    "a pickle": b"\x80\x02}q\x00.",
+    "safetensors": safetensors(100, 100),
+}
+NO_CHECKPOINTS = {
+    "a zip cut short": archive({"archive/data.pkl": b"\x80\x02." * 1000})[:-30],
+    "safetensors without weights": safetensors(90, 100),
+    "safetensors cut short": safetensors(100, 100)[:50],
+    "safetensors with no end": b"\xff\xff\xff\xff\xff\xff\xff\x7f{}",
+    "a web page": NO_GRAPHS["a web page"],
+    "JSON": NO_GRAPHS["JSON"],
+    "an LFS pointer": NO_GRAPHS["an LFS pointer"],
+    "a graph": BODIES["text"],
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_is_installed(server: FaultServer, home: Path, kind: str) -> None:
+    server.add("/base/tiny.pth", CHECKPOINTS[kind])
+    assert store.fetch_checkpoint(exported()).read_bytes() == CHECKPOINTS[kind]
+
+
+@pytest.mark.parametrize("kind", NO_CHECKPOINTS)
+def test_what_is_no_checkpoint_is_not_installed(server: FaultServer, home: Path, kind: str) -> None:
+    server.add("/base/tiny.pth", NO_CHECKPOINTS[kind])
+    message = checkpoint_refusal(exported())
+    assert f"could not download {server.url}/base/tiny.pth: the file is not what it should be: " in message
+    assert not (home / "tiny" / "tiny.pth").exists()
 
 
 @pytest.mark.parametrize(
