@@ -22,7 +22,7 @@ lint: $(TEST_ENV)/ready
 	$(TEST_ENV)/$(BIN)/ruff format --check .
 
 types: $(TEST_ENV)/ready
-	$(TEST_ENV)/$(BIN)/mypy .
+	$(TEST_ENV)/$(BIN)/mypy
 
 # Two at a time: more of them only wait for each other, as graphs and decoders have threads of their own.
 pytest: $(TEST_ENV)/ready

@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from action_clip.system.terminal import ArgumentParser
 from benchmarks.cases import CASES
 from benchmarks.inputs import ROOT, Inputs
 from benchmarks.machine import commit, describe
 from benchmarks.report import load, render, save
-from terminal import ArgumentParser
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip import ActionClip
-from terminal import ArgumentParser
+from action_clip.system.terminal import ArgumentParser
 
 BINS = 10
 

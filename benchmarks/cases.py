@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from action_clip.models.store.home import LABEL_BANK
 from benchmarks.inputs import LABELS_400, VIDEO_LENGTHS, VIDEO_READERS, Inputs
 from benchmarks.measure import Command, Raw, processes, workers
-from models.home import LABEL_BANK
 
 OPENVINO_DEFAULT = "OpenVINO, its default"
 PEERS = ("transformers", "open_clip", "OpenVINO, f32", OPENVINO_DEFAULT)

@@ -15,8 +15,8 @@ import onnx
 import onnxruntime
 from onnxruntime.transformers import optimizer
 
-from models.folder import folder_model
-from terminal import ArgumentParser
+from action_clip.models.catalog.model_directory import folder_model
+from action_clip.system.terminal import ArgumentParser
 
 RUNS = 15
 HEAD_WIDTH = 64  # CLIP's

@@ -6,8 +6,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from action_clip.system.cores import usable_cores
 from benchmarks.inputs import ROOT
-from cores import usable_cores
 
 PACKAGES = (
     "onnxruntime", "numpy", "openvino", "torch", "transformers", "open-clip-torch", "av", "opencv-python",

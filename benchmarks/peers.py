@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from benchmarks.inputs import ABSENT, FRAMES, Inputs
 from benchmarks.reference_flow import BATCH, answer, preprocess, read_frames, score, timed
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,9 +64,9 @@ class PyTorch(Peer):
     def __init__(self, inputs: Inputs, threads: int | None) -> None:
         import torch
 
-        from export.clip.networks import TransformerHead
-        from export.reading import canonical
-        from export.transformer import Size
+        from action_clip.export.checkpoint_reading import canonical
+        from action_clip.export.clip.networks import TransformerHead
+        from action_clip.export.transformer import Size
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -167,7 +167,7 @@ def save_for_transformers(checkpoint: Path, folder: Path) -> None:
         return
     import torch
 
-    from export.reading import canonical, renamed
+    from action_clip.export.checkpoint_reading import canonical, renamed
 
     state = torch.load(checkpoint, mmap=True, weights_only=True)["model_state_dict"]
     named = renamed(canonical(state), _TO_TRANSFORMERS)
@@ -203,7 +203,7 @@ PEERS: dict[str, Callable[[Inputs, int | None], Peer]] = {
 
 def main() -> None:
     """Classify the clip as the yardstick does; the exit code is ABSENT for what is not installed."""
-    from models.metadata import read_metadata
+    from action_clip.models.catalog.metadata import read_metadata
 
     name, work, labels_file = sys.argv[1:]
     inputs, labels = Inputs(Path(work)), read_labels(labels_file)

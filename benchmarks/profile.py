@@ -21,10 +21,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from action_clip.models.cache.session_cache import optimise
+from action_clip.models.catalog.model_directory import folder_model
+from action_clip.system.terminal import ArgumentParser
 from benchmarks.inputs import ROOT, SEED
-from models.folder import folder_model
-from models.optimised import optimise
-from terminal import ArgumentParser
 
 RUNS = 7
 # Kinds of operators that are shown.

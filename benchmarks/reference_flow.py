@@ -18,9 +18,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
-from video.sampling import uniform_indices
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.video.sampling import uniform_indices
 
 Floats = NDArray[np.float32]
 TOP = 5

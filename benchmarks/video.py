@@ -91,14 +91,14 @@ def _repeat(master: Path, frames: int, path: Path) -> None:
 
 
 def _action_clip(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    from video.reader import read_clip
+    from action_clip.video.reader import read_clip
 
     return read_clip(path, lambda _: indices, threads=threads).frames
 
 
 def _keyframes(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    from video.reader import read_clip
-    from video.sampling import Keyframes
+    from action_clip.video.reader import read_clip
+    from action_clip.video.sampling import Keyframes
 
     return read_clip(path, Keyframes(lambda _: indices), threads=threads).frames
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from action_clip.models.actionclip import ActionClip, score
+from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from benchmarks.inputs import FRAMES, LABELS_400, SEED, VIDEO_LENGTHS, VIDEO_READERS, Inputs
 from benchmarks.measure import THREADS
 from benchmarks.peers import PEERS
-from models.feature_memory import MEMORY
-from models.recognizer import ActionClip, score
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 
 Work = Callable[[], NDArray[Any] | None]
 Make = Callable[[Inputs], Work]
@@ -144,8 +144,8 @@ def square(inputs: Inputs) -> list[Product]:
 
 def read_video(length: str, reader: str, inputs: Inputs) -> Work:
     """The eight uniform frames of a video."""
+    from action_clip.video.sampling import uniform_indices
     from benchmarks.video import LENGTHS_S, RATE, READERS, make_videos
-    from video.sampling import uniform_indices
 
     path, indices = make_videos(inputs.videos)[length], uniform_indices(LENGTHS_S[length] * RATE, FRAMES)
     read = READERS[reader]
@@ -170,7 +170,7 @@ def known_labels(inputs: Inputs) -> Work:
 
 def preprocess(inputs: Inputs) -> Work:
     """Eight frames of 1080p to a clip tensor."""
-    from video.preprocess import clip_tensor
+    from action_clip.video.preprocess import clip_tensor
 
     frames = np.random.default_rng(SEED).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import action_clip
-import export.__main__
+import action_clip.export.command
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- options: written by python -m docs.options -->\n", "<!-- end of options -->\n"
@@ -13,8 +13,8 @@ BEGIN, END = "<!-- options: written by python -m docs.options -->\n", "<!-- end 
 def parsers() -> dict[Path, ArgumentParser]:
     """The documents that have a table, and what it is of."""
     return {
-        ROOT / "README.md": action_clip.build_parser(),
-        ROOT / "docs" / "export.md": export.__main__.build_parser(),
+        ROOT / "README.md": action_clip.command.build_parser(),
+        ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
     }
 
 

@@ -12,20 +12,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from action_clip import __version__
-from errors import ActionClipError
-from export.choices import PRECISIONS
-from export.clip.model import clip_model
-from export.exportable import Exportable
-from export.precision import to_precision
-from export.storage import model_facts, save_model
-from export.timesformer.checkpoints import read_timesformer
-from export.timesformer.model import timesformer_model
-from export.verify import compare, difference_table, node_counts, node_table
-from files import draft_folder
-from models.catalog import ROLES, ModelSpec
-from models.folder import folder_model
-from models.metadata import read_metadata
-from models.store import fetch_checkpoint, folder_of, install
+from action_clip.errors import ActionClipError
+from action_clip.export.choices import PRECISIONS
+from action_clip.export.clip.model import clip_model
+from action_clip.export.onnx_writing import model_facts, save_model
+from action_clip.export.precision import to_precision
+from action_clip.export.source_model import Exportable
+from action_clip.export.timesformer.checkpoints import read_timesformer
+from action_clip.export.timesformer.model import timesformer_model
+from action_clip.export.verify import compare, difference_table, node_counts, node_table
+from action_clip.models.catalog.metadata import read_metadata
+from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.specs import ROLES, ModelSpec
+from action_clip.models.store.model_store import fetch_checkpoint, folder_of, install
+from action_clip.system.files import draft_folder
 
 _LOG = logging.getLogger("action_clip")
 # Bytes that a file of protocol buffers can hold.

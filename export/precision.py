@@ -13,9 +13,9 @@ from onnx import numpy_helper
 from onnx.helper import get_attribute_value, make_node, make_tensor_value_info
 from tqdm import tqdm
 
-from export.storage import pack_weights, quantize, tables
-from files import draft_folder
-from models.sessions import session_options
+from action_clip.export.onnx_writing import pack_weights, quantize, tables
+from action_clip.models.runtime.sessions import session_options
+from action_clip.system.files import draft_folder
 
 _LOG = logging.getLogger("action_clip")
 

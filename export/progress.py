@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
-from terminal import LogFormatter
+from action_clip.system.terminal import LogFormatter
 
 SILENCE_S = 15.0
 """After which it is said again what is being done."""

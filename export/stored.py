@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from export.pickles import Call, Name, is_name, read_pickle
-from export.torchscript import is_script, state_dict
+from action_clip.export.pickles import Call, Name, is_name, read_pickle
+from action_clip.export.torchscript import is_script, state_dict
 
 # Bytes. A module's code, the list of an archive's records and the pickles from before zip archives are far below it.
 _LARGEST = 16 << 20

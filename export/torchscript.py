@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from export.pickles import Call, MoreThanWeights, Name, is_name
+from action_clip.export.pickles import Call, MoreThanWeights, Name, is_name
 
 # Attributes of all modules together: a module that is in many places, or in itself, is looked at in each.
 _MOST = 100_000

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from errors import ActionClipError
-from export.choices import Bound
-from export.precision import cosines, cpu_session
-from files import draft_folder
+from action_clip.errors import ActionClipError
+from action_clip.export.choices import Bound
+from action_clip.export.precision import cosines, cpu_session
+from action_clip.system.files import draft_folder
 
 _LOG = logging.getLogger("action_clip")
 

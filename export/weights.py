@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from errors import ActionClipError
-from export.reading import State, listed
-from export.transformer import Size
-from models import fields
+from action_clip.errors import ActionClipError
+from action_clip.export.checkpoint_reading import State, listed
+from action_clip.export.transformer import Size
+from action_clip.models.catalog import validators
 
 # Of a transformer: layers, and patches that it looks at in one go.
 _MOST_LAYERS, _MOST_PLACES = 256, 16_384
@@ -42,7 +42,7 @@ def image_size(patch: int, places: int, frames: int = 1) -> int:
     """
     side = max(1, math.isqrt(places - 1))
     size = side * patch
-    if side * side * frames > _MOST_PLACES or size > fields.MOST_PIXELS:
+    if side * side * frames > _MOST_PLACES or size > validators.MOST_PIXELS:
         raise ActionClipError(
             f"the checkpoint takes images of {size} pixels in {side}×{side} patches, {frames} at once: it is not of a "
             "model that is known here"

@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from errors import ActionClipError
-from tokenizer.label_files import numbered, one_line, read_names
+from action_clip.errors import ActionClipError
+from action_clip.tokenizer.label_files import numbered, one_line, read_names
 
 ClassMap = Mapping[str, int] | Mapping[int, str]
 

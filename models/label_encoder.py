@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.feature_memory import MEMORY
-from models.home import LABEL_BANK, cache_home
-from models.label_bank import LabelBank, space_of
-from models.model import normalized
-from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from tokenizer.prompts import fill
+from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.cache.label_bank import LabelBank, space_of
+from action_clip.models.model import normalized
+from action_clip.models.store.home import LABEL_BANK, cache_home
+from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
+from action_clip.tokenizer.prompts import fill
 
 if TYPE_CHECKING:
-    from models.graphs import Graph
+    from action_clip.models.runtime.graph import Graph
 
 # Texts at a time, from reading what is kept to keeping it: bounds the memory, and what an interrupted run loses.
 _CHUNK = 512
@@ -118,7 +118,7 @@ class LabelEncoder:
         return normalized(texts.reshape(len(self._prompts), len(labels), -1).mean(axis=0))
 
     def _features(self, texts: list[str]) -> Features:
-        from models.graphs import encode_tokens
+        from action_clip.models.runtime.graph import encode_tokens
 
         return normalized(encode_tokens(self._graph, default_tokenizer().encode(texts)))
 

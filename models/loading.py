@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
-from models.classifier import TimeSformer
-from models.model import find_model
-from models.recognizer import DEFAULT_MODEL, ActionClip
+from action_clip.models.actionclip import DEFAULT_MODEL, ActionClip
+from action_clip.models.model import find_model
+from action_clip.models.timesformer import TimeSformer
 
 CLASSES: dict[str, type[ActionClip] | type[TimeSformer]] = {model.kind: model for model in (ActionClip, TimeSformer)}
 

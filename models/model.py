@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connection import shown
-from cores import usable_cores
-from errors import ActionClipError
-from forks import cached_property, register
-from models.beside import beside
-from models.catalog import ROLES, ModelSpec, catalog, find
-from video.sampling import Sampler, make_sampler
+from action_clip.errors import ActionClipError
+from action_clip.models.catalog.specs import ROLES, ModelSpec, catalog, find
+from action_clip.system.background import beside
+from action_clip.system.connection import shown
+from action_clip.system.cores import usable_cores
+from action_clip.system.forks import cached_property, register
+from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
-    from models.graphs import Graph
-    from video.reader import Clip
+    from action_clip.models.runtime.graph import Graph
+    from action_clip.video.reader import Clip
 
 _LOG = logging.getLogger("action_clip")
 Video = str | os.PathLike[str] | NDArray[np.uint8]
@@ -123,7 +123,7 @@ class Model(ABC):
                 f"{self.spec.name} is a {self.spec.kind} model, not {self.kind}: use action_clip.load"
             )
         if device != "cpu":  # which is always there
-            from models.graphs import provider
+            from action_clip.models.runtime.graph import provider
 
             provider(device)
         if threads is not None and threads < 1:
@@ -171,8 +171,8 @@ class Model(ABC):
         Raises:
             ActionClipError: anything wrong with the video or the model.
         """
-        from video.preprocess import clip_tensor
-        from video.thumbnails import thumbnails
+        from action_clip.video.preprocess import clip_tensor
+        from action_clip.video.thumbnails import thumbnails
 
         spec = self.spec
         sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
@@ -215,7 +215,7 @@ class Model(ABC):
         )
 
     def _clip(self, video: Video, sampler: Sampler) -> "Clip":
-        from video.reader import Clip, read_clip
+        from action_clip.video.reader import Clip, read_clip
 
         if isinstance(video, str | os.PathLike):
             return read_clip(video, sampler, threads=self._threads)
@@ -225,7 +225,7 @@ class Model(ABC):
         return Clip(video[indices], tuple(indices), (), len(video), 0.0)
 
     def _is_on_disk(self) -> bool:
-        from models.store import locate
+        from action_clip.models.store.model_store import locate
 
         return self._paths is not None or locate(self.spec) is not None
 
@@ -244,7 +244,7 @@ class Model(ABC):
 
     def _graph_paths(self) -> dict[str, Path]:
         if self._paths is None:
-            from models.store import fetch
+            from action_clip.models.store.model_store import fetch
 
             self._paths = fetch(self.spec, keep=self._keep)
         return self._paths
@@ -252,8 +252,8 @@ class Model(ABC):
     def _graph(self, role: str) -> "Graph":
         with self._finding:  # threads that work side by side share the graphs
             if role not in self._graphs:
-                from models.graphs import Graph
-                from models.store import cure_of
+                from action_clip.models.runtime.graph import Graph
+                from action_clip.models.store.model_store import cure_of
 
                 # An image graph may let the frames of a clip look at each other.
                 group = self.spec.frames if role == "image" else 1
@@ -277,7 +277,7 @@ def find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Path
         return spec, None
     # Unlike Path.is_dir, this is False for what no path can be.
     if os.path.isdir(name):
-        from models.folder import folder_model
+        from action_clip.models.catalog.model_directory import folder_model
 
         return folder_model(Path(name))
     raise ActionClipError(

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import ActionClipError
-from output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
+from action_clip.errors import ActionClipError
+from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
 
 if TYPE_CHECKING:
-    from models.model import Prediction, Ranked
+    from action_clip.models.model import Prediction, Ranked
 
 # Full colour resolution in JPEG and lossless WebP (a quality above 100) keep small text crisp.
 _FULL_COLOUR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]

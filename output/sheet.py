@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from errors import ActionClipError
-from files import check_target, write_file
+from action_clip.errors import ActionClipError
+from action_clip.system.files import check_target, write_file
 
 if TYPE_CHECKING:
-    from models.model import Prediction
+    from action_clip.models.model import Prediction
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -31,7 +31,7 @@ def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
     """
     check_path(path)
     _check_opencv(path)
-    from output.drawing import encoded_sheet
+    from action_clip.output.drawing import encoded_sheet
 
     write_file(path, encoded_sheet(prediction, Path(path).suffix.lower()))
 

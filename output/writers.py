@@ -9,11 +9,11 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TextIO
 
-from files import write_file
-from terminal import json_escaped, printable
+from action_clip.system.files import write_file
+from action_clip.system.terminal import json_escaped, printable
 
 if TYPE_CHECKING:
-    from models.model import Prediction
+    from action_clip.models.model import Prediction
 
 
 # What makes a formula of a cell in Excel, LibreOffice and Google Sheets (OWASP, "CSV Injection").

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import models  # noqa: F401 - before onnxruntime, which it silences
+import action_clip.models  # noqa: F401 - before onnxruntime, which it silences
 
 # isort: split
 import onnxruntime

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import onnx
 
-from models.home import home
+from action_clip.models.store.home import home
 
 
 def kept_graph() -> onnx.GraphProto:

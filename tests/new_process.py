@@ -1,14 +1,18 @@
 """As if a new process had begun, as far as this program remembers anything of files."""
 
-import cores
-import models.home
-import models.label_bank
-from models.feature_memory import MEMORY
+import action_clip.models.cache.label_bank
+import action_clip.models.store.home
+from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.system import cores
 
 
 def forget() -> None:
     """Forget features, files that were given up, what was said once, and quotas."""
     MEMORY.clear()
-    for known in (models.home._said, models.label_bank._unusable, models.label_bank._unwritable):
+    for known in (
+        action_clip.models.store.home._said,
+        action_clip.models.cache.label_bank._unusable,
+        action_clip.models.cache.label_bank._unwritable,
+    ):
         known.clear()
     cores._quotas.cache_clear()

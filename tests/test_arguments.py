@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 import action_clip
+import action_clip.export.command
 import benchmarks.accuracy
-import export.__main__
 
-PARSERS = [action_clip.build_parser, export.__main__.build_parser]
+PARSERS = [action_clip.command.build_parser, action_clip.export.command.build_parser]
 TWICE = "it is given twice: give it once"
 
 
@@ -34,7 +34,7 @@ def test_no_option_with_a_value_is_given_twice(
 
 
 def test_a_flag_means_twice_what_it_means_once() -> None:
-    assert action_clip.build_parser().parse_args(["--no-cache", "--debug", "--no-cache"]).no_cache is True
+    assert action_clip.command.build_parser().parse_args(["--no-cache", "--debug", "--no-cache"]).no_cache is True
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ def test_a_flag_means_twice_what_it_means_once() -> None:
     [
         (action_clip.main, ["-v", "a.mp4", "-t", "run", "--video", "a.mp4"], "-v/--video"),
         (action_clip.main, ["--model=nano", "-mnano"], "-m/--model"),
-        (export.__main__.main, ["x.pt", "--out", "a", "--out", "b"], "--out"),
-        (export.__main__.main, ["nano", "--wordnet", "a", "--wordnet", "b"], "--wordnet"),
-        (export.__main__.main, ["timesformer", "x.pt", "--frames", "8", "--frames", "8"], "--frames"),
+        (action_clip.export.command.main, ["x.pt", "--out", "a", "--out", "b"], "--out"),
+        (action_clip.export.command.main, ["nano", "--wordnet", "a", "--wordnet", "b"], "--wordnet"),
+        (action_clip.export.command.main, ["timesformer", "x.pt", "--frames", "8", "--frames", "8"], "--frames"),
     ],
 )
 def test_a_command_says_which_option_is_given_twice(

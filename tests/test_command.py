@@ -18,11 +18,12 @@ from fault_server import FaultServer
 from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 from test_sample import ACTION
 
-from action_clip import LABELS, SAMPLE_LABELS, ActionClip, TimeSformer, main
-from models.catalog import find
-from models.home import LABEL_BANK
+from action_clip import ActionClip, TimeSformer, main
+from action_clip.command import LABELS, SAMPLE_LABELS
+from action_clip.models.catalog.specs import find
+from action_clip.models.store.home import LABEL_BANK
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "action_clip.py"
 
 
@@ -461,7 +462,7 @@ def test_a_model_that_is_not_exported_says_how(
     def opened(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("video.reader.read_clip", opened)
+    monkeypatch.setattr("action_clip.video.reader.read_clip", opened)
     for name in (video, "missing.mp4", "https://host.invalid/clip.mp4"):
         assert run(capsys, "--model", "clip_vit_b16", "-v", name) == (
             1,

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_models import decoded, random_closed_model, random_model, save_closed_model, save_model
 
-import models.graphs
-import models.label_encoder
-from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip, TimeSformer
-from models.catalog import ModelSpec
-from models.home import home
-from models.model import find_model
-from models.store import fetch
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import fill, read_labels
-from video.sampling import make_sampler
+import action_clip.models.label_encoder
+import action_clip.models.runtime.graph
+from action_clip import ActionClip, TimeSformer
+from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.models.catalog.specs import ModelSpec
+from action_clip.models.model import find_model
+from action_clip.models.store.home import home
+from action_clip.models.store.model_store import fetch
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import fill, read_labels
+from action_clip.video.sampling import make_sampler
 
 LABELS = read_labels(SAMPLE_LABELS)
 AVERAGES = pytest.mark.parametrize("average", ["probabilities", "embeddings"])
@@ -155,7 +156,7 @@ def test_text_and_video_of_the_embedded_model_side_by_side(nano: Case) -> None:
 @AVERAGES
 @pytest.mark.parametrize("chunk", [1, 37, 90])
 def test_labels_in_several_chunks(small: Case, average: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.label_encoder, "_CHUNK", chunk)
+    monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", chunk)
     for cache in (False, True, True):
         assert_same(small.classify(average, cache=cache), small.expected(average))
 
@@ -163,13 +164,13 @@ def test_labels_in_several_chunks(small: Case, average: str, chunk: int, monkeyp
 @AVERAGES
 @pytest.mark.parametrize("tokens", [1, 30, 300])
 def test_texts_in_several_batches(small: Case, average: str, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.graphs, "_MAX_TOKENS", tokens)
+    monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_TOKENS", tokens)
     assert_same(small.classify(average, cache=False), small.expected(average))
 
 
 def test_the_embedded_models_labels_in_chunks_and_batches(nano: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.label_encoder, "_CHUNK", 12)
-    monkeypatch.setattr(models.graphs, "_MAX_TOKENS", 40)
+    monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", 12)
+    monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_TOKENS", 40)
     probabilities = nano.classify("probabilities", cache=False)
     assert_same(probabilities, nano.expected("probabilities"))
 

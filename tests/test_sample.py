@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip
+from action_clip import ActionClip
+from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.tokenizer.prompts import read_labels
 from benchmarks.accuracy import measure
-from tokenizer.prompts import read_labels
 
 ACTION = "playing piano"
 CLIPS = os.environ.get("ACTION_CLIP_CLIPS")

@@ -63,7 +63,7 @@ def test_the_import_runs_without_what_exporting_needs() -> None:
 
 @pytest.mark.parametrize("arguments", [["clip.pt", "--out", "x"], ["--check", "models/nano", "--against", "clip.pt"]])
 def test_the_exporter_says_what_is_missing(arguments: list[str]) -> None:
-    done = run(f"from export.__main__ import main\nassert main({arguments}) == 1\n")
+    done = run(f"from action_clip.export.command import main\nassert main({arguments}) == 1\n")
     assert done.returncode == 0, done.stderr
     *progress, sentence = done.stderr.splitlines()
     assert re.fullmatch(r"No module named '\w+': pip install -r requirements-export\.txt", sentence)

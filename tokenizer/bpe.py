@@ -18,8 +18,8 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from errors import ActionClipError
-from forks import cached_property
+from action_clip.errors import ActionClipError
+from action_clip.system.forks import cached_property
 
 CONTEXT_LENGTH = 77
 VOCABULARY_SIZE = 49408

@@ -10,8 +10,8 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any, NamedTuple
 
-from errors import ActionClipError
-from files import read_text
+from action_clip.errors import ActionClipError
+from action_clip.system.files import read_text
 
 # With the last, which stands in no name, a table has one column.
 _DELIMITERS = ("\t", ",", ";", "\x1f")

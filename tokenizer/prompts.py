@@ -7,9 +7,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from errors import ActionClipError
-from files import read_text
-from tokenizer.label_files import one_line, read_names
+from action_clip.errors import ActionClipError
+from action_clip.system.files import read_text
+from action_clip.tokenizer.label_files import one_line, read_names
 
 # In the order of ActionCLIP (arXiv 2109.08472), github sallymmx/ActionCLIP.
 DEFAULT_PROMPTS: tuple[str, ...] = (
@@ -135,7 +135,7 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
 
 def same_labels(labels: Iterable[str]) -> list[list[str]]:
     """The groups of those labels that have the same tokens."""
-    from tokenizer.bpe import Tokenizer, is_plain
+    from action_clip.tokenizer.bpe import Tokenizer, is_plain
 
     def groups(labels: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
         found = defaultdict(list)

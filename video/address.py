@@ -8,9 +8,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
-from connection import Patience, RedirectError, SlowError, Transfer, may_lead, named, reason, redacted
-from errors import ActionClipError
-from video.kept import IN_MEMORY, Kept, check_room, no_room
+from action_clip.errors import ActionClipError
+from action_clip.system.connection import (
+    Patience,
+    RedirectError,
+    SlowError,
+    Transfer,
+    may_lead,
+    named,
+    reason,
+    redacted,
+)
+from action_clip.video.kept import IN_MEMORY, Kept, check_room, no_room
 
 URL_TIMEOUT_S = 20.0
 """To connect, and between any two bytes; in all there is `Patience`."""

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from video.given import Readable, read_all
+from action_clip.video.given import Readable, read_all
 
 
 def boxes_of_file(file: Readable) -> Iterator[tuple[str, int, int | None]]:

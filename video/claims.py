@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from errors import ActionClipError
-from video.boxes import boxes, boxes_of_file
-from video.given import Readable, read_all
+from action_clip.errors import ActionClipError
+from action_clip.video.boxes import boxes, boxes_of_file
+from action_clip.video.given import Readable, read_all
 
 MOST_SAMPLES = 2**24
 """That have no bytes of their own in the index: days of video, and 0.6 GB of FFmpeg's memory."""

@@ -9,10 +9,10 @@ from itertools import chain
 import av
 from av.video.frame import VideoFrame
 
-from interrupts import in_thread
-from video.packets import PacketTable, SeekError, read_run
-from video.references import LeavesOut, nothing, unreferenced
-from video.source import MOST_READERS, Video, opened
+from action_clip.system.interrupts import in_thread
+from action_clip.video.packets import PacketTable, SeekError, read_run
+from action_clip.video.references import LeavesOut, nothing, unreferenced
+from action_clip.video.source import MOST_READERS, Video, opened
 
 Take = Callable[[int, VideoFrame], None]
 """Receives the number of a wanted frame and the frame; the same one twice where a run is decoded again."""

@@ -5,7 +5,7 @@ import tempfile
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from errors import ActionClipError
+from action_clip.errors import ActionClipError
 
 IN_MEMORY = 64 << 20
 """Bytes; what is more goes to the disk."""

@@ -18,10 +18,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from cores import usable_cores
-from interrupts import in_thread
-from video.decode import SurpriseError, Take
-from video.source import MOST_READERS, Video, demux, opened
+from action_clip.system.cores import usable_cores
+from action_clip.system.interrupts import in_thread
+from action_clip.video.decode import SurpriseError, Take
+from action_clip.video.source import MOST_READERS, Video, demux, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
 """How the names of the formats begin whose index tells of keyframes anywhere in the file."""

@@ -13,10 +13,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from errors import ActionClipError
-from forks import cached_property
-from video.alpha import SIDE_DATA
-from video.source import Origin, Video, demux, read_packets
+from action_clip.errors import ActionClipError
+from action_clip.system.forks import cached_property
+from action_clip.video.alpha import SIDE_DATA
+from action_clip.video.source import Origin, Video, demux, read_packets
 
 KEPT_BYTES = 16 * 2**20
 """Up to this much compressed video is kept in memory, so that nothing is read twice."""

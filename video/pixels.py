@@ -12,9 +12,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
-from errors import ActionClipError
-from video.colour import is_hdr, to_sdr
-from video.deinterlace import without_comb
+from action_clip.errors import ActionClipError
+from action_clip.video.colour import is_hdr, to_sdr
+from action_clip.video.deinterlace import without_comb
 
 MOST_PIXELS = 2**26
 """Of a frame, unless ACTION_CLIP_MAX_PIXELS says otherwise: twice 8K UHD."""

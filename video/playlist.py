@@ -4,8 +4,8 @@ import os
 import re
 from collections import Counter
 
-from errors import ActionClipError
-from video.given import Readable, read_all
+from action_clip.errors import ActionClipError
+from action_clip.video.given import Readable, read_all
 
 HEAD = 4096
 """Bytes by which they are known."""

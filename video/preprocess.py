@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from errors import ActionClipError
+from action_clip.errors import ActionClipError
 
 _MAX_ASPECT = 1000  # resized to a short side of 256, such a picture has 256,000 pixels on the other
 _CORNER = 16

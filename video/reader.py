@@ -9,18 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import ActionClipError
-from interrupts import interruptible
-from video.canvas import Canvas
-from video.decode import SurpriseError, decode_wanted
-from video.keyframes import decode_keyframes, read_index
-from video.mp4 import table_of_index
-from video.onepass import decode_all
-from video.packets import PacketTable, fits_memory, scan
-from video.pixels import most_pixels
-from video.sampling import Keyframes, Sampler
-from video.source import Origin, Video, locate, opened
-from video.webp import claimed_frames, decode_animation, is_animation
+from action_clip.errors import ActionClipError
+from action_clip.system.interrupts import interruptible
+from action_clip.video.decode import SurpriseError, decode_wanted
+from action_clip.video.frame_buffer import Canvas
+from action_clip.video.keyframes import decode_keyframes, read_index
+from action_clip.video.mp4_index import table_of_index
+from action_clip.video.packets import PacketTable, fits_memory, scan
+from action_clip.video.pixels import most_pixels
+from action_clip.video.sampling import Keyframes, Sampler
+from action_clip.video.sequential import decode_all
+from action_clip.video.source import Origin, Video, locate, opened
+from action_clip.video.webp import claimed_frames, decode_animation, is_animation
 
 _log = logging.getLogger("action_clip")
 

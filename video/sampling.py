@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from errors import ActionClipError
+from action_clip.errors import ActionClipError
 
 Sampler = Callable[[int], list[int]]
 """From the total number of frames of a video to the indices of the frames to look at, first to last."""

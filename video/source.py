@@ -22,19 +22,19 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-import connection
-from cores import usable_cores
-from errors import ActionClipError
-from files import draft_folder
-from forks import cached_property
-from interrupts import interruptible
-from video.address import Address, AddressFile
-from video.alpha import Alpha, has_alpha
-from video.claims import check_claims
-from video.given import Given, Readable, Trouble, read_all
-from video.kept import check_room, no_room
-from video.pixels import PYAV, check_size, most_pixels, pixel_aspect
-from video.playlist import HEAD, check_end, is_hls, names_others
+from action_clip.errors import ActionClipError
+from action_clip.system import connection
+from action_clip.system.cores import usable_cores
+from action_clip.system.files import draft_folder
+from action_clip.system.forks import cached_property
+from action_clip.system.interrupts import interruptible
+from action_clip.video.address import Address, AddressFile
+from action_clip.video.alpha import Alpha, has_alpha
+from action_clip.video.claims import check_claims
+from action_clip.video.given import Given, Readable, Trouble, read_all
+from action_clip.video.kept import check_room, no_room
+from action_clip.video.pixels import PYAV, check_size, most_pixels, pixel_aspect
+from action_clip.video.playlist import HEAD, check_end, is_hls, names_others
 
 _CHUNK = 1 << 20
 _BUFFER = 1 << 16

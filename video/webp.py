@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from errors import ActionClipError
-from video.given import read_all
-from video.pixels import check_size, check_total, on_white
-from video.source import Origin
+from action_clip.errors import ActionClipError
+from action_clip.video.given import read_all
+from action_clip.video.pixels import check_size, check_total, on_white
+from action_clip.video.source import Origin
 
 _HEAD = 30
 _ANIMATED = 2  # among the flags of the file's first chunk

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from errors import ActionClipError
-from export.clip.checkpoints import CLIP_PREPROCESSING, Checkpoint
-from export.clip.networks import (
+from action_clip.errors import ActionClipError
+from action_clip.export.checkpoint_reading import State
+from action_clip.export.clip.checkpoints import CLIP_PREPROCESSING, Checkpoint
+from action_clip.export.clip.networks import (
     ClassTokenHead,
     ConvolutionHead,
     ImageTower,
@@ -18,10 +19,9 @@ from export.clip.networks import (
     TextTower,
     TransformerHead,
 )
-from export.reading import State
-from export.transformer import ACTIVATIONS
-from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
-from tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
+from action_clip.export.transformer import ACTIVATIONS
+from action_clip.export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
+from action_clip.tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 
 # ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
 ACTIONCLIP_LOGIT_SCALE = 100.0

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from errors import ActionClipError
-from export.reading import (
+from action_clip.errors import ActionClipError
+from action_clip.export.checkpoint_reading import (
     HF_CONFIG,
     HF_WEIGHTS,
     Preprocessing,
@@ -25,8 +25,8 @@ from export.reading import (
     value_of,
     weights,
 )
-from models import fields
-from models.catalog import CLIP_MEAN, CLIP_STD
+from action_clip.models.catalog import validators
+from action_clip.models.catalog.specs import CLIP_MEAN, CLIP_STD
 
 CLIP_PREPROCESSING = Preprocessing(None, CLIP_MEAN, CLIP_STD)
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -85,7 +85,7 @@ class Checkpoint:
     """"shift" or "joint" where the image tower mixes the frames of a clip."""
     preprocessing: Preprocessing | None = None
     uniform: str = "segments"
-    """Which frames it was evaluated on, one of fields.UNIFORM_RULES."""
+    """Which frames it was evaluated on, one of validators.UNIFORM_RULES."""
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
@@ -172,7 +172,7 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
         table(config, f"{part}_config" if config.get(f"{part}_config_dict") is None else f"{part}_config_dict", path)
         for part in ("text", "vision")
     )
-    activations = {value_of(part, "hidden_act", fields.text, "quick_gelu", path) for part in (text, vision)}
+    activations = {value_of(part, "hidden_act", validators.text, "quick_gelu", path) for part in (text, vision)}
     if not activations <= {"quick_gelu", "gelu"} or len(activations) > 1:
         raise ActionClipError(
             f"{folder} has the activations {sorted(activations)!s:.60}: only quick_gelu or gelu are known"
@@ -182,12 +182,12 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
         if name in named and named[name].ndim == 2:
             named[name] = named[name].T
     checkpoint = _checkpoint("Hugging Face CLIP", sha256, named, activation=activations.pop().replace("_", ""))
-    epsilons = [value_of(part, "layer_norm_eps", fields.positive_number, 1e-5, path) for part in (text, vision)]
+    epsilons = [value_of(part, "layer_norm_eps", validators.positive_number, 1e-5, path) for part in (text, vision)]
     return replace(
         checkpoint,
         heads=(
-            value_of(text, "num_attention_heads", fields.count, 8, path),
-            value_of(vision, "num_attention_heads", fields.count, 12, path),
+            value_of(text, "num_attention_heads", validators.count, 8, path),
+            value_of(vision, "num_attention_heads", validators.count, 12, path),
         ),
         epsilons=(epsilons[0], epsilons[1]),
         preprocessing=hf_preprocessing(folder, CLIP_PREPROCESSING),
@@ -207,15 +207,15 @@ def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
         if own:
             raise ActionClipError(f"{path} sets {', '.join(own)}: such variants of CLIP are not known here")
     # What a configuration leaves out is open_clip's default.
-    width = value_of(vision, "width", fields.count, 768, path)
+    width = value_of(vision, "width", validators.count, 768, path)
     images = table(config, "preprocess_cfg", path)
     return replace(
         checkpoint,
         layout="open_clip",
         activation="quickgelu" if model.get("quick_gelu") else "gelu",
         heads=(
-            value_of(text, "heads", fields.count, 8, path),
-            width // value_of(vision, "head_width", fields.count, 64, path),
+            value_of(text, "heads", validators.count, 8, path),
+            width // value_of(vision, "head_width", validators.count, 64, path),
         ),
         preprocessing=Preprocessing(None, *normalisation(images, "mean", "std", CLIP_PREPROCESSING, path)),
     )

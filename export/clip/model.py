@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch.export import Dim
 
-from export.clip.assemble import Networks, assemble
-from export.clip.checkpoints import read_checkpoint
-from export.clip.networks import ClassTokenHead, TransformerHead
-from export.exportable import Exportable, sample_clip, spec_of_export
-from export.graphs import BATCH, MOST, to_onnx
-from models.catalog import ModelSpec
-from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill
+from action_clip.export.clip.assemble import Networks, assemble
+from action_clip.export.clip.checkpoints import read_checkpoint
+from action_clip.export.clip.networks import ClassTokenHead, TransformerHead
+from action_clip.export.graphs import BATCH, MOST, to_onnx
+from action_clip.export.source_model import Exportable, sample_clip, spec_of_export
+from action_clip.models.catalog.specs import ModelSpec
+from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
 
 LABELS = ("eating", "playing the piano", "riding a bike", "a person falls down in the street")
 

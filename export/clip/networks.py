@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.transformer import Activation, Size, Transformer, quick_gelu
+from action_clip.export.transformer import Activation, Size, Transformer, quick_gelu
 
 EPSILON = 1e-5
 # Temporal shift takes this part of the channels from the next frame, and as many from the one before.

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from errors import ActionClipError
-from export.exportable import sample_clip
-from export.graphs import BATCH, MOST, to_onnx
-from export.nano.efficientnet import EfficientNetLite2, load_efficientnet
-from export.nano.minilm import MiniLM
-from export.nano.student import Student, encode, student_of, token_texts, train
-from export.nano.texts import TextStream
-from export.nano.wordnet import WordNet
-from export.precision import cosines, run
-from export.storage import large_weights, model_facts, pack_weights, save_model
-from files import draft_folder
-from models.catalog import ModelSpec, find
-from models.hashes import sha256_of
-from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
+from action_clip.errors import ActionClipError
+from action_clip.export.graphs import BATCH, MOST, to_onnx
+from action_clip.export.nano.efficientnet import EfficientNetLite2, load_efficientnet
+from action_clip.export.nano.minilm import MiniLM
+from action_clip.export.nano.student import Student, encode, student_of, token_texts, train
+from action_clip.export.nano.texts import TextStream
+from action_clip.export.nano.wordnet import WordNet
+from action_clip.export.onnx_writing import large_weights, model_facts, pack_weights, save_model
+from action_clip.export.precision import cosines, run
+from action_clip.export.source_model import sample_clip
+from action_clip.models.catalog.specs import ModelSpec, find
+from action_clip.models.store.hashes import sha256_of
+from action_clip.system.files import draft_folder
+from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 
 _LOG = logging.getLogger("action_clip")
 _SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")

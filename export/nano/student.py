@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.nano.minilm import EPSILON, WIDTH, Layer, MiniLM
-from export.nano.texts import TextStream
-from tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT, VOCABULARY_SIZE, Tokenizer
+from action_clip.export.nano.minilm import EPSILON, WIDTH, Layer, MiniLM
+from action_clip.export.nano.texts import TextStream
+from action_clip.tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT, VOCABULARY_SIZE, Tokenizer
 
 EMBEDDING = 128
 TEACHER_LAYERS = (0, 1, 3, 5)

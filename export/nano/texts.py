@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
-from export.nano.wordnet import Synset, WordNet
-from tokenizer.prompts import DEFAULT_PROMPTS
+from action_clip.export.nano.wordnet import Synset, WordNet
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
 
 # Beyond the default 16: how people write their own, and how captions speak of people.
 _MORE_PROMPTS = (

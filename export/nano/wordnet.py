@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import ActionClipError
+from action_clip.errors import ActionClipError
 
 _SPACE_MARKERS = re.compile(r"\((?:a|p|ip)\)$")  # adjective positions, written behind the word
 _VOWELS = "aeiou"

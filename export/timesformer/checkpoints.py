@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import ActionClipError
-from export.reading import (
+from action_clip.errors import ActionClipError
+from action_clip.export.checkpoint_reading import (
     HF_CONFIG,
     HF_WEIGHTS,
     Preprocessing,
@@ -24,9 +24,9 @@ from export.reading import (
     value_of,
     weights,
 )
-from export.timesformer.networks import ATTENTIONS, DIVIDED, EPSILON, JOINT, SPACE_ONLY, TimeSformer
-from export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
-from models import fields
+from action_clip.export.timesformer.networks import ATTENTIONS, DIVIDED, EPSILON, JOINT, SPACE_ONLY, TimeSformer
+from action_clip.export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
+from action_clip.models.catalog import validators
 
 # Of the original code (DATA.MEAN and DATA.STD of its defaults.py), and so of the weights at Hugging Face; the short
 # side is as long as the crop.
@@ -206,7 +206,7 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> TimeSformerCheckpo
             f"{folder} holds a model of type {config.get('model_type')!r:.60}, not 'timesformer': give a "
             "TimesformerForVideoClassification's folder"
         )
-    activation = value_of(config, "hidden_act", fields.text, "gelu", path)
+    activation = value_of(config, "hidden_act", validators.text, "gelu", path)
     if activation != "gelu":
         raise ActionClipError(f"{folder} has the activation {activation!r:.60}: only gelu is known")
     # What a configuration leaves out is transformers' default.
@@ -216,9 +216,9 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> TimeSformerCheckpo
         named,
         value_of(config, "attention_type", _known_attention, DIVIDED, path),
         preprocessing,
-        heads=value_of(config, "num_attention_heads", fields.count, 12, path),
-        epsilon=value_of(config, "layer_norm_eps", fields.positive_number, EPSILON, path),
-        frames=value_of(config, "num_frames", fields.frame_count, DEFAULT_FRAMES, path),
+        heads=value_of(config, "num_attention_heads", validators.count, 12, path),
+        epsilon=value_of(config, "layer_norm_eps", validators.positive_number, EPSILON, path),
+        frames=value_of(config, "num_frames", validators.frame_count, DEFAULT_FRAMES, path),
         class_names=value_of(config, "id2label", _class_names, None, path),
     )
 
@@ -234,6 +234,6 @@ def _class_names(value: Any) -> tuple[str, ...] | None:
     names = json_object(value)
     if set(names) != {str(number) for number in range(len(names))}:
         raise ValueError("an object of names by number, from 0 on")
-    ordered = tuple(fields.line(names[str(number)]) for number in range(len(names)))
+    ordered = tuple(validators.line(names[str(number)]) for number in range(len(names)))
     made_up = all(re.fullmatch(r"LABEL_\d+", name) for name in ordered)
     return None if made_up else ordered

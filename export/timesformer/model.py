@@ -9,11 +9,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from errors import ActionClipError
-from export.exportable import Exportable, sample_clip, spec_of_export
-from export.graphs import BATCH, to_onnx
-from export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
-from models.catalog import ModelSpec, kinetics_400
+from action_clip.errors import ActionClipError
+from action_clip.export.graphs import BATCH, to_onnx
+from action_clip.export.source_model import Exportable, sample_clip, spec_of_export
+from action_clip.export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
+from action_clip.models.catalog.specs import ModelSpec, kinetics_400
 
 
 class TimeSformerModel(Exportable):

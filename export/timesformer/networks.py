@@ -9,7 +9,7 @@ N: clips at once. T: frames of a clip. P: patches of a frame. W: the network's w
 import torch
 from torch import Tensor, nn
 
-from export.transformer import Attention, Block, Perceptron, Size, gelu
+from action_clip.export.transformer import Attention, Block, Perceptron, Size, gelu
 
 EPSILON = 1e-6
 DIVIDED, JOINT, SPACE_ONLY = "divided_space_time", "joint_space_time", "space_only"

@@ -10,9 +10,9 @@ import pytest
 from small_models import random_model, save_model
 
 from action_clip import ActionClip
+from action_clip.video.preprocess import clip_tensor
 from benchmarks.inputs import ROOT, write_clip
 from benchmarks.reference_flow import BATCH, classify, preprocess, read_frames
-from video.preprocess import clip_tensor
 
 LABELS = ["dancing", "drinking", "reading", "playing the harp", "jumping over a fence", "eating"]
 STAGES = {"sessions", "text", "decode", "preprocess", "image", "fusion", "score"}

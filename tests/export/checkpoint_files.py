@@ -9,9 +9,9 @@ import torch
 from random_checkpoints import Sizes, State, with_openai_facts
 from torch import Tensor
 
-from errors import ActionClipError
-from export.clip.assemble import Networks, assemble
-from export.clip.checkpoints import Checkpoint, read_checkpoint
+from action_clip.errors import ActionClipError
+from action_clip.export.clip.assemble import Networks, assemble
+from action_clip.export.clip.checkpoints import Checkpoint, read_checkpoint
 
 SIZES = Sizes(layers=1, text_layers=1)
 OTHER_MEAN, OTHER_STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)

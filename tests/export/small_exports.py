@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from random_checkpoints import Sizes, State, openai_state
 
 import action_clip
-from action_clip import SAMPLE_VIDEO
-from export.clip.assemble import Networks
-from models.recognizer import score
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill
-from video.preprocess import clip_tensor
-from video.reader import read_clip
-from video.sampling import UNIFORM_RULES
+from action_clip.command import SAMPLE_VIDEO
+from action_clip.export.clip.assemble import Networks
+from action_clip.models.actionclip import score
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
+from action_clip.video.preprocess import clip_tensor
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import UNIFORM_RULES
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

@@ -24,13 +24,14 @@ from small_exports import (
     small,
 )
 
-from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip
-from export.__main__ import main
-from export.clip.assemble import assemble
-from export.clip.checkpoints import read_checkpoint
-from models.catalog import ROLES, ModelSpec, find
-from models.metadata import read_metadata
-from tokenizer.prompts import read_labels
+from action_clip import ActionClip
+from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.export.clip.assemble import assemble
+from action_clip.export.clip.checkpoints import read_checkpoint
+from action_clip.export.command import main
+from action_clip.models.catalog.metadata import read_metadata
+from action_clip.models.catalog.specs import ROLES, ModelSpec, find
+from action_clip.tokenizer.prompts import read_labels
 
 
 @dataclass

@@ -39,9 +39,9 @@ from random_checkpoints import (
 from safetensors.torch import save_file
 from torch import Tensor
 
-from export.clip.assemble import Networks, assemble
-from export.clip.model import ClipModel
-from export.transformer import Block
+from action_clip.export.clip.assemble import Networks, assemble
+from action_clip.export.clip.model import ClipModel
+from action_clip.export.transformer import Block
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HEADS = ("meanP", "Conv_1D", "LSTM", "Transf", "Transf_cls")

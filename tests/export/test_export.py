@@ -41,18 +41,19 @@ from small_exports import (
 from torch.export import Dim
 
 import action_clip
-from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO, ActionClip
-from export.__main__ import main
-from export.choices import PRECISIONS, Bound
-from export.clip.assemble import Networks, assemble
-from export.clip.checkpoints import read_checkpoint
-from export.clip.model import ClipModel
-from export.graphs import to_onnx
-from export.precision import run
-from models.catalog import ROLES
-from models.graphs import Graph
-from models.home import home
-from tokenizer.prompts import DEFAULT_PROMPTS, read_labels
+from action_clip import ActionClip
+from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.export.choices import PRECISIONS, Bound
+from action_clip.export.clip.assemble import Networks, assemble
+from action_clip.export.clip.checkpoints import read_checkpoint
+from action_clip.export.clip.model import ClipModel
+from action_clip.export.command import main
+from action_clip.export.graphs import to_onnx
+from action_clip.export.precision import run
+from action_clip.models.catalog.specs import ROLES
+from action_clip.models.runtime.graph import Graph
+from action_clip.models.store.home import home
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, read_labels
 
 ROOT = Path(__file__).parents[2]
 START, END = 49406, 49407

@@ -17,9 +17,9 @@ from random_checkpoints import openai_state, with_openai_facts
 from random_timesformer import timesformer_config
 from small_models import random_model, save_model
 
-from errors import ActionClipError
-from export.__main__ import main
-from models.catalog import find
+from action_clip.errors import ActionClipError
+from action_clip.export.command import main
+from action_clip.models.catalog.specs import find
 
 ROOT = Path(__file__).parents[2]
 

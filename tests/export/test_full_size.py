@@ -16,10 +16,10 @@ from random_checkpoints import VIT_B_32, State, head_state, openai_state
 from small_exports import MEAN, STD, node_row, probabilities
 from torch.nn import functional
 
-from action_clip import SAMPLE_LABELS, SAMPLE_VIDEO
-from export.__main__ import main
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, read_labels
+from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.export.command import main
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, read_labels
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,18 +11,19 @@ import pytest
 import torch
 from torch import nn
 
-from action_clip import SAMPLE_VIDEO, ActionClip
-from errors import ActionClipError
-from export.__main__ import main
-from export.nano.build import MeanFusion, class_embeddings, package_file, save_fusion
-from export.nano.minilm import MiniLM
-from export.nano.student import Student, distillation_loss, encode, student_of, train
-from export.nano.texts import TextStream
-from export.nano.wordnet import WordNet
-from export.storage import large_weights, pack_weights, quantize, save_model
-from models.catalog import find
-from models.folder import folder_model
-from tokenizer.bpe import default_tokenizer
+from action_clip import ActionClip
+from action_clip.command import SAMPLE_VIDEO
+from action_clip.errors import ActionClipError
+from action_clip.export.command import main
+from action_clip.export.nano.build import MeanFusion, class_embeddings, package_file, save_fusion
+from action_clip.export.nano.minilm import MiniLM
+from action_clip.export.nano.student import Student, distillation_loss, encode, student_of, train
+from action_clip.export.nano.texts import TextStream
+from action_clip.export.nano.wordnet import WordNet
+from action_clip.export.onnx_writing import large_weights, pack_weights, quantize, save_model
+from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.specs import find
+from action_clip.tokenizer.bpe import default_tokenizer
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
 WORDNET = Path("/usr/share/wordnet")

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.clip.assemble import Networks, assemble
-from export.clip.checkpoints import read_checkpoint
-from export.clip.networks import ImageTower, TextTower
+from action_clip.export.clip.assemble import Networks, assemble
+from action_clip.export.clip.checkpoints import read_checkpoint
+from action_clip.export.clip.networks import ImageTower, TextTower
 
 CLOSE = 1e-5
 START, END = 49406, 49407

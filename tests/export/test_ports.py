@@ -12,11 +12,11 @@ from random_timesformer import TimeSformerSizes, original_state
 from torch import Tensor
 
 from action_clip import ActionClip
-from export.timesformer.checkpoints import assemble_timesformer, read_timesformer
-from export.timesformer.networks import DIVIDED, SPACE_ONLY, TimeSformer
-from video.preprocess import clip_tensor
-from video.reader import read_clip
-from video.sampling import make_sampler, midpoint_indices, uniform_indices
+from action_clip.export.timesformer.checkpoints import assemble_timesformer, read_timesformer
+from action_clip.export.timesformer.networks import DIVIDED, SPACE_ONLY, TimeSformer
+from action_clip.video.preprocess import clip_tensor
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler, midpoint_indices, uniform_indices
 
 CLIPS = os.environ.get("ACTION_CLIP_CLIPS")
 pytestmark = pytest.mark.skipif(not CLIPS, reason="ACTION_CLIP_CLIPS names no folder of labelled clips")

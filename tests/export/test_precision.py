@@ -23,23 +23,24 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional
 
-from action_clip import SAMPLE_VIDEO, ActionClip
-from export.choices import PRECISIONS
-from export.clip.assemble import Networks, assemble
-from export.clip.checkpoints import read_checkpoint
-from export.clip.model import LABELS, ClipModel
-from export.clip.networks import ImageTower
-from export.graphs import to_onnx
-from export.nano.build import package_file
-from export.nano.minilm import MiniLM
-from export.precision import cosines, patches_to_products, run, to_precision
-from export.storage import save_model
-from export.transformer import Size, quick_gelu
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
-from video.preprocess import clip_tensor
-from video.reader import read_clip
-from video.sampling import uniform_indices
+from action_clip import ActionClip
+from action_clip.command import SAMPLE_VIDEO
+from action_clip.export.choices import PRECISIONS
+from action_clip.export.clip.assemble import Networks, assemble
+from action_clip.export.clip.checkpoints import read_checkpoint
+from action_clip.export.clip.model import LABELS, ClipModel
+from action_clip.export.clip.networks import ImageTower
+from action_clip.export.graphs import to_onnx
+from action_clip.export.nano.build import package_file
+from action_clip.export.nano.minilm import MiniLM
+from action_clip.export.onnx_writing import save_model
+from action_clip.export.precision import cosines, patches_to_products, run, to_precision
+from action_clip.export.transformer import Size, quick_gelu
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.video.preprocess import clip_tensor
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import uniform_indices
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
 CLIPS = os.environ.get("ACTION_CLIP_CLIPS")

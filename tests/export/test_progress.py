@@ -15,7 +15,7 @@ from fault_server import wait_until
 from random_checkpoints import openai_state
 from tqdm import tqdm
 
-from export.progress import ProgressHandler
+from action_clip.export.progress import ProgressHandler
 
 ROOT = Path(__file__).parents[2]
 

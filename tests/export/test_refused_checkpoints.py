@@ -34,8 +34,8 @@ from random_checkpoints import (
 )
 from safetensors.torch import save_file
 
-from errors import ActionClipError
-from export.clip.model import clip_model
+from action_clip.errors import ActionClipError
+from action_clip.export.clip.model import clip_model
 
 
 @pytest.fixture(scope="module")

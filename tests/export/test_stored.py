@@ -19,8 +19,8 @@ from handmade_archives import NUMBERS, dictionary, module, named, plain, save, s
 from random_checkpoints import State, as_openai_stores, openai_state, save_torchscript, with_openai_facts
 from torch import Tensor, nn
 
-from errors import ActionClipError
-from export.reading import load, tensors
+from action_clip.errors import ActionClipError
+from action_clip.export.checkpoint_reading import load, tensors
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "torchscript_1.7.1.pt"
@@ -465,8 +465,8 @@ FILES = {
 READ = """
 import json, sys
 from pathlib import Path
-from errors import ActionClipError
-from export.clip.checkpoints import read_checkpoint
+from action_clip.errors import ActionClipError
+from action_clip.export.clip.checkpoints import read_checkpoint
 status = Path("/proc/self/status")
 def peak():
     # Megabytes; 0 where nobody tells.

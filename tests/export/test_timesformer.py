@@ -23,11 +23,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
-from errors import ActionClipError
-from export.reading import Preprocessing
-from export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
-from export.timesformer.networks import ATTENTIONS, TimeSformer
-from export.transformer import Attention
+from action_clip.errors import ActionClipError
+from action_clip.export.checkpoint_reading import Preprocessing
+from action_clip.export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
+from action_clip.export.timesformer.networks import ATTENTIONS, TimeSformer
+from action_clip.export.transformer import Attention
 
 CLOSE = 1e-5
 SIZES = TimeSformerSizes()

@@ -31,15 +31,16 @@ from random_timesformer import (
 from small_exports import command, probabilities
 
 import action_clip
-from action_clip import SAMPLE_VIDEO, TimeSformer, TimeSformerOperator
-from export.__main__ import main
-from export.timesformer.checkpoints import assemble_timesformer, read_timesformer
-from export.timesformer.networks import DIVIDED, JOINT, SPACE_ONLY
-from models.catalog import ModelSpec, find
-from models.metadata import read_metadata
-from video.preprocess import clip_tensor
-from video.reader import Clip, read_clip
-from video.sampling import linspace_indices, uniform_indices
+from action_clip import TimeSformer, TimeSformerOperator
+from action_clip.command import SAMPLE_VIDEO
+from action_clip.export.command import main
+from action_clip.export.timesformer.checkpoints import assemble_timesformer, read_timesformer
+from action_clip.export.timesformer.networks import DIVIDED, JOINT, SPACE_ONLY
+from action_clip.models.catalog.metadata import read_metadata
+from action_clip.models.catalog.specs import ModelSpec, find
+from action_clip.video.preprocess import clip_tensor
+from action_clip.video.reader import Clip, read_clip
+from action_clip.video.sampling import linspace_indices, uniform_indices
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("archery", "bowling", "juggling balls", "läuft", "zumba")

@@ -16,11 +16,11 @@ from random_checkpoints import State, head_state, openai_state, prefixed
 from random_timesformer import mmaction_timesformer, original_state
 from torch import Tensor
 
-import export.stored
-from errors import ActionClipError
-from export.reading import load
-from export.reading import weights as weights_of
-from export.timesformer.checkpoints import read_timesformer
+import action_clip.export.stored
+from action_clip.errors import ActionClipError
+from action_clip.export.checkpoint_reading import load
+from action_clip.export.checkpoint_reading import weights as weights_of
+from action_clip.export.timesformer.checkpoints import read_timesformer
 
 # What mmengine's Runner saves, by classes of its names: they are only in the process that writes the file.
 RUNNER = """
@@ -245,6 +245,6 @@ def test_a_long_history_is_read_and_one_without_end_is_not(file: Path, monkeypat
     history = named("numpy._core.multiarray._reconstruct") + described(("x" * (20 << 20),)) + b"R"
     save(dictionary({"message_hub": history, "state_dict": dictionary({"a": tensor()})}), file)
     assert set(weights_of(load(file, trust=False), file)) == {"a"}
-    monkeypatch.setattr(export.stored, "_LARGEST_PICKLE", 10 << 20)
+    monkeypatch.setattr(action_clip.export.stored, "_LARGEST_PICKLE", 10 << 20)
     with pytest.raises(ActionClipError, match=r"a record data.pkl that is too long"):
         load(file, trust=False)

@@ -137,7 +137,7 @@ def _process(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[
 
 def _batch(options: argparse.Namespace) -> None:
     """In that process: run inputs from number `start` on and print how many there were."""
-    from errors import ActionClipError
+    from action_clip.errors import ActionClipError
 
     specification = importlib.util.spec_from_file_location("target", options.targets[0])
     assert specification is not None

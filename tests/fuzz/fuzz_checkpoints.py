@@ -12,10 +12,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from errors import ActionClipError
-from export.clip.assemble import assemble
-from export.clip.checkpoints import read_checkpoint
-from export.timesformer.checkpoints import assemble_timesformer, read_timesformer
+from action_clip.errors import ActionClipError
+from action_clip.export.clip.assemble import assemble
+from action_clip.export.clip.checkpoints import read_checkpoint
+from action_clip.export.timesformer.checkpoints import assemble_timesformer, read_timesformer
 
 GOLDEN = Path(__file__).parents[1] / "export" / "golden" / "torchscript_1.7.1.pt"
 WIDTH, PATCH, CLASSES = 64, 4, 3

@@ -15,14 +15,14 @@ import pytest
 from numpy.typing import NDArray
 from small_models import WIDTH, random_model, save_model
 
-import models.download
+import action_clip.models.store.download
 from action_clip import ActionClip
-from errors import ActionClipError
-from models import store
-from models.catalog import ModelSpec
-from models.feature_memory import MEMORY
-from models.folder import folder_model
-from models.partial import Part
+from action_clip.errors import ActionClipError
+from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.specs import ModelSpec
+from action_clip.models.store import model_store as store
+from action_clip.models.store.resumable import Part
 
 LABELS = ["eating", "drinking", "reading a book"]
 NAME = "tiny"
@@ -118,5 +118,5 @@ def _at(home: Path) -> Iterator[None]:
         patch.setenv("ACTION_CLIP_HOME", str(home))
         patch.delenv("ACTION_CLIP_OFFLINE", raising=False)
         patch.setenv("ACTION_CLIP_MIRROR", MIRROR)
-        patch.setattr(models.download, "pause", lambda _: None)
+        patch.setattr(action_clip.models.store.download, "pause", lambda _: None)
         yield

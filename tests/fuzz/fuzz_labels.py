@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from errors import ActionClipError
-from models.classmap import class_names, read_classmap
-from tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from tokenizer.prompts import fill, read_labels, read_prompts, unique_labels
+from action_clip.errors import ActionClipError
+from action_clip.models.classmap import class_names, read_classmap
+from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
+from action_clip.tokenizer.prompts import fill, read_labels, read_prompts, unique_labels
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 READERS: Sequence[Callable[[Path], Sequence[str]]] = (

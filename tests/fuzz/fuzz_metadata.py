@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from small_models import CLASSES, MEAN, STD
 
-from models.folder import folder_model
+from action_clip.models.catalog.model_directory import folder_model
 
 FACTS = {
     "model": "small",

@@ -11,11 +11,11 @@ from fuzz_videos import COUNT, check, encoded
 from requests.exceptions import ConnectionError
 from requests.structures import CaseInsensitiveDict
 
-import video.address
-from connection import Transfer
-from errors import ActionClipError
-from video.reader import read_clip
-from video.sampling import make_sampler
+import action_clip.video.address
+from action_clip.errors import ActionClipError
+from action_clip.system.connection import Transfer
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler
 
 OTHER_SIDES = (64, 16)
 """Of what may be opened from an address only."""
@@ -83,7 +83,7 @@ def target(data: bytes) -> None:
     for name in ("segment.ts", "list.m3u8", "video.sub"):
         Path(name).write_bytes(_segment())
     os.environ.pop("ACTION_CLIP_OFFLINE", None)
-    setattr(video.address, "Transfer", _Answer)  # noqa: B010 to mypy, a class is not replaced
+    setattr(action_clip.video.address, "Transfer", _Answer)  # noqa: B010 to mypy, a class is not replaced
     _Answer.playlist = data
     Path("list").write_bytes(data)
     for name in ("list", "https://ann:pass@host/a/list.play?x=1"):

@@ -12,9 +12,9 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
-from errors import ActionClipError
-from video.reader import Clip, read_clip
-from video.sampling import make_sampler
+from action_clip.errors import ActionClipError
+from action_clip.video.reader import Clip, read_clip
+from action_clip.video.sampling import make_sampler
 
 FRAMES = 12
 COUNT = 4

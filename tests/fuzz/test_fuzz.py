@@ -39,7 +39,7 @@ def test_faults_are_found(
     fault: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = f"""
-from errors import ActionClipError
+from action_clip.errors import ActionClipError
 
 def seeds():
     return [b"bad", b"good"]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from errors import ActionClipError
-from models.classmap import class_names, read_classmap
+from action_clip.errors import ActionClipError
+from action_clip.models.classmap import class_names, read_classmap
 
 
 @pytest.mark.parametrize(

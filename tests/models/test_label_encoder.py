@@ -19,15 +19,15 @@ from fault_server import wait_until
 from numpy.typing import NDArray
 from small_models import SmallModel, random_model, save_model
 
-import models.label_encoder
-import video.reader
+import action_clip.models.label_encoder
+import action_clip.video.reader
 from action_clip import ActionClip, ActionClipError
-from models.feature_memory import MEMORY
-from models.graphs import Graph
-from models.home import LABEL_BANK, home
-from models.label_encoder import LabelEncoder
-from tokenizer.bpe import Tokenizer, default_tokenizer
-from tokenizer.prompts import DEFAULT_PROMPTS, fill
+from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.label_encoder import LabelEncoder
+from action_clip.models.runtime.graph import Graph
+from action_clip.models.store.home import LABEL_BANK, home
+from action_clip.tokenizer.bpe import Tokenizer, default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
 
 LABELS = [
     f"{verb} {count} {things}" for verb in ("eating", "throwing") for count in range(6) for things in ("plums", "x")
@@ -70,7 +70,7 @@ def rows_and_bytes() -> tuple[int, int]:
 def test_chunks_give_what_one_go_gives(
     folder: Path, model: SmallModel, average: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models.label_encoder, "_CHUNK", chunk)
+    monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", chunk)
     expected = by_hand(model, average, LABELS, PROMPTS)
     for keep in (False, True, True):
         MEMORY.clear()
@@ -99,7 +99,7 @@ class _StoppingGraph(Graph):
 def test_what_was_done_before_a_stop_is_known_after_it(
     folder: Path, model: SmallModel, average: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models.label_encoder, "_CHUNK", 15)  # 5 labels
+    monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", 15)  # 5 labels
     stop = Event()
     graph = _StoppingGraph(folder / "text.onnx", stop)
     with pytest.raises(CancelledError):
@@ -231,8 +231,8 @@ class _Stream(StringIO):
 def test_progress_is_shown_on_a_terminal_where_there_is_any(
     folder: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool, chunk: int, shown: bool
 ) -> None:
-    monkeypatch.setattr(models.label_encoder, "_CHUNK", chunk)
-    monkeypatch.setattr(models.label_encoder, "_BAR_AFTER_S", 0)
+    monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", chunk)
+    monkeypatch.setattr(action_clip.models.label_encoder, "_BAR_AFTER_S", 0)
     stream = _Stream(is_terminal)
     monkeypatch.setattr(sys, "stderr", stream)
     LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", keep=False).encode(LABELS, Event())
@@ -245,8 +245,8 @@ def test_progress_is_shown_on_a_terminal_where_there_is_any(
 
 
 def test_a_short_wait_shows_no_progress(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.label_encoder, "_CHUNK", 6)
-    monkeypatch.setattr(models.label_encoder, "_BAR_AFTER_S", 1000)
+    monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", 6)
+    monkeypatch.setattr(action_clip.models.label_encoder, "_BAR_AFTER_S", 1000)
     stream = _Stream(True)
     monkeypatch.setattr(sys, "stderr", stream)
     LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", keep=False).encode(LABELS, Event())
@@ -256,10 +256,10 @@ def test_a_short_wait_shows_no_progress(folder: Path, monkeypatch: pytest.Monkey
 def test_a_video_that_cannot_be_read_stops_the_encoding(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models.label_encoder, "_CHUNK", 16)  # one label
+    monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", 16)  # one label
     labels = [f"label {i}" for i in range(1000)]
     encoding, failed = Event(), Event()
-    read, call = video.reader.read_clip, Graph.__call__
+    read, call = action_clip.video.reader.read_clip, Graph.__call__
 
     def read_while_encoding(*arguments: Any, **named: Any) -> Any:
         assert encoding.wait(PATIENCE_S)
@@ -273,7 +273,7 @@ def test_a_video_that_cannot_be_read_stops_the_encoding(
         assert failed.wait(PATIENCE_S)
         return call(graph, rows)
 
-    monkeypatch.setattr(video.reader, "read_clip", read_while_encoding)
+    monkeypatch.setattr(action_clip.video.reader, "read_clip", read_while_encoding)
     monkeypatch.setattr(Graph, "__call__", encode_until_it_fails)
     (tmp_path / "broken.mp4").write_bytes(b"this is no video")
     threads = set(threading.enumerate())

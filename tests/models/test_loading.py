@@ -7,7 +7,7 @@ import pytest
 from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 
 from action_clip import ActionClip, ActionClipError, ActionClipOperator, Prediction, TimeSformer, load
-from models.catalog import catalog
+from action_clip.models.catalog.specs import catalog
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import ActionClipError
-from models.model import Prediction
-from output.drawing import WIDTH, draw_sheet
-from output.lettering import SEMIBOLD, drawable, fit, put_text, text_width
-from output.sheet import check_path, save_sheet
-from video.thumbnails import thumbnails
+from action_clip.errors import ActionClipError
+from action_clip.models.model import Prediction
+from action_clip.output.drawing import WIDTH, draw_sheet
+from action_clip.output.lettering import SEMIBOLD, drawable, fit, put_text, text_width
+from action_clip.output.sheet import check_path, save_sheet
+from action_clip.video.thumbnails import thumbnails
 
 INK = (40, 32, 26)
 GREY = (128, 114, 107)

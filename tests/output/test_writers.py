@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from errors import ActionClipError
-from files import write_file
-from models.model import Prediction
-from output.writers import FORMATS
+from action_clip.errors import ActionClipError
+from action_clip.models.model import Prediction
+from action_clip.output.writers import FORMATS
+from action_clip.system.files import write_file
 
 PREDICTION = Prediction(
     labels=("eating", "走路, slowly", "driving"),

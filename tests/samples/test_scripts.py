@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_sample import ACTION
 
-from terminal import printable
+from action_clip.system.terminal import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 

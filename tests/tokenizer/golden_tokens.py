@@ -4,7 +4,7 @@ import gzip
 import hashlib
 from pathlib import Path
 
-from tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 
 FOLDER = Path(__file__).with_name("golden")
 DATA_SETS = ("kinetics400", "ucf101", "hmdb51")

@@ -12,9 +12,9 @@ from golden_tokens import LABEL_TOKENS, RANDOM_TOKENS, digest, labelled_texts, r
 from open_clip_reference import reference_tokenize
 from random_texts import random_texts
 
-import tokenizer.bpe
-from errors import ActionClipError
-from tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT, Tokenizer, default_tokenizer
+import action_clip.tokenizer.bpe
+from action_clip.errors import ActionClipError
+from action_clip.tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT, Tokenizer, default_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A vocabulary file of the test's own, not there yet."""
     path = tmp_path / "vocabulary.txt.gz"
-    monkeypatch.setattr(tokenizer.bpe, "VOCABULARY", path)
+    monkeypatch.setattr(action_clip.tokenizer.bpe, "VOCABULARY", path)
     return path
 
 
@@ -105,7 +105,7 @@ def test_ftfy_leaves_the_texts_alone_that_skip_it() -> None:
 
 def test_plain_labels_need_neither_ftfy_nor_html() -> None:
     program = (
-        "import json, sys; from tokenizer.bpe import default_tokenizer as t; t().encode(['driving car']); "
+        "import json, sys; from action_clip.tokenizer.bpe import default_tokenizer as t; t().encode(['driving car']); "
         "plain = sorted({'ftfy', 'html'} & set(sys.modules)); t().encode(['naïve']); "
         "print(json.dumps([plain, sorted({'ftfy', 'html'} & set(sys.modules))]))"
     )

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from errors import ActionClipError
-from models.classmap import class_names, read_classmap
-from tokenizer.label_files import one_line
-from tokenizer.prompts import read_labels, remark_on_lists, unique_labels
+from action_clip.errors import ActionClipError
+from action_clip.models.classmap import class_names, read_classmap
+from action_clip.tokenizer.label_files import one_line
+from action_clip.tokenizer.prompts import read_labels, remark_on_lists, unique_labels
 
 PLAIN = (
     "is read as one label a line, {} included: a table begins with the line id{}name, and a list has each label on a"

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from errors import ActionClipError
-from tokenizer.bpe import default_tokenizer
-from tokenizer.prompts import (
+from action_clip.errors import ActionClipError
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import (
     DEFAULT_PROMPTS,
     fill,
     read_labels,

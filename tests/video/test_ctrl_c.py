@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from make_videos import write_numbered
 
-from interrupts import interruptible
-from video.given import StoppedError, Trouble
+from action_clip.system.interrupts import interruptible
+from action_clip.video.given import StoppedError, Trouble
 
 ROOT = Path(__file__).parents[2]
 STALL_S = 60.0
@@ -22,9 +22,9 @@ STALL_S = 60.0
 PATIENCE_S = 20.0
 CODE = """
 import sys
-import interrupts
-from video.reader import read_clip
-from video.sampling import make_sampler
+from action_clip.system import interrupts
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler
 interrupts._PATIENCE_S = 600  # nothing is to be waited for when Python ends
 try:
     print("ready", flush=True)
@@ -158,7 +158,7 @@ def test_work_that_is_interrupted_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("interrupts.wait_for", interrupt)
+    monkeypatch.setattr("action_clip.system.interrupts.wait_for", interrupt)
     with pytest.raises(KeyboardInterrupt):
         interruptible(work, trouble.stop)
     assert ended.wait(STALL_S)

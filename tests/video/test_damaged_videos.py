@@ -9,9 +9,9 @@ import pytest
 from av.video.frame import VideoFrame
 from make_videos import damage, moving, write_video
 
-from video.pixels import upright_rgb
-from video.reader import read_clip
-from video.sampling import make_sampler
+from action_clip.video.pixels import upright_rgb
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ import pytest
 from make_videos import numbered, numbers_in, write_numbered
 from PIL import Image
 
-import video.kept
-import video.source
-from errors import ActionClipError
-from video.given import Given, StoppedError, Trouble
-from video.reader import read_clip
-from video.sampling import make_sampler
+import action_clip.video.kept
+import action_clip.video.source
+from action_clip.errors import ActionClipError
+from action_clip.video.given import Given, StoppedError, Trouble
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler
 
 ROOT = Path(__file__).parents[2]
 STRACE = shutil.which("strace")
@@ -153,8 +153,8 @@ def test_nothing_else_is_opened(tmp_path: Path, kind: str) -> None:
     write_odd(tmp_path, "a1.png", 1)
     log = tmp_path / "strace.log"
     code = (
-        "import sys; from contextlib import suppress; from errors import ActionClipError\n"
-        "from video.reader import read_clip; from video.sampling import make_sampler\n"
+        "import sys; from contextlib import suppress; from action_clip.errors import ActionClipError\n"
+        "from action_clip.video.reader import read_clip; from action_clip.video.sampling import make_sampler\n"
         "for kind in ('uniform', 'keyframes'):\n"
         "    with suppress(ActionClipError):\n"
         "        read_clip(sys.argv[1], make_sampler(kind, 8, 0))\n"
@@ -172,14 +172,14 @@ def test_nothing_else_is_opened(tmp_path: Path, kind: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_what_a_file_names_is_refused_even_where_ffmpeg_asks_for_it(tmp_path: Path) -> None:
     clip = write_numbered(tmp_path / "clip.mkv", 8)
-    with video.source.locate(clip) as origin:
+    with action_clip.video.source.locate(clip) as origin:
         assert origin.open_named(f"file:{clip}", 0, {}).read(10) == b""
         with pytest.raises(ActionClipError, match=r"clip\.mkv names other files, which are not opened"):
             origin.check()
 
 
 def test_a_pipe_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video.kept, "DISK_MARGIN", 2**60)
+    monkeypatch.setattr(action_clip.video.kept, "DISK_MARGIN", 2**60)
     os.mkfifo(tmp_path / "pipe")
     over = threading.Event()
 
@@ -209,17 +209,17 @@ def test_a_pipe_without_a_folder_for_temporary_files(tmp_path: Path, monkeypatch
 def test_a_file_that_vanishes(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_numbered(tmp_path / "clip.ts", 20)
     name = {"before it is opened": "open", "before its size is asked": "size", "between two looks": "open"}[when]
-    plain = getattr(video.source.Origin, name)
+    plain = getattr(action_clip.video.source.Origin, name)
     looks = 0
 
-    def vanish(origin: video.source.Origin) -> object:
+    def vanish(origin: action_clip.video.source.Origin) -> object:
         nonlocal looks
         looks += 1
         if when != "between two looks" or looks == 2:
             path.unlink()
         return plain(origin)
 
-    monkeypatch.setattr(video.source.Origin, name, vanish)
+    monkeypatch.setattr(action_clip.video.source.Origin, name, vanish)
     kind = "keyframes" if when == "between two looks" else "uniform"
     with pytest.raises(ActionClipError, match=r"clip.ts does not exist; check its name and folder$"):
         read_clip(path, make_sampler(kind, 8, 0), threads=2)
@@ -275,7 +275,9 @@ def test_nothing_is_read_when_nobody_waits() -> None:
 
 def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_numbered(tmp_path / "clip.mkv", 20)
-    monkeypatch.setattr(video.source, "open", lambda *_, **__: Failing(OSError(5, "Input/output error")), raising=False)
+    monkeypatch.setattr(
+        action_clip.video.source, "open", lambda *_, **__: Failing(OSError(5, "Input/output error")), raising=False
+    )
     with pytest.raises(ActionClipError, match=r"clip.mkv cannot be read as a video \(Input/output error\)"):
         read_clip(path, eight)
 

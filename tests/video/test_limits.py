@@ -15,14 +15,14 @@ import pytest
 from make_videos import numbered, numbers_in, write_numbered, write_video
 from PIL import Image
 
-import video.claims
-import video.packets
-import video.source
-from errors import ActionClipError
-from video.pixels import MOST_PIXELS, most_pixels
-from video.reader import read_clip
-from video.sampling import make_sampler
-from video.source import Origin, Video, _threads, opened
+import action_clip.video.claims
+import action_clip.video.packets
+import action_clip.video.source
+from action_clip.errors import ActionClipError
+from action_clip.video.pixels import MOST_PIXELS, most_pixels
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler
+from action_clip.video.source import Origin, Video, _threads, opened
 
 ROOT = Path(__file__).parents[2]
 eight = make_sampler("uniform", 8, 0)
@@ -30,9 +30,9 @@ eight = make_sampler("uniform", 8, 0)
 # In a process of its own, for its memory; what it had before is what imports take.
 CODE = """
 import resource, sys
-from errors import ActionClipError
-from video.reader import read_clip
-from video.sampling import make_sampler
+from action_clip.errors import ActionClipError
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
@@ -148,7 +148,7 @@ def test_a_frame_that_grows_in_the_middle(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("ACTION_CLIP_MAX_PIXELS", str(160 * 96 * 2))
     with pytest.raises(ActionClipError, match="the video has frames of 1600 × 960, more than 30720 pixels"):
         read_clip(path, lambda total: list(range(total)))
-    monkeypatch.setattr(video.source, "_ALIGNMENT", 0)  # FFmpeg itself does not decode them
+    monkeypatch.setattr(action_clip.video.source, "_ALIGNMENT", 0)  # FFmpeg itself does not decode them
     clip = read_clip(path, lambda total: list(range(total)))
     assert clip.frames.shape[1:] == (96, 160, 3)
     assert set(numbers_in(clip.frames)) == set(range(10))
@@ -185,7 +185,7 @@ def test_too_many_frames_at_once(tmp_path: Path, sizes: list[tuple[int, int]], m
 
 
 def test_large_frames_are_decoded_by_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video.source, "usable_cores", lambda: 20)
+    monkeypatch.setattr(action_clip.video.source, "usable_cores", lambda: 20)
     assert [_threads(0, pixels) for pixels in (0, 1920 * 1080, 7680 * 4320)] == [16, 16, 8]
     assert _threads(24, 1920 * 1080) == 24
     assert _threads(24, 7680 * 4320) == 8
@@ -273,14 +273,14 @@ def test_claims_that_can_be(tmp_path: Path) -> None:
     ):
         path.write_bytes(content + box(b"mdat", bytes(100)))
         with path.open("rb", buffering=0) as file:
-            video.claims.check_claims("clip", file, whole=True)
+            action_clip.video.claims.check_claims("clip", file, whole=True)
 
 
 def test_more_packets_than_a_video_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_numbered(tmp_path / "clip.mkv", 40)
-    monkeypatch.setattr(video.packets, "MOST_PACKETS", 40)
+    monkeypatch.setattr(action_clip.video.packets, "MOST_PACKETS", 40)
     assert read_clip(path, eight).total_frames == 40
-    monkeypatch.setattr(video.packets, "MOST_PACKETS", 39)
+    monkeypatch.setattr(action_clip.video.packets, "MOST_PACKETS", 39)
     with pytest.raises(ActionClipError, match=r"clip.mkv has more than 39 frames; cut it into parts"):
         read_clip(path, eight)
 
@@ -289,9 +289,9 @@ def test_small_packets_are_not_kept_without_end(tmp_path: Path, monkeypatch: pyt
     path = write_numbered(tmp_path / "clip.mkv", 40)
     expected = read_clip(path, eight)
     for most, kept in ((40, 40), (39, None)):
-        monkeypatch.setattr(video.packets, "KEPT_PACKETS", most)
+        monkeypatch.setattr(action_clip.video.packets, "KEPT_PACKETS", most)
         with opened(Origin("clip", path), 1) as container:
-            table = video.packets.scan(container)
+            table = action_clip.video.packets.scan(container)
         assert (table.kept and len(table.kept)) == kept
         assert np.array_equal(read_clip(path, eight).frames, expected.frames)
 

@@ -12,11 +12,11 @@ from make_videos import Picture, numbered, numbers_in, write_numbered, write_vid
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence
 
-from errors import ActionClipError
-from video.deinterlace import without_comb
-from video.pixels import upright_rgb
-from video.reader import read_clip
-from video.sampling import make_sampler
+from action_clip.errors import ActionClipError
+from action_clip.video.deinterlace import without_comb
+from action_clip.video.pixels import upright_rgb
+from action_clip.video.reader import read_clip
+from action_clip.video.sampling import make_sampler
 
 eight = make_sampler("uniform", 8, 0)
 keyframes = make_sampler("keyframes", 8, 0)

@@ -9,9 +9,9 @@ from make_videos import Picture, write_video
 from numpy.typing import NDArray
 from PIL import Image
 
-from errors import ActionClipError
-from video.preprocess import clip_tensor
-from video.reader import read_clip
+from action_clip.errors import ActionClipError
+from action_clip.video.preprocess import clip_tensor
+from action_clip.video.reader import read_clip
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -26,16 +26,16 @@ from make_videos import (
 )
 from PIL import Image
 
-import video.decode
-import video.packets
-import video.reader
-from errors import ActionClipError
-from video.onepass import Pass, decode_all
-from video.packets import SeekError, read_run, scan
-from video.pixels import upright_rgb
-from video.reader import Clip, read_clip
-from video.sampling import Sampler, make_sampler
-from video.source import Origin, demux, opened
+import action_clip.video.decode
+import action_clip.video.packets
+import action_clip.video.reader
+from action_clip.errors import ActionClipError
+from action_clip.video.packets import SeekError, read_run, scan
+from action_clip.video.pixels import upright_rgb
+from action_clip.video.reader import Clip, read_clip
+from action_clip.video.sampling import Sampler, make_sampler
+from action_clip.video.sequential import Pass, decode_all
+from action_clip.video.source import Origin, demux, opened
 
 eight = make_sampler("uniform", 8, 0)
 
@@ -69,12 +69,12 @@ def refuse_full_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("everything was decoded")
 
-    monkeypatch.setattr(video.reader, "decode_all", refuse)
+    monkeypatch.setattr(action_clip.video.reader, "decode_all", refuse)
 
 
 def seek_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep no packets in memory, as for a large file."""
-    monkeypatch.setattr(video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
 
 
 B_FRAMES = {"bf": "3", "g": "40", "sc_threshold": "0"}
@@ -209,7 +209,7 @@ def test_seeking_gives_what_one_pass_gives(
     truth = plain_pass(path)
     refuse_full_decoding(monkeypatch)
     for kept_bytes in (2**30, 0):
-        monkeypatch.setattr(video.packets, "KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", kept_bytes)
         for index in {0, 1, 7, len(truth) // 2, len(truth) - 1}:
             clip = read_clip(path, just(index))
             assert clip.total_frames == len(truth)
@@ -226,7 +226,7 @@ def test_what_cannot_be_sought_is_decoded_in_one_pass(
     path = make(tmp_path)
     truth = plain_pass(path)
     for kept_bytes in (2**30, 0):
-        monkeypatch.setattr(video.packets, "KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", kept_bytes)
         for threads in (1, 3):
             for sampler in (eight, just(len(truth) - 1, 20, 0), just(3)):
                 clip = read_clip(path, sampler, threads=threads)
@@ -253,7 +253,7 @@ def test_where_seeking_fails_everything_is_decoded(tmp_path: Path, monkeypatch: 
         raise SeekError
 
     seek_in_the_file(monkeypatch)
-    monkeypatch.setattr(video.packets, "_seek", fail)
+    monkeypatch.setattr(action_clip.video.packets, "_seek", fail)
     clip = read_clip(write_numbered(tmp_path / "clip.mp4", 60), eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [3, 10, 18, 25, 33, 40, 48, 55]
 
@@ -292,7 +292,7 @@ def test_eight_frames_cost_about_eight_frames(
         runs.append(len(packets))
         return iter(packets)
 
-    monkeypatch.setattr(video.decode, "read_run", counted)
+    monkeypatch.setattr(action_clip.video.decode, "read_run", counted)
     refuse_full_decoding(monkeypatch)
     seek_in_the_file(monkeypatch)
     clip = read_clip(path, eight)

@@ -6,9 +6,9 @@ from math import floor
 import numpy as np
 import pytest
 
-from errors import ActionClipError
-from models.fields import UNIFORM_RULES as NAMED_RULES
-from video.sampling import (
+from action_clip.errors import ActionClipError
+from action_clip.models.catalog.validators import UNIFORM_RULES as NAMED_RULES
+from action_clip.video.sampling import (
     SAMPLINGS,
     UNIFORM_RULES,
     Keyframes,

@@ -19,16 +19,16 @@ from make_videos import (
 )
 from PIL import Image
 
-import video.decode
-import video.packets
-import video.reader
-from video.mp4 import table_of_index
-from video.packets import PacketTable, scan
-from video.pixels import upright_rgb
-from video.reader import read_clip
-from video.references import nothing, unreferenced
-from video.sampling import Sampler, make_sampler
-from video.source import Origin, Video, opened
+import action_clip.video.decode
+import action_clip.video.packets
+import action_clip.video.reader
+from action_clip.video.mp4_index import table_of_index
+from action_clip.video.packets import PacketTable, scan
+from action_clip.video.pixels import upright_rgb
+from action_clip.video.reader import read_clip
+from action_clip.video.references import nothing, unreferenced
+from action_clip.video.sampling import Sampler, make_sampler
+from action_clip.video.source import Origin, Video, opened
 
 eight = make_sampler("uniform", 8, 0)
 keyframes = make_sampler("keyframes", 4, 0)
@@ -52,7 +52,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError(f"{name} was called")
 
-    monkeypatch.setattr(video.reader, name, fail)
+    monkeypatch.setattr(action_clip.video.reader, name, fail)
 
 
 X264 = "keyint=40:scenecut=0:bframes=3:b-adapt=0:"
@@ -93,7 +93,7 @@ def test_what_nothing_refers_to_is_not_decoded(
         clip = read_clip(path, eight, threads=threads)
         assert np.array_equal(clip.frames, np.stack([truth[index] for index in clip.indices]))
     decoded = 0
-    plain_run = video.decode._decode_run
+    plain_run = action_clip.video.decode._decode_run
 
     def counted(
         video_: Video, table: PacketTable, run: object, take: object, leaves_out: Callable[[bytes], bool]
@@ -108,7 +108,7 @@ def test_what_nothing_refers_to_is_not_decoded(
 
         plain_run(video_, table, run, take, counting)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(video.decode, "_decode_run", counted)
+    monkeypatch.setattr(action_clip.video.decode, "_decode_run", counted)
     read_clip(path, just(37, 58))
     assert decoded <= most - 4  # not asked of keyframes and wanted frames
 
@@ -146,17 +146,17 @@ def test_what_a_decoder_misses_is_decoded_after_all(tmp_path: Path, monkeypatch:
     path = write_video(tmp_path / "clip.mkv", moving(40), "libvpx-vp9", options={"g": "40", "cpu-used": "8"})
     truth = plain_pass(path)
     refuse(monkeypatch, "decode_all")
-    plain = video.decode._decode_run
+    plain = action_clip.video.decode._decode_run
     ways: list[bool] = []
 
     def failing(*arguments: object) -> None:
         ways.append(arguments[-1] is nothing)
         if not ways[-1]:
-            raise video.decode.SurpriseError
+            raise action_clip.video.decode.SurpriseError
         plain(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(video.decode, "unreferenced", too_much)
-    monkeypatch.setattr(video.decode, "_decode_run", failing)
+    monkeypatch.setattr(action_clip.video.decode, "unreferenced", too_much)
+    monkeypatch.setattr(action_clip.video.decode, "_decode_run", failing)
     assert np.array_equal(read_clip(path, just(39)).frames[0], truth[39])
     assert ways == [False, True]
 
@@ -194,7 +194,7 @@ def test_the_index_tells_what_reading_through_tells(
     for name in (part.name for part in fields(PacketTable) if part.name != "kept"):
         assert np.array_equal(getattr(indexed, name), getattr(scanned, name)), name
     small = read_clip(path, eight)
-    monkeypatch.setattr(video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
     refuse(monkeypatch, "scan")
     large = read_clip(path, eight)
     assert np.array_equal(large.frames, small.frames)
@@ -239,7 +239,7 @@ def test_an_index_that_leaves_doubt_is_not_used(
     path = make(tmp_path)
     assert tables(path)[0] is None
     small = read_clip(path, eight)
-    monkeypatch.setattr(video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
     large = read_clip(path, eight)
     assert np.array_equal(large.frames, small.frames)
     assert large.indices == small.indices
@@ -253,8 +253,8 @@ def test_a_wrong_index_is_found_out(tmp_path: Path, what: str, monkeypatch: pyte
         return replace(table, **{what: getattr(table, what) + 1})
 
     path = constant(tmp_path)
-    monkeypatch.setattr(video.packets, "KEPT_BYTES", 0)
-    monkeypatch.setattr(video.reader, "table_of_index", wrong)
+    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.reader, "table_of_index", wrong)
     refuse(monkeypatch, "decode_all")
     clip = read_clip(path, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [3, 10, 18, 25, 33, 40, 48, 55]

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from video.thumbnails import MOST_BYTES, thumbnails
+from action_clip.video.thumbnails import MOST_BYTES, thumbnails
 
 
 def smooth(count: int, height: int, width: int) -> NDArray[np.uint8]:

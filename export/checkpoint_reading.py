@@ -1,0 +1,350 @@
+"""Reading checkpoints of any model: files of weights, configurations, names.
+
+A file never gets to run code of its own: see export.stored for what PyTorch writes; safetensors have none. What cannot
+be read so is refused, unless the user says that its source is trusted.
+"""
+
+import errno
+import hashlib
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from action_clip.errors import ActionClipError
+from action_clip.export.pickles import Call, MoreThanWeights, foreign_name, is_name
+from action_clip.export.stored import NoCheckpoint, read_stored, tensor_of
+from action_clip.models.catalog import validators
+
+T = TypeVar("T")
+Colours = tuple[float, float, float]
+State = dict[str, Tensor]
+Rules = tuple[tuple[str, str], ...]
+
+HF_CONFIG = "config.json"
+# In this order: where a folder has both, the first is taken.
+HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# What holds the weights where a file holds more, by its key: mmaction2's and open_clip's, TimeSformer's, ActionCLIP's.
+_STATES = ("state_dict", "model_state", "model_state_dict", "fusion_model_state_dict")
+# Bytes of a configuration, an index of shards, the header of safetensors: some 100 a tensor.
+_LARGEST_TEXT = 8 << 20
+# Of names in a sentence.
+_MOST_LISTED = 30
+# The largest CLIP has 1500.
+_MOST_TENSORS = 20_000
+_MOST_SHARDS = 1000
+_REAL = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+}
+# What checkpoints carry beside weights: sizes that the weights tell too, positions counted from 0, masks.
+_NOT_WEIGHTS = re.compile(
+    r"^(input_resolution|context_length|vocab_size|attn_mask)$|^(text|vision)_model\.embeddings\.position_ids$"
+)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Of frames: pixels of the short side (None: as is usual for the model), mean and std of each colour."""
+
+    resize: int | None
+    mean: Colours
+    std: Colours
+
+
+def read_path(
+    path: Path, read_folder: Callable[[Path], T], read_content: Callable[[Mapping[str, Any], str], T], trust: bool
+) -> T:
+    """What one of the two makes of a folder, or of a file's content and its sha256.
+
+    Raises:
+        ActionClipError: the path does not exist, or cannot be read.
+    """
+    try:
+        if not path.exists():
+            raise ActionClipError(f"there is no checkpoint {path}: give a file, a folder or a name of the catalog")
+        if path.is_dir():
+            return read_folder(path)
+        content = load(path, trust)
+        if not isinstance(content, Mapping):
+            raise ActionClipError(
+                f"{path} holds an object of type {_kind(content)}, not a checkpoint: give a state dict"
+            )
+        return read_content(content, sha256_of_files([path]))
+    except OSError as error:
+        fault = f"{error.filename or path} cannot be read ({error.strerror or error})"
+        raise ActionClipError(f"{fault}: check the file") from error
+
+
+def read_weights(folder: Path, names: Iterable[str], trust: bool) -> tuple[State, str] | None:
+    """The weights in the first of these files that the folder has, sharded or not, and their sha256; None if none."""
+    for name in names:
+        if files := _shards(folder, name):
+            state: State = {}
+            for file in files:
+                state |= weights(load(file, trust), file)
+                _check_count(state, folder)
+            return state, sha256_of_files(files)
+    return None
+
+
+def _shards(folder: Path, name: str) -> list[Path]:
+    """The files that make up the weights `name`, which may have an index of its shards instead; [] if not there."""
+    if (folder / name).is_file():
+        return [folder / name]
+    index = folder / f"{name}.index.json"
+    if not index.is_file():
+        return []
+    names = table(read_json(index), "weight_map", index)
+    if not names or not all(isinstance(shard, str) for shard in names.values()):
+        raise ActionClipError(f"{index} has no weight_map: download the folder again")
+    shards = [folder / shard for shard in sorted(set(names.values()))]
+    if len(shards) > _MOST_SHARDS:
+        raise ActionClipError(f"{index} names more than {_MOST_SHARDS} files: download the folder again")
+    missing = [shard.name for shard in shards if shard.parent != folder or not shard.is_file()]
+    if missing:
+        raise ActionClipError(f"{folder} lacks {listed(missing)}: download the folder again")
+    if len({shard.resolve() for shard in shards}) < len(shards):
+        raise ActionClipError(f"{index} names a file twice: download the folder again")
+    return shards
+
+
+def load(path: Path, trust: bool) -> Any:
+    """The file's content: a module's state dict, or whatever object was saved; tensors are taken out by `tensors`.
+
+    Raises:
+        ActionClipError: it cannot be read, or only by running code where that is not trusted.
+        OSError: the disk says no.
+    """
+    _refuse_others(path)
+    try:
+        content = _safetensors(path) if path.suffix == ".safetensors" else read_stored(path)
+        _refuse_foreign(content)
+        return content
+    except NoCheckpoint as error:
+        raise ActionClipError(f"{path} is not a PyTorch checkpoint: download it again") from error
+    except MoreThanWeights as error:
+        if not trust:
+            raise ActionClipError(
+                f"{path} holds more than weights ({error!s:.200}), and reading that may run any code: save its state "
+                "dict alone, or give --trust if you trust where it comes from"
+            ) from error
+    except Exception as error:  # a damaged file makes its readers raise almost anything
+        # EINVAL: the end of an archive was looked for before its beginning.
+        if isinstance(error, ActionClipError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise
+        raise _damaged(path, error) from error
+    return _trusted(path)
+
+
+def _refuse_foreign(content: Any) -> None:
+    """Raise MoreThanWeights where a foreign object is among the weights; beside them it is nobody's concern."""
+    states = [content[key] for key in _STATES if key in content] if isinstance(content, Mapping) else []
+    name = foreign_name(states or content)
+    if name is not None:
+        raise MoreThanWeights(name)
+
+
+def _refuse_others(path: Path) -> None:
+    """What is no file, and what downloads that go wrong in two common ways leave: text."""
+    if not path.is_file():
+        raise ActionClipError(f"{path} is a pipe or a device, not a checkpoint: give a file or a folder")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ActionClipError(f"{path} is empty: download it again")
+    start = start.lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise ActionClipError(f"{path} is a Git LFS pointer, not the weights: run git lfs pull in its folder")
+    if start.startswith((b"<!doctype", b"<html")):
+        raise ActionClipError(f"{path} is a web page, not a checkpoint: download the file itself")
+
+
+def _safetensors(path: Path) -> State:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _LARGEST_TEXT:
+        raise ValueError("its header is too long")
+    with safe_open(path, "pt") as opened:
+        names = opened.keys()
+        _check_count(names, path)
+        return {name: opened.get_tensor(name) for name in names}
+
+
+def _trusted(path: Path) -> Any:
+    """The content of a file that runs code while it is read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Mapped: the optimiser's state, two thirds of a training checkpoint, is never read.
+            content = torch.load(path, map_location="cpu", weights_only=False, mmap=zipfile.is_zipfile(path))
+    except Exception as error:
+        if isinstance(error, ImportError | AttributeError):
+            raise ActionClipError(
+                f"{path} needs code that is not here ({error}): install it or save the weights alone"
+            ) from error
+        raise _damaged(path, error) from error
+    return content.state_dict() if isinstance(content, torch.nn.Module) else content
+
+
+def _damaged(path: Path, error: Exception) -> ActionClipError:
+    reason = re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
+    return ActionClipError(f"{path} is damaged or no checkpoint ({reason:.200}): download it again")
+
+
+def canonical(state: State) -> State:
+    """float32, attention's three matrices apart, nothing that is not a weight."""
+    plain: State = {}
+    for name, value in state.items():
+        if _NOT_WEIGHTS.match(name):
+            continue
+        stem, _, kind = name.rpartition("in_proj_")
+        if stem.endswith("attn.") and value.ndim and len(value) % 3 == 0:
+            for projection, part in zip("qkv", value.float().chunk(3), strict=True):
+                plain[f"{stem}{projection}_proj.{kind}"] = part
+        else:
+            plain[name] = value.float()
+    return plain
+
+
+def renamed(state: State, rules: Rules) -> State:
+    """The weights by other names: each rule, a pattern and its replacement, is applied in turn."""
+    others = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        others[name] = value
+    return others
+
+
+def weights(content: Any, path: Path) -> State:
+    """A state dict, or that within a checkpoint of its training."""
+    inner = content.get("state_dict") if isinstance(content, Mapping) else None
+    return tensors(content if inner is None else inner, path)
+
+
+def tensors(content: Any, path: Path) -> State:
+    """A state dict, without the prefixes that DataParallel and torch.compile put before every name."""
+    if not isinstance(content, Mapping):
+        raise ActionClipError(f"{path} holds no state dict (names and tensors): give that of one of the known models")
+    state: State = {}
+    _check_count(content, path)
+    for key, stored in content.items():
+        name = str(key)
+        if not isinstance(key, str | int) or not is_name(name):
+            raise ActionClipError(
+                f"{path} holds no state dict (a key is no name of a weight): give that of one of the known models"
+            )
+        try:
+            value = tensor_of(stored)
+        except Exception as error:
+            raise _damaged(path, error) from error
+        if not _is_plain(value):
+            raise ActionClipError(
+                f"{path} holds no state dict ({key!r} is of type {_kind(value)}, not a plain tensor): "
+                "give that of one of the known models"
+            )
+        state[re.sub(r"^((module|_orig_mod)\.)+", "", name)] = value
+    return state
+
+
+def _check_count(names: Collection[Any], path: Path) -> None:
+    if len(names) > _MOST_TENSORS:
+        raise ActionClipError(f"{path} holds more than {_MOST_TENSORS} tensors: give the weights of one known model")
+
+
+def _kind(value: Any) -> str:
+    """The type of a value of a checkpoint, for people."""
+    if not isinstance(value, Call):
+        return type(value).__name__
+    return "Tensor" if "._rebuild_" in value.function else value.function.rpartition(".")[2]
+
+
+def _is_plain(value: Any) -> bool:
+    """A tensor of real numbers that are all there, one after the other."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.dtype in _REAL
+        and not (value.is_quantized or value.is_meta)
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    more = len(names) - _MOST_LISTED
+    return ", ".join(names[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def table(config: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """A part of a configuration; empty where it is left out or null."""
+    return value_of(config, key, json_object, {}, path)
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """A value that must be a JSON object; else ValueError, as of models.fields."""
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object")
+    return value
+
+
+def value_of(config: Mapping[str, Any], key: str, check: Callable[[Any], T], default: T, path: Path) -> T:
+    """A value of a configuration, `default` where it is left out or null."""
+    value = config.get(key)
+    try:
+        return default if value is None else check(value)
+    except ValueError as error:
+        raise ActionClipError(f"{path}: {key} must be {error}, not {value!r:.60}: download it again") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ActionClipError where there is none."""
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise ActionClipError(f"{path} is longer than any configuration: download it again")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ActionClipError(f"{path} is not valid JSON: download it again") from error
+    if not isinstance(content, dict):
+        raise ActionClipError(f"{path} holds no JSON object: download it again")
+    return content
+
+
+def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
+    """What preprocessor_config.json in a Hugging Face folder says; `default` where it, or the file, says nothing."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return default
+    config = read_json(path)
+    if isinstance(size := config.get("size"), dict):
+        config["size"] = size.get("shortest_edge")
+    resize = value_of(config, "size", validators.pixels, default.resize, path)
+    return Preprocessing(resize, *normalisation(config, "image_mean", "image_std", default, path))
+
+
+def normalisation(
+    config: Mapping[str, Any], mean: str, std: str, default: Preprocessing, path: Path
+) -> tuple[Colours, Colours]:
+    """Mean and std of a configuration, by these keys."""
+    return (
+        value_of(config, mean, validators.three_numbers, default.mean, path),
+        value_of(config, std, validators.three_positive_numbers, default.std, path),
+    )
+
+
+def sha256_of_files(files: Iterable[Path]) -> str:
+    """Of the files one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

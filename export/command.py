@@ -1,0 +1,180 @@
+"""The exporter's command: see --help."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from action_clip.errors import ActionClipError
+from action_clip.export.choices import ACTIVATIONS, HEADS, PRECISIONS
+from action_clip.models.catalog.specs import ModelSpec, catalog, find
+from action_clip.system.cores import usable_cores
+from action_clip.system.terminal import ArgumentParser, printable, sentence
+
+NANO = Path(__file__).parent.parent / "models" / "nano"
+
+Work = Callable[[], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["nano"]:
+        work = _nano(arguments[1:])
+    elif arguments[:1] == ["timesformer"]:
+        work = _checkpoint(arguments[1:], "closed-set")
+    else:
+        work = _checkpoint(arguments, "zero-shot")
+    log = logging.getLogger("action_clip")
+    try:
+        from action_clip.export.progress import ProgressHandler
+
+        with ProgressHandler() as handler:
+            # Progress is ours to tell; the libraries say only what worries them.
+            logging.basicConfig(level=logging.ERROR, handlers=[handler])
+            log.setLevel(logging.INFO)
+            log.info("loading PyTorch")
+            import torch
+
+            torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+            work()
+    except KeyboardInterrupt:
+        return 130
+    except ImportError as error:
+        print(printable(f"{error}: pip install -r requirements-export.txt"), file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read the tables has gone
+        return 1
+    except OSError as error:  # of names that no disk has, and of disks that fail
+        fault = f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}): name another one"
+        print(sentence(ActionClipError(fault)), file=sys.stderr)
+        return 1
+    except ActionClipError as error:
+        print(sentence(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _nano(arguments: Sequence[str]) -> Work:
+    parser = ArgumentParser(
+        prog="python -m export nano",
+        description="Rebuild the embedded model from two weight packages and WordNet; its text graph is trained.",
+    )
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=NANO, help="default: the embedded model's folder")
+    parser.add_argument(
+        "--wordnet", metavar="FOLDER", type=Path, default=Path("/usr/share/wordnet"), help="default: %(default)s"
+    )
+    parser.add_argument("--steps", type=int, default=800, help="training steps of 1024 texts (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.steps < 1:
+        parser.error("--steps must be above 0")
+
+    def work() -> None:
+        from action_clip.export.nano.build import build
+
+        build(options.out, options.wordnet, options.steps, options.seed)
+
+    return work
+
+
+def _checkpoint(arguments: Sequence[str], kind: str) -> Work:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.check is not None or options.against is not None:
+        return _check(parser, options)
+    if options.source is None:
+        parser.error("give a checkpoint, a name of the catalog, or nano")
+    if options.frames is not None and not 1 <= options.frames <= 1024:
+        parser.error("--frames must be from 1 to 1024")
+    spec = find(options.source)
+    if spec is not None:
+        if kind == "closed-set" != spec.kind:
+            parser.error(f"{spec.name} is no TimeSformer: leave out the word timesformer")
+        return _named(parser, options, spec)
+    if options.out is None:
+        parser.error("--out FOLDER is needed: where the graphs go")
+
+    def work() -> None:
+        from action_clip.export.model import Wishes, export_folder
+
+        wishes = Wishes(options.fusion, options.frames, options.activation, options.licence, options.trust)
+        print(export_folder(Path(options.source), options.out, kind, options.precision, wishes))
+        print(printable(f"\nwrote {options.out}: python action_clip.py --model {options.out} --video …", lines=True))
+
+    return work
+
+
+def _named(parser: ArgumentParser, options: argparse.Namespace, spec: ModelSpec) -> Work:
+    if spec.checkpoint is None:
+        parser.error(f"{spec.name} needs no export: python action_clip.py --model {spec.name} uses it as it is")
+    for option in ("fusion", "frames", "activation", "licence"):
+        if getattr(options, option) != parser.get_default(option):
+            parser.error(f"leave out --{option}: the catalog says it of {spec.name}")
+
+    def work() -> None:
+        from action_clip.export.model import export_named
+
+        print(export_named(spec, options.precision, options.out, trust=options.trust))
+        model = options.out or spec.name
+        print(printable(f"\ninstalled {spec.name}: python action_clip.py --model {model} --video …", lines=True))
+
+    return work
+
+
+def _check(parser: ArgumentParser, options: argparse.Namespace) -> Work:
+    if options.check is None:
+        parser.error("--against belongs to --check")
+    if options.against is None:
+        parser.error("--check needs --against CHECKPOINT")
+    for option in ("source", "out", "precision", "fusion", "frames", "activation", "licence"):
+        if getattr(options, option) != parser.get_default(option):
+            parser.error(f"leave out {option if option == 'source' else f'--{option}'}: --check reads what is there")
+
+    def work() -> None:
+        from action_clip.export.model import check
+
+        print(check(options.check, options.against, trust=options.trust))
+
+    return work
+
+
+def build_parser() -> ArgumentParser:
+    """The exporter's options, but for those of nano."""
+    names = ", ".join(spec.name for spec in catalog() if spec.checkpoint is not None)
+    parser = ArgumentParser(
+        prog="python -m export",
+        description="Turn a CLIP or ActionCLIP checkpoint into the three ONNX graphs that action_clip.py runs; "
+        "`python -m export timesformer SOURCE`: a TimeSformer checkpoint into its one graph.",
+        epilog="`python -m export nano --help` is about rebuilding the embedded model.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="a checkpoint: official ActionCLIP, mmaction2, OpenAI CLIP, open_clip (file or folder), Hugging Face "
+        f"CLIPModel (folder); or a model of the catalog, whose checkpoint is downloaded: {names}; or nano",
+    )
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the graphs go; a name's have their own place")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="fp16: half the size, runs as fp32; int8: a quarter, and faster (default: %(default)s)",
+    )
+    parser.add_argument("--fusion", choices=HEADS, help="the frame head, to be sure: the weights tell which it is")
+    parser.add_argument("--frames", metavar="T", type=int, help="of a clip (default: what the weights ask for, else 8)")
+    parser.add_argument("--activation", choices=ACTIVATIONS, help="where the checkpoint does not say it")
+    parser.add_argument(
+        "--licence",
+        metavar="TEXT",
+        default="not stated",
+        help="of the weights, for the metadata (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="let the file run code while it is read; only if you know its source"
+    )
+    parser.add_argument("--check", metavar="FOLDER", type=Path, help="compare an exported folder with its checkpoint")
+    parser.add_argument("--against", metavar="CHECKPOINT", type=Path, help="what --check compares with")
+    return parser

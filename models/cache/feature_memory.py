@@ -1,0 +1,67 @@
+"""Text features kept in memory, so that a process encodes a label once even where nothing can be kept on disk."""
+
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from threading import RLock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action_clip.system.forks import keep_whole
+
+_MOST_BYTES = 64 << 20
+# What Python needs for a row besides its text and its numbers: the array, the key, and their place in the dictionary.
+_ROW_BYTES = 400
+
+
+class FeatureMemory:
+    """(space, text) → feature, as the label bank; bounded, and what was not used for longest goes first.
+
+    Any thread may use it. What it holds is shared and must not be changed.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self.most_bytes = most_bytes
+        self._rows: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+        self._bytes = 0
+        self.lock = RLock()
+
+    def read(self, space: str, texts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """The features (D,) of those texts that are known."""
+        known = {}
+        with self.lock:
+            for text in texts:
+                key = (space, text)
+                if key in self._rows:
+                    self._rows.move_to_end(key)
+                    known[text] = self._rows[key]
+        return known
+
+    def write(self, space: str, features: Mapping[str, NDArray[np.float32]]) -> None:
+        """Keep these features, which must not be views of something larger."""
+        with self.lock:
+            for text, feature in features.items():
+                key = (space, text)
+                if key not in self._rows:
+                    self._bytes += _bytes_of(text, feature)
+                    self._rows[key] = feature
+            while self._bytes > self.most_bytes:
+                (_, text), feature = self._rows.popitem(last=False)
+                self._bytes -= _bytes_of(text, feature)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.lock:
+            self._rows.clear()
+            self._bytes = 0
+
+
+def _bytes_of(text: str, feature: NDArray[np.float32]) -> int:
+    return sys.getsizeof(text) + feature.nbytes + _ROW_BYTES
+
+
+MEMORY = FeatureMemory()
+"""That of this process, for all of its models."""
+
+keep_whole(MEMORY.lock)

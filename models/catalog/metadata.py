@@ -1,0 +1,51 @@
+"""The key-value pairs that an ONNX file carries about itself, read without loading its weights."""
+
+from pathlib import Path
+
+from action_clip.errors import ActionClipError
+from action_clip.models.catalog.protobuf import as_bytes, as_place, fields, walk
+from action_clip.system.regular_files import mapped
+
+# Fields of ModelProto and StringStringEntryProto (onnx.proto).
+_METADATA_PROPS = 14
+_KEY, _VALUE = 1, 2
+# Far more than any model has to say: of fields of the model, and of bytes in those that are read.
+_MOST_FIELDS, _MOST_BYTES = 10_000, 4 << 20
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata_props of an ONNX file; {} when it has none.
+
+    Opening a session for them would read and optimise hundreds of megabytes; this skips over the graph.
+
+    Raises:
+        ActionClipError: the file cannot be read, is no ONNX file, or has too much to say.
+    """
+    metadata = {}
+    try:
+        with mapped(path) as content:
+            if not content:
+                raise EOFError
+            places: list[range] = []
+            size = 0
+            for count, (number, value) in enumerate(walk(content, range(len(content)))):
+                if number == _METADATA_PROPS:
+                    places.append(as_place(value))
+                    size += len(places[-1])
+                if count == _MOST_FIELDS or size > _MOST_BYTES:
+                    raise ActionClipError(f"{path} has more metadata than any model needs: export it again")
+            for place in places:
+                key, text = _entry(content[place.start : place.stop])
+                metadata[key] = text
+    except OSError as error:
+        raise ActionClipError(f"{path} cannot be read ({error.strerror}): check the file") from error
+    except (ValueError, EOFError) as error:
+        raise ActionClipError(f"{path} is not an ONNX graph: export it or download it again") from error
+    return metadata
+
+
+def _entry(entry: bytes) -> tuple[str, str]:
+    parts = {_KEY: "", _VALUE: ""}
+    for number, value in fields(entry, parts):
+        parts[number] = as_bytes(value).decode("utf-8")
+    return parts[_KEY], parts[_VALUE]

@@ -1,0 +1,218 @@
+"""The models this program knows: catalog.toml, read and checked."""
+
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from action_clip.errors import ActionClipError
+from action_clip.models.catalog import validators
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
+
+CATALOG_FILE = Path(__file__).with_name("catalog.toml")
+# The graphs of a model of each kind.
+ROLES = {"zero-shot": ("text", "image", "fusion"), "closed-set": ("video",)}
+CHECKPOINT = "checkpoint"
+# OpenAI's CLIP and all that was made from it.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# The keys of a file besides its name.
+_DOWNLOADED = ("url", "size", "sha256", "also_accepted")
+_EMBEDDED = ("size", "sha256", "also_accepted")
+_EXPORTED_FROM = ("url", "size", "sha256")
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model: a graph, or the checkpoint that its graphs are exported from."""
+
+    role: str
+    """One of the ROLES of its model's kind, or CHECKPOINT."""
+    name: str
+    url: str | None = None
+    """Where to download it; None when it is embedded or exported."""
+    size: int | None = None
+    """Bytes; None when not known before it is on this disk."""
+    sha256: str | None = None
+    """64 lower-case hexadecimal digits; None when not known before it is on this disk."""
+    also_accepted: tuple[str, ...] = ()
+    """Other file names under which this graph is used when it is already in the model's folder."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What there is to know about a model without opening its graphs."""
+
+    name: str
+    aliases: tuple[str, ...]
+    kind: str
+    description: str
+    frames: int
+    image_size: int
+    """Pixels: side of the square that the image graph takes."""
+    resize: int
+    """Pixels: short side before the centre crop."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    uniform: str
+    """Which frames "uniform" sampling means, see video/sampling.py."""
+    logit_scale: float
+    prompts: tuple[str, ...]
+    """() for a closed set."""
+    classes: tuple[str, ...]
+    """Of a closed set, in the order of the logits; () for a zero-shot model."""
+    licence: str
+    accuracy: str
+    citation: str
+    size: int
+    """Bytes of all graphs together; an estimate where not published."""
+    folder: str | None
+    """Folder of an embedded model, relative to models/ (or an absolute path); None: downloaded or exported."""
+    checkpoint: ModelFile | None
+    """What the graphs are exported from (`python -m export NAME`); None: they are downloaded or embedded."""
+    files: tuple[ModelFile, ...]
+
+
+def find(name: str) -> ModelSpec | None:
+    """The model of that name or alias, or None."""
+    return next((spec for spec in catalog() if name == spec.name or name in spec.aliases), None)
+
+
+def kinetics_400() -> tuple[str, ...]:
+    """The names of the 400 classes of Kinetics-400, in their order."""
+    return _read_classes("kinetics400.txt", str(CATALOG_FILE))
+
+
+@cache
+def catalog() -> tuple[ModelSpec, ...]:
+    """Every known model, the default first. Raises ActionClipError when catalog.toml is damaged."""
+    return read_catalog(CATALOG_FILE)
+
+
+def read_catalog(path: Path) -> tuple[ModelSpec, ...]:
+    """Read and check a catalog file. Raises ActionClipError naming file, model and key at fault."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ActionClipError(f"{path}: cannot be read ({error.strerror}); reinstall the program") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ActionClipError(f"{path}: is not valid TOML: {error}") from error
+    top = _Table(document, str(path))
+    entries = top.take("model", validators.tables)
+    top.finish()
+    specs = tuple(_model(entry, f"{path}, model {number}") for number, entry in enumerate(entries, start=1))
+    owners: dict[str, str] = {}
+    for spec in specs:
+        for name in (spec.name, *spec.aliases):
+            if name in owners:
+                raise ActionClipError(
+                    f"{path}, model '{spec.name}': the name '{name}' is already taken by '{owners[name]}'"
+                )
+            owners[name] = spec.name
+    return specs
+
+
+class _Table:
+    """A TOML table whose keys are taken one by one, so that an unknown key cannot go unnoticed."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self._values = dict(values)
+        self.where = where
+
+    def take(self, key: str, parse: Callable[[Any], T]) -> T:
+        if key not in self._values:
+            raise ActionClipError(f"{self.where}: the key '{key}' is missing")
+        value = self._values.pop(key)
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ActionClipError(f"{self.where}: the key '{key}' must be {error}, not {value!r}") from error
+
+    def take_or(self, key: str, parse: Callable[[Any], T], default: D) -> T | D:
+        return self.take(key, parse) if key in self._values else default
+
+    def finish(self) -> None:
+        if self._values:
+            raise ActionClipError(f"{self.where}: the key '{min(self._values)}' is not known")
+
+
+def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
+    table = _Table(entry, where)
+    name = table.take("name", validators.model_name)
+    table.where = f"{where} ('{name}')"
+    kind = table.take("kind", validators.kind)
+    roles = ROLES[kind]
+    is_closed = kind == "closed-set"
+    folder = table.take_or("folder", validators.file_name, None)
+    source = table.take_or(CHECKPOINT, validators.table, None)
+    if folder is not None and source is not None:
+        raise ActionClipError(f"{table.where}: the keys 'folder' and '{CHECKPOINT}' exclude each other")
+    checkpoint = None if source is None else _file(CHECKPOINT, source, f"{table.where}, {CHECKPOINT}", _EXPORTED_FROM)
+    if checkpoint is not None:
+        # Nothing is known of them: their bytes depend on the machine and the precision.
+        graphs = tuple(ModelFile(role, f"{role}.onnx") for role in roles)
+    else:
+        keys = _DOWNLOADED if folder is None else _EMBEDDED
+        files = _Table(table.take("files", validators.table), f"{table.where}, files")
+        graphs = tuple(
+            _file(role, files.take(role, validators.table), f"{table.where}, files.{role}", keys) for role in roles
+        )
+        files.finish()
+    spec = ModelSpec(
+        name=name,
+        aliases=table.take("aliases", validators.model_names),
+        kind=kind,
+        description=table.take("description", validators.text),
+        frames=table.take("frames", validators.frame_count),
+        image_size=table.take("image_size", validators.pixels),
+        resize=table.take("resize", validators.pixels),
+        mean=table.take_or("mean", validators.three_numbers, CLIP_MEAN),
+        std=table.take_or("std", validators.three_positive_numbers, CLIP_STD),
+        uniform=table.take_or("uniform", validators.uniform_rule, "segments"),
+        logit_scale=1.0 if is_closed else table.take("logit_scale", validators.positive_number),
+        prompts=() if is_closed else table.take_or("prompts", validators.prompts, DEFAULT_PROMPTS),
+        classes=_read_classes(table.take("classes", validators.file_name), table.where) if is_closed else (),
+        licence=table.take("licence", validators.text),
+        accuracy=table.take("accuracy", validators.text),
+        citation=table.take("citation", validators.text),
+        size=table.take("size", validators.count),
+        folder=folder,
+        checkpoint=checkpoint,
+        files=graphs,
+    )
+    table.finish()
+    if spec.resize < spec.image_size:
+        raise ActionClipError(f"{table.where}: the key 'resize' must not be below image_size")
+    return spec
+
+
+def _read_classes(name: str, where: str) -> tuple[str, ...]:
+    """The names in a file beside the catalog, one a line."""
+    try:
+        return validators.class_names(CATALOG_FILE.with_name(name).read_text("utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise ActionClipError(f"{where}: the classes in {name} cannot be read ({error}); reinstall") from error
+
+
+def _file(role: str, entry: Mapping[str, Any], where: str, keys: Collection[str]) -> ModelFile:
+    """A file from its table: of `keys`, the url must be there, the others may."""
+    table = _Table(entry, where)
+
+    def known(key: str, parse: Callable[[Any], T], default: D) -> T | D:
+        return table.take_or(key, parse, default) if key in keys else default
+
+    file = ModelFile(
+        role=role,
+        name=table.take("name", validators.file_name),
+        url=table.take("url", validators.https_url) if "url" in keys else None,
+        size=known("size", validators.count, None),
+        sha256=known("sha256", validators.sha256, None),
+        also_accepted=known("also_accepted", validators.file_names, ()),
+    )
+    table.finish()
+    return file

@@ -1,0 +1,227 @@
+"""Whether a file can be what it should be: whole, an ONNX graph or a checkpoint, and nothing in it that has no end.
+
+All that is asked here is answered by the file's outline, without reading its weights. What a graph computes can take as
+long and as much memory as its author likes all the same: shapes are only known when it runs.
+"""
+
+import json
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from action_clip.models.catalog.protobuf import Part, as_place, varints, walk
+from action_clip.system.regular_files import Buffer, mapped
+
+# Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto and StringStringEntryProto (onnx.proto).
+_GRAPH, _FUNCTION = 7, 25
+_NODE, _INITIALIZER, _INPUT, _OUTPUT, _SPARSE_INITIALIZER = 1, 5, 11, 12, 15
+_OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7
+_TENSOR_ATTRIBUTES, _GRAPH_ATTRIBUTES, _SPARSE_ATTRIBUTES = (5, 10), (6, 11), (22, 23)
+_DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
+_KEY, _VALUE = 1, 2
+_STRING = 8
+# What the largest models have is far below these.
+_MOST_FIELDS = 1_000_000
+_DEEPEST = 8
+# The smallest kind of number has two bits.
+_NUMBERS_A_BYTE = 4
+_LONGEST_HEADER = 100 << 20  # as safetensors has it
+
+
+def check_graph(path: Path) -> tuple[str, ...]:
+    """The names of the files beside an ONNX model that it keeps weights in; they are checked too.
+
+    Raises:
+        ValueError: it is no whole model, or has parts that no model needs and that may never end or lead elsewhere:
+            loops, functions, weights that are larger than its files, or in files outside of its folder.
+        OSError: it cannot be read.
+    """
+    with mapped(path) as content:
+        outline = _Outline(path, content)
+        try:
+            outline.check()
+        except EOFError:
+            raise ValueError(f"it is cut off, or no ONNX model{_beginning(content)}") from None
+        return tuple(sorted(outline.sizes))
+
+
+def check_checkpoint(path: Path) -> None:
+    """Check that a file is of a kind that weights are published in, and whole as far as its outline tells.
+
+    Raises ValueError when it is not, OSError when it cannot be read.
+    """
+    with mapped(path) as content:
+        if content[:4] == b"PK\x03\x04":
+            # The list of what is in the archive is its end.
+            if not zipfile.is_zipfile(path):
+                raise ValueError("the archive is cut off")
+        elif not (content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):  # a pickle
+            _check_safetensors(content)
+
+
+def _check_safetensors(content: Buffer) -> None:
+    size = int.from_bytes(content[:8], "little")
+    if not (content[8:9] == b"{" and 2 <= size <= _LONGEST_HEADER):
+        raise ValueError(f"it is no checkpoint{_beginning(content)}")
+    try:
+        header = json.loads(content[8 : 8 + size])
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        is_whole = 8 + size + end == len(content)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError("it is cut off")
+
+
+def _beginning(content: Buffer) -> str:
+    """The first words of what is text."""
+    beginning = content[:40].decode("latin-1")
+    is_text = beginning.isascii() and beginning and all(char.isprintable() or char.isspace() for char in beginning)
+    return f" but text: {beginning!r}" if is_text else ""
+
+
+class _Outline:
+    """A walk through a model, from the whole to its parts."""
+
+    def __init__(self, path: Path, content: Buffer) -> None:
+        self._content = content
+        self._left = _MOST_FIELDS
+        self._path = path
+        self.sizes: dict[str, int] = {}
+        """Of files beside the model that it keeps weights in, in bytes."""
+
+    def check(self) -> None:
+        """Raise ValueError or EOFError where something is wrong."""
+        graphs = []
+        try:
+            for number, value in self._fields(range(len(self._content))):
+                if number == _GRAPH:
+                    graphs.append(as_place(value))
+                elif number == _FUNCTION:
+                    raise _RefusalError("it has functions of its own")
+            if len(graphs) != 1:
+                raise ValueError("no graph")
+            found = self._check_graph(graphs[0], 0)
+            if not {_NODE, _INPUT, _OUTPUT} <= found:
+                raise _RefusalError("its graph has no inputs, no outputs or no operators")
+        except _RefusalError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"it is no ONNX model{_beginning(self._content)}") from error
+
+    def _fields(self, place: range) -> Iterator[Part]:
+        for part in walk(self._content, place):
+            self._left -= 1
+            if self._left < 0:
+                raise _RefusalError("it has more parts than any model needs")
+            yield part
+
+    def _check_graph(self, place: range, depth: int) -> set[int]:
+        """Which fields the graph has."""
+        found = set()
+        for number, value in self._fields(place):
+            found.add(number)
+            if number == _NODE:
+                self._check_node(as_place(value), depth)
+            elif number == _INITIALIZER:
+                self._check_tensor(as_place(value))
+            elif number == _SPARSE_INITIALIZER:
+                raise _RefusalError("it has sparse weights, whose size is not that of the file")
+        return found
+
+    def _check_node(self, place: range, depth: int) -> None:
+        kind, domain = b"", b""
+        graphs = []
+        for number, value in self._fields(place):
+            if number == _OP_TYPE:
+                kind = self._bytes(value)
+            elif number == _DOMAIN:
+                domain = self._bytes(value)
+            elif number == _ATTRIBUTE:
+                graphs += self._check_attribute(as_place(value))
+        # If runs one of its graphs, once; all others that have any are loops.
+        if graphs and not (kind == b"If" and domain in (b"", b"ai.onnx")):
+            raise _RefusalError(f"it has the operator {_shown(kind)}, which may never end")
+        if graphs and depth == _DEEPEST:
+            raise _RefusalError("it has graphs within graphs, more than any model needs")
+        if kind == b"EPContext":
+            raise _RefusalError("it has the operator 'EPContext', which is code for a device")
+        for graph in graphs:
+            self._check_graph(graph, depth + 1)
+
+    def _check_attribute(self, place: range) -> list[range]:
+        """The graphs in it."""
+        graphs = []
+        for number, value in self._fields(place):
+            if number in _TENSOR_ATTRIBUTES:
+                self._check_tensor(as_place(value))
+            elif number in _GRAPH_ATTRIBUTES:
+                graphs.append(as_place(value))
+            elif number in _SPARSE_ATTRIBUTES:
+                raise _RefusalError("it has sparse weights, whose size is not that of the file")
+        return graphs
+
+    def _check_tensor(self, place: range) -> None:
+        count, kind, name = 1, 0, b""
+        held = len(place)
+        elsewhere = []
+        for number, value in self._fields(place):
+            if number == _DIMS:
+                for size in [value] if isinstance(value, int) else varints(self._content, as_place(value)):
+                    count *= size
+                    if count > 1 << 63:
+                        break
+            elif number == _DATA_TYPE:
+                kind = value if isinstance(value, int) else 0
+            elif number == _NAME:
+                name = self._bytes(value)
+            elif number == _EXTERNAL_DATA:
+                elsewhere.append(as_place(value))
+        if elsewhere:
+            held = self._size_of(self._location(elsewhere))
+        if kind != _STRING and count > held * _NUMBERS_A_BYTE:
+            raise _RefusalError(f"its weight {_shown(name)} is said to be larger than the file that it is in")
+
+    def _location(self, entries: list[range]) -> str:
+        location = b""
+        for entry in entries:
+            parts = {_KEY: b"", _VALUE: b""}
+            for number, value in self._fields(entry):
+                if number in parts:
+                    parts[number] = self._bytes(value)
+            if parts[_KEY] == b"location":
+                location = parts[_VALUE]
+        return location.decode("utf-8")
+
+    def _size_of(self, location: str) -> int:
+        """Bytes of a file beside the model; it may be a link, where the model itself is one into the same folder."""
+        if location not in self.sizes:
+            shown = _shown(location.encode())
+            target = Path(os.path.realpath(self._path.parent / location))
+            homes = {Path(os.path.realpath(self._path.parent)), Path(os.path.realpath(self._path)).parent}
+            if os.path.isabs(location) or homes.isdisjoint(target.parents):
+                raise _RefusalError(f"its weights are in the file {shown}, which is outside of its folder")
+            try:
+                facts = os.stat(target)
+            except OSError:
+                raise _RefusalError(f"its weights are in the file {shown}, which is missing") from None
+            if not stat.S_ISREG(facts.st_mode):
+                raise _RefusalError(f"its weights are in {shown}, which is no file")
+            self.sizes[location] = facts.st_size
+        return self.sizes[location]
+
+    def _bytes(self, value: int | range | None) -> bytes:
+        place = as_place(value)
+        return self._content[place.start : place.stop]
+
+
+class _RefusalError(ValueError):
+    """The text is the reason."""
+
+
+def _shown(name: bytes) -> str:
+    """A name of somebody else's, short and on one line."""
+    text = name[:200].decode("utf-8", "replace")
+    return repr(text if len(text) <= 60 else text[:60] + "…")

@@ -1,0 +1,182 @@
+"""What a value of the catalog or of a graph's metadata must be: each function returns it or raises ValueError.
+
+The error's text completes "must be …": "a whole number above 0".
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from action_clip.tokenizer.prompts import is_template
+
+KINDS = ("zero-shot", "closed-set")
+# Rules for the frames that are looked at, of video/sampling.py.
+UNIFORM_RULES = ("segments", "midpoints", "linspace")
+# Far above what any model has: what follows from them fits the memory.
+MOST_FRAMES, MOST_PIXELS, MOST_PIXELS_OF_A_CLIP = 1024, 4096, 1 << 26
+MOST_PROMPTS, LONGEST_TEXT = 1000, 1000
+
+
+def text(value: Any) -> str:
+    """A string with something in it."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text")
+    return value
+
+
+def line(value: Any) -> str:
+    """A text to be shown on a line: white space in it counts as one space."""
+    words = " ".join(text(value).split())
+    # Half of a surrogate pair, which JSON can name, cannot be written.
+    if len(words) > LONGEST_TEXT or any("\ud800" <= char <= "\udfff" for char in words):
+        raise ValueError(f"a text of at most {LONGEST_TEXT} characters")
+    return words
+
+
+def items(value: Any, what: str) -> list[Any]:
+    """A list; `what` says of what."""
+    if not isinstance(value, list):
+        raise ValueError(what)
+    return value
+
+
+def table(value: Any) -> Mapping[str, Any]:
+    """A TOML table."""
+    if not isinstance(value, dict):
+        raise ValueError("a table")
+    return value
+
+
+def tables(value: Any) -> list[Mapping[str, Any]]:
+    """At least one table, as TOML's [[…]] makes them."""
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise ValueError("a list of one table a model ([[model]])")
+    return value
+
+
+def count(value: Any) -> int:
+    """A whole number above 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("a whole number above 0")
+    return value
+
+
+def frame_count(value: Any) -> int:
+    """How many frames a model looks at: they are held in memory at once."""
+    return _count_to(MOST_FRAMES, value)
+
+
+def pixels(value: Any) -> int:
+    """The length of a side of a frame."""
+    return _count_to(MOST_PIXELS, value)
+
+
+def _count_to(most: int, value: Any) -> int:
+    if count(value) > most:
+        raise ValueError(f"a whole number from 1 to {most}")
+    return int(value)
+
+
+def number(value: Any) -> float:
+    """A finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e300:
+        raise ValueError("a number")
+    return float(value)
+
+
+def positive_number(value: Any) -> float:
+    """A finite number above 0."""
+    if number(value) <= 0:
+        raise ValueError("a number above 0")
+    return float(value)
+
+
+def three_numbers(value: Any) -> tuple[float, float, float]:
+    """One number a colour: red, green, blue."""
+    numbers = [number(item) for item in items(value, "three numbers")]
+    if len(numbers) != 3:
+        raise ValueError("three numbers")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def three_positive_numbers(value: Any) -> tuple[float, float, float]:
+    """One number above 0 a colour."""
+    numbers = three_numbers(value)
+    if min(numbers) <= 0:
+        raise ValueError("three numbers above 0")
+    return numbers
+
+
+def kind(value: Any) -> str:
+    """One of KINDS."""
+    if value not in KINDS:
+        raise ValueError("one of " + ", ".join(f"'{known}'" for known in KINDS))
+    return str(value)
+
+
+def uniform_rule(value: Any) -> str:
+    """One of UNIFORM_RULES."""
+    if value not in UNIFORM_RULES:
+        raise ValueError("one of " + ", ".join(f"'{known}'" for known in UNIFORM_RULES))
+    return str(value)
+
+
+def class_names(value: Any) -> tuple[str, ...]:
+    """The names of a closed set's classes, in the order of the logits."""
+    names = items(value, "a list of names")
+    try:
+        lines = tuple(map(line, names))
+    except ValueError:
+        lines = ()
+    if not lines:
+        raise ValueError("a list of names")
+    return lines
+
+
+def model_name(value: Any) -> str:
+    """A name that can also be that of a folder, on systems that do not tell capitals apart."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", value):
+        raise ValueError("a name of lower-case letters, digits, '.', '_' and '-'")
+    return value
+
+
+def model_names(value: Any) -> tuple[str, ...]:
+    """A list of such names."""
+    return tuple(model_name(item) for item in items(value, "a list of names"))
+
+
+def file_name(value: Any) -> str:
+    """The name of a file or folder, without a path."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        raise ValueError("a plain file or folder name")
+    return value
+
+
+def file_names(value: Any) -> tuple[str, ...]:
+    """A list of such names."""
+    return tuple(file_name(item) for item in items(value, "a list of file names"))
+
+
+def https_url(value: Any) -> str:
+    """An https address with a host."""
+    if not isinstance(value, str) or urlsplit(value).scheme != "https" or not urlsplit(value).hostname:
+        raise ValueError("an https URL")
+    return value
+
+
+def sha256(value: Any) -> str:
+    """A sha256 in hexadecimal digits."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError("64 lower-case hexadecimal digits")
+    return value
+
+
+def prompts(value: Any) -> tuple[str, ...]:
+    """Prompt templates, one `{}` in each."""
+    templates = items(value, "a list of templates")
+    if not templates or not all(isinstance(item, str) and is_template(item) for item in templates):
+        raise ValueError("a list of templates with one {} each")
+    if len(templates) > MOST_PROMPTS:
+        raise ValueError(f"a list of at most {MOST_PROMPTS} templates")
+    return tuple(templates)

@@ -1,0 +1,1 @@
+"""How graphs run: sessions, devices, and feeding them."""

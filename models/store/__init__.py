@@ -1,0 +1,1 @@
+"""Where the models' files are: downloaded, verified, kept."""

@@ -1,0 +1,249 @@
+"""One file over HTTP, retried and continued until it is whole and checked."""
+
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from action_clip.errors import ActionClipError
+from action_clip.models.store.resumable import Part, WrongContentError
+from action_clip.system.connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
+from action_clip.system.interrupts import interruptible
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
+ATTEMPTS = 5
+"""Failures in a row, without PROGRESS bytes more than ever before, after which a download is given up."""
+PROGRESS = 1 << 20
+FIRST_PAUSE_S = 0.5
+"""Doubled after every further failure, unless the server says Retry-After."""
+LONGEST_PAUSE_S = 60.0
+_FOREVER_S = 1e9
+DISK_MARGIN = 64 << 20
+"""Bytes that must stay free beside the file."""
+SYNC = 64 << 20
+"""Bytes after which it is seen to that they are on the disk, and that there is place for more."""
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+pause = time.sleep
+_log = logging.getLogger("action_clip")
+
+Headers = requests.structures.CaseInsensitiveDict[str]
+
+
+class _PermanentError(Exception):
+    """Trying again would not help; the text is the reason."""
+
+
+class _TransientError(Exception):
+    """Trying again may help; the text is the reason."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    size: int | None,
+    sha256: str | None,
+    most: int | None = None,
+    check: Callable[[Path], object] | None = None,
+) -> str:
+    """Download url to target, whose folder exists and is locked by the caller; returns the file's sha256.
+
+    size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header; of a file of
+    unknown length no more than `most` bytes are taken. `check` raises ValueError where the file is not what it should
+    be. What has arrived before a failure or an interruption is kept and continued by the next call. Raises
+    ActionClipError that names the URL, the reason, and what to do instead.
+    """
+    try:
+        part = Part(target, url)
+        try:
+            return _complete(url, part, size, sha256, most, check)
+        except BaseException:
+            if part.received == 0:
+                part.drop()
+            raise
+    except _PermanentError as error:
+        reason = str(error)
+        cause: Exception = error
+    except OSError as error:
+        reason = f"{target.parent} cannot be written ({error.strerror or error})"
+        cause = error
+    raise ActionClipError(
+        f"could not download {redacted(url)}: {reason}; put the file into {target.parent} by hand, "
+        "or use --model nano, which needs no download"
+    ) from cause
+
+
+def _complete(
+    url: str,
+    part: Part,
+    size: int | None,
+    sha256: str | None,
+    most: int | None,
+    check: Callable[[Path], object] | None,
+) -> str:
+    farthest = part.received
+    failures = wrong = 0
+    patience = Patience()
+    while True:
+        try:
+            if not part.complete:
+                _receive(url, part, size, most, patience)
+            digest = part.check(size, sha256)
+            if check is not None:
+                part.examine(check)
+            part.publish()
+            return digest
+        except WrongContentError as error:
+            part.drop()
+            wrong += 1
+            if wrong == 2:
+                raise _PermanentError(str(error)) from error
+            _log.warning("%s: %s; downloading it again", part.target.name, error)
+        except _TransientError as error:
+            failures = 1 if part.received > farthest + PROGRESS else failures + 1
+            farthest = max(farthest, part.received)
+            if failures == ATTEMPTS:
+                raise _PermanentError(str(error)) from error
+            wait_s = FIRST_PAUSE_S * 2 ** (failures - 1) if error.wait_s is None else error.wait_s
+            if wait_s > LONGEST_PAUSE_S:
+                raise _PermanentError(f"{error} and asks to wait {wait_s:.0f} s") from error
+            _log.warning("%s: %s; trying again in %.1f s", part.target.name, error, wait_s)
+            pause(wait_s)
+
+
+def _receive(url: str, part: Part, size: int | None, most: int | None, patience: Patience) -> None:
+    """One request; on return every byte that the server announced is on the disk."""
+    try:
+        with _open(url, part, patience, has_known_length=size is not None) as response:
+            _begin(response, part, size)
+            with (
+                part.path.open("ab") as file,
+                tqdm(
+                    total=part.total,
+                    initial=part.received,
+                    unit="B",
+                    unit_scale=True,
+                    desc=part.target.name,
+                    disable=None,
+                ) as bar,
+            ):
+                _write(response.chunks(), file, part, most if size is None else size, bar)
+    except SlowError as error:
+        kept = "; what has arrived is kept, and the next run goes on from there" if part.received else ""
+        raise _PermanentError(f"{error}{kept}") from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _failure(error) from error
+    if part.total is not None and part.path.stat().st_size < part.total:
+        raise _TransientError("the connection was cut")
+
+
+def _write(chunks: Iterator[bytes], file: BinaryIO, part: Part, most: int | None, bar: Any) -> None:
+    written = synced = file.tell()
+    for chunk in chunks:
+        written += len(chunk)
+        if part.total is None and most is not None and written > most:
+            raise _PermanentError(f"the server sends more than {most} bytes")
+        file.write(chunk)
+        bar.update(len(chunk))
+        if written - synced >= SYNC:
+            _sync(file)
+            _require_disk(part, written)
+            synced = written
+    # The name must not appear before the bytes, even when the power goes.
+    _sync(file)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    interruptible(lambda: os.fsync(file.fileno()))
+
+
+def _open(url: str, part: Part, patience: Patience, *, has_known_length: bool) -> Transfer:
+    """The answer to a request for what is still missing, after redirects, none of which leaves https."""
+    headers = {"User-Agent": "action_clip"}
+    if part.received:
+        headers |= {"Range": f"bytes={part.received}-", "If-Range": str(part.validator)}
+    try:
+        timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        return Transfer(url, headers, timeout_s, patience, has_known_length=has_known_length)
+    except RedirectError as error:
+        raise _PermanentError(str(error)) from error
+
+
+def _begin(response: Transfer, part: Part, size: int | None) -> None:
+    """Make the part ready for the answer's body, which continues it or starts it anew."""
+    headers = response.headers
+    if response.status_code == 206 and part.received:
+        if (
+            response.content_range not in ((part.received, None), (part.received, part.total))
+            or response.validator not in (None, part.validator)
+            or headers.get("Content-Encoding", "identity") != "identity"
+        ):
+            part.drop()
+            raise _TransientError("the server's answer does not continue what was there")
+        _require_disk(part, part.received)
+        return
+    if response.status_code == 416 and part.received:
+        part.drop()
+        raise _TransientError("the server has no such range")
+    if response.status_code in RETRIED_STATUSES:
+        raise _TransientError(f"the server answers {response.status_code}", _retry_after(headers))
+    if response.status_code != 200:
+        raise _PermanentError(f"the server answers {response.status_code} {response.reason}".rstrip())
+    if headers.get("Content-Type", "").startswith("text/html"):
+        raise _PermanentError("the answer is a web page (a log-in page of the network?)")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise _PermanentError("the server compresses the file")
+    total = response.length
+    md5 = re.findall(r"md5=([^\s,]+)", headers.get("x-goog-hash", ""))
+    if total is None and size is None and not md5 and headers.get("Transfer-Encoding") != "chunked":
+        raise _PermanentError("the server does not say how long the file is")
+    if total is not None and size is not None and total != size:
+        raise _PermanentError(f"the server's file has {total} bytes instead of {size}")
+    part.drop()
+    part.start(response.validator, total, md5)
+    _require_disk(part, 0)
+
+
+def _require_disk(part: Part, written: int) -> None:
+    """Raise _PermanentError where there is no place for what is not written yet."""
+    folder = part.path.parent
+    free = shutil.disk_usage(folder).free
+    needed = max((part.total or 0) - written, 0) + DISK_MARGIN
+    if free < needed:
+        raise _PermanentError(
+            f"it needs {(needed >> 20) + 1} MiB on the disk of {folder}, where {free >> 20} MiB are free "
+            "(ACTION_CLIP_HOME may name another folder)"
+        )
+
+
+def _retry_after(headers: Headers) -> float | None:
+    """Seconds that the server asks to wait: a number of them, or a date."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return min(float(value), _FOREVER_S)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, LookupError, ArithmeticError):  # of the many things that are no date
+        return None
+
+
+def _failure(error: Exception) -> _PermanentError | _TransientError:
+    text, is_passing = reason(error)
+    return _TransientError(text) if is_passing else _PermanentError(text)

@@ -1,0 +1,164 @@
+"""Files that are either written whole or not at all, and texts that are read whole or refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from action_clip.errors import ActionClipError
+
+MOST_TEXT = 16 << 20
+"""Bytes of a text file: a million short labels; to read more, all of them short, would take many GB of memory."""
+_drafts: set[Path] = set()
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise ActionClipError if `path` cannot be written; cheap enough to ask before the work begins."""
+    target = Path(path)
+    if os.path.isdir(target):
+        raise ActionClipError(f"cannot write {target}: it is a folder; name a file in it")
+    if not os.path.isdir(target.parent):
+        raise ActionClipError(f"cannot write {target}: there is no folder {target.parent}; create it first")
+    if not os.access(target if os.path.exists(target) else target.parent, os.W_OK):
+        raise ActionClipError(f"cannot write {target}: no permission; name a file in a folder of your own")
+
+
+def check_apart(
+    targets: Mapping[str, str | os.PathLike[str]], sources: Mapping[str, Sequence[str | os.PathLike[str]]]
+) -> None:
+    """Raise ActionClipError where a file that will be written is one that is read, or written twice; links count.
+
+    Args:
+        targets: the files that will be written, each by what it is called in the message.
+        sources: those that are read, by what they are called in the message.
+    """
+    seen: dict[str, str | os.PathLike[str]] = {}
+    for name, target in targets.items():
+        for other, files in (*((other, [file]) for other, file in seen.items()), *sources.items()):
+            if any(_are_one(target, file) for file in files):
+                raise ActionClipError(
+                    f"{name} names the same file as {other}, {os.fspath(target)}, and would overwrite it: "
+                    "name another file"
+                )
+        seen[name] = target
+
+
+def _are_one(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    try:
+        # Devices and pipes, as a terminal is, may be read and written.
+        return os.path.samefile(one, other) and os.path.isfile(one)
+    except (OSError, ValueError):  # one of them is not there
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` under a temporary name beside `path`, then give it its name.
+
+    A link keeps pointing where it did and its target is replaced. A device or a pipe, such as /dev/null,
+    cannot be replaced and is written directly; and so is what is open already, such as /dev/stdout.
+
+    Raises ActionClipError: missing folder, no permission, full disk.
+    """
+    check_target(path)
+    try:
+        if (descriptor := _descriptor(path)) is not None:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(data)
+            return
+        if os.path.exists(path) and not os.path.isfile(path):
+            Path(path).write_bytes(data)
+            return
+        target = Path(os.path.realpath(path))
+        # Not derived from the target's name: that one may already be as long as the file system allows.
+        with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
+            temporary.write_bytes(data)
+            if target.exists():
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ActionClipError(f"cannot write {os.fspath(path)}: {reason}; name another file") from error
+
+
+def _descriptor(path: str | os.PathLike[str]) -> int | None:
+    """Of an open file, the one that the path stands for: /dev/stdout, /dev/fd/3, /proc/self/fd/3, or a link to one."""
+    name = os.fspath(path)
+    for _ in range(8):
+        if found := re.fullmatch(rf"/dev/(?:stdout|stderr)|/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", name):
+            return int(found[1]) if found[1] else 1 + name.endswith("err")
+        if not os.path.islink(name):
+            break
+        name = os.path.join(os.path.dirname(name), os.readlink(name))
+    return None
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """The path, for a file or folder that is to get its name by renaming: what is left there afterwards is removed."""
+    _drafts.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _drafts.discard(path)
+
+
+@contextlib.contextmanager
+def draft_folder(parent: Path | None = None, prefix: str = "action_clip-") -> Iterator[Path]:
+    """A new folder in `parent`, or where temporary files go, that is removed afterwards with all that is in it.
+
+    Raises OSError when it cannot be made.
+    """
+    with draft(Path(parent or tempfile.gettempdir()) / f"{prefix}{uuid.uuid4().hex}") as folder:
+        folder.mkdir(mode=0o700)
+        yield folder
+
+
+def remove_drafts() -> None:
+    """Remove the drafts that there are: for a process that ends where it is."""
+    for path in list(_drafts):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """The text of a file, without byte-order marks: UTF-8, or UTF-16 that begins with one; of a pipe too.
+
+    Args:
+        path: of the file.
+        what: what it is, for the error message: "labels file".
+
+    Raises:
+        ActionClipError: the file cannot be read, is larger than MOST_TEXT, or is neither.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_TEXT + 1)
+    except (OSError, ValueError) as error:  # ValueError: what no path can be
+        reason = getattr(error, "strerror", None) or error
+        raise ActionClipError(f"the {what} {name} cannot be read ({reason}): name a text file") from error
+    if len(content) > MOST_TEXT:
+        raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: give a shorter one")
+    try:
+        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8") from error
+    if "\0" in text:  # UTF-16 without a byte-order mark decodes as UTF-8
+        raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8")
+    # Files that were joined have marks in the midst, and no line end before them where the first had none at its end.
+    return re.sub("(?<=[^\r\n\ufeff])\ufeff", "\n", text).replace("\ufeff", "")

@@ -1,0 +1,99 @@
+"""Text for a terminal: nothing in it that a file, a label or a server put there can steer the terminal."""
+
+import argparse
+import logging
+import re
+from typing import Any, NoReturn
+
+from action_clip.system.connection import redacted
+
+# Control characters, line separators, marks and overrides of the writing direction, and what stands for odd bytes.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_STEERING_IN_LINES = re.compile(_STEERING.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+
+# Characters of a name, and of all that is said in a line.
+_LONGEST_WORD, _LONGEST = 300, 800
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""The text with escapes, as `\x1b` or `\u202e`, for what would steer a terminal; `lines`: it may have several."""
+    pattern = _STEERING_IN_LINES if lines else _STEERING
+    return pattern.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says, on one line, and no longer than anybody reads."""
+    return shortened(printable(redacted(" ".join(str(error).split()))))
+
+
+def shortened(text: str) -> str:
+    """The text without the middle of long names, and of itself: what was wrong is in front, what to do at the end."""
+    return _cut(re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda found: _cut(found[0], _LONGEST_WORD), text), _LONGEST)
+
+
+def _cut(text: str, most: int) -> str:
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def json_escaped(text: str) -> str:
+    """JSON with its own escapes in these places: the same data."""
+    return _STEERING_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class LogFormatter(logging.Formatter):
+    """Messages whose arguments, names and reasons from elsewhere, stay within their line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record = logging.makeLogRecord(record.__dict__)
+            arguments = record.args
+            assert isinstance(arguments, tuple)
+            record.args = tuple(
+                argument if isinstance(argument, int | float) else _shown(argument) for argument in arguments
+            )
+        return super().format(record)
+
+
+def _shown(value: object) -> str:
+    return shortened(printable(redacted(str(value))))
+
+
+class _Once(argparse.Action):
+    """The value of an option; given a second time, it is an error, and not the one that counts."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        assert isinstance(parser, ArgumentParser)
+        if self in parser.given:
+            raise argparse.ArgumentError(self, "it is given twice: give it once")
+        if option_string is not None:
+            parser.given.append(self)
+        setattr(namespace, self.dest, values)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Takes each option that has a value once, and shows arguments that it does not understand as what they are.
+
+    Attributes:
+        given: the options with a value that were met so far.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.given: list[argparse.Action] = []
+        # Flags mean twice what they mean once, and are left as they are.
+        for name in (None, "store"):
+            self.register("action", name, _Once)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given.clear()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_shown(message))
