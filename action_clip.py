@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
     from action_clip.models.loading import load
-    from action_clip.models.model import EncodedVideo, Prediction
+    from action_clip.models.model import EncodedVideo
+    from action_clip.models.prediction import Prediction
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
 
@@ -54,7 +55,7 @@ _MODULES = {
     "ActionClipError": "errors",
     "ActionClipOperator": "models.towhee",
     "EncodedVideo": "models.model",
-    "Prediction": "models.model",
+    "Prediction": "models.prediction",
     "TimeSformer": "models.timesformer",
     "TimeSformerOperator": "models.towhee",
     "load": "models.loading",

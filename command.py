@@ -15,7 +15,8 @@ import action_clip
 from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL, ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.model import Prediction, find_model
+from action_clip.models.model import find_model
+from action_clip.models.prediction import Prediction
 from action_clip.models.timesformer import TimeSformer
 from action_clip.system.connection import redacted
 from action_clip.system.terminal import ArgumentParser, LogFormatter, printable, sentence

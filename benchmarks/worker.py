@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.models.actionclip import ActionClip, score
+from action_clip.models.actionclip import ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.scoring import score
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from benchmarks.inputs import FRAMES, LABELS_400, SEED, VIDEO_LENGTHS, VIDEO_READERS, Inputs

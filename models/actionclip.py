@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.model import Encoding, Model, Prediction, Video, check_top_k, normalized, softmax, timed
+from action_clip.models.model import Encoding, Model, Video, timed
+from action_clip.models.prediction import Prediction, check_top_k
+from action_clip.models.scoring import normalized, score
 from action_clip.system.background import beside
 from action_clip.tokenizer.prompts import fill, is_template, remark_on_same, unique_labels
 
@@ -136,26 +138,3 @@ class ActionClip(Model):
         with timed(timings_s, "text"):
             encoder = LabelEncoder(self._graph("text"), self.prompts, self.average, keep=self._keep)
             return encoder.encode(labels, stop)
-
-
-def score(video: NDArray[np.float32], bank: NDArray[np.float32], logit_scale: float) -> NDArray[np.float64]:
-    """Probabilities of the labels, (labels,) float64 with sum 1.
-
-    Softmax over the labels of `logit_scale` times the cosine, for each prompt, then the mean over the prompts
-    (ActionCLIP, arXiv 2109.08472).
-
-    Args:
-        video: (D,), L2-normalised.
-        bank: (prompts, labels, D), L2-normalised.
-
-    Raises:
-        ActionClipError: the two D differ.
-    """
-    if bank.shape[-1] != len(video):
-        raise ActionClipError(
-            f"the text graph gives {bank.shape[-1]} numbers and the fusion graph {len(video)}: they are not one model's"
-        )
-    # As one matrix: numpy multiplies a stack of them many times slower.
-    logits = logit_scale * (bank.reshape(-1, len(video)) @ video).reshape(bank.shape[:2]).astype(np.float64)
-    probabilities: NDArray[np.float64] = softmax(logits).mean(axis=0)
-    return probabilities

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.cache.label_bank import LabelBank, space_of
-from action_clip.models.model import normalized
+from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from action_clip.tokenizer.prompts import fill

@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES, ModelSpec, catalog, find
+from action_clip.models.prediction import Prediction
 from action_clip.system.background import beside
 from action_clip.system.connection import shown
 from action_clip.system.cores import usable_cores
-from action_clip.system.forks import cached_property, register
+from action_clip.system.forks import register
 from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
@@ -29,57 +30,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("action_clip")
 Video = str | os.PathLike[str] | NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One line of the answer: `rank` from 1, `index` of the label among the labels."""
-
-    rank: int
-    index: int
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The answer for one video.
-
-    Attributes:
-        labels: the labels in the order they were given, repeated ones once; or the classes of a closed set.
-        probabilities: (labels,) float64, sum 1.
-        top_k: length of `ranked`, at most the number of labels.
-        video_features: (D,) float32, L2-normalised.
-        frame_indices: which frames of the video were looked at, from 0; with the sampling "keyframes", about which.
-        model: name of the model.
-        video: path or URL, without its password or token; None where frames were given.
-        duration_s: of the video in seconds; None where frames were given.
-        frame_times_s: seconds from the first frame; () where frames were given.
-        frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most.
-        timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
-            (TimeSformer), score.
-    """
-
-    labels: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    top_k: int
-    video_features: NDArray[np.float32]
-    frame_indices: tuple[int, ...]
-    model: str
-    video: str | None
-    duration_s: float | None
-    frame_times_s: tuple[float, ...]
-    frames: NDArray[np.uint8] = field(repr=False)
-    timings_s: dict[str, float]
-
-    @cached_property
-    def ranked(self) -> tuple[Ranked, ...]:
-        """The `top_k` most probable labels, highest first; equal ones in the order they were given."""
-        order = np.argsort(-self.probabilities, kind="stable")[: self.top_k]
-        return tuple(
-            Ranked(rank, int(index), self.labels[index], float(self.probabilities[index]))
-            for rank, index in enumerate(order, start=1)
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,31 +243,9 @@ def _clamped(threads: int) -> int:
     return min(threads, cores)
 
 
-def normalized(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features of length 1, (…, D); ActionClipError where one has no direction."""
-    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
-    if not np.isfinite(lengths).all() or not lengths.all():
-        raise ActionClipError("the graphs returned features that are zero or not finite: download or export them again")
-    normalized: NDArray[np.float32] = features / lengths
-    return normalized
-
-
 @contextmanager
 def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     """Note the seconds that the block takes."""
     began = perf_counter()
     yield
     timings[stage] = perf_counter() - began
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the last axis."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return probabilities
-
-
-def check_top_k(top_k: int) -> None:
-    """Raise ActionClipError where it is no whole number above 0."""
-    if not isinstance(top_k, int | np.integer) or top_k < 1:
-        raise ActionClipError(f"top_k is {top_k}: give a whole number above 0")

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import Encoding, Model, Prediction, Video, check_top_k, normalized, softmax, timed
+from action_clip.models.model import Encoding, Model, Video, timed
+from action_clip.models.prediction import Prediction, check_top_k
+from action_clip.models.scoring import normalized, softmax
 
 DEFAULT_MODEL = "timesformer_k400_8x224"
 

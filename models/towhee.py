@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.actionclip import ActionClip, score
+from action_clip.models.actionclip import ActionClip
 from action_clip.models.catalog.specs import kinetics_400
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import Encoding, Model, check_top_k
+from action_clip.models.model import Encoding, Model
+from action_clip.models.prediction import check_top_k
+from action_clip.models.scoring import score
 from action_clip.models.timesformer import DEFAULT_MODEL, TimeSformer
 from action_clip.system.forks import cached_property
 from action_clip.tokenizer.prompts import unique_labels

@@ -18,7 +18,7 @@ from action_clip.errors import ActionClipError
 from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
 
 if TYPE_CHECKING:
-    from action_clip.models.model import Prediction, Ranked
+    from action_clip.models.prediction import Prediction, Ranked
 
 # Full colour resolution in JPEG and lossless WebP (a quality above 100) keep small text crisp.
 _FULL_COLOUR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]

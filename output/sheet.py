@@ -10,7 +10,7 @@ from action_clip.errors import ActionClipError
 from action_clip.system.files import check_target, write_file
 
 if TYPE_CHECKING:
-    from action_clip.models.model import Prediction
+    from action_clip.models.prediction import Prediction
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 

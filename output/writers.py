@@ -13,7 +13,7 @@ from action_clip.system.files import write_file
 from action_clip.system.terminal import json_escaped, printable
 
 if TYPE_CHECKING:
-    from action_clip.models.model import Prediction
+    from action_clip.models.prediction import Prediction
 
 
 # What makes a formula of a cell in Excel, LibreOffice and Google Sheets (OWASP, "CSV Injection").

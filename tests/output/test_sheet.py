@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.model import Prediction
+from action_clip.models.prediction import Prediction
 from action_clip.output.drawing import WIDTH, draw_sheet
 from action_clip.output.lettering import SEMIBOLD, drawable, fit, put_text, text_width
 from action_clip.output.sheet import check_path, save_sheet

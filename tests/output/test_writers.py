@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from action_clip.errors import ActionClipError
-from action_clip.models.model import Prediction
+from action_clip.models.prediction import Prediction
 from action_clip.output.writers import FORMATS
 from action_clip.system.files import write_file
 

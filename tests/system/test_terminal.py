@@ -18,7 +18,7 @@ from small_models import random_model, save_model
 
 from action_clip import main
 from action_clip.errors import ActionClipError
-from action_clip.models.model import Prediction
+from action_clip.models.prediction import Prediction
 from action_clip.output.writers import FORMATS, CsvWriter
 from action_clip.system.terminal import ArgumentParser, LogFormatter, json_escaped, printable, sentence
 
