@@ -15,7 +15,7 @@ import action_clip
 from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL, ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.model import find_model
+from action_clip.models.model_graphs import find_model
 from action_clip.models.prediction import Prediction
 from action_clip.models.timesformer import TimeSformer
 from action_clip.system.connection import redacted

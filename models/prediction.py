@@ -26,6 +26,7 @@ class Prediction:
     Attributes:
         labels: the labels in the order they were given, repeated ones once; or the classes of a closed set.
         probabilities: (labels,) float64, sum 1.
+        similarities: (labels,) float64, mean cosine over the prompts; of a closed set, the logits.
         top_k: length of `ranked`, at most the number of labels.
         video_features: (D,) float32, L2-normalised.
         frame_indices: which frames of the video were looked at, from 0; with the sampling "keyframes", about which.
@@ -40,6 +41,7 @@ class Prediction:
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
+    similarities: NDArray[np.float64]
     top_k: int
     video_features: NDArray[np.float32]
     frame_indices: tuple[int, ...]

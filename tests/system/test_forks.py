@@ -134,7 +134,7 @@ thread = threading.Thread(target=Slow)
 CHILD = {
     "ends": "pass",
     "drops the model": "del model, globals()['model']; gc.collect()",
-    "classifies": "go_on.set(); Slow(); model.encode_labels(['eating']); assert same(answer(model), expected)",
+    "classifies": "go_on.set(); Slow(); model.labels(['eating']); assert same(answer(model), expected)",
 }
 
 
