@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.cache.label_bank import LabelBank, space_of
+from action_clip.models.cache.text_feature_cache import TextFeatureCache, space_of
 from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
@@ -47,7 +47,7 @@ class LabelEncoder:
         parts += [default_tokenizer().identity, *(prompts if self._is_mean else ())]
         self._space = space_of(*parts)
         folder = cache_home() if keep else None
-        self._bank = None if folder is None else LabelBank(folder / LABEL_BANK, self._space)
+        self._bank = None if folder is None else TextFeatureCache(folder / LABEL_BANK, self._space)
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
         """(prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.

@@ -58,7 +58,7 @@ _PART = 64 << 20
 _TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
 
 
-def optimised(path: Path) -> Path | None:
+def cached_graph(path: Path) -> Path | None:
     """The optimised form of the graph at `path`, made now where it is not kept yet, or not as it was made.
 
     What it returns has been checked; a session is to be made of it at once. It remains that somebody else writes into
@@ -77,7 +77,7 @@ def optimised(path: Path) -> Path | None:
     if not root.is_dir() and not _can_make(root):
         return None
     identity = graph_identity(path)
-    folder = root / f"{identity[:32]}-{form()}"
+    folder = root / f"{identity[:32]}-{environment_key()}"
     if not _is_whole(folder):
         if check_graph(path) or not os.access(root, os.W_OK):
             return None
@@ -85,7 +85,7 @@ def optimised(path: Path) -> Path | None:
             _LOG.warning("what was kept of %s for this machine was damaged, and is made anew", path)
         _remove_stale(root)
         with _drafted(folder) as own:
-            optimise(path, own)
+            write_optimised(path, own)
             if graph_identity(path) != identity:
                 raise OSError("it was replaced meanwhile")
     with suppress(OSError):
@@ -93,7 +93,7 @@ def optimised(path: Path) -> Path | None:
     return folder / _GRAPH
 
 
-def optimise(path: Path, folder: Path) -> Path:
+def write_optimised(path: Path, folder: Path) -> Path:
     """Write the optimised form of the graph at `path` into `folder` → its path.
 
     Raises SessionError when onnxruntime cannot, OSError when the disk is full.
@@ -233,7 +233,7 @@ def _drafted(folder: Path) -> Iterator[Path]:
                 own.replace(folder)
 
 
-def form() -> str:
+def environment_key() -> str:
     """The form in which graphs are kept: for which kind of processor, by which onnxruntime, in which layout."""
     return f"{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
 

@@ -108,7 +108,7 @@ class Graph:
         return self._identity
 
     def _identify(self) -> str:
-        from action_clip.models.cache.session_cache import form
+        from action_clip.models.cache.session_cache import environment_key
         from action_clip.models.store.hashes import graph_identity
 
         try:
@@ -117,7 +117,7 @@ class Graph:
             raise self._unusable(error) from error
         # Weights, in whichever files they are; what computes; and how: the kind of processor, onnxruntime's version and
         # the layout of what is kept decide which operators and which of their kernels are run.
-        return " ".join((graph, provider(self._device), form()))
+        return " ".join((graph, provider(self._device), environment_key()))
 
     def start_anew(self) -> None:
         """In a forked child: the session is the parent's."""
@@ -176,9 +176,9 @@ class Graph:
         return session
 
     def _kept_session(self) -> "onnxruntime.InferenceSession | None":
-        from action_clip.models.cache.session_cache import discard, optimised
+        from action_clip.models.cache.session_cache import cached_graph, discard
 
-        kept = optimised(self.path)
+        kept = cached_graph(self.path)
         if kept is None:
             return None
         try:

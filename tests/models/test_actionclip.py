@@ -18,7 +18,7 @@ from small_models import preprocessed, random_model, save_model
 import action_clip.models.model_graphs
 import action_clip.video.reader
 from action_clip import ActionClip, ActionClipError
-from action_clip.models.cache.session_cache import optimised
+from action_clip.models.cache.session_cache import cached_graph
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
 
@@ -198,7 +198,7 @@ def test_graphs_to_be_exported_are_missed_before_the_video_is_opened(monkeypatch
 def test_known_labels_need_no_text_graph(tmp_path: Path, opened: list[Path]) -> None:
     save_model(random_model(8, 8, False), tmp_path, frames=8)
     first = ActionClip(tmp_path).classify(frames_of(8), LABELS)
-    text, image, fusion = (optimised(tmp_path / f"{role}.onnx") for role in ("text", "image", "fusion"))
+    text, image, fusion = (cached_graph(tmp_path / f"{role}.onnx") for role in ("text", "image", "fusion"))
     opened.clear()
     recogniser = ActionClip(tmp_path)
     again = recogniser.classify(frames_of(8), LABELS[::-1])

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from small_models import random_model, save_model
 
-import action_clip.models.cache.label_bank
+import action_clip.models.cache.text_feature_cache
 from action_clip import ActionClip, ActionClipError, main
 from action_clip.models.cache.feature_memory import MEMORY, FeatureMemory
 from action_clip.models.runtime.graph import Graph
@@ -272,7 +272,7 @@ def test_features_made_in_other_conditions_are_not_used(folder: Path, condition:
     with pytest.MonkeyPatch.context() as patch:
         CONDITIONS[condition](patch)
         assert space() != first
-    assert first.startswith(action_clip.models.cache.label_bank._MARK)
+    assert first.startswith(action_clip.models.cache.text_feature_cache._MARK)
 
 
 def test_a_graph_that_is_replaced_while_it_is_in_use_is_not_taken_for_the_first(folder: Path, tmp_path: Path) -> None:

@@ -262,16 +262,16 @@ def test_an_older_layout_goes_when_it_was_not_used_for_months(graph: Path, kept:
 def test_a_graph_that_is_replaced_while_it_is_made_ready_is_not_kept(
     graph: Path, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    optimise = action_clip.models.cache.session_cache.optimise
+    write_optimised = action_clip.models.cache.session_cache.write_optimised
     other = save_model(wide_model(2), graph.parent.with_name("other"), frames=8) / "text.onnx"
     expected = plain(other)
 
     def replaced(path: Path, folder: Path) -> Path:
         shutil.copy2(other, path)
-        return optimise(path, folder)
+        return write_optimised(path, folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(action_clip.models.cache.session_cache, "optimise", replaced)
+        patch.setattr(action_clip.models.cache.session_cache, "write_optimised", replaced)
         np.testing.assert_array_equal(run(graph), expected)
     assert list(kept.iterdir()) == []
     assert warnings(caplog) == [
@@ -402,7 +402,7 @@ def test_a_graph_with_weights_in_another_file_is_not_kept(tmp_path: Path, kept: 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
 @pytest.mark.parametrize("name", ["graph.onnx", "weights.bin"])
 def test_a_pipe_in_the_place_of_what_was_kept_is_not_opened(graph: Path, name: str) -> None:
-    there = action_clip.models.cache.session_cache.optimised(graph)
+    there = action_clip.models.cache.session_cache.cached_graph(graph)
     assert there is not None
     there.with_name(name).unlink()
     os.mkfifo(there.with_name(name))
