@@ -5,14 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from threading import Event
 
-import numpy as np
-from numpy.typing import NDArray
-
 from action_clip.errors import ActionClipError
-from action_clip.models.model import EncodedClips, EncodedVideo, Model, Video, timed
+from action_clip.models.encoders import encode_frames, timed
+from action_clip.models.model import EncodedVideo, Model, Video
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
-from action_clip.models.scoring import LabelBank, normalized, score
+from action_clip.models.scoring import LabelBank, score
 from action_clip.system.background import beside
 from action_clip.tokenizer.prompts import fill, is_template, remark_on_same, unique_labels
 
@@ -72,7 +70,7 @@ class ActionClip(Model):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
         self._last_labels: list[str] = []
-        super().__init__(graphs, _encode_frames, prompts=self.prompts, average=average)
+        super().__init__(graphs, encode_frames, prompts=self.prompts, average=average)
 
     def classify(
         self,
@@ -166,18 +164,3 @@ class ActionClip(Model):
             encoder = LabelEncoder(self._graphs["text"], self.prompts, self.average, keep=self._graphs.cache)
             embeddings = encoder.encode(labels, stop)
         return LabelBank(tuple(labels), embeddings, self.spec.logit_scale, self.spec.name, timings)
-
-
-def _encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
-    """Every frame through the image graph, then the features of each clip's frames through the fusion graph."""
-    timings: dict[str, float] = {}
-    with timed(timings, "image"):
-        frame_features = graphs["image"](clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
-    with timed(timings, "fusion"):
-        features = normalized(graphs["fusion"](frame_features))
-    return EncodedClips(
-        features=features,
-        frame_features=None if graphs.spec.temporal else frame_features,
-        logits=np.empty((len(clips), 0), np.float32),
-        timings_s=timings,
-    )

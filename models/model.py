@@ -1,11 +1,9 @@
 """What ActionClip and TimeSformer have in common: from a video, or from preprocessed clips, to features."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES
+from action_clip.models.encoders import EncodedClips, timed
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Prediction
 from action_clip.models.scoring import Scores
@@ -24,24 +23,6 @@ if TYPE_CHECKING:
     from action_clip.video.reader import Clip
 
 Video = str | os.PathLike[str] | NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedClips:
-    """What the graphs make of N clips.
-
-    Attributes:
-        features: (N, D) float32, L2-normalised.
-        frame_features: (N, T, D) float32 as the image graph gives them, where it sees each frame alone: features of any
-            T of them, of one video or window, come of the fusion graph. None where frames attend to each other.
-        logits: (N, C) float32 over the C classes of a closed set; (N, 0) of a zero-shot model.
-        timings_s: seconds of each graph.
-    """
-
-    features: NDArray[np.float32]
-    frame_features: NDArray[np.float32] | None
-    logits: NDArray[np.float32]
-    timings_s: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,14 +165,6 @@ class Model:
             frames=encoded.clip.frames,
             timings_s=encoded.timings_s | timings_s,
         )
-
-
-@contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Note the seconds that the block takes."""
-    began = perf_counter()
-    yield
-    timings[stage] = perf_counter() - began
 
 
 def _read(video: Video, sampler: Sampler, channels: str, threads: int | None) -> "Clip":

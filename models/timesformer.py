@@ -2,19 +2,15 @@
 
 import os
 
-import numpy as np
-from numpy.typing import NDArray
-
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import EncodedClips, EncodedVideo, Model, Video, timed
+from action_clip.models.encoders import encode_whole_clips, timed
+from action_clip.models.model import EncodedVideo, Model, Video
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
-from action_clip.models.scoring import normalized, score_logits
+from action_clip.models.scoring import score_logits
 
 DEFAULT_MODEL = "timesformer_k400_8x224"
-# Of one run, frames of 196 patches, all of a clip in one sequence: bounds the memory, costs no speed.
-_MAX_FRAMES = 64
 
 
 class TimeSformer(Model):
@@ -48,7 +44,7 @@ class TimeSformer(Model):
             ActionClipError: unknown model or device, or a class map that does not name each class.
         """
         graphs = ModelGraphs(model, self.kind, device=device, threads=threads, cache=cache)
-        super().__init__(graphs, _encode_clips, classmap=classmap)
+        super().__init__(graphs, encode_whole_clips, classmap=classmap)
         self.classes = self.spec.classes
         if classmap is not None:
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
@@ -86,24 +82,3 @@ class TimeSformer(Model):
         with timed(timings, "score"):
             scores = score_logits(encoded.logits)
         return self._prediction(encoded, self.classes, scores, top_k, timings)
-
-
-def _encode_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
-    """Whole clips through the video graph, a few at a time."""
-    graph, classes = graphs["video"], len(graphs.spec.classes)
-    # Graphs declare frames first, (N, T, 3, S, S), or channels first, (N, 3, T, S, S).
-    if graph.shape[1:2] == (3,) and graph.shape[2:3] != (3,):
-        clips = clips.swapaxes(1, 2)
-    step = max(_MAX_FRAMES // graphs.spec.frames, 1)
-    timings: dict[str, float] = {}
-    with timed(timings, "video"):
-        runs = [graph.outputs(clips[first : first + step], 2) for first in range(0, len(clips), step)]
-    logits, features = map(np.concatenate, zip(*runs, strict=True))
-    if logits.shape != (len(clips), classes) or features.ndim != 2 or len(features) != len(clips):
-        raise ActionClipError(
-            f"the graph {graph.path.name} gives logits of the shape {logits.shape} and features of {features.shape}, "
-            f"not ({len(clips)}, {classes}) and ({len(clips)}, D): export it again"
-        )
-    if not np.isfinite(logits).all():
-        raise ActionClipError(f"the graph {graph.path.name} gives logits that are not finite: export it again")
-    return EncodedClips(normalized(features), None, logits, timings)
