@@ -161,6 +161,6 @@ class ActionClip(Model):
 
         timings: dict[str, float] = {}
         with timed(timings, "text"):
-            encoder = LabelEncoder(self._graphs["text"], self.prompts, self.average, keep=self._graphs.cache)
+            encoder = LabelEncoder(self._graphs["text"], self.prompts, self.average, cache=self._graphs.cache)
             embeddings = encoder.encode(labels, stop)
         return LabelBank(tuple(labels), embeddings, self.spec.logit_scale, self.spec.name, timings)

@@ -74,7 +74,7 @@ def test_chunks_give_what_one_go_gives(
     expected = by_hand(model, average, LABELS, PROMPTS)
     for keep in (False, True, True):
         MEMORY.clear()
-        encoder = LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, average, keep=keep)
+        encoder = LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, average, cache=keep)
         bank = encoder.encode(LABELS, Event())
         assert bank.dtype == np.float32
         np.testing.assert_allclose(bank, expected, rtol=0, atol=1e-5)
@@ -103,14 +103,14 @@ def test_what_was_done_before_a_stop_is_known_after_it(
     stop = Event()
     graph = _StoppingGraph(folder / "text.onnx", stop)
     with pytest.raises(CancelledError):
-        LabelEncoder(graph, PROMPTS, average, keep=True).encode(LABELS, stop)
+        LabelEncoder(graph, PROMPTS, average, cache=True).encode(LABELS, stop)
     assert graph.texts == [15, 15]
     kept = 10 if average == "embeddings" else 30
     assert rows_and_bytes()[0] == kept
 
     MEMORY.clear()
     rest = _StoppingGraph(folder / "text.onnx", Event())
-    bank = LabelEncoder(rest, PROMPTS, average, keep=True).encode(LABELS, Event())
+    bank = LabelEncoder(rest, PROMPTS, average, cache=True).encode(LABELS, Event())
     assert sum(rest.texts) == 3 * (len(LABELS) - 10)
     np.testing.assert_allclose(bank, by_hand(model, average, LABELS, PROMPTS), rtol=0, atol=1e-5)
 
@@ -235,7 +235,7 @@ def test_progress_is_shown_on_a_terminal_where_there_is_any(
     monkeypatch.setattr(action_clip.models.label_encoder, "_BAR_AFTER_S", 0)
     stream = _Stream(is_terminal)
     monkeypatch.setattr(sys, "stderr", stream)
-    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", keep=False).encode(LABELS, Event())
+    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", cache=False).encode(LABELS, Event())
     if shown:
         assert "encoding labels" in stream.getvalue()
         assert "labels/s" in stream.getvalue()
@@ -249,7 +249,7 @@ def test_a_short_wait_shows_no_progress(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(action_clip.models.label_encoder, "_BAR_AFTER_S", 1000)
     stream = _Stream(True)
     monkeypatch.setattr(sys, "stderr", stream)
-    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", keep=False).encode(LABELS, Event())
+    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", cache=False).encode(LABELS, Event())
     assert "encoding labels" not in stream.getvalue()
 
 

@@ -264,7 +264,7 @@ def test_features_made_in_other_conditions_are_not_used(folder: Path, condition:
     def space() -> str:
         from action_clip.models.label_encoder import LabelEncoder
 
-        encoder = LabelEncoder(Graph(folder / "text.onnx", keep=True), ["{}"], "probabilities", keep=True)
+        encoder = LabelEncoder(Graph(folder / "text.onnx", keep=True), ["{}"], "probabilities", cache=True)
         return encoder._space
 
     first = space()
