@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES, ModelSpec, catalog, find
 from action_clip.models.prediction import Prediction
+from action_clip.models.runtime.devices import check_device
 from action_clip.system.background import beside
 from action_clip.system.connection import shown
 from action_clip.system.cores import usable_cores
@@ -72,10 +73,7 @@ class Model(ABC):
             raise ActionClipError(
                 f"{self.spec.name} is a {self.spec.kind} model, not {self.kind}: use action_clip.load"
             )
-        if device != "cpu":  # which is always there
-            from action_clip.models.runtime.graph import provider
-
-            provider(device)
+        check_device(device)
         if threads is not None and threads < 1:
             raise ActionClipError(f"threads is {threads}: give a number above 0")
         self._model = os.fspath(model) if self._paths is None else os.path.abspath(model)

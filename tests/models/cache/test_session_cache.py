@@ -280,10 +280,10 @@ def test_a_graph_that_is_replaced_while_it_is_made_ready_is_not_kept(
 
 
 def test_a_fault_of_the_program_is_not_taken_for_one_of_the_disk(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(_: bytes) -> bytes:
+    def faulty(*_: object) -> None:
         raise TypeError("a fault")
 
-    monkeypatch.setattr(action_clip.models.cache.session_cache, "choose_early", faulty)
+    monkeypatch.setattr(action_clip.models.cache.session_cache, "write_optimised", faulty)
     with pytest.raises(TypeError, match="a fault"):
         run(graph)
 

@@ -19,7 +19,8 @@ from small_models import random_model, save_model
 
 import action_clip.models.runtime.graph
 from action_clip.errors import ActionClipError
-from action_clip.models.runtime.graph import Graph, encode_tokens, provider
+from action_clip.models.runtime.devices import provider
+from action_clip.models.runtime.graph import Graph, encode_tokens
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT
 
 ROOT = Path(__file__).parents[3]
