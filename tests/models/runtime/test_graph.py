@@ -19,7 +19,6 @@ from small_models import random_model, save_model
 
 import action_clip.models.runtime.graph
 from action_clip.errors import ActionClipError
-from action_clip.models.runtime.devices import provider
 from action_clip.models.runtime.graph import Graph, encode_tokens
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT
 
@@ -270,10 +269,3 @@ os._exit(0)
             assert process.communicate(timeout=60)[0] == "interrupted\n"
         finally:
             process.kill()
-
-
-def test_a_remote_host_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    providers = ["AzureExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    with pytest.raises(ActionClipError, match=r"the device 'azure' is not there: this onnxruntime has cpu;"):
-        provider("azure")
