@@ -60,6 +60,30 @@ def test_rows_of_a_group_stay_in_one_run(
     np.testing.assert_array_equal((graph(numbers) - numbers)[:, 0], counts)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "group", "runs"),
+    [(30, 1, [30, 30, 4]), (30, 8, [24, 24, 16]), (7, 8, [8] * 8), (1, 1, [1] * 64), (1 << 20, 1, [64])],
+)
+def test_rows_of_one_run_have_no_more_numbers_than_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: int, group: int, runs: list[int]
+) -> None:
+    monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_NUMBERS", numbers * 12 + 5)
+    parsed = parser.parse_graph("""counting (float[N, 3, 4] rows) => (float[N, 1] counted) {
+        axes = Constant<value_ints=[1, 2]>()
+        most = ReduceMax<keepdims=0>(rows, axes)
+        column = Constant<value_ints=[-1, 1]>()
+        firsts = Reshape(most, column)
+        count = Shape<end=1>(rows)
+        number = Cast<to=1>(count)
+        counted = Add(firsts, number)
+    }""")
+    opset = onnx.helper.make_opsetid("", 18)
+    path = tmp_path / "graph.onnx"
+    onnx.save(onnx.helper.make_model(parsed, opset_imports=[opset], ir_version=9), path)
+    counts = Graph(path, group=group)(np.zeros((64, 3, 4), np.float32))[:, 0]
+    np.testing.assert_array_equal(counts, [run for run in runs for _ in range(run)])
+
+
 def sizes_graph(path: Path) -> Path:
     """A text graph that gives every text the rows and the columns of its run."""
     graph = parser.parse_graph("""sizes (int64[N, L] tokens) => (float[N, 2] sizes) {
