@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ModelSpec, catalog, find
+from action_clip.models.runtime.devices import check_device
 from action_clip.system.cores import usable_cores
 from action_clip.system.forks import register
 
@@ -75,10 +76,7 @@ class ModelGraphs:
         self.spec, self._paths, name = find_model(model)
         if self.spec.kind != kind:
             raise ActionClipError(f"{self.spec.name} is a {self.spec.kind} model, not {kind}: use action_clip.load")
-        if device != "cpu":  # which is always there
-            from action_clip.models.runtime.graph import provider
-
-            provider(device)
+        check_device(device)
         if threads is not None and threads < 1:
             raise ActionClipError(f"threads is {threads}: give a number above 0")
         self.name = name if self._paths is None else os.path.abspath(name)

@@ -3,11 +3,12 @@
 import action_clip.models.cache.text_feature_cache
 import action_clip.models.store.home
 from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.runtime import devices
 from action_clip.system import cores
 
 
 def forget() -> None:
-    """Forget features, files that were given up, what was said once, and quotas."""
+    """Forget features, files that were given up, what was said once, quotas, and what device auto is."""
     MEMORY.clear()
     for known in (
         action_clip.models.store.home._said,
@@ -16,3 +17,4 @@ def forget() -> None:
     ):
         known.clear()
     cores._quotas.cache_clear()
+    devices._best_provider.cache_clear()
