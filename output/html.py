@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from action_clip.errors import ActionClipError
 from action_clip.output.sheet import check_opencv
+from action_clip.system.terminal import printable
 
 if TYPE_CHECKING:
     from action_clip.models.prediction import Prediction
@@ -28,8 +29,13 @@ def prediction_html(prediction: Prediction) -> str:
 def _table(prediction: Prediction) -> str:
     video = "decoded frames" if prediction.video is None else prediction.video
     rows = "".join(
-        f'<tr><td style="text-align: left">{escape(entry.label)}</td><td>{entry.probability:.1%}</td></tr>'
+        f'<tr><td style="text-align: left">{_text(entry.label)}</td><td>{entry.probability:.1%}</td></tr>'
         for entry in prediction.ranked
     )
-    caption = escape(f"{video} · {prediction.model} · {len(prediction.labels)} labels")
+    caption = _text(f"{video} · {prediction.model} · {len(prediction.labels)} labels")
     return f"<table><caption>{caption}</caption><tr><th>label</th><th>probability</th></tr>{rows}</table>"
+
+
+def _text(text: str) -> str:
+    """The text as HTML, with escapes for what would change the order of the letters around it or is no character."""
+    return escape(printable(text))

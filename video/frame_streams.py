@@ -42,10 +42,12 @@ class FrameStream(ABC):
     """In messages: the subject of a sentence."""
     expected: int | None
     """How many frames are left, as far as the stream knows; None where it has no idea."""
-    rate: float | None = None
-    """Frames a second."""
+    rate = 0.0
+    """Frames a second; 0 where it is not known."""
     remedy: str
     """In messages: what to give instead."""
+    empty: str
+    """The message where no frame comes."""
 
     @abstractmethod
     def frames(self) -> Iterator[StreamedFrame]:
@@ -67,6 +69,7 @@ class IterableStream(FrameStream):
 
     name = "the iterable of images"
     remedy = "give a list"
+    empty = "there are no frames: give at least one RGB image, and an iterator that was not read before"
 
     def __init__(self, images: Iterable[Any], channels: str) -> None:
         self._images = images
@@ -88,6 +91,7 @@ class CaptureStream(FrameStream):
 
     name = "the capture"
     remedy = "give the file's path, or the frames as a list"
+    empty = "the capture has no frame left: go back, set(cv2.CAP_PROP_POS_FRAMES, 0), or open it again"
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
         import cv2
@@ -126,6 +130,7 @@ class ContainerStream(FrameStream):
 
     name = "the container"
     remedy = "give the file's path"
+    empty = "the container has no video frame left: go back, seek(0), or open it again"
 
     def __init__(self, container: InputContainer) -> None:
         self._container = container
@@ -146,7 +151,7 @@ class ContainerStream(FrameStream):
         damaged = 0
         for frame in frames:
             damaged += frame.is_corrupt
-            yield partial(upright_rgb, frame, aspect), _time(frame)
+            yield partial(upright_rgb, frame, aspect), self._time(frame)
         if damaged and not self._has_begun:
             _LOG.warning("%d frames of the container are damaged: read by the file's path, they are replaced", damaged)
         self._has_begun = True
@@ -154,13 +159,16 @@ class ContainerStream(FrameStream):
     def _remaining(self) -> int | None:
         """How many frames are left by the container's count or duration, and the time of the first one here."""
         stream, rate = self._stream, self.rate
-        assert rate is not None
         duration_s = (self._container.duration or 0) / av.time_base
         total = stream.frames or round(duration_s * rate)
         if not total or self._first is None:
             return None
-        start_s = float((stream.start_time or 0) * (stream.time_base or 0))
-        return max(total - round(((_time(self._first) or start_s) - start_s) * rate), 1)
+        begun = (self._first.pts or 0) - (stream.start_time or 0)
+        return max(total - round(begun * (stream.time_base or 0) * rate), 1)
+
+    def _time(self, frame: VideoFrame) -> float | None:
+        time_base = self._stream.time_base  # the last frames, for which no packet came, have none of their own
+        return None if frame.pts is None or time_base is None else float(frame.pts * time_base)
 
     def _decode_again(self) -> Iterator[VideoFrame]:
         assert self._first is not None
@@ -177,6 +185,8 @@ class ContainerStream(FrameStream):
         try:
             for packet in self._packets():
                 yield from self._stream.decode(packet)
+        except av.EOFError:  # of a decoder that has given its last frame before
+            return
         except (av.FFmpegError, ValueError) as error:  # ValueError of PyAV 19, where the decoder cannot be opened
             raise ActionClipError(
                 f"the video of the container cannot be decoded ({getattr(error, 'strerror', None) or error}): give "
@@ -203,7 +213,3 @@ def _video_stream(container: InputContainer) -> VideoStream:
         raise ActionClipError("the container has no video stream that PyAV can decode: give that of a video")
     best = container.streams.best("video")
     return next((stream for stream in streams if stream is best), streams[0])
-
-
-def _time(frame: VideoFrame) -> float | None:
-    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)

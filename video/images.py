@@ -43,7 +43,8 @@ def to_rgb(image: Any, channels: str = "rgb") -> RGBImage:
         )
     refuse_tensor(image, "a frame", "(H, W, 3)")
     array = check_array(as_array(image), "a frame", 3)
-    mode = getattr(image, "mode", None) or channels.upper()
+    # NumPy's own arrays in files have a `mode`, too.
+    mode = (not isinstance(image, np.memmap) and getattr(image, "mode", None)) or channels.upper()
     if mode not in ("RGB", "BGR"):
         raise ActionClipError(f"a frame is {mode}: give RGB images")
     return array[..., ::-1] if mode == "BGR" else array

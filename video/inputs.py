@@ -89,7 +89,7 @@ def _of_stream(stream: FrameStream, sampler: Sampler) -> Clip:
     kept, times = _read_to_end(stream, None if expected is None else set(sampler(expected) if expected else ()))
     total = len(times)
     if not total:
-        raise ActionClipError(f"{stream.name} gives 0 frames from where it stands: {stream.remedy}")
+        raise ActionClipError(stream.empty)
     indices = sampler(total)
     if not kept.keys() >= set(indices):
         kept, again = _read_to_end(stream, set(indices))
@@ -121,7 +121,7 @@ def _read_to_end(stream: FrameStream, indices: set[int] | None) -> tuple[dict[in
     return kept, times
 
 
-def _timeline(times: Sequence[float | None], rate: float | None) -> tuple[list[float], float]:
+def _timeline(times: Sequence[float | None], rate: float) -> tuple[list[float], float]:
     """Return when each frame starts, in seconds from the first one, and when the last one ends.
 
     Frames without times, or with times that do not grow, are counted at the rate; ([], 0.0) where there is none.
