@@ -4,15 +4,19 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from threading import Event
+from typing import TYPE_CHECKING
 
 from action_clip.errors import ActionClipError
 from action_clip.models.encoders import encode_frames, timed
-from action_clip.models.model import EncodedVideo, Model, Video
+from action_clip.models.model import EncodedVideo, Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
 from action_clip.models.scoring import LabelBank, score
 from action_clip.system.background import beside
 from action_clip.tokenizer.prompts import fill, is_template, remark_on_same, unique_labels
+
+if TYPE_CHECKING:
+    from action_clip.video.inputs import VideoInput
 
 DEFAULT_MODEL = "vit-32-8f"
 AVERAGES = ("probabilities", "embeddings")
@@ -41,7 +45,7 @@ class ActionClip(Model):
         self,
         model: str | os.PathLike[str] | FoundModel = DEFAULT_MODEL,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         threads: int | None = None,
         prompts: Iterable[str] | None = None,
         average: str = AVERAGES[0],
@@ -51,7 +55,8 @@ class ActionClip(Model):
 
         Args:
             model: a name from the catalog, a folder with three exported graphs, or what `find_model` has returned.
-            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime.
+            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
+                the best one that starts.
             threads: of the CPU for decoding and for the graphs, at most one a core; None: all.
             prompts: templates with one `{}` each, in place of the model's own.
             average: "probabilities" takes one softmax a prompt and averages them (ActionCLIP); "embeddings" averages
@@ -74,7 +79,7 @@ class ActionClip(Model):
 
     def classify(
         self,
-        video: Video,
+        video: "VideoInput",
         labels: Iterable[str] | LabelBank,
         *,
         top_k: int = 5,
@@ -85,13 +90,14 @@ class ActionClip(Model):
         """Say which of the labels happens in the video.
 
         Args:
-            video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8.
+            video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
+                `video.inputs.read_frames` takes.
             labels: in plain words, at least one, repeated ones are used once; or what `labels` has made of them.
             top_k: how many of them to rank; clamped to the number of labels.
             sampling: "uniform", the official evaluation's frames; "random", one from each segment;
                 "keyframes", the nearest ones, approximate.
             seed: of the random sampling.
-            channels: "rgb" or "bgr": the order of the colours in decoded frames.
+            channels: "rgb" or "bgr": of frames that are arrays.
 
         Raises:
             ActionClipError: anything wrong with the video, the labels or the model.

@@ -12,9 +12,6 @@ from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.scoring import normalized
 
-# Of one run of a video graph, which has all patches of a clip in one sequence: bounds the memory, costs no speed.
-_MAX_FRAMES = 64
-
 
 @dataclass(frozen=True, eq=False)
 class EncodedClips:
@@ -50,16 +47,14 @@ def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedCli
 
 
 def encode_whole_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
-    """Whole clips through the video graph, a few at a time."""
+    """Whole clips through the video graph."""
     graph, classes = graphs["video"], len(graphs.spec.classes)
     # Graphs declare frames first, (N, T, 3, S, S), or channels first, (N, 3, T, S, S).
     if graph.shape[1:2] == (3,) and graph.shape[2:3] != (3,):
         clips = clips.swapaxes(1, 2)
-    step = max(_MAX_FRAMES // graphs.spec.frames, 1)
     timings: dict[str, float] = {}
     with timed(timings, "video"):
-        runs = [graph.outputs(clips[first : first + step], 2) for first in range(0, len(clips), step)]
-    logits, features = map(np.concatenate, zip(*runs, strict=True))
+        logits, features = graph.outputs(clips, 2)
     if logits.shape != (len(clips), classes) or features.ndim != 2 or len(features) != len(clips):
         raise ActionClipError(
             f"the graph {graph.path.name} gives logits of the shape {logits.shape} and features of {features.shape}, "

@@ -12,7 +12,7 @@ from action_clip.models.timesformer import TimeSformer
 def load(
     model: ModelName = DEFAULT_MODEL,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     threads: int | None = None,
     cache: bool = True,
     prompts: Iterable[str] | None = None,

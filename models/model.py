@@ -20,9 +20,8 @@ from action_clip.system.connection import shown
 from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
+    from action_clip.video.inputs import VideoInput
     from action_clip.video.reader import Clip
-
-Video = str | os.PathLike[str] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,7 @@ class EncodedVideo:
         frame_features: (T, D) float32, or None: as of EncodedClips.
         logits: (C,) float32, C = 0 of a zero-shot model.
         clip: the frames that were looked at, as thumbnails (see Prediction), with indices and times.
-        video: the path or URL; None where frames were given.
+        video: the path or URL; None where frames were given instead.
         timings_s: seconds of each stage so far.
     """
 
@@ -106,37 +105,28 @@ class Model:
         return self._encode(self._graphs, clips)
 
     def encode_video(
-        self, video: Video, *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+        self, video: "VideoInput", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
     ) -> EncodedVideo:
         """Encode `spec.frames` frames of the video.
 
         Args:
-            video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8.
+            video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
+                `video.inputs.read_frames` takes.
             sampling: "uniform", the model's own rule; "random", one frame from each segment; or "keyframes", the
                 keyframes nearest to the uniform frames: approximate, quick in long videos (of an array: the uniform).
             seed: of the random sampling.
-            channels: "rgb" or "bgr": the order of the colours in decoded frames. Files and URLs have their own.
+            channels: "rgb" or "bgr": of frames that are arrays.
 
         Raises:
             ActionClipError: anything wrong with the video or the model.
         """
-        from action_clip.video.preprocess import clip_tensor
-        from action_clip.video.thumbnails import thumbnails
-
         spec, graphs = self.spec, self._graphs
         sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
         if spec.checkpoint is not None:
-            # Where the graphs have yet to be exported, that is better known of before the video is read than after it.
-            graphs.paths()
-        timings: dict[str, float] = {}
+            graphs.paths()  # an error where they have yet to be exported, before the video is read
         roles = [role for role in ROLES[spec.kind] if role != "text"]
         with beside(lambda _: graphs.start(roles), at_once=graphs.works_in_background) as started:
-            with timed(timings, "decode"):
-                clip = _read(video, sampler, channels, graphs.threads)
-            with timed(timings, "preprocess"):
-                threads = graphs.thread_count
-                tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
-                clip = replace(clip, frames=thumbnails(clip.frames, threads))
+            tensor, clip, timings = _preprocessed(video, sampler, channels, graphs)
         started.result()
         encoded = self._encode(graphs, tensor[np.newaxis])
         return EncodedVideo(
@@ -167,14 +157,20 @@ class Model:
         )
 
 
-def _read(video: Video, sampler: Sampler, channels: str, threads: int | None) -> "Clip":
-    from action_clip.video.reader import Clip, read_clip
+def _preprocessed(
+    video: "VideoInput", sampler: Sampler, channels: str, graphs: ModelGraphs
+) -> tuple[NDArray[np.float32], "Clip", dict[str, float]]:
+    """The frames that the sampler chooses as the model takes them, (T, 3, S, S), then as thumbnails; and the seconds
+    that decoding and preprocessing took."""
+    from action_clip.video.inputs import read_frames
+    from action_clip.video.preprocess import clip_tensor
+    from action_clip.video.thumbnails import thumbnails
 
-    if channels not in ("rgb", "bgr"):
-        raise ActionClipError(f"channels is '{channels}': choose rgb or bgr")
-    if isinstance(video, str | os.PathLike):
-        return read_clip(video, sampler, threads=threads)
-    if not isinstance(video, np.ndarray) or video.ndim != 4:
-        raise ActionClipError("the video must be a path, an address or an array of frames, (T, H, W, 3) uint8 RGB")
-    indices = sampler(len(video))
-    return Clip(video[indices][..., :: -1 if channels == "bgr" else 1], tuple(indices), (), len(video), 0.0)
+    spec, threads = graphs.spec, graphs.thread_count
+    timings: dict[str, float] = {}
+    with timed(timings, "decode"):
+        clip = read_frames(video, sampler, channels=channels, threads=graphs.threads)
+    with timed(timings, "preprocess"):
+        tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
+        clip = replace(clip, frames=thumbnails(clip.frames, threads))
+    return tensor, clip, timings

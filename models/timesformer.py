@@ -1,14 +1,18 @@
 """TimeSformer: a video in, probabilities of a closed set of classes out."""
 
 import os
+from typing import TYPE_CHECKING
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
 from action_clip.models.encoders import encode_whole_clips, timed
-from action_clip.models.model import EncodedVideo, Model, Video
+from action_clip.models.model import EncodedVideo, Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
 from action_clip.models.scoring import score_logits
+
+if TYPE_CHECKING:
+    from action_clip.video.inputs import VideoInput
 
 DEFAULT_MODEL = "timesformer_k400_8x224"
 
@@ -26,7 +30,7 @@ class TimeSformer(Model):
         self,
         model: str | os.PathLike[str] | FoundModel = DEFAULT_MODEL,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         threads: int | None = None,
         classmap: ClassMap | None = None,
         cache: bool = True,
@@ -35,7 +39,8 @@ class TimeSformer(Model):
 
         Args:
             model: a name from the catalog, a folder with an exported graph, or what `find_model` has returned.
-            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime.
+            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
+                the best one that starts.
             threads: of the CPU for decoding and for the graph, at most one a core; None: all.
             classmap: {name: index} or {index: name}, in place of the model's own names.
             cache: keep the graph, as it is optimised for this machine, on disk between runs.
@@ -50,17 +55,18 @@ class TimeSformer(Model):
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
 
     def classify(
-        self, video: Video, *, top_k: int = 5, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+        self, video: "VideoInput", *, top_k: int = 5, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
     ) -> Prediction:
         """Say which of the model's classes happens in the video.
 
         Args:
-            video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8.
+            video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
+                `video.inputs.read_frames` takes.
             top_k: how many classes to rank; clamped to their number.
             sampling: "uniform", the model's own rule; "random", one frame from each segment; "keyframes", the nearest
                 ones, approximate.
             seed: of the random sampling.
-            channels: "rgb" or "bgr": the order of the colours in decoded frames.
+            channels: "rgb" or "bgr": of frames that are arrays.
 
         Raises:
             ActionClipError: anything wrong with the video or the model.

@@ -1,5 +1,6 @@
 """ActionCLIP and TimeSformer as operators of Towhee pipelines and as plain functions: frames in, best classes out."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -18,7 +19,6 @@ from action_clip.models.scoring import LabelBank, Scores, score, score_logits
 from action_clip.models.timesformer import DEFAULT_MODEL, TimeSformer
 from action_clip.system.forks import cached_property
 from action_clip.tokenizer.prompts import unique_labels
-from action_clip.video.sampling import make_sampler
 
 Answer = tuple[list[str], list[float], NDArray[np.float32]]
 Frames = Iterable[NDArray[Any]]
@@ -64,19 +64,9 @@ class _Operator(ABC):
         """Scores of the labels for one clip."""
 
     def _encode(self, frames: Frames) -> EncodedVideo:
-        try:
-            items = iter(frames)
-        except TypeError as error:
-            raise ActionClipError(f"the frames are one {type(frames).__name__}: give a list of RGB images") from error
-        images = [_rgb(frame) for frame in items]
-        if not images:
-            raise ActionClipError("there are no frames: give at least one RGB image")
-        if len({image.shape for image in images}) > 1:
-            raise ActionClipError("the frames differ in size: give those of one video")
-        spec = self._model.spec
-        # Of frames as many as the model looks at, it looks at each: only these are copied.
-        indices = make_sampler("uniform", spec.frames, 0, spec.uniform)(len(images))
-        return self._model.encode_video(np.stack([images[index] for index in indices]))
+        if isinstance(frames, str | os.PathLike) or not isinstance(frames, Iterable):
+            raise ActionClipError(f"the frames are one {type(frames).__name__}: give a list of RGB images")
+        return self._model.encode_video(frames)
 
     def _clips(self, frames: Frames) -> NDArray[np.float32]:
         spec = self._model.spec
@@ -164,17 +154,6 @@ class TimeSformerOperator(_Operator):
 
     def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
         return score_logits(encoded.logits)
-
-
-def _rgb(frame: Any) -> NDArray[np.uint8]:
-    """An image as (H, W, 3) uint8 RGB; Towhee's frames say in `mode` when they are BGR."""
-    image = _array(frame)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ActionClipError(f"a frame is {image.dtype} {image.shape}, not uint8 (H, W, 3): give RGB images")
-    mode = getattr(frame, "mode", None) or "RGB"
-    if mode not in ("RGB", "BGR"):
-        raise ActionClipError(f"a frame is {mode}: give RGB images")
-    return image[..., ::-1] if mode == "BGR" else image
 
 
 def _array(value: Any) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from small_models import (
     save_model,
 )
 
-import action_clip.models.encoders
+import action_clip.models.runtime.graph
 import action_clip.models.scoring
 from action_clip import ActionClip, ActionClipError, TimeSformer
 from action_clip.command import SAMPLE_VIDEO
@@ -103,7 +103,7 @@ def test_features_of_frames_are_those_of_a_video(folder: Path, small: SmallModel
 
 @pytest.mark.parametrize("colours_first", [False, True])
 @pytest.mark.parametrize("batch", ["N", 1, 2])
-@pytest.mark.parametrize(("count", "most_frames"), [(1, 64), (5, 64), (5, 2 * T), (3, 1)])
+@pytest.mark.parametrize(("count", "most_clips"), [(1, 64), (5, 64), (5, 2), (3, 1)])
 def test_clips_of_a_closed_set_are_encoded_as_each_alone(
     tmp_path: Path,
     small_closed: SmallClosedModel,
@@ -111,9 +111,9 @@ def test_clips_of_a_closed_set_are_encoded_as_each_alone(
     colours_first: bool,
     batch: int | str,
     count: int,
-    most_frames: int,
+    most_clips: int,
 ) -> None:
-    monkeypatch.setattr(action_clip.models.encoders, "_MAX_FRAMES", most_frames)
+    monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_NUMBERS", most_clips * T * 3 * 32 * 32)
     model = TimeSformer(save_closed_model(small_closed, tmp_path, colours_first=colours_first, batch=batch))
     clips = clips_of(count)
     encoded = model.encode_clips(clips)
@@ -122,19 +122,6 @@ def test_clips_of_a_closed_set_are_encoded_as_each_alone(
     np.testing.assert_allclose(score_logits(encoded.logits).probabilities, expected, atol=1e-5)
     assert encoded.frame_features is None
     assert set(encoded.timings_s) == {"video"}
-
-
-def test_many_clips_of_a_closed_set_are_few_at_a_time(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, outputs = [], Graph.outputs
-
-    def counted(graph: Graph, clips: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
-        rows.append(len(clips))
-        return outputs(graph, clips, count)
-
-    monkeypatch.setattr(Graph, "outputs", counted)
-    TimeSformer(closed).encode_clips(clips_of(40))
-    assert sum(rows) == 40
-    assert max(rows) * T <= 64
 
 
 @pytest.mark.parametrize(
