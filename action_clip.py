@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from action_clip.command import main
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
+    from action_clip.models.encoders import EncodedClips
     from action_clip.models.loading import load
     from action_clip.models.model import EncodedVideo
     from action_clip.models.prediction import Prediction
+    from action_clip.models.scoring import LabelBank, score
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
 
@@ -41,12 +43,15 @@ __all__ = [
     "ActionClip",
     "ActionClipError",
     "ActionClipOperator",
+    "EncodedClips",
     "EncodedVideo",
+    "LabelBank",
     "Prediction",
     "TimeSformer",
     "TimeSformerOperator",
     "load",
     "main",
+    "score",
 ]
 # In a clone this file is the package, and the folders beside it are its own.
 __path__ = [os.path.dirname(os.path.abspath(__file__))]
@@ -54,12 +59,15 @@ _MODULES = {
     "ActionClip": "models.actionclip",
     "ActionClipError": "errors",
     "ActionClipOperator": "models.towhee",
+    "EncodedClips": "models.encoders",
     "EncodedVideo": "models.model",
+    "LabelBank": "models.scoring",
     "Prediction": "models.prediction",
     "TimeSformer": "models.timesformer",
     "TimeSformerOperator": "models.towhee",
     "load": "models.loading",
     "main": "command",
+    "score": "models.scoring",
 }
 
 

@@ -23,23 +23,22 @@ AVERAGES = ("probabilities", "embeddings")
 
 
 class ActionClip(Model):
-    """A zero-shot recogniser: `ActionClip("nano").classify("video.mp4", ["drinking", "eating"])`.
+    """A zero-shot model: `ActionClip("nano").classify("video.mp4", ["drinking", "eating"])`.
 
-    For many videos, encode the labels once, and for many questions, the video:
+    Labels are encoded once for many videos, and a video once for many sets of labels:
 
         with ActionClip("nano") as model:
             bank = model.labels(["drinking", "eating"])
             predictions = [model.classify(path, bank) for path in paths]
             video = model.encode_video("video.mp4")
-            for labels in questions:
-                prediction = model.predict(video, model.labels(labels))
+            predictions = [model.predict(video, model.labels(labels)) for labels in label_sets]
 
-    Making one is cheap; graphs are found (and downloaded, where they are published and not on this disk) and their
-    sessions created when they are first needed.
+    The constructor is cheap: graphs are downloaded, where they are published and not on this disk, and sessions made
+    when they are first needed.
     """
 
     kind = "zero-shot"
-    """Of the catalog: which models the class can run."""
+    """The kind of catalog model that this class runs."""
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class ActionClip(Model):
         """Choose the model and how it runs.
 
         Args:
-            model: a name from the catalog, a folder with three exported graphs, or what `find_model` has returned.
+            model: a name from the catalog, a folder with three exported graphs, or what `find_model` returns.
             device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
                 the best one that starts.
             threads: of the CPU for decoding and for the graphs, at most one a core; None: all.
@@ -87,12 +86,12 @@ class ActionClip(Model):
         seed: int = 0,
         channels: str = "rgb",
     ) -> Prediction:
-        """Say which of the labels happens in the video.
+        """Predict which of the labels happens in the video.
 
         Args:
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
                 `video.inputs.read_frames` takes.
-            labels: in plain words, at least one, repeated ones are used once; or what `labels` has made of them.
+            labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned.
             top_k: how many of them to rank; clamped to the number of labels.
             sampling: "uniform", the official evaluation's frames; "random", one from each segment;
                 "keyframes", the nearest ones, approximate.
@@ -108,7 +107,7 @@ class ActionClip(Model):
             return self.predict(encoded, labels, top_k=top_k)
         names = self._unique(labels)
         if not self._graphs.is_on_disk:
-            # A label that does not fit is better known of before the download than after it.
+            # A label that is too long is an error before the download, not after it.
             from action_clip.tokenizer.bpe import default_tokenizer
 
             default_tokenizer().encode(fill(self.prompts, names), names * len(self.prompts))
@@ -118,10 +117,9 @@ class ActionClip(Model):
         return self.predict(replace(encoded, timings_s=encoded.timings_s | bank.timings_s), bank, top_k=top_k)
 
     def labels(self, labels: Iterable[str]) -> LabelBank:
-        """Encode labels once, for any number of videos.
+        """Encode labels for any number of videos.
 
-        Only texts that were never encoded before, or are no longer kept, go through the text graph; when there are none
-        it is not loaded.
+        Only texts that are not cached go through the text graph; where all are, it is not loaded.
 
         Args:
             labels: in plain words, at least one; repeated ones are used once.
@@ -132,11 +130,11 @@ class ActionClip(Model):
         return self._bank(self._unique(labels), Event())
 
     def predict(self, encoded: EncodedVideo, bank: LabelBank, *, top_k: int = 5) -> Prediction:
-        """Say which of a bank's labels happens in a video that `encode_video` has encoded.
+        """Predict which of the labels of a bank happens in an encoded video.
 
         Args:
-            encoded: by this model.
-            bank: of labels, made by this model.
+            encoded: what `encode_video` of this model returned.
+            bank: what `labels` of this model returned.
             top_k: how many labels to rank; clamped to their number.
 
         Raises:
@@ -156,7 +154,7 @@ class ActionClip(Model):
         if not isinstance(labels, Iterable):
             raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
         names = unique_labels(labels)
-        # Said once, however many videos they are for.
+        # One remark for the same labels, however many videos they are used for.
         if names != self._last_labels:
             remark_on_same(names)
             self._last_labels = names

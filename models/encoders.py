@@ -1,4 +1,4 @@
-"""Preprocessed clips through the graphs of a model → features."""
+"""Running the graphs of a model on preprocessed clips."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from action_clip.models.scoring import normalized
 
 @dataclass(frozen=True, eq=False)
 class EncodedClips:
-    """What the graphs make of N clips.
+    """Features of N clips.
 
     Attributes:
         features: (N, D) float32, L2-normalised.
@@ -32,7 +32,12 @@ class EncodedClips:
 
 
 def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
-    """Every frame through the image graph, then the features of each clip's frames through the fusion graph."""
+    """Run the image graph on every frame, and the fusion graph on the frame features of each clip.
+
+    Args:
+        graphs: of a zero-shot model.
+        clips: (N, T, 3, S, S) float32.
+    """
     timings: dict[str, float] = {}
     with timed(timings, "image"):
         frame_features = graphs["image"](clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
@@ -47,7 +52,12 @@ def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedCli
 
 
 def encode_whole_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
-    """Whole clips through the video graph."""
+    """Run the video graph on whole clips.
+
+    Args:
+        graphs: of a closed-set model.
+        clips: (N, T, 3, S, S) float32.
+    """
     graph, classes = graphs["video"], len(graphs.spec.classes)
     # Graphs declare frames first, (N, T, 3, S, S), or channels first, (N, 3, T, S, S).
     if graph.shape[1:2] == (3,) and graph.shape[2:3] != (3,):
@@ -67,7 +77,7 @@ def encode_whole_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> Encod
 
 @contextmanager
 def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Note the seconds that the block takes."""
+    """Put the seconds that the block takes under the name of the stage."""
     began = perf_counter()
     yield
     timings[stage] = perf_counter() - began

@@ -1,4 +1,4 @@
-"""One way in for all models."""
+"""Loading a model of any kind by its name or folder."""
 
 from collections.abc import Iterable
 
@@ -22,7 +22,7 @@ def load(
     """The model of that name or folder, as an object of the class for its kind.
 
     Args:
-        model: a name from the catalog, a folder with exported graphs, or what `find_model` has returned.
+        model: a name from the catalog, a folder with exported graphs, or what `find_model` returns.
         device, threads, cache: as of both classes.
         prompts, average: of a zero-shot model, as of ActionClip.
         classmap: of a closed-set model, as of TimeSformer.

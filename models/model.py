@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class EncodedVideo:
-    """What the graphs make of one clip of a video; `predict` answers from it, any number of times.
+    """Features of one video, from one clip of it; `predict` makes predictions of it, any number of times.
 
     Attributes:
         features: (D,) float32, L2-normalised.
         frame_features: (T, D) float32, or None: as of EncodedClips.
         logits: (C,) float32, C = 0 of a zero-shot model.
-        clip: the frames that were looked at, as thumbnails (see Prediction), with indices and times.
+        clip: the sampled frames as thumbnails (see Prediction), with indices and times.
         video: the path or URL; None where frames were given instead.
         timings_s: seconds of each stage so far.
     """
@@ -49,19 +49,19 @@ Encode = Callable[[ModelGraphs, NDArray[np.float32]], EncodedClips]
 
 
 class Model:
-    """A model of the catalog or of a folder.
+    """A model of the catalog or of a folder: encodes clips and videos.
 
-    It is a context manager: `close` lets its sessions, and the memory of their weights, go. It can be used after that
-    and makes new ones.
+    It is a context manager that closes the model at the end of the block. A closed model may be used again, and makes
+    new sessions.
     """
 
     def __init__(self, graphs: ModelGraphs, encode: Encode, **options: object) -> None:
-        """Keep what the model consists of.
+        """Put the model together.
 
         Args:
             graphs: of the model.
-            encode: runs them on clips, (N, T, 3, S, S) float32.
-            options: with which the class, besides the model, its device, threads and cache, is made again.
+            encode: runs the graphs on clips, (N, T, 3, S, S) float32.
+            options: keyword arguments of the subclass besides device, threads and cache, for pickling.
         """
         self.spec = graphs.spec
         self._graphs = graphs
@@ -69,10 +69,10 @@ class Model:
         self._options = options
 
     def __reduce__(self) -> tuple["partial[Self]", tuple[()]]:
-        """Pickled, it is its arguments: where it is unpickled, it makes sessions of its own."""
-        graphs, make = self._graphs, cast(Callable[..., Self], type(self))
-        runs_on = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache}
-        return partial(make, graphs.name, **runs_on, **self._options), ()
+        """A pickled model is its arguments: unpickling makes a new object with sessions of its own."""
+        graphs, subclass = self._graphs, cast(Callable[..., Self], type(self))
+        common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache}
+        return partial(subclass, graphs.name, **common, **self._options), ()
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +81,7 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Let the sessions and the memory that they take go; what is used after it makes new ones."""
+        """Release the sessions and their memory. The model makes new sessions when it is used again."""
         self._graphs.close()
 
     def encode_clips(self, clips: NDArray[np.float32]) -> EncodedClips:
@@ -97,9 +97,9 @@ class Model:
         shape = (self.spec.frames, 3, self.spec.image_size, self.spec.image_size)
         is_array = isinstance(clips, np.ndarray)
         if not is_array or clips.dtype.kind != "f" or clips.shape[1:] != shape or len(clips) == 0:
-            found = f"{clips.dtype} {clips.shape}" if is_array else f"a {type(clips).__name__}"
+            actual = f"{clips.dtype} {clips.shape}" if is_array else f"a {type(clips).__name__}"
             raise ActionClipError(
-                f"the clips are {found}, and {self.spec.name} takes float32 (N, {', '.join(map(str, shape))}): "
+                f"the clips are {actual}, and {self.spec.name} takes float32 (N, {', '.join(map(str, shape))}): "
                 "preprocess one clip or more, and stack them"
             )
         return self._encode(self._graphs, clips)
@@ -118,7 +118,7 @@ class Model:
             channels: "rgb" or "bgr": of frames that are arrays.
 
         Raises:
-            ActionClipError: anything wrong with the video or the model.
+            ActionClipError: the video cannot be read, or the graphs cannot be had or run.
         """
         spec, graphs = self.spec, self._graphs
         sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
@@ -160,8 +160,12 @@ class Model:
 def _preprocessed(
     video: "VideoInput", sampler: Sampler, channels: str, graphs: ModelGraphs
 ) -> tuple[NDArray[np.float32], "Clip", dict[str, float]]:
-    """The frames that the sampler chooses as the model takes them, (T, 3, S, S), then as thumbnails; and the seconds
-    that decoding and preprocessing took."""
+    """Decode and preprocess the frames that the sampler chooses.
+
+    Returns:
+        The clip tensor (T, 3, S, S), the frames as thumbnails with their indices and times, and the seconds of both
+        stages.
+    """
     from action_clip.video.inputs import read_frames
     from action_clip.video.preprocess import clip_tensor
     from action_clip.video.thumbnails import thumbnails

@@ -1,4 +1,4 @@
-"""The graphs of one model: where they are, and running them from when they are first needed."""
+"""The graphs of one model: finding them, and making their sessions when they are first needed."""
 
 import logging
 import os
@@ -20,13 +20,13 @@ _LOG = logging.getLogger("action_clip")
 
 
 class FoundModel(NamedTuple):
-    """A model by its name or folder, found once and used from then on."""
+    """A model of the catalog or of a folder, as `find_model` returns it."""
 
     spec: ModelSpec
     paths: dict[str, Path] | None
-    """Of a folder, the graphs by role; None of a model of the catalog."""
+    """The graphs of a folder by role; None for a model of the catalog."""
     name: str
-    """By which it was found."""
+    """The name, alias or folder as it was given."""
 
 
 ModelName = str | os.PathLike[str] | FoundModel
@@ -55,9 +55,9 @@ def find_model(model: ModelName) -> FoundModel:
 
 
 class ModelGraphs:
-    """The graphs of one model with the device and threads that they run on.
+    """The graphs of one model by role, with the device and threads that they run on.
 
-    Making one is cheap: graphs are downloaded, and their sessions made, when they are first needed.
+    The constructor is cheap: graphs are downloaded, and sessions made, when they are first needed.
     """
 
     def __init__(self, model: ModelName, kind: str, *, device: str, threads: int | None, cache: bool) -> None:
@@ -88,7 +88,7 @@ class ModelGraphs:
         register(self)
 
     def start_anew(self) -> None:
-        """In a forked child: another thread may have held the lock."""
+        """Make a new lock in a forked child: another thread of the parent may have held the old one."""
         self._lock = Lock()
 
     def __getitem__(self, role: str) -> "Graph":
@@ -131,7 +131,7 @@ class ModelGraphs:
             self[role].start()
 
     def close(self) -> None:
-        """Let the sessions go. Runs in progress end as usual; the next one makes new sessions."""
+        """Release the sessions. Runs in progress end as usual; the next one makes new sessions."""
         with self._lock:
             self._graphs = {}
 
@@ -149,8 +149,10 @@ class ModelGraphs:
 
     @property
     def works_in_background(self) -> bool:
-        """Whether sessions and label banks are made while the video is decoded: not on one core, nor where a download
-        may fail first."""
+        """Whether sessions and label banks are made while the video is decoded.
+
+        They are not where there is one thread only, nor where a download, which may fail, comes first.
+        """
         return self.thread_count != 1 and self.is_on_disk
 
 

@@ -18,13 +18,10 @@ DEFAULT_MODEL = "timesformer_k400_8x224"
 
 
 class TimeSformer(Model):
-    """A closed-set classifier: `TimeSformer().classify("video.mp4")`.
-
-    It knows the classes that it was trained on and no others.
-    """
+    """A closed-set model, for the classes that it was trained on: `TimeSformer().classify("video.mp4")`."""
 
     kind = "closed-set"
-    """Of the catalog: which models the class can run."""
+    """The kind of catalog model that this class runs."""
 
     def __init__(
         self,
@@ -38,7 +35,7 @@ class TimeSformer(Model):
         """Choose the model and how it runs.
 
         Args:
-            model: a name from the catalog, a folder with an exported graph, or what `find_model` has returned.
+            model: a name from the catalog, a folder with an exported graph, or what `find_model` returns.
             device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
                 the best one that starts.
             threads: of the CPU for decoding and for the graph, at most one a core; None: all.
@@ -57,7 +54,7 @@ class TimeSformer(Model):
     def classify(
         self, video: "VideoInput", *, top_k: int = 5, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
     ) -> Prediction:
-        """Say which of the model's classes happens in the video.
+        """Predict which of the model's classes happens in the video.
 
         Args:
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
@@ -76,7 +73,11 @@ class TimeSformer(Model):
         return self.predict(encoded, top_k=top_k)
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
-        """Say which of the model's classes happens in a video that `encode_video` has encoded.
+        """Predict which of the model's classes happens in an encoded video.
+
+        Args:
+            encoded: what `encode_video` of this model returned.
+            top_k: how many classes to rank; clamped to their number.
 
         Raises:
             ActionClipError: `top_k` is no whole number above 0, or another model has encoded the video.

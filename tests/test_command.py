@@ -612,7 +612,7 @@ def test_timesformer_is_used_once_it_is_exported(capsys: pytest.CaptureFixture[s
         "(it needs requirements-export.txt), or use --model nano, which needs no download\n",
     )
     small = random_closed_model(5, frames=8, classes=400, size=224)
-    save_closed_model(small, Path(os.environ["ACTION_CLIP_HOME"]) / name, colours_first=True)
+    save_closed_model(small, Path(os.environ["ACTION_CLIP_HOME"]) / name, channels_first=True)
     code, out, err = run(capsys, "--model", name, "-v", video, "--format", "json")
     answer = json.loads(out)
     assert (code, err) == (0, "")

@@ -16,7 +16,6 @@ from onnx import numpy_helper
 from small_models import preprocessed, random_model, save_model
 
 import action_clip.models.model_graphs
-import action_clip.video.reader
 from action_clip import ActionClip, ActionClipError
 from action_clip.models.cache.session_cache import cached_graph
 from action_clip.tokenizer.bpe import default_tokenizer
@@ -177,7 +176,7 @@ def test_graphs_to_be_exported_are_missed_before_the_video_is_opened(monkeypatch
     def opened(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(action_clip.video.reader, "read_clip", opened)
+    monkeypatch.setattr("action_clip.video.inputs.read_clip", opened)
     recogniser = ActionClip("vit-b-16-16f")
     for call in (
         lambda: recogniser.classify("clip.mp4", LABELS),
@@ -208,7 +207,7 @@ def test_known_labels_need_no_text_graph(tmp_path: Path, opened: list[Path]) -> 
     assert set(opened) == {image, fusion, text}
 
 
-def test_features_of_another_text_graph_are_not_taken(tmp_path: Path) -> None:
+def test_features_of_another_text_graph_are_not_used(tmp_path: Path) -> None:
     save_model(random_model(9, 8, False), tmp_path, frames=8)
     before = ActionClip(tmp_path).labels(LABELS).embeddings
     save_model(random_model(10, 8, False), tmp_path, frames=8)
@@ -257,7 +256,7 @@ def test_a_label_too_long_is_named_with_its_token_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [[1, 2], [b"eating"], "eating", [], ["eating", " "], ["\udcff"]])
-def test_what_are_no_labels_is_refused(tmp_path: Path, labels: object) -> None:
+def test_invalid_labels_are_refused(tmp_path: Path, labels: object) -> None:
     save_model(random_model(13, 8, False), tmp_path, frames=8)
     with pytest.raises(ActionClipError, match="label"):
         ActionClip(tmp_path).classify(frames_of(8), labels)  # type: ignore[arg-type]

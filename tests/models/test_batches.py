@@ -101,20 +101,20 @@ def test_features_of_frames_are_those_of_a_video(folder: Path, small: SmallModel
     np.testing.assert_allclose(encoded.frame_features, small.image(preprocessed(frames)), atol=1e-4)
 
 
-@pytest.mark.parametrize("colours_first", [False, True])
+@pytest.mark.parametrize("channels_first", [False, True])
 @pytest.mark.parametrize("batch", ["N", 1, 2])
 @pytest.mark.parametrize(("count", "most_clips"), [(1, 64), (5, 64), (5, 2), (3, 1)])
 def test_clips_of_a_closed_set_are_encoded_as_each_alone(
     tmp_path: Path,
     small_closed: SmallClosedModel,
     monkeypatch: pytest.MonkeyPatch,
-    colours_first: bool,
+    channels_first: bool,
     batch: int | str,
     count: int,
     most_clips: int,
 ) -> None:
     monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_NUMBERS", most_clips * T * 3 * 32 * 32)
-    model = TimeSformer(save_closed_model(small_closed, tmp_path, colours_first=colours_first, batch=batch))
+    model = TimeSformer(save_closed_model(small_closed, tmp_path, channels_first=channels_first, batch=batch))
     clips = clips_of(count)
     encoded = model.encode_clips(clips)
     np.testing.assert_allclose(encoded.features, [small_closed.features(clip) for clip in clips], atol=1e-5)
@@ -125,7 +125,7 @@ def test_clips_of_a_closed_set_are_encoded_as_each_alone(
 
 
 @pytest.mark.parametrize(
-    ("clips", "found"),
+    ("clips", "actual"),
     [
         (np.zeros((T, 3, 32, 32), np.float32), "float32 (4, 3, 32, 32)"),
         (np.zeros((2, 3, T, 32, 32), np.float32), "float32 (2, 3, 4, 32, 32)"),
@@ -136,11 +136,11 @@ def test_clips_of_a_closed_set_are_encoded_as_each_alone(
         (None, "a NoneType"),
     ],
 )
-def test_what_are_no_clips_is_described(folder: Path, opened: list[Path], clips: Any, found: str) -> None:
+def test_other_input_than_clips_is_an_error(folder: Path, opened: list[Path], clips: Any, actual: str) -> None:
     with pytest.raises(ActionClipError) as caught:
         ActionClip(folder).encode_clips(clips)
     assert str(caught.value) == (
-        f"the clips are {found}, and small takes float32 (N, 4, 3, 32, 32): preprocess one clip or more, and stack them"
+        f"the clips are {actual}, and small takes float32 (N, 4, 3, 32, 32): preprocess one clip or more, and stack them"
     )
     assert opened == []
 
@@ -235,7 +235,7 @@ def test_scores_of_several_videos_are_those_of_each(monkeypatch: pytest.MonkeyPa
     assert score(features[:0], bank).probabilities.shape == (0, 5)
 
 
-def test_features_and_embeddings_of_another_shape_are_described() -> None:
+def test_features_and_embeddings_of_another_shape_are_errors() -> None:
     bank = LabelBank(("a", "b"), np.ones((1, 2, 4), np.float32), 1.0)
     with pytest.raises(ActionClipError, match=r"the features are \(1, 1, 4\): give \(D,\) of a video or \(N, D\)"):
         score(np.ones((1, 1, 4), np.float32), bank)
@@ -249,7 +249,7 @@ def test_features_and_embeddings_of_another_shape_are_described() -> None:
         )
 
 
-def test_a_closed_model_lets_its_sessions_go_and_makes_new_ones(
+def test_a_closed_model_releases_its_sessions_and_makes_new_ones(
     folder: Path, closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions: weakref.WeakSet[Any] = weakref.WeakSet()

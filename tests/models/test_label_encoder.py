@@ -1,4 +1,4 @@
-"""Labels to the label bank: in chunks, from what is kept, refused before the work or stopped in its midst."""
+"""Encoding labels: in chunks, from the cache, refused before anything is encoded, and stopped half-way."""
 
 import sqlite3
 import sys
@@ -67,7 +67,7 @@ def rows_and_bytes() -> tuple[int, int]:
 
 @AVERAGES
 @pytest.mark.parametrize("chunk", [1, 3, 16, 33, 72, 10_000])
-def test_chunks_give_what_one_go_gives(
+def test_chunks_give_the_same_as_all_at_once(
     folder: Path, model: SmallModel, average: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", chunk)
@@ -96,7 +96,7 @@ class _StoppingGraph(Graph):
 
 
 @AVERAGES
-def test_what_was_done_before_a_stop_is_known_after_it(
+def test_chunks_encoded_before_a_stop_are_cached(
     folder: Path, model: SmallModel, average: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", 15)  # 5 labels
@@ -273,7 +273,7 @@ def test_a_video_that_cannot_be_read_stops_the_encoding(
         assert failed.wait(PATIENCE_S)
         return call(graph, rows)
 
-    monkeypatch.setattr(action_clip.video.reader, "read_clip", read_while_encoding)
+    monkeypatch.setattr("action_clip.video.inputs.read_clip", read_while_encoding)
     monkeypatch.setattr(Graph, "__call__", encode_until_it_fails)
     (tmp_path / "broken.mp4").write_bytes(b"this is no video")
     threads = set(threading.enumerate())

@@ -1,4 +1,4 @@
-"""One way in for all models."""
+"""Loading models of either kind, and the options of each."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def test_every_model_of_the_catalog_is_an_object_of_its_class() -> None:
     assert load().spec.name == "vit-32-8f"
 
 
-def test_folders_are_what_their_graphs_say(zero_shot: Path, closed: Path) -> None:
+def test_the_graphs_of_a_folder_decide_its_class(zero_shot: Path, closed: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (9, 48, 60, 3), dtype=np.uint8)
     answers: list[Prediction] = []
     for folder, labels in ((zero_shot, [["drinking", "eating"]]), (str(closed), [])):
@@ -75,7 +75,7 @@ def test_options_of_the_other_kind_are_refused(zero_shot: Path, closed: Path) ->
     assert isinstance(load(zero_shot, classmap=None), ActionClip)
 
 
-def test_a_model_that_was_found_is_not_looked_for_again(zero_shot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_found_once(zero_shot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[Path] = []
 
     def watched(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
@@ -109,7 +109,7 @@ def test_a_zero_shot_model_asks_for_labels(zero_shot: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vit-99", "timesformer", "x" * 5000, "a\0b"])
-def test_an_unknown_name_is_told_those_there_are(name: str) -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_models(name: str) -> None:
     with pytest.raises(ActionClipError) as caught:
         load(name)
     assert f"there is no model or folder '{name}': the models are vit-32-8f, nano, " in str(caught.value)

@@ -12,7 +12,7 @@ from small_models import CLASSES, SmallClosedModel, decoded, preprocessed, rando
 from action_clip import ActionClipError, TimeSformer
 from action_clip.command import SAMPLE_VIDEO
 
-BOTH_ORDERS = pytest.mark.parametrize("colours_first", [False, True], ids=["(N, T, 3, S, S)", "(N, 3, T, S, S)"])
+BOTH_ORDERS = pytest.mark.parametrize("channels_first", [False, True], ids=["(N, T, 3, S, S)", "(N, 3, T, S, S)"])
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def frames_of(count: int, seed: int = 0) -> NDArray[np.uint8]:
 @BOTH_ORDERS
 @pytest.mark.parametrize("batch", ["N", 1, 2])
 def test_frames_get_the_probabilities_computed_by_hand(
-    tmp_path: Path, small: SmallClosedModel, colours_first: bool, batch: int | str
+    tmp_path: Path, small: SmallClosedModel, channels_first: bool, batch: int | str
 ) -> None:
-    save_closed_model(small, tmp_path, colours_first=colours_first, batch=batch)
+    save_closed_model(small, tmp_path, channels_first=channels_first, batch=batch)
     frames = frames_of(11)
     # From the first to the last: i * 10 / 3, rounded down.
     looked_at = frames[[0, 3, 6, 10]]
@@ -52,9 +52,9 @@ def test_frames_get_the_probabilities_computed_by_hand(
 
 @BOTH_ORDERS
 def test_a_video_gets_the_probabilities_computed_by_hand(
-    tmp_path: Path, small: SmallClosedModel, colours_first: bool
+    tmp_path: Path, small: SmallClosedModel, channels_first: bool
 ) -> None:
-    save_closed_model(small, tmp_path, colours_first=colours_first)
+    save_closed_model(small, tmp_path, channels_first=channels_first)
     frames = decoded(SAMPLE_VIDEO)
     indices = [i * (len(frames) - 1) // 3 for i in range(4)]
 
@@ -179,9 +179,9 @@ def test_clips_of_another_shape_are_an_error(folder: Path, shape: tuple[int, ...
 
 @BOTH_ORDERS
 def test_a_graph_that_takes_other_clips_than_its_metadata_says_is_an_error(
-    tmp_path: Path, small: SmallClosedModel, colours_first: bool
+    tmp_path: Path, small: SmallClosedModel, channels_first: bool
 ) -> None:
-    save_closed_model(small, tmp_path, colours_first=colours_first)
+    save_closed_model(small, tmp_path, channels_first=channels_first)
     graph = onnx.load(tmp_path / "video.onnx")
     next(entry for entry in graph.metadata_props if entry.key == "frames").value = "5"
     onnx.save(graph, tmp_path / "video.onnx")
