@@ -140,7 +140,8 @@ def test_other_input_than_clips_is_an_error(folder: Path, opened: list[Path], cl
     with pytest.raises(ActionClipError) as caught:
         ActionClip(folder).encode_clips(clips)
     assert str(caught.value) == (
-        f"the clips are {actual}, and small takes float32 (N, 4, 3, 32, 32): preprocess one clip or more, and stack them"
+        f"the clips are {actual}, and small takes float32 (N, 4, 3, 32, 32): "
+        "preprocess one clip or more, and stack them"
     )
     assert opened == []
 
