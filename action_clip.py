@@ -49,7 +49,7 @@ __all__ = [
     "main",
 ]
 # In a clone this file is the package, and the folders beside it are its own.
-__path__ = [os.path.dirname(os.path.abspath(__file__))]
+__path__ = [os.path.dirname(os.path.realpath(__file__))]
 _MODULES = {
     "ActionClip": "models.actionclip",
     "ActionClipError": "errors",
