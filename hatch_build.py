@@ -1,4 +1,4 @@
-"""The build hook of hatchling: action_clip.py is the `__init__.py` of the package."""
+"""The build hook of hatchling: which files of a clone are the package's own."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
-    """Maps action_clip.py in a wheel, and refuses an editable install where the clone has no links."""
+    """Adds the files in action_clip/ to a wheel, and refuses an editable install of a clone without symbolic links."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called before a wheel is built; `version` is "standard" or "editable"."""
+        package = Path(self.root, "action_clip")
         if version == "standard":
-            build_data["force_include"]["action_clip.py"] = "__init__.py"
-        elif not Path(self.root, "typings", "action_clip", "models").is_dir():
+            # The links in this folder are left out: pyproject.toml names what they lead to. Where git makes no links,
+            # they are small files of text.
+            for name in ("__init__.py", "__main__.py", "py.typed"):
+                build_data["force_include"][str(package / name)] = name
+        elif not Path(self.root, ".editable", "action_clip").is_dir():
             raise OSError(
-                "an editable install needs the symbolic links in typings/, and git has written them as text: set "
+                "an editable install needs symbolic links, and git has written those of this clone as text: set "
                 "core.symlinks to true (on Windows with Developer Mode on) and clone anew, or install without -e"
             )
