@@ -333,8 +333,16 @@ def test_a_capture_that_is_not_open(tmp_path: Path, clip: Path) -> None:
     released.release()
     for capture in (cv2.VideoCapture(), cv2.VideoCapture(str(tmp_path / "absent.mp4")), released):
         assert error_of(capture) == (
-            "the capture is not open: check what it was made with, which OpenCV does not say, or give the path"
+            "the capture is not open: check the file or the camera that it was made with, or give the file's path"
         )
+
+
+def test_the_chosen_frames_of_a_stream_are_bounded(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MAX_PIXELS", "2000")
+    assert error_of(cv2.VideoCapture(str(clip))) == (
+        "3 frames of 160 × 96 are too many at once; look at fewer, make them smaller, or set ACTION_CLIP_MAX_PIXELS "
+        "higher"
+    )
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "mpeg4"])
