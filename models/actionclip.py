@@ -73,6 +73,7 @@ class ActionClip(Model):
         top_k: int = 5,
         sampling: str = "uniform",
         seed: int = 0,
+        channels: str = "rgb",
     ) -> Prediction:
         """Say which of the labels happens in the video.
 
@@ -98,12 +99,13 @@ class ActionClip(Model):
             default_tokenizer().encode(fill(self.prompts, labels), labels * len(self.prompts))
         timings: dict[str, float] = {}
         with beside(lambda stop: self._bank(labels, stop, timings), at_once=self._works_side_by_side()) as found:
-            encoded = self.encode_video(video, sampling=sampling, seed=seed)
+            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
         bank = found.result()
         timings = encoded.timings_s | timings
         with timed(timings, "score"):
             probabilities = score(encoded.features, bank, self.spec.logit_scale)
-        return self._prediction(labels, probabilities, top_k, encoded, timings)
+            similarities = (bank @ encoded.features).mean(axis=0).astype(np.float64)
+        return self._prediction(labels, probabilities, similarities, top_k, encoded, timings)
 
     def encode_clip(self, tensor: NDArray[np.float32], timings_s: dict[str, float] | None = None) -> Encoding:
         timings = {} if timings_s is None else timings_s

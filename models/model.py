@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from action_clip.video.reader import Clip
 
 _LOG = logging.getLogger("action_clip")
-Video = str | os.PathLike[str] | NDArray[np.uint8]
+Video = Any  # VideoInput of video/inputs.py
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,9 @@ class Model(ABC):
             ActionClipError: the tensor is not what the graphs take, or the graphs cannot be had.
         """
 
-    def encode_video(self, video: Video, *, sampling: str = "uniform", seed: int = 0) -> EncodedVideo:
+    def encode_video(
+        self, video: Video, *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+    ) -> EncodedVideo:
         """Look at `spec.frames` frames of the video.
 
         Args:
@@ -132,20 +134,21 @@ class Model(ABC):
         timings: dict[str, float] = {}
         with beside(lambda _: self._start_graphs(), at_once=self._works_side_by_side()) as started:
             with timed(timings, "decode"):
-                clip = self._clip(video, sampler)
+                clip = self._clip(video, sampler, channels)
             with timed(timings, "preprocess"):
                 threads = self._core_count()
                 tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
                 clip = replace(clip, frames=thumbnails(clip.frames, threads))
         started.result()
         encoding = self.encode_clip(tensor, timings)
-        source = None if isinstance(video, np.ndarray) else shown(os.fspath(video))
+        source = shown(os.fspath(video)) if isinstance(video, str | os.PathLike) else None
         return EncodedVideo(encoding.features, encoding.logits, clip, source, timings)
 
     def _prediction(
         self,
         labels: Sequence[str],
         probabilities: NDArray[np.float64],
+        similarities: NDArray[np.float64],
         top_k: int,
         encoded: EncodedVideo,
         timings_s: dict[str, float],
@@ -153,26 +156,22 @@ class Model(ABC):
         return Prediction(
             labels=tuple(labels),
             probabilities=probabilities,
+            similarities=similarities,
             top_k=min(top_k, len(labels)),
             video_features=encoded.features,
             frame_indices=encoded.clip.indices,
             model=self.spec.name,
             video=encoded.video,
-            duration_s=encoded.clip.duration_s if encoded.video is not None else None,
-            frame_times_s=encoded.clip.times_s if encoded.video is not None else (),
+            duration_s=encoded.clip.duration_s or None,
+            frame_times_s=encoded.clip.times_s,
             frames=encoded.clip.frames,
             timings_s=timings_s,
         )
 
-    def _clip(self, video: Video, sampler: Sampler) -> "Clip":
-        from action_clip.video.reader import Clip, read_clip
+    def _clip(self, video: Video, sampler: Sampler, channels: str) -> "Clip":
+        from action_clip.video.inputs import read_frames
 
-        if isinstance(video, str | os.PathLike):
-            return read_clip(video, sampler, threads=self._threads)
-        if not isinstance(video, np.ndarray) or video.ndim != 4:
-            raise ActionClipError("the video must be a path, an address or an array of frames, (T, H, W, 3) uint8 RGB")
-        indices = sampler(len(video))
-        return Clip(video[indices], tuple(indices), (), len(video), 0.0)
+        return read_frames(video, sampler, channels=channels, threads=self._threads)
 
     def _is_on_disk(self) -> bool:
         from action_clip.models.store.model_store import locate

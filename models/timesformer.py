@@ -62,6 +62,7 @@ class TimeSformer(Model):
         top_k: int = 5,
         sampling: str = "uniform",
         seed: int = 0,
+        channels: str = "rgb",
     ) -> Prediction:
         """Say which of the model's classes happens in the video.
 
@@ -82,11 +83,13 @@ class TimeSformer(Model):
                 "other labels: leave the labels out, or take a zero-shot model, such as vit-32-8f"
             )
         check_top_k(top_k)
-        encoded = self.encode_video(video, sampling=sampling, seed=seed)
+        encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
         timings = dict(encoded.timings_s)
         with timed(timings, "score"):
             probabilities = self.score(encoded)
-        return self._prediction(self.classes, probabilities, top_k, encoded, timings)
+            assert encoded.logits is not None
+            similarities = encoded.logits.astype(np.float64)
+        return self._prediction(self.classes, probabilities, similarities, top_k, encoded, timings)
 
     def encode_clip(self, tensor: NDArray[np.float32], timings_s: dict[str, float] | None = None) -> Encoding:
         graph = self._graph("video")

@@ -1,5 +1,6 @@
 """ActionCLIP and TimeSformer as operators of Towhee pipelines and as plain functions: frames in, best classes out."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -17,7 +18,6 @@ from action_clip.models.scoring import score
 from action_clip.models.timesformer import DEFAULT_MODEL, TimeSformer
 from action_clip.system.forks import cached_property
 from action_clip.tokenizer.prompts import unique_labels
-from action_clip.video.sampling import make_sampler
 
 Answer = tuple[list[str], list[float], NDArray[np.float32]]
 Frames = Iterable[NDArray[Any]]
@@ -37,9 +37,9 @@ class _Operator(ABC):
         """Classify one clip.
 
         Args:
-            frames: RGB images of one size, (H, W, 3) uint8 each, or Towhee's VideoFrames, as many as there are; with
-                `skip_preprocess`, the preprocessed clip that the model takes: floats, (T, 3, S, S) or (3, T, S, S),
-                with or without a batch of 1 before it.
+            frames: any number of images of one size: Towhee's VideoFrames, RGB arrays (H, W, 3) of uint8, PIL images;
+                or one array (T, H, W, 3). With `skip_preprocess`, the preprocessed clip that the model takes: floats,
+                (T, 3, S, S) or (3, T, S, S), with or without a batch of 1 before it.
 
         Returns:
             The names of the `topk` best classes, their probabilities from high to low, and the features of the clip,
@@ -63,31 +63,23 @@ class _Operator(ABC):
         """Probabilities of the labels, (labels,)."""
 
     def _encode(self, frames: Frames) -> Encoding:
-        try:
-            items = iter(frames)
-        except TypeError as error:
-            raise ActionClipError(f"the frames are one {type(frames).__name__}: give a list of RGB images") from error
-        images = [_rgb(frame) for frame in items]
-        if not images:
-            raise ActionClipError("there are no frames: give at least one RGB image")
-        if len({image.shape for image in images}) > 1:
-            raise ActionClipError("the frames differ in size: give those of one video")
-        spec = self._model.spec
-        # Of frames as many as the model looks at, it looks at each: only these are copied.
-        indices = make_sampler("uniform", spec.frames, 0, spec.uniform)(len(images))
-        return self._model.encode_video(np.stack([images[index] for index in indices]))
+        if isinstance(frames, str | os.PathLike) or not isinstance(frames, Iterable):
+            raise ActionClipError(f"the frames are one {type(frames).__name__}: give a list of RGB images")
+        return self._model.encode_video(frames)
 
     def _tensor(self, frames: Frames) -> NDArray[np.float32]:
+        from action_clip.video.images import as_array
+
         spec = self._model.spec
-        tensor = _array(frames)
-        wanted = (spec.frames, 3, spec.image_size, spec.image_size)
+        tensor = as_array(frames)
+        shape = (spec.frames, 3, spec.image_size, spec.image_size)
         if tensor.ndim == 5 and len(tensor) == 1:
             tensor = tensor[0]
-        if tensor.shape == (3, spec.frames, *wanted[2:]) and tensor.shape != wanted:
+        if tensor.shape == (3, spec.frames, *shape[2:]) and tensor.shape != shape:
             tensor = tensor.swapaxes(0, 1)
-        if tensor.shape != wanted or not np.issubdtype(tensor.dtype, np.floating):
+        if tensor.shape != shape or not np.issubdtype(tensor.dtype, np.floating):
             raise ActionClipError(
-                f"with skip_preprocess the frames must be one float32 array of the shape {wanted}, not "
+                f"with skip_preprocess the frames must be one float32 array of the shape {shape}, not "
                 f"{tensor.dtype} {tensor.shape}: preprocess them, or leave out skip_preprocess"
             )
         return tensor.astype(np.float32)
@@ -163,21 +155,3 @@ class TimeSformerOperator(_Operator):
 
     def _score(self, encoding: Encoding) -> NDArray[np.float64]:
         return self._classifier.score(encoding)
-
-
-def _rgb(frame: Any) -> NDArray[np.uint8]:
-    """An image as (H, W, 3) uint8 RGB; Towhee's frames say in `mode` when they are BGR."""
-    image = _array(frame)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ActionClipError(f"a frame is {image.dtype} {image.shape}, not uint8 (H, W, 3): give RGB images")
-    mode = getattr(frame, "mode", None) or "RGB"
-    if mode not in ("RGB", "BGR"):
-        raise ActionClipError(f"a frame is {mode}: give RGB images")
-    return image[..., ::-1] if mode == "BGR" else image
-
-
-def _array(value: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(value)
-    except Exception as error:  # whatever an array of another library, or a list of lists, raises
-        raise ActionClipError(f"the frames cannot be read as an array ({error}): give numpy arrays") from error

@@ -241,12 +241,11 @@ def test_wrong_choices_are_named(tmp_path: Path, arguments: dict[str, object], m
         np.zeros((8, 40, 40, 4), np.uint8),
         np.array(5),
         None,
-        [np.zeros((40, 40, 3), np.uint8)],
     ],
 )
 def test_frames_of_another_shape_are_refused(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
     save_model(random_model(12, 8, False), tmp_path, frames=8)
-    with pytest.raises(ActionClipError, match=r"\(T, H, W, 3\)|0 frames"):
+    with pytest.raises(ActionClipError, match=r"\(T, H, W, 3\)|no frames"):
         ActionClip(tmp_path).classify(frames, LABELS)
 
 
