@@ -38,9 +38,9 @@ class _Operator(ABC):
         """Classify one clip.
 
         Args:
-            frames: RGB images of one size, (H, W, 3) uint8 each, or Towhee's VideoFrames, as many as there are; with
-                `skip_preprocess`, the preprocessed clip that the model takes: floats, (T, 3, S, S) or (3, T, S, S),
-                with or without a batch of 1 before it.
+            frames: any number of images of one size: Towhee's VideoFrames, RGB arrays (H, W, 3) of uint8, PIL images;
+                or one array (T, H, W, 3). With `skip_preprocess`, the preprocessed clip that the model takes: floats,
+                (T, 3, S, S) or (3, T, S, S), with or without a batch of 1 before it.
 
         Returns:
             The names of the `topk` best classes, their probabilities from high to low, and the features of the clip,
@@ -69,16 +69,18 @@ class _Operator(ABC):
         return self._model.encode_video(frames)
 
     def _clips(self, frames: Frames) -> NDArray[np.float32]:
+        from action_clip.video.images import as_array
+
         spec = self._model.spec
-        tensor = _array(frames)
-        wanted = (spec.frames, 3, spec.image_size, spec.image_size)
+        tensor = as_array(frames)
+        shape = (spec.frames, 3, spec.image_size, spec.image_size)
         if tensor.ndim == 5 and len(tensor) == 1:
             tensor = tensor[0]
-        if tensor.shape == (3, spec.frames, *wanted[2:]) and tensor.shape != wanted:
+        if tensor.shape == (3, spec.frames, *shape[2:]) and tensor.shape != shape:
             tensor = tensor.swapaxes(0, 1)
-        if tensor.shape != wanted or not np.issubdtype(tensor.dtype, np.floating):
+        if tensor.shape != shape or not np.issubdtype(tensor.dtype, np.floating):
             raise ActionClipError(
-                f"with skip_preprocess the frames must be one float32 array of the shape {wanted}, not "
+                f"with skip_preprocess the frames must be one float32 array of the shape {shape}, not "
                 f"{tensor.dtype} {tensor.shape}: preprocess them, or leave out skip_preprocess"
             )
         return tensor.astype(np.float32)[np.newaxis]
@@ -154,10 +156,3 @@ class TimeSformerOperator(_Operator):
 
     def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
         return score_logits(encoded.logits)
-
-
-def _array(value: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(value)
-    except Exception as error:  # whatever an array of another library, or a list of lists, raises
-        raise ActionClipError(f"the frames cannot be read as an array ({error}): give numpy arrays") from error

@@ -41,12 +41,12 @@ class FrameStream(ABC):
     name: str
     """In messages: the subject of a sentence."""
     expected: int | None
-    """How many frames are left, as far as the stream knows; None where it has no idea."""
+    """How many frames are left, an estimate; None where there is none."""
     rate = 0.0
     """Frames a second; 0 where it is not known."""
     remedy: str
     """In messages: what to give instead."""
-    empty: str
+    empty_message: str
     """The message where no frame comes."""
 
     @abstractmethod
@@ -56,8 +56,8 @@ class FrameStream(ABC):
         Raises ActionClipError for a second call where the stream cannot go back, and where decoding fails.
         """
 
-    def no_return(self) -> ActionClipError:
-        """The error of a stream that has another number of frames than expected and does not give them again."""
+    def restart_error(self) -> ActionClipError:
+        """Return the error for another number of frames than expected, where the stream cannot be read again."""
         return ActionClipError(
             f"{self.name} says that there are {self.expected} frames, another number came, and it cannot be read "
             f"a second time: {self.remedy}"
@@ -65,11 +65,11 @@ class FrameStream(ABC):
 
 
 class IterableStream(FrameStream):
-    """Images of an iterable; iterators are read once, other iterables as often as it takes."""
+    """The images of an iterable; an iterator can be read once, other iterables several times."""
 
     name = "the iterable of images"
     remedy = "give a list"
-    empty = "there are no frames: give at least one RGB image, and an iterator that was not read before"
+    empty_message = "there are no frames: give at least one RGB image, and an iterator that was not read before"
 
     def __init__(self, images: Iterable[Any], channels: str) -> None:
         self._images = images
@@ -80,7 +80,7 @@ class IterableStream(FrameStream):
     def frames(self) -> Iterator[StreamedFrame]:
         iterator = iter(self._images)
         if iterator is self._images and self._is_consumed:
-            raise self.no_return()
+            raise self.restart_error()
         self._is_consumed = True
         for image in iterator:
             yield partial(to_rgb, image, self._channels), None
@@ -91,14 +91,14 @@ class CaptureStream(FrameStream):
 
     name = "the capture"
     remedy = "give the file's path, or the frames as a list"
-    empty = "the capture has no frame left: go back, set(cv2.CAP_PROP_POS_FRAMES, 0), or open it again"
+    empty_message = "the capture has no frame left: go back, set(cv2.CAP_PROP_POS_FRAMES, 0), or open it again"
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
         import cv2
 
         if not capture.isOpened():
             raise ActionClipError(
-                "the capture is not open: check what it was made with, which OpenCV does not say, or give the path"
+                "the capture is not open: check the file or the camera that it was made with, or give the file's path"
             )
         total = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if total < 1:
@@ -116,7 +116,7 @@ class CaptureStream(FrameStream):
         import cv2
 
         if self._has_begun and not self._capture.set(cv2.CAP_PROP_POS_FRAMES, self._first):
-            raise self.no_return()
+            raise self.restart_error()
         self._has_begun = True
         while self._capture.grab():  # frames that are not chosen are not converted
             yield self._retrieve, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -130,7 +130,7 @@ class ContainerStream(FrameStream):
 
     name = "the container"
     remedy = "give the file's path"
-    empty = "the container has no video frame left: go back, seek(0), or open it again"
+    empty_message = "the container has no video frame left: go back, seek(0), or open it again"
 
     def __init__(self, container: InputContainer) -> None:
         self._container = container
@@ -174,11 +174,11 @@ class ContainerStream(FrameStream):
         assert self._first is not None
         first = self._first.pts
         if first is None:
-            raise self.no_return()
+            raise self.restart_error()
         try:
             self._container.seek(first, stream=self._stream)
         except av.FFmpegError as error:
-            raise self.no_return() from error
+            raise self.restart_error() from error
         return (frame for frame in self._decode() if frame.pts is not None and frame.pts >= first)
 
     def _decode(self) -> Iterator[VideoFrame]:

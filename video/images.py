@@ -1,4 +1,4 @@
-"""One image of any kind as (H, W, 3) uint8 RGB, and what is wrong with arrays that are none."""
+"""One image of any kind as (H, W, 3) uint8 RGB, and the checks of arrays, whose messages say how to correct them."""
 
 import os
 from typing import Any
@@ -25,7 +25,7 @@ def to_rgb(image: Any, channels: str = "rgb") -> RGBImage:
         channels: of arrays, "rgb" or "bgr"; Towhee's frames say it themselves in `mode`.
 
     Raises:
-        ActionClipError: it is something else, with a sentence for each mistake that is often made.
+        ActionClipError: it is something else; common mistakes have messages of their own.
     """
     if isinstance(image, Image.Image):
         return check_array(_of_pil(image), "a frame", 3)
@@ -51,7 +51,7 @@ def to_rgb(image: Any, channels: str = "rgb") -> RGBImage:
 
 
 def as_array(value: Any) -> NDArray[Any]:
-    """Return `np.asarray(value)`; ActionClipError for what another library, or a ragged list, makes impossible."""
+    """Return `np.asarray(value)`; ActionClipError where that fails, as for ragged lists."""
     try:
         return np.asarray(value)
     except Exception as error:  # whatever an array of another library, or a list of lists, raises
@@ -59,9 +59,9 @@ def as_array(value: Any) -> NDArray[Any]:
 
 
 def check_array(array: NDArray[Any], name: str, dimensions: int) -> RGBImage:
-    """Return the array if it is uint8 and (H, W, 3), or (T, H, W, 3) where it has to have four dimensions.
+    """Return the array if it is uint8 RGB: (H, W, 3) for 3 `dimensions`, (T, H, W, 3) for 4.
 
-    Raises ActionClipError, which calls it `name` and says how such an array is made of this one.
+    Raises ActionClipError otherwise, with `name` as the subject, and how to convert the array.
     """
     is_rgb = array.ndim == dimensions and array.shape[-1] == 3 and array.dtype == np.uint8
     if not is_rgb or 0 in array.shape[-3:]:
@@ -72,7 +72,7 @@ def check_array(array: NDArray[Any], name: str, dimensions: int) -> RGBImage:
 
 
 def refuse_tensor(value: object, name: str, layout: str) -> None:
-    """Raise ActionClipError for a PyTorch tensor, which may be on another device and mostly has its channels first."""
+    """Raise ActionClipError for a PyTorch tensor: it may be on another device, and mostly its channels come first."""
     if type(value).__module__.partition(".")[0] == "torch":
         raise ActionClipError(
             f"{name} is a PyTorch tensor: give a NumPy array, uint8 {layout}, as tensor.cpu().numpy() makes it, after "
@@ -81,7 +81,7 @@ def refuse_tensor(value: object, name: str, layout: str) -> None:
 
 
 def _remedy(array: NDArray[Any], dimensions: int) -> str:
-    """What makes `dimensions` dimensions of uint8 with three channels at the end of the array, as a piece of code."""
+    """Return how to make uint8 RGB with this many dimensions of the array, where possible as an expression."""
     shape = array.shape
     channel_axis = next((axis for axis in (array.ndim - 3, 0) if array.ndim > 2 and shape[axis] == 3), None)
     if 0 in shape or array.ndim < 2:

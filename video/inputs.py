@@ -14,6 +14,7 @@ from PIL import Image
 from action_clip.errors import ActionClipError
 from action_clip.video.frame_streams import CaptureStream, ContainerStream, FrameStream, IterableStream
 from action_clip.video.images import CHANNELS, RGBImage, check_array, refuse_tensor, to_rgb
+from action_clip.video.pixels import check_total
 from action_clip.video.reader import Clip, read_clip
 from action_clip.video.sampling import Sampler
 
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     VideoInput = str | os.PathLike[str] | NDArray[np.uint8] | Iterable[Any] | cv2.VideoCapture | InputContainer
 
 MOST_BYTES = 2**31
-"""Of the images of an iterator that does not know how many are left, all of which are kept: 39 s of 1080p at 9 a
-second, 78 s of 640 × 480 at 30."""
+"""Of the images of an iterator of unknown length, all of which are kept: 345 of 1920 × 1080, 2330 of 640 × 480."""
 _FORMS = "give a path, an address, an array (T, H, W, 3), a list of images, a cv2.VideoCapture or a PyAV container"
 
 
@@ -42,41 +42,43 @@ def read_frames(video: "VideoInput", sampler: Sampler, *, channels: str = "rgb",
               `MOST_BYTES`: any of its images can be among the chosen ones until the last has come;
             * an open `cv2.VideoCapture` or PyAV input container, read from where it stands to its end, and not closed.
               Its count of frames is an estimate: where another number comes, it goes back and is read a second time.
+              A container gives the frames that its path gives; a capture's are converted by OpenCV, which leaves
+              pixels that are not square as they are.
         sampler: from the number of frames to the chosen ones.
         channels: of arrays, "rgb" or "bgr". Everything else says it itself: a capture is always BGR.
         threads: for decoding a path or URL; None: one a core.
 
     Returns:
-        The chosen frames; times and duration are of the frames that were left, and () and 0.0 where nothing tells
-        them.
+        The chosen frames. Of captures and containers, indices, times and duration count from where they stood; of
+        arrays and images, the times are () and the duration is 0.0.
 
     Raises:
-        ActionClipError: it is nothing of that, images differ in size, or they cannot be read.
+        ActionClipError: the video has another type or shape, its images differ in size, or they cannot be read.
     """
     if channels not in CHANNELS:
         raise ActionClipError(f"channels is {channels!r}: choose {' or '.join(CHANNELS)}")
     if isinstance(video, str | os.PathLike):
         return read_clip(video, sampler, threads=threads)
     if isinstance(video, InputContainer):
-        return _of_stream(ContainerStream(video), sampler)
+        return _from_stream(ContainerStream(video), sampler)
     if _is_capture(video):
-        return _of_stream(CaptureStream(video), sampler)
-    _refuse(video)
+        return _from_stream(CaptureStream(video), sampler)
+    _reject_other_types(video)
     images: Any = video
     if isinstance(images, np.ndarray) and images.ndim != 1:
         images = check_array(images, "the array", 4)
     if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
-        return _of_sequence(images, sampler, channels)
-    return _of_stream(IterableStream(images, channels), sampler)
+        return _from_sequence(images, sampler, channels)
+    return _from_stream(IterableStream(images, channels), sampler)
 
 
 def _is_capture(video: object) -> TypeGuard["cv2.VideoCapture"]:
-    """Whether it is OpenCV's: then OpenCV is loaded already, and one that cannot be is not needed."""
+    """Whether it is a `cv2.VideoCapture`; OpenCV is not loaded for this: where there is a capture, it is loaded."""
     capture = getattr(sys.modules.get("cv2"), "VideoCapture", None)
     return capture is not None and isinstance(video, capture)
 
 
-def _of_sequence(images: Sequence[Any], sampler: Sampler, channels: str) -> Clip:
+def _from_sequence(images: Sequence[Any], sampler: Sampler, channels: str) -> Clip:
     total = len(images)
     if not total:
         raise ActionClipError("there are no frames: give at least one RGB image")
@@ -84,41 +86,44 @@ def _of_sequence(images: Sequence[Any], sampler: Sampler, channels: str) -> Clip
     return _clip({index: to_rgb(images[index], channels) for index in dict.fromkeys(indices)}, indices, total)
 
 
-def _of_stream(stream: FrameStream, sampler: Sampler) -> Clip:
+def _from_stream(stream: FrameStream, sampler: Sampler) -> Clip:
     expected = stream.expected
-    kept, times = _read_to_end(stream, None if expected is None else set(sampler(expected) if expected else ()))
+    images, times = _read_to_end(stream, None if expected is None else set(sampler(expected) if expected else ()))
     total = len(times)
     if not total:
-        raise ActionClipError(stream.empty)
+        raise ActionClipError(stream.empty_message)
     indices = sampler(total)
-    if not kept.keys() >= set(indices):
-        kept, again = _read_to_end(stream, set(indices))
-        if len(again) != total:
-            raise stream.no_return()
+    if not images.keys() >= set(indices):
+        images, times_again = _read_to_end(stream, set(indices))
+        if len(times_again) != total:
+            raise stream.restart_error()
     starts_s, duration_s = _timeline(times, stream.rate)
-    return _clip(kept, indices, total, starts_s, duration_s)
+    return _clip(images, indices, total, starts_s, duration_s)
 
 
 def _read_to_end(stream: FrameStream, indices: set[int] | None) -> tuple[dict[int, RGBImage], list[float | None]]:
     """Return copies of the frames at the indices, or of all, and the times of all.
 
-    Raises ActionClipError where all are more than MOST_BYTES.
+    Raises ActionClipError where these frames are too large, or all are more than MOST_BYTES.
     """
-    kept: dict[int, RGBImage] = {}
+    images: dict[int, RGBImage] = {}
     times: list[float | None] = []
     size = 0
     for number, (convert, time_s) in enumerate(stream.frames()):
         times.append(time_s)
         if indices is not None and number not in indices:
             continue
-        kept[number] = image = np.array(convert())
+        images[number] = image = np.array(convert())
+        height, width, _ = image.shape
         size += image.nbytes
-        if indices is None and size > MOST_BYTES:
+        if indices is not None:
+            check_total(len(images), height, width)
+        elif size > MOST_BYTES:
             raise ActionClipError(
                 f"{stream.name} does not say how many frames are left, and {size / 2**30:.1f} GiB of them, "
-                f"{number + 1} of {image.shape[1]} × {image.shape[0]}, have come: {stream.remedy}, or fewer frames"
+                f"{number + 1} of {width} × {height}, have come: {stream.remedy}, or fewer frames"
             )
-    return kept, times
+    return images, times
 
 
 def _timeline(times: Sequence[float | None], rate: float) -> tuple[list[float], float]:
@@ -148,8 +153,8 @@ def _clip(
     return Clip(np.stack([images[index] for index in indices]), tuple(indices), times_s, total, duration_s)
 
 
-def _refuse(video: object) -> None:
-    """Raise ActionClipError for what is no video, in words of its own where it is mistaken for one."""
+def _reject_other_types(video: object) -> None:
+    """Raise ActionClipError for what is neither an array nor an iterable of images, and say what to give instead."""
     refuse_tensor(video, "the video", "(T, H, W, 3)")
     kind = type(video).__name__
     if isinstance(video, int | np.integer):

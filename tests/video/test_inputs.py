@@ -249,6 +249,18 @@ def test_an_iterator_that_is_wrong_about_its_length(images: Images) -> None:
     )
 
 
+def test_an_iterable_that_changes(images: Images) -> None:
+    class Changing(Numbers):
+        def __iter__(self) -> Iterator[Images]:
+            self._images = self._images[:-1]
+            return super().__iter__()
+
+    assert error_of(Changing(images, 100)) == (
+        "the iterable of images says that there are 100 frames, another number came, and it cannot be read a second "
+        "time: give a list"
+    )
+
+
 def test_what_an_iterator_raises_is_not_hidden(images: Images) -> None:
     def broken() -> Iterator[Images]:
         yield images[0]
@@ -333,8 +345,16 @@ def test_a_capture_that_is_not_open(tmp_path: Path, clip: Path) -> None:
     released.release()
     for capture in (cv2.VideoCapture(), cv2.VideoCapture(str(tmp_path / "absent.mp4")), released):
         assert error_of(capture) == (
-            "the capture is not open: check what it was made with, which OpenCV does not say, or give the path"
+            "the capture is not open: check the file or the camera that it was made with, or give the file's path"
         )
+
+
+def test_the_chosen_frames_of_a_stream_are_bounded(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTION_CLIP_MAX_PIXELS", "2000")
+    assert error_of(cv2.VideoCapture(str(clip))) == (
+        "3 frames of 160 × 96 are too many at once; look at fewer, make them smaller, or set ACTION_CLIP_MAX_PIXELS "
+        "higher"
+    )
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "mpeg4"])
@@ -401,6 +421,46 @@ def test_a_container_in_memory_and_one_without_a_count(tmp_path: Path, clip: Pat
         found = read_frames(container, UNIFORM)
     assert found.indices == tuple(UNIFORM(20))
     assert numbers_in(found.frames) == UNIFORM(20)
+
+
+class Pipe(io.RawIOBase):
+    """A file that can only be read on."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+
+@pytest.mark.parametrize("skipped", [0, 50])
+def test_a_container_that_cannot_go_back_need_not_when_its_count_is_right(tmp_path: Path, skipped: int) -> None:
+    faststart = {"movflags": "faststart"}
+    # Larger than what FFmpeg has in its memory.
+    path = write_video(tmp_path / "a.mp4", moving(120), options={"crf": "4"}, container_options=faststart)
+    indices = [skipped + index for index in UNIFORM(120 - skipped)]
+    with av.open(Pipe(path.read_bytes()), "r") as container:
+        frames = container.decode(video=0)
+        for _ in range(skipped):
+            next(frames)
+        found = read_frames(container, UNIFORM)
+    np.testing.assert_array_equal(found.frames, read_clip(path, lambda _: indices).frames)
+
+
+def test_a_container_that_cannot_go_back_and_has_a_wrong_count(tmp_path: Path) -> None:
+    times = [*range(0, 4760, 40), 7960]
+    late = write_video(tmp_path / "a.mkv", moving(120), times=times, options={"crf": "4"})
+    with av.open(Pipe(late.read_bytes()), "r") as container:
+        assert error_of(container) == (
+            "the container says that there are 200 frames, another number came, and it cannot be read a second time: "
+            "give the file's path"
+        )
 
 
 def test_a_damaged_container(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
