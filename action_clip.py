@@ -14,6 +14,7 @@
 #     "platformdirs>=4.13",
 #     "filelock>=3.13",
 #     "xxhash>=3.2",
+#     "wcwidth>=0.5",
 # ]
 # ///
 """Say what to look for, and it finds it in video: zero-shot action recognition on an ordinary CPU.

@@ -6,15 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
+from action_clip.output.captions import counted, duration, ranking, title
 from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
 
 if TYPE_CHECKING:
@@ -79,16 +78,16 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
     Labels that OpenCV's font cannot draw get their number, a note in the picture and a logged warning.
     """
     shown = prediction.ranked[:_MOST_BARS]
-    title = _title(prediction.video)
+    heading = title(prediction.video)
     names, undrawable = _names(shown)
-    if drawable(title)[1]:
-        undrawable.append(title)
+    if drawable(heading)[1]:
+        undrawable.append(heading)
     grid = _Grid.of(*prediction.frames.shape[:3])
     bars_top = 130 + grid.height + 24
     height = bars_top + 40 + _BAR_ROW * len(shown) + (30 if undrawable else 0) + 22
     sheet = np.full((height, WIDTH, 3), _PAPER, np.uint8)
 
-    _draw_heading(sheet, title, prediction)
+    _draw_heading(sheet, heading, prediction)
     _draw_frames(sheet, 130, grid, prediction)
     _draw_bars(sheet, bars_top, prediction, names)
     if undrawable:
@@ -113,21 +112,11 @@ def _names(entries: Sequence[Ranked]) -> tuple[list[str], list[str]]:
     return names, undrawable
 
 
-def _title(video: str | None) -> str:
-    if video is None:
-        return "decoded frames"
-    if "://" in video:
-        address = urlsplit(video)
-        return unquote(PurePath(address.path).name) or address.hostname or video
-    return Path(video).name
-
-
-def _draw_heading(sheet: NDArray[np.uint8], title: str, prediction: Prediction) -> None:
-    count = len(prediction.frames)
-    facts = [drawable(prediction.model)[0], f"{count} frame{'' if count == 1 else 's'}"]
+def _draw_heading(sheet: NDArray[np.uint8], heading: str, prediction: Prediction) -> None:
+    facts = [drawable(prediction.model)[0], counted(len(prediction.frames), "frame")]
     if prediction.duration_s is not None:
-        facts.append(_seconds(prediction.duration_s))
-    put_text(sheet, fit(drawable(title)[0], _INNER, 34, SEMIBOLD), (_MARGIN, 66), 34, _INK, SEMIBOLD)
+        facts.append(duration(prediction.duration_s))
+    put_text(sheet, fit(drawable(heading)[0], _INNER, 34, SEMIBOLD), (_MARGIN, 66), 34, _INK, SEMIBOLD)
     put_text(sheet, fit("  ·  ".join(facts), _INNER, 21), (_MARGIN, 102), 21, _GREY)
 
 
@@ -184,7 +173,7 @@ def _draw_frames(sheet: NDArray[np.uint8], top: int, grid: _Grid, prediction: Pr
         )
         baseline = y + grid.picture_height + 21
         number = f"frame {index}" if grid.cell_width >= 200 else f"#{index}"
-        time = _seconds(prediction.frame_times_s[place]) if prediction.frame_times_s else ""
+        time = duration(prediction.frame_times_s[place]) if prediction.frame_times_s else ""
         put_text(sheet, time, (left, baseline), 17, _INK)
         right = left + grid.cell_width - text_width(number, 17)
         if left + text_width(time, 17) + _GAP <= right:
@@ -192,10 +181,7 @@ def _draw_frames(sheet: NDArray[np.uint8], top: int, grid: _Grid, prediction: Pr
 
 
 def _draw_bars(sheet: NDArray[np.uint8], top: int, prediction: Prediction, names: Sequence[str]) -> None:
-    count = len(prediction.labels)
-    shown = f"top {len(names)} of " if len(names) < count else ""
-    heading = f"{shown}{count} label{'' if count == 1 else 's'}"
-    put_text(sheet, heading, (_MARGIN, top + 16), 19, _GREY)
+    put_text(sheet, ranking(len(names), len(prediction.labels)), (_MARGIN, top + 16), 19, _GREY)
 
     column = min(560, max(200, *(text_width(name, 23, SEMIBOLD) for name in names)))
     start = _MARGIN + column + 24
@@ -210,12 +196,3 @@ def _draw_bars(sheet: NDArray[np.uint8], top: int, prediction: Prediction, names
         percent = f"{entry.probability:.1%}"
         right = WIDTH - _MARGIN - text_width(percent, 23, weight)
         put_text(sheet, percent, (right, middle + 8), 23, _INK, weight)
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    tenths = round(seconds * 10)
-    if tenths < 36000:
-        return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
-    return f"{tenths // 36000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}"

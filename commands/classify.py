@@ -1,0 +1,184 @@
+"""Classify one video as the options say, and write the answer."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from action_clip.commands.arguments import BENCHMARK_RUNS
+from action_clip.commands.models import chosen_model
+from action_clip.errors import ActionClipError
+from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL
+from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.catalog.specs import ModelSpec, catalog
+from action_clip.models.loading import load
+from action_clip.models.prediction import Prediction
+from action_clip.models.timesformer import TimeSformer
+from action_clip.output.stdout import is_terminal, write_stdout
+from action_clip.output.writers import FORMATS, CsvWriter, ResultWriter
+from action_clip.samples import LABELS, SAMPLE_LABELS, SAMPLE_VIDEO
+
+_PROGRAM = Path(__file__).parents[1]
+_ROOMS = ("commands", "export", "models", "output", "system", "tokenizer", "video")
+_WEIGHTS = {".onnx", ".onnx_data", ".data", ".bin", ".pt", ".pth", ".safetensors"}
+_LOG = logging.getLogger("action_clip")
+
+Classify = Callable[[], Prediction]
+
+
+def classify(options: argparse.Namespace) -> None:
+    """Load the model, classify the video, write the answer, draw the sheet.
+
+    Raises:
+        ActionClipError: anything wrong with the options, the video, the labels, the model or where the answer goes.
+    """
+    # Whatever can be checked at once is checked before a model is downloaded.
+    spec = chosen_model(options.model)
+    _check_targets(options, spec)
+    run = _closed_set(options) if spec.kind == TimeSformer.kind else _zero_shot(options)
+    prediction = run()
+    if options.benchmark:
+        _benchmark(run, prediction)
+    if options.output:
+        _writer(options).save(prediction, options.output)
+    elif options.format is None and is_terminal():
+        from action_clip.output.terminal_writer import terminal_writer
+
+        write_stdout(terminal_writer().text(prediction), styled=True)
+    else:
+        write_stdout(_writer(options).text(prediction))
+    if spec.folder is not None and spec in catalog():
+        _LOG.warning(
+            "the embedded model %s is a stand-in: it sees objects, not motion; without --model, ActionCLIP itself "
+            "answers (a download of %d MB, once)",
+            spec.name,
+            round(catalog()[0].size / 1e6),
+        )
+    if options.save:  # last: where there is no OpenCV for it, the answer is there
+        from action_clip.output.sheet import save_sheet
+
+        save_sheet(options.save, prediction)
+
+
+def _writer(options: argparse.Namespace) -> ResultWriter:
+    return CsvWriter(for_spreadsheets=True) if options.spreadsheet else FORMATS[options.format or "text"]
+
+
+def _check_targets(options: argparse.Namespace, spec: ModelSpec) -> None:
+    """Raise ActionClipError where a file cannot be written, or would overwrite one that is read."""
+    from action_clip.system.files import check_apart, check_target
+
+    targets = {f"--{name}": getattr(options, name) for name in ("output", "save") if getattr(options, name)}
+    if targets:
+        inputs = ("video", "desc_file", "prompts", "classmap")
+        sources: dict[str, list[str | Path]] = {
+            f"--{name}": [getattr(options, name)] for name in inputs if getattr(options, name)
+        }
+        sources["a file of the model"] = [*_model_files(spec)]
+        sources["a file of this program"] = [*_program_files()]
+        check_apart(targets, sources)
+    if options.output:
+        check_target(options.output)
+    if options.save:
+        from action_clip.output.sheet import check_path
+
+        check_path(options.save)
+
+
+def _model_files(spec: ModelSpec) -> Iterable[Path]:
+    """What is kept of the model, and beside it, on this disk."""
+    from action_clip.models.store.home import HASHES, LABEL_BANK, cache_home
+    from action_clip.models.store.model_store import folder_of
+
+    folder = folder_of(spec)
+    yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")
+    if (home := cache_home()) is not None:
+        yield from (home / name for name in (LABEL_BANK, HASHES))
+        yield from (home / "optimised").glob("*/*")
+
+
+def _program_files() -> Iterable[Path]:
+    """The code, the embedded models and the samples."""
+    yield from (SAMPLE_VIDEO, SAMPLE_LABELS)
+    yield from _PROGRAM.glob("*.py")
+    for room in _ROOMS:
+        yield from (_PROGRAM / room).rglob("*")
+
+
+def _zero_shot(options: argparse.Namespace) -> Classify:
+    """Load a zero-shot model; what is returned classifies the video."""
+    from action_clip.tokenizer.prompts import read_prompts
+
+    if options.classmap:
+        raise ActionClipError(f"--classmap is for closed-set models, {options.model} takes labels: use --desc_file")
+    labels = _labels(options)
+    prompts = read_prompts(options.prompts) if options.prompts else None
+    return _loaded(options, labels, prompts=prompts, average=options.average)
+
+
+def _closed_set(options: argparse.Namespace) -> Classify:
+    """Load a closed-set model; what is returned classifies the video."""
+    from action_clip.models.classmap import read_classmap
+
+    for option in ("text", "desc_file", "prompts"):
+        if getattr(options, option):
+            raise ActionClipError(
+                f"{options.model} is a closed-set model, it knows its own classes and no other labels: leave out "
+                f"--{option}, or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
+            )
+    if options.average != AVERAGES[0]:
+        raise ActionClipError(f"--average is over prompts, and {options.model} has none: leave it out")
+    return _loaded(options, None, classmap=read_classmap(options.classmap) if options.classmap else None)
+
+
+def _loaded(options: argparse.Namespace, labels: list[str] | None, **of_its_kind: Any) -> Classify:
+    """Load the model with the options that all models have, and with those of its kind."""
+    model = load(
+        options.model,
+        device="cpu" if options.device == "auto" else options.device,
+        threads=options.threads,
+        cache=not (options.no_cache or options.benchmark),
+        **of_its_kind,
+    )
+    return partial(
+        model.classify,
+        options.video or SAMPLE_VIDEO,
+        labels,
+        top_k=options.top_k,
+        sampling=options.sampling,
+        seed=options.seed or 0,
+    )
+
+
+def _labels(options: argparse.Namespace) -> list[str]:
+    from action_clip.tokenizer.prompts import read_labels, remark_on_lists
+
+    remark_on_lists(options.text)
+    labels = [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
+    return labels or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))
+
+
+def _benchmark(run: Classify, prediction: Prediction) -> None:
+    """Put the median times of several runs into the prediction, and print them on stderr."""
+    timings = _median_timings(run)
+    prediction.timings_s.update(timings)
+    if _LOG.isEnabledFor(logging.WARNING):
+        lines = [f"{stage:<12}{seconds * 1e3:>10.1f} ms" for stage, seconds in timings.items()]
+        print(f"median of {BENCHMARK_RUNS} runs, after one to warm up", *lines, sep="\n", file=sys.stderr)
+
+
+def _median_timings(run: Classify) -> dict[str, float]:
+    """The median seconds of each stage, and of the whole, which is less than their sum where stages overlap."""
+    from statistics import median
+
+    runs = []
+    for _ in range(BENCHMARK_RUNS):
+        MEMORY.clear()  # labels are encoded anew
+        began = perf_counter()
+        stages = run().timings_s
+        runs.append({**stages, "whole": perf_counter() - began})
+    return {stage: median(timings[stage] for timings in runs) for stage in runs[0]}
