@@ -70,8 +70,8 @@ class Inputs:
 
 def make(inputs: Inputs) -> None:
     """Make what is not there yet."""
+    from action_clip.commands.samples import LABELS
     from action_clip.export.command import main as export
-    from action_clip.samples import LABELS
 
     inputs.work.mkdir(parents=True, exist_ok=True)
     inputs.labels_10.write_text("\n".join(LABELS) + "\n", encoding="utf-8")

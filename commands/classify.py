@@ -11,6 +11,7 @@ from typing import Any
 
 from action_clip.commands.arguments import BENCHMARK_RUNS
 from action_clip.commands.models import chosen_model
+from action_clip.commands.samples import LABELS, SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL
 from action_clip.models.cache.feature_memory import MEMORY
@@ -20,7 +21,6 @@ from action_clip.models.prediction import Prediction
 from action_clip.models.timesformer import TimeSformer
 from action_clip.output.stdout import is_terminal, write_stdout
 from action_clip.output.writers import FORMATS, CsvWriter, ResultWriter
-from action_clip.samples import LABELS, SAMPLE_LABELS, SAMPLE_VIDEO
 
 _PROGRAM = Path(__file__).parents[1]
 _ROOMS = ("commands", "export", "models", "output", "system", "tokenizer", "video")

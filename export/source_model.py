@@ -9,10 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog import validators
 from action_clip.models.catalog.specs import ModelSpec
-from action_clip.samples import SAMPLE_VIDEO
 from action_clip.video.preprocess import clip_tensor
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import make_sampler

@@ -44,7 +44,7 @@ def _check_opencv(path: str | os.PathLike[str]) -> None:
     except Exception as error:  # whatever an OpenCV for another NumPy, or a damaged one, raises
         raise ActionClipError(
             f"{wanted}, and it cannot be loaded ({error}): {cure}, and for a system library (lib….so) see "
-            "Troubleshooting in the README"
+            "docs/troubleshooting.md"
         ) from error
     if not hasattr(cv2, "FontFace"):  # text in any script
         # What pip leaves of a removed one is a package without anything in it.

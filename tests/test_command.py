@@ -20,9 +20,9 @@ from small_models import CLASSES, random_closed_model, random_model, save_closed
 from test_sample import ACTION
 
 from action_clip import ActionClip, TimeSformer, main
+from action_clip.commands.samples import LABELS, SAMPLE_LABELS
 from action_clip.models.catalog.specs import find
 from action_clip.models.store.home import LABEL_BANK
-from action_clip.samples import LABELS, SAMPLE_LABELS
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "action_clip.py"

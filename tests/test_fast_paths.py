@@ -14,11 +14,11 @@ from small_models import decoded, random_closed_model, random_model, save_closed
 import action_clip.models.label_encoder
 import action_clip.models.runtime.graph
 from action_clip import ActionClip, TimeSformer
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.model import find_model
 from action_clip.models.store.home import home
 from action_clip.models.store.model_store import fetch
-from action_clip.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import fill, read_labels
 from action_clip.video.sampling import make_sampler

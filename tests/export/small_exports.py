@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from random_checkpoints import Sizes, State, openai_state
 
 import action_clip
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.clip.assemble import Networks
 from action_clip.models.scoring import score
-from action_clip.samples import SAMPLE_VIDEO
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
 from action_clip.video.preprocess import clip_tensor

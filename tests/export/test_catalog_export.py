@@ -25,12 +25,12 @@ from small_exports import (
 )
 
 from action_clip import ActionClip
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.export.clip.assemble import assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
 from action_clip.export.command import main
 from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.specs import ROLES, ModelSpec, find
-from action_clip.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.tokenizer.prompts import read_labels
 
 

@@ -42,6 +42,7 @@ from torch.export import Dim
 
 import action_clip
 from action_clip import ActionClip
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.export.choices import PRECISIONS, Bound
 from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
@@ -52,7 +53,6 @@ from action_clip.export.precision import run
 from action_clip.models.catalog.specs import ROLES
 from action_clip.models.runtime.graph import Graph
 from action_clip.models.store.home import home
-from action_clip.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, read_labels
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from action_clip import ActionClip
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
 from action_clip.export.command import main
 from action_clip.export.nano.build import MeanFusion, class_embeddings, package_file, save_fusion
@@ -22,7 +23,6 @@ from action_clip.export.nano.wordnet import WordNet
 from action_clip.export.onnx_writing import large_weights, pack_weights, quantize, save_model
 from action_clip.models.catalog.model_directory import folder_model
 from action_clip.models.catalog.specs import find
-from action_clip.samples import SAMPLE_VIDEO
 from action_clip.tokenizer.bpe import default_tokenizer
 
 NANO = Path(__file__).parents[2] / "models" / "nano"

@@ -24,6 +24,7 @@ from torch.export import Dim
 from torch.nn import functional
 
 from action_clip import ActionClip
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.choices import PRECISIONS
 from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
@@ -35,7 +36,6 @@ from action_clip.export.nano.minilm import MiniLM
 from action_clip.export.onnx_writing import save_model
 from action_clip.export.precision import cosines, patches_to_products, run, to_precision
 from action_clip.export.transformer import Size, quick_gelu
-from action_clip.samples import SAMPLE_VIDEO
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from action_clip.video.preprocess import clip_tensor

@@ -32,12 +32,12 @@ from small_exports import command, probabilities
 
 import action_clip
 from action_clip import TimeSformer, TimeSformerOperator
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.command import main
 from action_clip.export.timesformer.checkpoints import assemble_timesformer, read_timesformer
 from action_clip.export.timesformer.networks import DIVIDED, JOINT, SPACE_ONLY
 from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.specs import ModelSpec, find
-from action_clip.samples import SAMPLE_VIDEO
 from action_clip.video.preprocess import clip_tensor
 from action_clip.video.reader import Clip, read_clip
 from action_clip.video.sampling import linspace_indices, uniform_indices

@@ -26,8 +26,8 @@ from action_clip import (
     ActionClipOperator,
     TimeSformerOperator,
 )
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import kinetics_400
-from action_clip.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.tokenizer.prompts import read_labels
 
 LABELS = {"drinking": 0, "riding a bicycle": 1, "playing the drums": 2}

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-SAMPLE_VIDEO = Path(__file__).with_name("sample.gif")
-SAMPLE_LABELS = Path(__file__).with_name("labels.txt")
+_FOLDER = Path(__file__).parents[1] / "samples"
+SAMPLE_VIDEO = _FOLDER / "sample.gif"
+SAMPLE_LABELS = _FOLDER / "labels.txt"
 LABELS = (
     "applauding", "dancing", "driving", "driving car", "driving truck",
     "eating", "punching", "reading", "surfing", "talking phone",
