@@ -53,8 +53,8 @@ def classify(options: argparse.Namespace) -> None:
         write_stdout(_writer(options).text(prediction))
     if spec.folder is not None and spec in catalog():
         _LOG.warning(
-            "the embedded model %s is a stand-in: it sees objects, not motion; without --model, ActionCLIP itself "
-            "answers (a download of %d MB, once)",
+            "the embedded model %s is a stand-in that sees objects, not motion: leave out --model for ActionCLIP "
+            "itself (%d MB, downloaded once)",
             spec.name,
             round(catalog()[0].size / 1e6),
         )

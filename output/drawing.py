@@ -1,4 +1,4 @@
-"""The sheet that `--save` asks for: the frames that were looked at, the top labels as bars."""
+"""The sheet of `--save`: a picture of the frames that were looked at and of the top labels with bars."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def encoded_sheet(prediction: Prediction, extension: str) -> bytes:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Without OpenCV's pool, which has a thread for each core of the machine, for what is done in no time."""
+    """Let OpenCV use one thread instead of its pool, which has one for each core: drawing takes milliseconds."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -77,14 +77,14 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
 
     Labels that OpenCV's font cannot draw get their number, a note in the picture and a logged warning.
     """
-    shown = prediction.ranked[:_MOST_BARS]
+    entries = prediction.ranked[:_MOST_BARS]
     heading = title(prediction.video)
-    names, undrawable = _names(shown)
+    names, undrawable = _names(entries)
     if drawable(heading)[1]:
         undrawable.append(heading)
     grid = _Grid.of(*prediction.frames.shape[:3])
     bars_top = 130 + grid.height + 24
-    height = bars_top + 40 + _BAR_ROW * len(shown) + (30 if undrawable else 0) + 22
+    height = bars_top + 40 + _BAR_ROW * len(entries) + (30 if undrawable else 0) + 22
     sheet = np.full((height, WIDTH, 3), _PAPER, np.uint8)
 
     _draw_heading(sheet, heading, prediction)
@@ -100,7 +100,7 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
 
 
 def _names(entries: Sequence[Ranked]) -> tuple[list[str], list[str]]:
-    """How the labels are shown, and those of them that cannot be drawn as they are."""
+    """The labels as they are drawn, and those labels that cannot be drawn as they are."""
     names = []
     undrawable = []
     for entry in entries:
@@ -122,7 +122,7 @@ def _draw_heading(sheet: NDArray[np.uint8], heading: str, prediction: Prediction
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where the frames go: `columns` cells in a row, in each a picture of (picture_height, picture_width)."""
+    """The layout of the frames: `columns` cells in a row, in each a picture of (picture_height, picture_width)."""
 
     rows: int
     columns: int
@@ -145,35 +145,35 @@ class _Grid:
     def of(cls, count: int, height: int, width: int) -> _Grid:
         """The grid with the largest pictures for `count` frames of (height, width) and few empty cells."""
 
-        def arranged(columns: int) -> _Grid:
+        def with_columns(columns: int) -> _Grid:
             cell = (_INNER - (columns - 1) * _GAP) / columns
             scale = min(cell / width, _PICTURE_HEIGHT / height, _ENLARGED_AT_MOST)
             return cls(-(-count // columns), columns, max(1, round(width * scale)), max(1, round(height * scale)))
 
-        def merit(grid: _Grid) -> float:
+        def score(grid: _Grid) -> float:
             filled = count / (grid.rows * grid.columns)
             return grid.picture_width * grid.picture_height * filled**6
 
-        grids = [arranged(columns) for columns in range(1, min(count, _MOST_COLUMNS) + 1)]
-        return max((grid for grid in grids if grid.height <= _GRID_HEIGHT), key=merit, default=grids[-1])
+        grids = [with_columns(columns) for columns in range(1, min(count, _MOST_COLUMNS) + 1)]
+        return max((grid for grid in grids if grid.height <= _GRID_HEIGHT), key=score, default=grids[-1])
 
 
 def _draw_frames(sheet: NDArray[np.uint8], top: int, grid: _Grid, prediction: Prediction) -> None:
-    shrunk = grid.picture_width < prediction.frames.shape[2]
+    is_reduced = grid.picture_width < prediction.frames.shape[2]
     pairs = zip(prediction.frames, prediction.frame_indices, strict=True)
-    for place, (frame, index) in enumerate(pairs):
-        row, column = divmod(place, grid.columns)
+    for position, (frame, index) in enumerate(pairs):
+        row, column = divmod(position, grid.columns)
         left = _MARGIN + column * (grid.cell_width + _GAP)
         x = left + (grid.cell_width - grid.picture_width) // 2
         y = top + row * grid.row_height
         sheet[y : y + grid.picture_height, x : x + grid.picture_width] = cv2.resize(
             cv2.cvtColor(frame, cv2.COLOR_RGB2BGR),
             (grid.picture_width, grid.picture_height),
-            interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_CUBIC,
+            interpolation=cv2.INTER_AREA if is_reduced else cv2.INTER_CUBIC,
         )
         baseline = y + grid.picture_height + 21
         number = f"frame {index}" if grid.cell_width >= 200 else f"#{index}"
-        time = duration(prediction.frame_times_s[place]) if prediction.frame_times_s else ""
+        time = duration(prediction.frame_times_s[position]) if prediction.frame_times_s else ""
         put_text(sheet, time, (left, baseline), 17, _INK)
         right = left + grid.cell_width - text_width(number, 17)
         if left + text_width(time, 17) + _GAP <= right:
@@ -186,13 +186,13 @@ def _draw_bars(sheet: NDArray[np.uint8], top: int, prediction: Prediction, names
     column = min(560, max(200, *(text_width(name, 23, SEMIBOLD) for name in names)))
     start = _MARGIN + column + 24
     end = WIDTH - _MARGIN - _PERCENT_COLUMN
-    for place, (name, entry) in enumerate(zip(names, prediction.ranked, strict=False)):
-        weight = REGULAR if place else SEMIBOLD
-        middle = top + 40 + place * _BAR_ROW + _BAR_ROW // 2
+    for position, (name, entry) in enumerate(zip(names, prediction.ranked, strict=False)):
+        weight = REGULAR if position else SEMIBOLD
+        middle = top + 40 + position * _BAR_ROW + _BAR_ROW // 2
         put_text(sheet, fit(name, column, 23, weight), (_MARGIN, middle + 8), 23, _INK, weight)
         bar = slice(middle - _BAR // 2, middle + _BAR // 2)
         sheet[bar, start:end] = _TRACK
-        sheet[bar, start : start + round((end - start) * entry.probability)] = _OTHERS if place else _FIRST
+        sheet[bar, start : start + round((end - start) * entry.probability)] = _OTHERS if position else _FIRST
         percent = f"{entry.probability:.1%}"
         right = WIDTH - _MARGIN - text_width(percent, 23, weight)
         put_text(sheet, percent, (right, middle + 8), 23, _INK, weight)

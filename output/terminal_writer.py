@@ -74,7 +74,7 @@ class TerminalWriter(ResultWriter):
     def _widths(self, longest_label: int) -> tuple[int, int]:
         """The columns of labels and of bars; none of bars where the terminal is narrow."""
         space = self.columns - 1 - 2 * _GAP - _PERCENTAGE
-        width = min(longest_label, max(space - _SHORTEST_BAR, _SHORTEST_LABEL))
+        width = min(longest_label, max(space - max(_SHORTEST_BAR, space // 3), _SHORTEST_LABEL))
         bar_width = min(space - width, _LONGEST_BAR)
         if bar_width < _SHORTEST_BAR:
             return min(longest_label, max(space + _GAP, _SHORTEST_LABEL)), 0
