@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from action_clip.models.cache.session_cache import optimise
+from action_clip.models.cache.session_cache import write_optimised
 from action_clip.models.catalog.model_directory import folder_model
 from action_clip.system.terminal import ArgumentParser
 from benchmarks.inputs import ROOT, SEED
@@ -81,7 +81,11 @@ def optimised(source: Path, folder: Path) -> Path:
     return path
 
 
-FORMS: dict[str, Callable[[Path, Path], Path]] = {"plain": plain, "optimised": optimised, "as it is kept": optimise}
+FORMS: dict[str, Callable[[Path, Path], Path]] = {
+    "plain": plain,
+    "optimised": optimised,
+    "as it is kept": write_optimised,
+}
 
 
 def session_table(graphs: dict[str, Path]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from action_clip.models.actionclip import ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.scoring import score
+from action_clip.models.scoring import LabelBank, score
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from benchmarks.inputs import FRAMES, LABELS_400, SEED, VIDEO_LENGTHS, VIDEO_READERS, Inputs
@@ -48,7 +48,7 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def program_clip(graphs: Graphs, inputs: Inputs) -> Work:
     """Image graph and fusion as the program runs them."""
     model, clip = ActionClip(graphs(inputs), threads=THREADS), random_clip()
-    return lambda: model.encode_clip(clip).features
+    return lambda: model.encode_clips(clip[np.newaxis]).features[0]
 
 
 def plain_clip(graphs: Graphs, inputs: Inputs) -> Work:
@@ -157,9 +157,10 @@ def read_video(length: str, reader: str, inputs: Inputs) -> Work:
 def many_labels(prompts: int, inputs: Inputs) -> Work:
     """Scores of a bank of random features."""
     generator = np.random.default_rng(SEED)
-    bank = unit(generator.standard_normal((prompts, MANY_LABELS, 512), np.float32))
+    embeddings = unit(generator.standard_normal((prompts, MANY_LABELS, 512), np.float32))
+    bank = LabelBank(tuple(map(str, range(MANY_LABELS))), embeddings, 100.0)
     video = unit(generator.standard_normal(512, np.float32))
-    return lambda: score(video, bank, 100.0)
+    return lambda: score(video, bank).probabilities
 
 
 def known_labels(inputs: Inputs) -> Work:
@@ -180,7 +181,7 @@ def preprocess(inputs: Inputs) -> Work:
 
 def _as_in_a_new_process(model: ActionClip, labels: list[str]) -> NDArray[np.float32]:
     MEMORY.clear()
-    return model.encode_labels(labels)
+    return model.labels(labels).embeddings
 
 
 def _session(path: Path) -> Callable[[NDArray[Any]], NDArray[np.float32]]:

@@ -7,20 +7,22 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from action_clip.commands.arguments import BENCHMARK_RUNS
 from action_clip.commands.models import chosen_model
 from action_clip.commands.samples import LABELS, SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
-from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL
+from action_clip.models.actionclip import DEFAULT_MODEL, ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.specs import ModelSpec, catalog
+from action_clip.models.classmap import read_classmap
 from action_clip.models.loading import load
+from action_clip.models.model_graphs import FoundModel
 from action_clip.models.prediction import Prediction
 from action_clip.models.timesformer import TimeSformer
 from action_clip.output.stdout import is_terminal, write_stdout
 from action_clip.output.writers import FORMATS, CsvWriter, ResultWriter
+from action_clip.tokenizer.prompts import read_labels, read_prompts, remark_on_lists
 
 _PROGRAM = Path(__file__).parents[1]
 _ROOMS = ("commands", "export", "models", "output", "system", "tokenizer", "video")
@@ -37,9 +39,9 @@ def classify(options: argparse.Namespace) -> None:
         ActionClipError: anything wrong with the options, the video, the labels, the model or where the answer goes.
     """
     # Whatever can be checked at once is checked before a model is downloaded.
-    spec = chosen_model(options.model)
-    _check_targets(options, spec)
-    run = _closed_set(options) if spec.kind == TimeSformer.kind else _zero_shot(options)
+    model = chosen_model(options.model)
+    _check_targets(options, model.spec)
+    run = _loaded(options, model)
     prediction = run()
     if options.benchmark:
         _benchmark(run, prediction)
@@ -51,11 +53,11 @@ def classify(options: argparse.Namespace) -> None:
         write_stdout(terminal_writer().text(prediction), styled=True)
     else:
         write_stdout(_writer(options).text(prediction))
-    if spec.folder is not None and spec in catalog():
+    if model.spec.folder is not None and model.spec in catalog():
         _LOG.warning(
             "the embedded model %s is a stand-in that sees objects, not motion: leave out --model for ActionCLIP "
             "itself (%d MB, downloaded once)",
-            spec.name,
+            model.spec.name,
             round(catalog()[0].size / 1e6),
         )
     if options.save:  # last: where there is no OpenCV for it, the answer is there
@@ -109,54 +111,31 @@ def _program_files() -> Iterable[Path]:
         yield from (_PROGRAM / room).rglob("*")
 
 
-def _zero_shot(options: argparse.Namespace) -> Classify:
-    """Load a zero-shot model; what is returned classifies the video."""
-    from action_clip.tokenizer.prompts import read_prompts
-
-    if options.classmap:
-        raise ActionClipError(f"--classmap is for closed-set models, {options.model} takes labels: use --desc_file")
-    labels = _labels(options)
-    prompts = read_prompts(options.prompts) if options.prompts else None
-    return _loaded(options, labels, prompts=prompts, average=options.average)
-
-
-def _closed_set(options: argparse.Namespace) -> Classify:
-    """Load a closed-set model; what is returned classifies the video."""
-    from action_clip.models.classmap import read_classmap
-
+def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
+    """Load the model and read the files of labels, prompts and classes; what is returned classifies the video."""
     for option in ("text", "desc_file", "prompts"):
-        if getattr(options, option):
+        if found.spec.kind == TimeSformer.kind and getattr(options, option):
             raise ActionClipError(
                 f"{options.model} is a closed-set model, it knows its own classes and no other labels: leave out "
                 f"--{option}, or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
             )
-    if options.average != AVERAGES[0]:
-        raise ActionClipError(f"--average is over prompts, and {options.model} has none: leave it out")
-    return _loaded(options, None, classmap=read_classmap(options.classmap) if options.classmap else None)
-
-
-def _loaded(options: argparse.Namespace, labels: list[str] | None, **of_its_kind: Any) -> Classify:
-    """Load the model with the options that all models have, and with those of its kind."""
     model = load(
-        options.model,
-        device="cpu" if options.device == "auto" else options.device,
+        found,
+        device=options.device,
         threads=options.threads,
         cache=not (options.no_cache or options.benchmark),
-        **of_its_kind,
+        prompts=read_prompts(options.prompts) if options.prompts else None,
+        average=options.average,
+        classmap=read_classmap(options.classmap) if options.classmap else None,
     )
-    return partial(
-        model.classify,
-        options.video or SAMPLE_VIDEO,
-        labels,
-        top_k=options.top_k,
-        sampling=options.sampling,
-        seed=options.seed or 0,
-    )
+    video = options.video or SAMPLE_VIDEO
+    how = {"top_k": options.top_k, "sampling": options.sampling, "seed": options.seed or 0}
+    if isinstance(model, ActionClip):
+        return partial(model.classify, video, _labels(options), **how)
+    return partial(model.classify, video, **how)
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
-    from action_clip.tokenizer.prompts import read_labels, remark_on_lists
-
     remark_on_lists(options.text)
     labels = [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
     return labels or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))

@@ -5,15 +5,15 @@ import shlex
 from pathlib import Path
 
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.specs import ModelSpec, catalog, find
-from action_clip.models.model import find_model
+from action_clip.models.catalog.specs import catalog, find
+from action_clip.models.model_graphs import FoundModel, find_model
 from action_clip.system.terminal import printable
 
 _CHECKPOINTS = {".pt", ".pth", ".pyth", ".bin", ".safetensors"}
 
 
-def chosen_model(model: str) -> ModelSpec:
-    """What is known of the model of that name or in that folder.
+def chosen_model(model: str) -> FoundModel:
+    """The model of that name or in that folder.
 
     Raises:
         ActionClipError: there is none, or it is a checkpoint that has yet to be exported.
@@ -23,7 +23,7 @@ def chosen_model(model: str) -> ModelSpec:
             f"{model} is a checkpoint, and models run as graphs: run action-clip export {shlex.quote(model)} "
             "--out FOLDER once, then use --model FOLDER"
         )
-    return find_model(model)[0]
+    return find_model(model)
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -55,7 +55,7 @@ def verification(model: str) -> str:
     from action_clip.models.store.model_store import verify
 
     lines = []
-    for file in verify(chosen_model(model)):
+    for file in verify(chosen_model(model).spec):
         known = "nothing to compare it with" if file.against == "nothing" else f"equal to {file.against}"
         lines.append(f"{printable(str(file.path))}\n  sha256 {file.sha256}, {known}\n")
     return "".join(lines)

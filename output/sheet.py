@@ -30,13 +30,14 @@ def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
     Raises ActionClipError as `check_path` does, when the disk refuses, and where OpenCV is too old, or not there.
     """
     check_path(path)
-    _check_opencv(path)
+    check_opencv(path)
     from action_clip.output.drawing import encoded_sheet
 
     write_file(path, encoded_sheet(prediction, Path(path).suffix.lower()))
 
 
-def _check_opencv(path: str | os.PathLike[str]) -> None:
+def check_opencv(path: str | os.PathLike[str]) -> None:
+    """Raise ActionClipError, which names the sheet, where OpenCV is too old or cannot be loaded."""
     problem = f"cannot save the sheet {os.fspath(path)}, which takes OpenCV 5.0 or newer"
     remedy = "pip install --upgrade opencv-python"
     try:

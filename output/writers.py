@@ -7,7 +7,7 @@ import io
 import json
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from action_clip.system.files import write_file
 from action_clip.system.terminal import json_escaped, printable
@@ -59,28 +59,7 @@ class JsonWriter(ResultWriter):
     """One object on one line: the outputs of several runs, one after the other, are JSON Lines."""
 
     def write(self, prediction: Prediction, stream: TextIO) -> None:
-        stream.write(json_escaped(json.dumps(_as_dict(prediction), ensure_ascii=False)) + "\n")
-
-
-def _as_dict(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "video": prediction.video,
-        "model": prediction.model,
-        "class_count": len(prediction.labels),
-        "frames": [int(index) for index in prediction.frame_indices],
-        "frame_times_s": [float(seconds) for seconds in prediction.frame_times_s],
-        "duration_s": prediction.duration_s,
-        "predictions": [
-            {
-                "rank": entry.rank,
-                "index": entry.index,
-                "label": entry.label,
-                "probability": float(entry.probability),
-            }
-            for entry in prediction.ranked
-        ],
-        "timings_s": prediction.timings_s,
-    }
+        stream.write(json_escaped(json.dumps(prediction.to_dict(), ensure_ascii=False)) + "\n")
 
 
 class CsvWriter(ResultWriter):

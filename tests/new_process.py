@@ -1,18 +1,20 @@
 """As if a new process had begun, as far as this program remembers anything of files."""
 
-import action_clip.models.cache.label_bank
+import action_clip.models.cache.text_feature_cache
 import action_clip.models.store.home
 from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.runtime import devices
 from action_clip.system import cores
 
 
 def forget() -> None:
-    """Forget features, files that were given up, what was said once, and quotas."""
+    """Forget features, files that were given up, what was said once, quotas, and what device auto is."""
     MEMORY.clear()
     for known in (
         action_clip.models.store.home._said,
-        action_clip.models.cache.label_bank._unusable,
-        action_clip.models.cache.label_bank._unwritable,
+        action_clip.models.cache.text_feature_cache._unusable,
+        action_clip.models.cache.text_feature_cache._unwritable,
     ):
         known.clear()
     cores._quotas.cache_clear()
+    devices._best_provider.cache_clear()

@@ -409,7 +409,8 @@ def test_a_folder_of_graphs_beside_its_checkpoint_is_a_model(
 
 
 STAND_IN = (
-    "the embedded model nano is a stand-in: it sees objects, not motion; without --model, ActionCLIP itself answers"
+    "the embedded model nano is a stand-in that sees objects, not motion: leave out --model for ActionCLIP itself "
+    "(681 MB, downloaded once)"
 )
 
 

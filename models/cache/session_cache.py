@@ -1,12 +1,12 @@
-"""Graphs as onnxruntime optimises them for this machine, kept on disk: a session is then made by opening a file.
+"""The session cache: graphs as onnxruntime optimises them for this processor, on disk.
 
-Making a session of a large graph takes seconds: reading it, optimising it, and laying its weights out as the processor
-multiplies them. All of that is kept under home()/optimised, a folder a graph: graph.onnx, and weights.bin, which is
-mapped into memory, so that nothing is copied and processes share it. What is kept fits one kind of processor and one
-onnxruntime, and the folder's name says which.
+Making a session of a large graph takes seconds: reading it, optimising it, and packing its weights for the processor's
+matrix products. The result is stored under home()/optimised in a folder a graph, an entry: graph.onnx, and weights.bin,
+which is mapped into memory, so that nothing is copied and processes share it. An entry is for one kind of processor and
+one version of onnxruntime, which are in the folder's name. Outputs are the same, bit for bit, as without the cache.
 
-seal.txt has a checksum over these files and the folder's name; a session is made of nothing that it does not fit, and
-what is wrong is made anew. The checksum is XXH3's, as fast as memory: it is read beside a video that is decoded.
+seal.txt has a checksum over these files and the folder's name. It is compared whenever a session is made; an entry that
+does not fit it is made anew. It is XXH3, which is as fast as memory, and read while the video is decoded.
 """
 
 import errno
@@ -29,8 +29,8 @@ from time import time
 import onnxruntime
 import xxhash
 
-from action_clip.models.cache.upstream import choose_early
 from action_clip.models.catalog.structure import check_graph
+from action_clip.models.runtime.devices import CPU
 from action_clip.models.runtime.sessions import SessionError, make_session, session_options
 from action_clip.models.store.hashes import graph_identity
 from action_clip.models.store.home import cache_home
@@ -38,99 +38,111 @@ from action_clip.system.files import draft
 from action_clip.system.regular_files import require_file
 
 _LOG = logging.getLogger("action_clip")
-# Of what is kept: another layout is another number.
-_LAYOUT = 5
+# Of an entry's files and what is in them: a change of either is another number.
+_LAYOUT = 6
 _DRAFT = ".part"
-# What takes a minute may take an hour; runs that are killed one after the other must not fill the disk meanwhile.
+# How long drafts that nobody finished, and entries that nobody uses, are left on the disk.
 _DRAFT_KEPT_S, _UNUSED_KEPT_S = 3600, 60 * 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
-# Only what has such a name and one of these files, which begin alike, is ever removed: the folder may hold something of
-# the user's, too. With two of them, damage to one does not matter.
+# Only folders with such a name and one of these files, which begin with the same text, are ever removed: users may have
+# put something of their own there. There are two of the files so that one may be damaged.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}(\.part|-[0-9a-f]{12}-.+-\d+)")
 _MARK, _SEAL = "kept-by-action_clip.txt", "seal.txt"
 _MARK_TEXT = b"Made by action_clip.py, which also removes it: it can be deleted.\n"
-# Bytes from which on onnxruntime starts a weight, and what it packs of it, on a page of its own: more than 1 MiB
+# Least size in bytes of weights that onnxruntime aligns to pages, as well as their packed forms: more than 1 MiB
 # (ModelSavingOptions.align_threshold in onnxruntime/core/graph/model_saving_options.h).
 _ALIGNED = (1 << 20) + 1
-# Bytes of a file that are mapped at once while it is checked.
+# Bytes of a file that are mapped at once while its checksum is computed.
 _PART = 64 << 20
-# What Linux tells of a processor that decides which instructions it has.
-_TRAITS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
+# Lines of /proc/cpuinfo that tell which instructions a processor has.
+_CPU_FIELDS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
 
 
-def optimised(path: Path) -> Path | None:
-    """The optimised form of the graph at `path`, made now where it is not kept yet, or not as it was made.
+def cached_session(path: Path, options: onnxruntime.SessionOptions) -> "onnxruntime.InferenceSession | None":
+    """A session on the CPU of the graph at `path` from its entry, which is written now where there is none.
 
-    What it returns has been checked; a session is to be made of it at once. It remains that somebody else writes into
-    the file in between, or while it is mapped: this program does not, it only puts whole folders in their place.
+    None where `cached_graph` is None. `options` are changed.
 
-    None where there is no home() or it is read-only, and for a graph that has its weights in another file: what
-    onnxruntime 1.20 writes of it still needs that file.
-
-    Raises OSError when it cannot be written, ActionClipError when the graph cannot be read, ValueError when it is none
-    that should be run (`check_graph`), and SessionError when onnxruntime cannot load it.
+    Raises:
+        ValueError: the entry could not be loaded, and has been removed; or as `cached_graph`.
+        OSError, ActionClipError, SessionError: as `cached_graph`.
     """
-    kept_in = cache_home()
-    if kept_in is None:
+    graph = cached_graph(path)
+    if graph is None:
         return None
-    root = kept_in / "optimised"
-    if not root.is_dir() and not _can_make(root):
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return make_session(graph, options, CPU)
+    except SessionError:
+        if _is_own(graph.parent):
+            _remove(graph.parent)
+        raise ValueError("what was kept cannot be loaded, and has been removed") from None
+
+
+def cached_graph(path: Path) -> Path | None:
+    """The optimised form of the graph at `path`, from its entry, which is written now where there is none or a damaged
+    one.
+
+    Its checksum has been compared, so a session is to be made of it at once. This program does not write into an
+    entry's files, it only renames whole folders; another program could write into them while they are mapped.
+
+    None where there is no home() or it is read-only, and for a graph with weights in another file: what onnxruntime
+    1.20 writes of it still needs that file.
+
+    Raises:
+        OSError: the entry cannot be written.
+        ActionClipError: the graph cannot be read.
+        ValueError: the graph is not one that should be run (`check_graph`).
+        SessionError: onnxruntime cannot load it.
+    """
+    home = cache_home()
+    if home is None:
+        return None
+    root = home / "optimised"
+    with suppress(OSError):
+        root.mkdir(parents=True, exist_ok=True)
+    if not root.is_dir():
         return None
     identity = graph_identity(path)
-    folder = root / f"{identity[:32]}-{form()}"
-    if not _is_whole(folder):
+    entry = root / f"{identity[:32]}-{environment_key()}"
+    if not _is_intact(entry):
         if check_graph(path) or not os.access(root, os.W_OK):
             return None
-        if _is_own(folder):
+        if _is_own(entry):
             _LOG.warning("what was kept of %s for this machine was damaged, and is made anew", path)
         _remove_stale(root)
-        with _drafted(folder) as own:
-            optimise(path, own)
+        with _drafted(entry) as folder:
+            write_optimised(path, folder)
             if graph_identity(path) != identity:
                 raise OSError("it was replaced meanwhile")
     with suppress(OSError):
-        os.utime(folder)  # when it was last used
-    return folder / _GRAPH
+        os.utime(entry)  # when it was last used
+    return entry / _GRAPH
 
 
-def optimise(path: Path, folder: Path) -> Path:
+def write_optimised(path: Path, folder: Path) -> Path:
     """Write the optimised form of the graph at `path` into `folder` → its path.
 
     Raises SessionError when onnxruntime cannot, OSError when the disk is full.
     """
-    options = session_options(1)  # it computes next to nothing
+    options = session_options(1)  # only constants are computed
     options.log_severity_level = 4
     options.optimized_model_filepath = str(folder / _GRAPH)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
-    # The others stay in the graph: what is mapped of them would not be aligned, which int8 products crash on.
+    # Smaller weights stay in the graph: mapped, they would not be aligned, and int8 products would crash on them.
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
     try:
-        make_session(path, options, "CPUExecutionProvider")
+        make_session(path, options, CPU)
     except SessionError:
-        if shutil.disk_usage(folder).free < _ALIGNED:  # which onnxruntime does not say
+        if shutil.disk_usage(folder).free < _ALIGNED:  # onnxruntime does not report a full disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         raise
-    _leave_out_unread_rows(folder / _GRAPH)
     return folder / _GRAPH
 
 
-def _leave_out_unread_rows(path: Path) -> None:
-    # What onnxruntime has optimised is easier to see through than what it was made of.
-    graph = path.read_bytes()
-    early = choose_early(graph)
-    if early is not graph:
-        path.write_bytes(early)
-
-
-def discard(kept: Path) -> None:
-    """Remove an optimised graph that cannot be loaded."""
-    if _is_own(kept.parent):
-        _remove(kept.parent)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether all is as it was when the folder got its name."""
+def _is_intact(folder: Path) -> bool:
+    """Whether the entry is as it was written."""
     try:
         return _is_own(folder) and (folder / _SEAL).read_bytes() == _seal(folder, folder.name)
     except OSError:
@@ -138,9 +150,9 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _seal(folder: Path, name: str) -> bytes:
-    """What seal.txt has to say of what is in `folder`, under its name.
+    """What seal.txt of an entry with that name contains, for the files that are in `folder` now.
 
-    Raises OSError when something in it cannot be read.
+    Raises OSError when one of them cannot be read.
     """
     digests = {}
     for path in (folder / _GRAPH, folder / _WEIGHTS):
@@ -150,9 +162,9 @@ def _seal(folder: Path, name: str) -> bytes:
 
 
 def _checksum(path: Path) -> str:
-    """Of what is in a file, mapped part by part: so it is neither copied nor resident as a whole.
+    """The XXH3 checksum of a file, which is mapped into memory part by part: neither copied nor resident as a whole.
 
-    Other threads wait once a part, not once a page, for the interpreter's lock.
+    The interpreter's lock is released while a part is read, so that other threads can go on.
     """
     digest = xxhash.xxh3_128()
     require_file(path)
@@ -165,7 +177,7 @@ def _checksum(path: Path) -> str:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this program has made the folder: by its name, and by a mark in it."""
+    """Whether this program has made the folder, by its name and a file in it that says so."""
     try:
         is_folder = stat.S_ISDIR(folder.lstat().st_mode)
     except OSError:
@@ -185,7 +197,7 @@ def _is_mark(path: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder that this program has made; not, where somebody has put something into it, what that is."""
+    """Remove this program's files from a folder, and the folder if nothing else is in it."""
     with suppress(OSError):
         for name in (_GRAPH, _WEIGHTS, _SEAL, _MARK):
             path = folder / name
@@ -196,16 +208,8 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def _can_make(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return True
-
-
 def _remove_stale(root: Path) -> None:
-    """What was not used for long, and what runs that were killed have left half-written."""
+    """Remove entries that were not used for long, and drafts of runs that were killed."""
     for folder in root.iterdir():
         with suppress(OSError):
             idle_s = time() - folder.stat().st_mtime
@@ -214,38 +218,38 @@ def _remove_stale(root: Path) -> None:
 
 
 @contextmanager
-def _drafted(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which gets its name when it is complete, on the disk and not only on its way there."""
-    with draft(folder.with_name(f"{uuid.uuid4().hex}{_DRAFT}")) as own:
-        own.mkdir()
-        (own / _MARK).write_bytes(_MARK_TEXT)
-        yield own
-        (own / _SEAL).write_bytes(_seal(own, folder.name))
-        for file in own.iterdir():
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
+def _drafted(entry: Path) -> Iterator[Path]:
+    """A folder to write an entry into; after the block it is flushed to the disk and renamed to `entry`."""
+    with draft(entry.with_name(f"{uuid.uuid4().hex}{_DRAFT}")) as folder:
+        folder.mkdir()
+        (folder / _MARK).write_bytes(_MARK_TEXT)
+        yield folder
+        (folder / _SEAL).write_bytes(_seal(folder, entry.name))
+        for path in folder.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
         try:
-            own.replace(folder)
+            folder.replace(entry)
         except OSError:
-            if not _is_whole(folder):  # else another run was faster
-                if _is_own(folder):  # damaged, or what is left of one that was being removed
-                    _remove(folder)
-                own.replace(folder)
+            if not _is_intact(entry):  # else another process has written it meanwhile
+                if _is_own(entry):  # damaged, or half removed
+                    _remove(entry)
+                folder.replace(entry)
 
 
-def form() -> str:
-    """The form in which graphs are kept: for which kind of processor, by which onnxruntime, in which layout."""
+def environment_key() -> str:
+    """What an entry depends on besides its graph: the kind of processor, onnxruntime's version, and the layout."""
     return f"{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
 
 
 @cache
 def _processor() -> str:
-    """A name for this kind of processor; where that is hard to ask, for this machine."""
+    """A name for this kind of processor; where the system does not tell it, for this machine."""
     traits = [platform.machine(), platform.processor()]
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             first = file.read(1 << 16).partition("\n\n")[0]
-        traits += [line for line in first.splitlines() if line.partition(":")[0].strip() in _TRAITS]
+        traits += [line for line in first.splitlines() if line.partition(":")[0].strip() in _CPU_FIELDS]
     except OSError:
         traits.append(platform.node())
     return hashlib.sha256("\n".join(traits).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""onnxruntime sessions, fed in the shapes that they declare."""
+"""An ONNX graph that runs in onnxruntime, fed in the shapes that it declares."""
 
 from math import prod
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.store.home import say_once
+from action_clip.models.runtime.devices import AUTO, device_name, provider
 from action_clip.system.forks import keep_for_ever, register
 from action_clip.system.interrupts import interruptible
 
@@ -23,47 +23,22 @@ _INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
 }
-_SUFFIX = "ExecutionProvider"
-# Rows of one run where the graph leaves the number open and they need not stay together: bounds the memory, costs no
-# speed.
-_MAX_BATCH = 256
+# Rows of one run, and numbers in them, where the graph leaves the batch open: they bound the memory and cost no speed.
+_MAX_ROWS, _MAX_NUMBERS = 256, 256 * 3 * 224 * 224
 # The same for texts, in tokens: about what fits the processor's caches.
 _MAX_TOKENS = 1024
-# What rows are filled up to where a graph fixes its sizes: far more than any model asks for.
-_LARGEST_SIZE, _MOST_NUMBERS = 1 << 16, 1 << 28
-
-
-def provider(device: str) -> str:
-    """The onnxruntime execution provider that `device` means: "cuda" → "CUDAExecutionProvider".
-
-    Raises:
-        ActionClipError: this installation of onnxruntime does not have it; the message names those it has.
-    """
-    import onnxruntime
-
-    # Azure's runs graphs on a remote host: not a device.
-    available = {
-        name.removesuffix(_SUFFIX).lower(): name
-        for name in onnxruntime.get_available_providers()
-        if name != "AzureExecutionProvider"
-    }
-    try:
-        return str(available[device.lower()])
-    except KeyError:
-        raise ActionClipError(
-            f"the device '{device}' is not there: this onnxruntime has {', '.join(sorted(available))}; "
-            "choose one of them or install the onnxruntime package for your device"
-        ) from None
+# The largest size, and number of numbers, that a graph may fix for its input: far more than any model needs.
+_MAX_FIXED_SIZE, _MAX_FIXED_NUMBERS = 1 << 16, 1 << 28
 
 
 class Graph:
-    """One ONNX graph with one input; its session is made at the first call."""
+    """One ONNX graph with one input. Its session is made at the first call, or by `start`."""
 
     def __init__(
         self,
         path: Path,
         *,
-        device: str = "cpu",
+        device: str = AUTO,
         threads: int | None = None,
         group: int = 1,
         keep: bool = False,
@@ -76,12 +51,12 @@ class Graph:
             path: of the ONNX file.
             device: as `provider` takes it.
             threads: of one operator; None: `cores.graph_threads()`.
-            group: rows that belong together: runs are split only between groups, unless the graph's declared batch
-                asks for something else.
-            keep: keep the graph on disk as it is optimised for this processor, and use what is kept.
-            spins: whether a thread that has no work keeps its core until there is some: the fastest where nothing else
+            group: how many rows belong together: they go through the graph in one run, unless its declared batch is
+                another.
+            keep: use the session cache.
+            spins: whether a thread without work keeps its core until there is some: the fastest where nothing else
                 runs.
-            cure: what helps where the file is damaged.
+            cure: what the user can do where the file is damaged, for error messages.
         """
         self.path = path
         self._device = device
@@ -90,151 +65,102 @@ class Graph:
         self._keep = keep
         self._spins = spins
         self._cure = cure
-        self._made: onnxruntime.InferenceSession | None = None
-        self._making = Lock()
-        self._identity: str | None = None
+        self._started: onnxruntime.InferenceSession | None = None
+        self._starting = Lock()
+        self._content: str | None = None
         self.name = uuid4().hex
-        """Of this object and its session, in this process and others."""
+        """Identifies this object, in this process and others."""
         register(self)
 
     def identity(self) -> str:
-        """Names all that its outputs depend on, for keeping what was computed with it.
+        """Names all that the outputs depend on, as a key for caching them.
+
+        That is the graph with its weights, the provider, the kind of processor, onnxruntime's version, and the layout
+        of the session cache.
 
         Raises:
-            ActionClipError: the graph cannot be read, or is none that should be run.
+            ActionClipError: the graph cannot be read, or is not one that should be run.
         """
-        if self._identity is None:
-            self._identity = self._identify()
-        return self._identity
+        from action_clip.models.cache.session_cache import environment_key
 
-    def _identify(self) -> str:
-        from action_clip.models.cache.session_cache import form
+        if self._content is None:
+            self._content = self._read_content()
+        return f"{self._content} {provider(self._device)} {environment_key()}"
+
+    def _read_content(self) -> str:
         from action_clip.models.store.hashes import graph_identity
 
         try:
-            graph = graph_identity(self.path)
+            return graph_identity(self.path)
         except ValueError as error:
             raise self._unusable(error) from error
-        # Weights, in whichever files they are; what computes; and how: the kind of processor, onnxruntime's version and
-        # the layout of what is kept decide which operators and which of their kernels are run.
-        return " ".join((graph, provider(self._device), form()))
 
     def start_anew(self) -> None:
         """In a forked child: the session is the parent's."""
-        keep_for_ever(self._made)
-        self._made, self._making = None, Lock()
+        keep_for_ever(self._started)
+        self._started, self._starting = None, Lock()
 
     def start(self) -> None:
-        """Make the session now, where there is none yet; any thread may.
+        """Make the session now, if there is none yet. Any thread may call it.
 
         Raises:
-            ActionClipError: the graph cannot be loaded, or is not the one that `identity` has named, or the device
-                cannot be started.
+            ActionClipError: the graph cannot be loaded, or is another one than when `identity` was called, or the
+                device cannot be started.
         """
-        with self._making:
-            if self._made is None:
-                made = interruptible(self._new_session)
-                if self._identity is not None and self._identity != self._identify():
+        with self._starting:
+            if self._started is None:
+                session = interruptible(self._new_session)
+                if self._content is not None and self._content != self._read_content():
                     raise ActionClipError(f"the graph {self.path} was replaced while it was in use: start again")
-                self._made = made
+                self._started = session
 
     @property
     def _session(self) -> "onnxruntime.InferenceSession":
         self.start()
-        assert self._made is not None
-        return self._made
+        assert self._started is not None
+        return self._started
 
     def _new_session(self) -> "onnxruntime.InferenceSession":
+        from action_clip.models.runtime.opening import open_session
         from action_clip.models.runtime.sessions import SessionError
 
-        wanted = provider(self._device)
-        session, problem = None, None
-        if self._keep and wanted == "CPUExecutionProvider":
-            try:
-                session = self._kept_session()
-            except (OSError, EOFError, ValueError, ActionClipError, SessionError) as error:
-                problem = error  # of the disk, the graph or onnxruntime: what is kept only saves time
-        if session is None:
-            session = self._session_of(self.path, wanted)
-        if problem is not None:
-            # Once, as what is wrong with the disk is so for every graph.
-            text = "%s cannot be kept ready for this machine, so runs start slower: %s"
-            say_once("kept ready", text, self.path, _first_line(problem))
-        # A provider whose libraries are missing gives way to the CPU without an error.
-        if wanted not in session.get_providers():
-            raise ActionClipError(
-                f"the device '{self._device}' could not be started, only "
-                f"{', '.join(session.get_providers())} could: install what its provider needs or use --device cpu"
-            )
+        name = provider(self._device)
+        try:
+            session = open_session(self.path, name, threads=self._threads, spins=self._spins, cache=self._keep)
+        except SessionError as error:
+            raise self._unusable(error) from error
+        self._check_input(session)
+        return session
+
+    def _check_input(self, session: "onnxruntime.InferenceSession") -> None:
         inputs = session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES or len(inputs[0].shape) < 2:
             described = ", ".join(f"{i.name}: {i.type}" for i in inputs)
             raise ActionClipError(f"the graph {self.path} takes ({described}), not one tensor: {self._cure}")
-        sizes = [size for size in inputs[0].shape if isinstance(size, int) and size > 0]
-        if max(sizes, default=1) > _LARGEST_SIZE or prod(sizes) > _MOST_NUMBERS:
+        fixed = [size for size in _sizes(session) if size is not None]
+        if max(fixed, default=1) > _MAX_FIXED_SIZE or prod(fixed) > _MAX_FIXED_NUMBERS:
             raise ActionClipError(f"the graph {self.path} takes {inputs[0].shape}, which is too much: {self._cure}")
-        return session
 
-    def _kept_session(self) -> "onnxruntime.InferenceSession | None":
-        from action_clip.models.cache.session_cache import discard, optimised
-
-        kept = optimised(self.path)
-        if kept is None:
-            return None
-        try:
-            return self._session_of(kept, "CPUExecutionProvider", is_optimised=True)
-        except ActionClipError:
-            discard(kept)
-            raise ValueError("what was kept cannot be loaded, and has been removed") from None
-
-    def _session_of(self, path: Path, wanted: str, *, is_optimised: bool = False) -> "onnxruntime.InferenceSession":
-        import onnxruntime
-
-        from action_clip.models.catalog.structure import check_graph
-        from action_clip.models.runtime.sessions import SessionError, make_session, session_options
-
-        try:
-            if not is_optimised:
-                check_graph(path)
-        except OSError as error:
-            raise self._unusable(error.strerror or error) from error
-        except ValueError as error:
-            raise self._unusable(error) from error
-        options = session_options(self._threads)
-        # What goes wrong on the CPU is raised; of another device, only the log says why it does not start.
-        options.log_severity_level = 4 if wanted == "CPUExecutionProvider" else 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spins)))
-        # When a run has ended, others have better use for the core.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if is_optimised:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            return make_session(path, options, wanted)
-        except SessionError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, reason: object) -> ActionClipError:
-        other = "" if self._device == "cpu" else ", or try --device cpu"
-        return ActionClipError(
-            f"the graph {self.path} cannot be loaded on '{self._device}' ({_first_line(reason)}): {self._cure}{other}"
-        )
+    def _unusable(self, error: Exception) -> ActionClipError:
+        device = device_name(provider(self._device))
+        other = "" if device == "cpu" else ", or try --device cpu"
+        return ActionClipError(f"the graph {self.path} cannot be loaded on '{device}' ({error}): {self._cure}{other}")
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """What the graph declares for its input; None where any size will do."""
-        declared = self._session.get_inputs()[0].shape
-        return tuple(size if isinstance(size, int) and size > 0 else None for size in declared)
+        """The shape that the graph declares for its input; None where it takes any size."""
+        return _sizes(self._session)
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """The first of `outputs`, which must be features, (N, D).
+        """Run all `rows` (N, …) → features (N, D) float32, the graph's first output.
 
         Raises:
-            ActionClipError: it has another shape, or as `outputs`.
+            ActionClipError: the output has another shape; or as `outputs`.
         """
         features = self.outputs(rows, 1)[0]
         if features.ndim != 2 or len(features) != len(rows):
             raise ActionClipError(
-                f"the graph {self.path.name} gives {_written(features.shape)} for {len(rows)} rows, not as many of "
+                f"the graph {self.path.name} gives {_shape_text(features.shape)} for {len(rows)} rows, not as many of "
                 f"features: {self._cure}"
             )
         return features
@@ -242,59 +168,70 @@ class Graph:
     def outputs(self, rows: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
         """Run all `rows` (N, …) → the first `count` outputs, (N, …) float32 each.
 
-        It takes as many runs as the graph's declared batch asks for.
+        Rows are split into runs of the batch that the graph declares, the last one padded; where it declares none, into
+        runs of whole groups.
 
         Raises:
             ActionClipError: the rows do not have the shape that the graph declares, or the run fails.
         """
         batch, *rest = self.shape
         if len(rest) != rows.ndim - 1 or any(
-            size not in (None, given) for size, given in zip(rest, rows.shape[1:], strict=True)
+            size not in (None, actual) for size, actual in zip(rest, rows.shape[1:], strict=True)
         ):
             raise ActionClipError(
-                f"the graph {self.path.name} takes {_written((batch, *rest))}, not {_written(rows.shape)}: "
+                f"the graph {self.path.name} takes {_shape_text((batch, *rest))}, not {_shape_text(rows.shape)}: "
                 "check that the model's metadata belongs to its graphs"
             )
-        rows = np.ascontiguousarray(rows, dtype=_INPUT_TYPES[self._session.get_inputs()[0].type])
-        step = batch or max(_MAX_BATCH // self._group, 1) * self._group
         names = [output.name for output in self._session.get_outputs()]
         if len(names) < count:
             raise ActionClipError(f"the graph {self.path.name} has {len(names)} outputs, not {count}: {self._cure}")
-        parts = [self._run(rows[i : i + step], batch, names[:count]) for i in range(0, len(rows), step)]
-        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+        rows = np.ascontiguousarray(rows, dtype=_INPUT_TYPES[self._session.get_inputs()[0].type])
+        step = batch or self._rows_per_run(prod(rows.shape[1:]))
+        runs = [self._run(rows[first : first + step], batch, names[:count]) for first in range(0, len(rows), step)]
+        return [np.concatenate(output) for output in zip(*runs, strict=True)]
+
+    def _rows_per_run(self, numbers: int) -> int:
+        """How many rows of so many numbers each go into one run: whole groups, and at least one."""
+        most = min(_MAX_ROWS, _MAX_NUMBERS // max(numbers, 1))
+        return max(most // self._group, 1) * self._group
 
     def _run(self, rows: NDArray[Any], batch: int | None, names: list[str]) -> list[NDArray[np.float32]]:
         count = len(rows)
         if batch is not None and count < batch:
             rows = np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
         try:
-            answer = self._run_session(names, rows)
+            outputs = self._run_session(names, rows)
         except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
             raise ActionClipError(
-                f"the graph {self.path.name} failed on '{self._device}' ({_first_line(error)}): "
+                f"the graph {self.path.name} failed on '{device_name(provider(self._device))}' ({reason}): "
                 "use fewer frames or labels, or another --device"
             ) from error
-        if not all(isinstance(output, np.ndarray) and output.ndim and output.dtype.kind in "fiub" for output in answer):
+        if not all(
+            isinstance(output, np.ndarray) and output.ndim and output.dtype.kind in "fiub" for output in outputs
+        ):
             raise ActionClipError(f"the graph {self.path.name} gives something else than numbers: {self._cure}")
-        return [np.asarray(output[:count], dtype=np.float32) for output in answer]
+        return [np.asarray(output[:count], dtype=np.float32) for output in outputs]
 
     def _run_session(self, names: list[str], rows: NDArray[Any]) -> list[Any]:
         import onnxruntime
 
         session, options = self._session, onnxruntime.RunOptions()
         try:
-            answer: list[Any] = interruptible(lambda: session.run(names, {session.get_inputs()[0].name: rows}, options))
+            outputs: list[Any] = interruptible(
+                lambda: session.run(names, {session.get_inputs()[0].name: rows}, options)
+            )
         except KeyboardInterrupt:
-            options.terminate = True  # else the run would go on, for nobody
+            options.terminate = True  # else the run would go on in its thread
             raise
-        return answer
+        return outputs
 
 
 def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
     """Run a text graph on (N, 77) zero-padded CLIP tokens → (N, D) features.
 
-    Text towers are causal up to the end-of-text token, the largest id: columns behind it change nothing. So where the
-    graph leaves the length open, texts are sorted by length and each batch is cut to its longest.
+    Text towers are causal up to the end-of-text token, which has the largest id: columns behind it change nothing. So
+    where the graph leaves the length open, texts are sorted by length and each batch is cut to its longest.
 
     Raises:
         ActionClipError: a text is longer than the fixed length that the graph declares.
@@ -308,19 +245,19 @@ def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32
             )
         return graph(np.pad(tokens, ((0, 0), (0, max(0, fixed - tokens.shape[1]))))[:, :fixed])
     order = np.argsort(lengths, kind="stable")
-    parts = _batches(lengths[order])
-    sorted_features = np.concatenate([graph(tokens[order[part], : lengths[order[part]].max()]) for part in parts])
+    lengths, tokens = lengths[order], tokens[order]
+    sorted_features = np.concatenate([graph(tokens[batch, : lengths[batch][-1]]) for batch in _batches(lengths)])
     features = np.empty_like(sorted_features)
     features[order] = sorted_features
     return features
 
 
 def _batches(lengths: NDArray[np.intp]) -> list[slice]:
-    """Cut texts, sorted by length, into batches of at most _MAX_TOKENS tokens, or of one text."""
+    """Split texts, sorted by length, into batches of at most _MAX_TOKENS tokens with padding, or of one text."""
     batches = []
     first = 0
     while first < len(lengths):
-        # How many tokens a batch has from its first text up to each of the others, cut to the longest.
+        # Of a batch from the first text up to each of the others, padded to the longest.
         tokens = np.arange(1, len(lengths) - first + 1) * lengths[first:]
         last = first + max(int(np.searchsorted(tokens, _MAX_TOKENS, side="right")), 1)
         batches.append(slice(first, last))
@@ -328,9 +265,10 @@ def _batches(lengths: NDArray[np.intp]) -> list[slice]:
     return batches
 
 
-def _first_line(error: object) -> str:
-    return str(error).strip().partition("\n")[0]
+def _sizes(session: "onnxruntime.InferenceSession") -> tuple[int | None, ...]:
+    """The shape that a session declares for its first input; None where it takes any size."""
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in session.get_inputs()[0].shape)
 
 
-def _written(shape: tuple[int | None, ...]) -> str:
+def _shape_text(shape: tuple[int | None, ...]) -> str:
     return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

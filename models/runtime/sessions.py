@@ -21,21 +21,26 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 
 
 class SessionError(Exception):
-    """onnxruntime cannot make a session; the text is its reason. Its own exceptions have no base class."""
+    """onnxruntime cannot make a session, for that reason: its own exceptions have no base class."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(str(reason).strip().partition("\n")[0])
 
 
-def make_session(path: Path, options: onnxruntime.SessionOptions, provider: str) -> onnxruntime.InferenceSession:
-    """A session of the graph at `path`.
+def make_session(
+    graph: Path | bytes, options: onnxruntime.SessionOptions, provider: str
+) -> onnxruntime.InferenceSession:
+    """A session of an ONNX file, or of what is in one.
 
-    Before onnxruntime 1.23 another provider does take over while it is made, as `get_providers` of the session tells.
+    Before onnxruntime 1.23 another provider can take over while it is made, as `get_providers` of the session tells.
 
-    Raises SessionError when there can be none.
+    Raises SessionError when onnxruntime cannot make it.
     """
     # Before 1.23, the argument has no effect; what would be said is what the exception says.
     onnxruntime_inference_collection.print = lambda *_: None
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[provider], enable_fallback=0)
+        session = onnxruntime.InferenceSession(graph, options, providers=[provider], enable_fallback=0)
     except Exception as error:  # whatever onnxruntime raises
-        raise SessionError(str(error)) from error
+        raise SessionError(error) from error
     session.disable_fallback()
     return session

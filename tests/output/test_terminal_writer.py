@@ -13,6 +13,7 @@ from action_clip.output.terminal_writer import TerminalWriter, terminal_writer
 LABELS = ("playing piano", "走路", "e\u0301te\u0301", "👨‍👩‍👧 waving", "an \x1b[2J escape", "run  fast")
 PREDICTION = Prediction(
     labels=LABELS,
+    similarities=np.zeros(6),
     probabilities=np.array([0.5, 0.25, 0.125, 0.0625, 0.0325, 0.03]),
     top_k=6,
     video_features=np.zeros(4, np.float32),
@@ -92,7 +93,9 @@ def test_the_heading_takes_as_many_lines_as_it_needs() -> None:
 
 
 def test_names_do_not_steer_the_terminal() -> None:
-    steering = replace(PREDICTION, labels=("a\x1b[2J\n\u202eb", "c\x9b"), probabilities=np.array([0.5, 0.5]))
+    steering = replace(
+        PREDICTION, labels=("a\x1b[2J\n\u202eb", "c\x9b"), probabilities=np.array([0.5, 0.5]), similarities=np.zeros(2)
+    )
     shown = lines(replace(steering, video="clips/\x1b[2J\r.mp4", model="m\x07"), bold=True)
     assert re.findall(r"[^ -~█▌·]", "\n".join(shown).replace("\x1b[1m", "").replace("\x1b[0m", "")) == ["\n", "\n"]
     assert r"\x1b[2J\r.mp4" in shown[0]

@@ -20,6 +20,7 @@ from action_clip.system.files import write_file
 PREDICTION = Prediction(
     labels=("eating", "走路, slowly", "driving"),
     probabilities=np.array([0.125, 0.3147339820861816, 0.5602660179138184]),
+    similarities=np.array([0.1, 0.2, 0.3]),
     top_k=2,
     video_features=np.zeros(4, np.float32),
     frame_indices=(0, 2, 5),

@@ -15,7 +15,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 BEGINNING = """
 import gc, os, sys, threading, time
-import action_clip.models.runtime.sessions, action_clip.models.store.model_store
+import action_clip.models.cache.session_cache, action_clip.models.store.model_store
 from action_clip.system import interrupts
 from action_clip import ActionClip
 from action_clip.commands.samples import SAMPLE_VIDEO
@@ -120,7 +120,7 @@ thread = threading.Thread(target=answer, args=(model,))
 """,
     "making a session": """
 model = ActionClip("nano", threads=4)
-action_clip.models.runtime.sessions.make_session = late(action_clip.models.runtime.sessions.make_session)
+action_clip.models.cache.session_cache.make_session = late(action_clip.models.cache.session_cache.make_session)
 thread = threading.Thread(target=answer, args=(model,))
 """,
     "computing": """
@@ -134,7 +134,7 @@ thread = threading.Thread(target=Slow)
 CHILD = {
     "ends": "pass",
     "drops the model": "del model, globals()['model']; gc.collect()",
-    "classifies": "go_on.set(); Slow(); model.encode_labels(['eating']); assert same(answer(model), expected)",
+    "classifies": "go_on.set(); Slow(); model.labels(['eating']); assert same(answer(model), expected)",
 }
 
 

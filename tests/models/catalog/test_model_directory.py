@@ -10,7 +10,8 @@ from small_models import CLASSES, random_closed_model, random_model, save_closed
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.model_directory import folder_model
-from action_clip.models.runtime.graph import Graph, encode_tokens, provider
+from action_clip.models.runtime.devices import provider
+from action_clip.models.runtime.graph import Graph, encode_tokens
 from action_clip.tokenizer.bpe import default_tokenizer
 
 

@@ -19,7 +19,7 @@ from small_models import random_model, save_model
 
 import action_clip.models.runtime.graph
 from action_clip.errors import ActionClipError
-from action_clip.models.runtime.graph import Graph, encode_tokens, provider
+from action_clip.models.runtime.graph import Graph, encode_tokens
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT
 
 ROOT = Path(__file__).parents[3]
@@ -58,6 +58,30 @@ def test_rows_of_a_group_stay_in_one_run(
     numbers = np.arange(rows, dtype=np.float32)[:, np.newaxis]
     counts = [batch if isinstance(batch, int) else run for run in runs for _ in range(run)]
     np.testing.assert_array_equal((graph(numbers) - numbers)[:, 0], counts)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "group", "runs"),
+    [(30, 1, [30, 30, 4]), (30, 8, [24, 24, 16]), (7, 8, [8] * 8), (1, 1, [1] * 64), (1 << 20, 1, [64])],
+)
+def test_rows_of_one_run_have_no_more_numbers_than_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: int, group: int, runs: list[int]
+) -> None:
+    monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_NUMBERS", numbers * 12 + 5)
+    parsed = parser.parse_graph("""counting (float[N, 3, 4] rows) => (float[N, 1] counted) {
+        axes = Constant<value_ints=[1, 2]>()
+        most = ReduceMax<keepdims=0>(rows, axes)
+        column = Constant<value_ints=[-1, 1]>()
+        firsts = Reshape(most, column)
+        count = Shape<end=1>(rows)
+        number = Cast<to=1>(count)
+        counted = Add(firsts, number)
+    }""")
+    opset = onnx.helper.make_opsetid("", 18)
+    path = tmp_path / "graph.onnx"
+    onnx.save(onnx.helper.make_model(parsed, opset_imports=[opset], ir_version=9), path)
+    counts = Graph(path, group=group)(np.zeros((64, 3, 4), np.float32))[:, 0]
+    np.testing.assert_array_equal(counts, [run for run in runs for _ in range(run)])
 
 
 def sizes_graph(path: Path) -> Path:
@@ -269,10 +293,3 @@ os._exit(0)
             assert process.communicate(timeout=60)[0] == "interrupted\n"
         finally:
             process.kill()
-
-
-def test_a_remote_host_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    providers = ["AzureExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    with pytest.raises(ActionClipError, match=r"the device 'azure' is not there: this onnxruntime has cpu;"):
-        provider("azure")

@@ -63,7 +63,7 @@ def space_of(*parts: str) -> str:
     return f"{_MARK} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
 
 
-class LabelBank:
+class TextFeatureCache:
     """An sqlite file of (space, text) → feature; a space (`space_of`) is all that a text's feature depends on.
 
     It is a cache: whatever is wrong with the file costs time and a warning, never an answer. A damaged one is replaced,

@@ -1,0 +1,107 @@
+"""Devices, as users name them, and onnxruntime's execution providers: "cuda" is CUDAExecutionProvider."""
+
+import logging
+from functools import cache, partial
+from threading import RLock
+
+import numpy as np
+
+from action_clip.errors import ActionClipError
+from action_clip.system.forks import at_fork, keep_whole
+from action_clip.system.interrupts import interruptible
+
+_LOG = logging.getLogger("action_clip")
+AUTO = "auto"
+"""The device that stands for the best provider that starts."""
+CPU = "CPUExecutionProvider"
+# What "auto" tries before the CPU, in this order. Left out are the providers that compile each graph in each process,
+# which takes longer than most runs (TensorRT, MIGraphX, CoreML), and OpenVINO, which on a CPU is no faster.
+_PREFERRED = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
+_REMOTE = "AzureExecutionProvider"
+# An ONNX graph: y = x @ x, float32, 2 × 2.
+_PRODUCT = (
+    b"\x08\x08:B\n\x13\n\x01x\n\x01x\x12\x01y\x22\x06MatMul:\x00\x12\x01p"
+    b"Z\x13\n\x01x\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02"
+    b"b\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02B\x04\n\x00\x10\r"
+)
+# Severities of onnxruntime's log: its default, and above all that there are.
+_WARNING, _SILENT = 2, 4
+
+
+def provider(device: str) -> str:
+    """The onnxruntime execution provider of a device: "cuda" → "CUDAExecutionProvider".
+
+    "auto" is the first of _PREFERRED that starts here, else the CPU's. It is decided once a process.
+
+    Raises:
+        ActionClipError: this installation of onnxruntime does not have it; the message names those it has.
+    """
+    if device.lower() == AUTO:
+        with _deciding:
+            return _best_provider()
+    available = {device_name(name): name for name in _available()}
+    try:
+        return available[device.lower()]
+    except KeyError:
+        raise ActionClipError(
+            f"the device '{device}' is not there: this onnxruntime has {', '.join(sorted(available))}; "
+            "choose one of them or install the onnxruntime package for your device"
+        ) from None
+
+
+def check_device(device: str) -> None:
+    """Raise ActionClipError where this installation of onnxruntime does not have the device; none is started."""
+    if device.lower() not in (AUTO, "cpu"):  # which are always there
+        provider(device)
+
+
+def device_name(provider: str) -> str:
+    """The device of a provider: "CUDAExecutionProvider" → "cuda"."""
+    return provider.removesuffix("ExecutionProvider").lower()
+
+
+def _available() -> list[str]:
+    """The local providers that this onnxruntime was built with; their drivers and libraries may be missing."""
+    import onnxruntime
+
+    return [name for name in onnxruntime.get_available_providers() if name != _REMOTE]
+
+
+@cache
+def _best_provider() -> str:
+    available = _available()
+    for name in _PREFERRED:
+        if name in available and interruptible(partial(_starts, name)):
+            _LOG.warning("graphs run on %s; --device cpu runs them on the processor", device_name(name))
+            return name
+    return CPU
+
+
+_deciding = RLock()
+keep_whole(_deciding)
+# A GPU that the parent uses does not start in a forked child.
+at_fork(after_in_child=_best_provider.cache_clear)
+
+
+def _starts(name: str) -> bool:
+    """Whether a session on the provider can be made and run; nothing is logged."""
+    import onnxruntime
+
+    # What is wrong with a driver or a library goes to the log of the process, not to that of a session.
+    onnxruntime.set_default_logger_severity(_SILENT)
+    try:
+        return _runs(name)
+    except Exception:  # whatever onnxruntime raises
+        return False
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
+
+
+def _runs(name: str) -> bool:
+    from action_clip.models.runtime.sessions import make_session, session_options
+
+    options = session_options(1)
+    options.log_severity_level = _SILENT
+    session = make_session(_PRODUCT, options, name)
+    x = np.full((2, 2), 2, np.float32)
+    return name in session.get_providers() and np.array_equal(session.run(None, {"x": x})[0], x @ x)
