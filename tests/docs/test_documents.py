@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -23,16 +22,6 @@ def test_the_options_in_the_documents_are_the_commands(document: Path, parser: A
     text = document.read_text("utf-8")
     assert with_table(text, parser) == text, "run python -m docs.options"
     assert re.search(r"^\| `(-v`, `--video` `VIDEO|SOURCE)` \|", text, re.MULTILINE)
-
-
-def test_pep_723_names_what_requirements_txt_names() -> None:
-    script = (ROOT / "action_clip.py").read_text("utf-8")
-    block = re.match(r"# /// script\n(.*?)# ///\n", script, re.DOTALL)
-    assert block
-    metadata = tomllib.loads(re.sub(r"^# ?", "", block[1], flags=re.MULTILINE))
-    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
-    assert metadata["dependencies"] == [line for line in lines if line and not line.startswith("#")]
-    assert metadata["requires-python"] == ">=3.11"
 
 
 def test_the_files_that_documents_link_to_exist() -> None:
