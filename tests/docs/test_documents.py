@@ -50,12 +50,13 @@ def test_the_layout_and_the_keys_in_the_documents_are_the_writers() -> None:
     assert re.findall(r"`(\w+)`", keys) == list(json.loads(FORMATS["json"].text(prediction)))
 
 
-def test_the_first_lines_of_python_in_the_readme_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_the_python_in_the_documents_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], document: str
 ) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text("utf-8"), re.DOTALL)
     monkeypatch.chdir(ROOT)
-    exec(code, {})
+    exec("".join(blocks), {})
     assert capsys.readouterr().out.startswith("1. playing piano: 9")
 
 
