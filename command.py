@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of stdout has ended
         return 1
     except Exception as error:
         if options.debug:
@@ -91,8 +91,8 @@ def _sentence(error: Exception) -> str:
         return sentence(error)
     if isinstance(error, ImportError):
         return (
-            f"a package cannot be loaded ({error}): install what requirements.txt lists, and for a system library "
-            "(lib….so) see docs/troubleshooting.md"
+            f"a package cannot be loaded ({error}): install the program again, in a clone what requirements.txt lists, "
+            "and for a system library (lib….so) see docs/troubleshooting.md"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({error}): make room, or name another folder with TMPDIR or ACTION_CLIP_HOME"
