@@ -37,7 +37,7 @@ fuzz: $(TEST_ENV)/ready
 benchmark: $(BENCH_ENV)/ready
 	$(BENCH_ENV)/$(BIN)/python -m benchmarks
 
-# Write the table of options into the README.
+# Write the tables of options into the documents.
 options: $(RUN_ENV)/ready
 	$(RUN_ENV)/$(BIN)/python -m docs.options
 

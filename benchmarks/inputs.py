@@ -65,7 +65,7 @@ class Inputs:
 
 def make(inputs: Inputs) -> None:
     """Make what is not there yet."""
-    from action_clip.command import LABELS
+    from action_clip.commands.samples import LABELS
     from action_clip.export.command import main as export
     from benchmarks.random_weights import write_checkpoint, write_for_transformers
 

@@ -12,6 +12,7 @@ from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.cache.text_feature_cache import TextFeatureCache, space_of
 from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
+from action_clip.system.terminal import no_progress_bars
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from action_clip.tokenizer.prompts import fill
 
@@ -134,7 +135,12 @@ def _with_progress(chunks: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
 
     total = sum(map(len, chunks))
     with tqdm(
-        total=total, desc="encoding labels", unit=" labels", delay=_BAR_AFTER_S, leave=False, disable=None
+        total=total,
+        desc="encoding labels",
+        unit=" labels",
+        delay=_BAR_AFTER_S,
+        leave=False,
+        disable=no_progress_bars(),
     ) as bar:
         for chunk in chunks:
             yield chunk

@@ -14,7 +14,7 @@ from small_models import decoded, random_closed_model, random_model, save_closed
 import action_clip.models.label_encoder
 import action_clip.models.runtime.graph
 from action_clip import ActionClip, TimeSformer
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.model_graphs import find_model
 from action_clip.models.store.home import home

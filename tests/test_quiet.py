@@ -85,7 +85,7 @@ def test_the_command_writes_what_it_is_asked_for_and_connects_to_nobody(tmp_path
     outputs = {tmp_path / "answer.json", tmp_path / "sheet.png"}
     arguments = ["--output", str(tmp_path / "answer.json"), "--save", str(tmp_path / "sheet.png"), "--format", "json"]
     network, changed = traced(
-        tmp_path, "action_clip.py", "--model", "nano", *arguments, *([] if cache else ["--no-cache"])
+        tmp_path, "action_clip.py", "--quiet", "--model", "nano", *arguments, *([] if cache else ["--no-cache"])
     )
     assert network == []
     drafts = {path for path in changed if re.fullmatch(r"\.[0-9a-f]{32}\.tmp", path.name) and path.parent == tmp_path}

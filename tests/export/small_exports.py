@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from random_checkpoints import Sizes, State, openai_state
 
 import action_clip
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.clip.assemble import Networks
 from action_clip.models.scoring import LabelBank, score
 from action_clip.tokenizer.bpe import default_tokenizer

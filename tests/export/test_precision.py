@@ -24,7 +24,7 @@ from torch.export import Dim
 from torch.nn import functional
 
 from action_clip import ActionClip
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.choices import PRECISIONS
 from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint

@@ -24,7 +24,7 @@ from small_models import (
 import action_clip.models.runtime.graph
 import action_clip.models.scoring
 from action_clip import ActionClip, ActionClipError, TimeSformer
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.runtime.graph import Graph
 from action_clip.models.scoring import LabelBank, score, score_logits

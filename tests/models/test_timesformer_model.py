@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from small_models import CLASSES, SmallClosedModel, decoded, preprocessed, random_closed_model, save_closed_model
 
 from action_clip import ActionClipError, TimeSformer
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 
 BOTH_ORDERS = pytest.mark.parametrize("channels_first", [False, True], ids=["(N, T, 3, S, S)", "(N, 3, T, S, S)"])
 

@@ -26,7 +26,7 @@ from action_clip import (
     ActionClipOperator,
     TimeSformerOperator,
 )
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import kinetics_400
 from action_clip.tokenizer.prompts import read_labels
 

@@ -13,7 +13,7 @@ from PIL import Image
 from small_models import decoded
 
 from action_clip import ActionClip, ActionClipError, Prediction
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.tokenizer.prompts import read_labels
 
 LABELS = read_labels(SAMPLE_LABELS)[:4]
