@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.cache.text_feature_cache import TextFeatureCache, space_of
 from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
@@ -45,9 +44,8 @@ class LabelEncoder:
         parts = [graph.identity() if keep else graph.name]
         # Other tokens give other features, and so does another average of the same texts.
         parts += [default_tokenizer().identity, *(prompts if self._is_mean else ())]
-        self._space = space_of(*parts)
         folder = cache_home() if keep else None
-        self._bank = None if folder is None else TextFeatureCache(folder / LABEL_BANK, self._space)
+        self._cache = TextFeatureCache(None if folder is None else folder / LABEL_BANK, space_of(*parts))
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
         """(prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.
@@ -83,7 +81,7 @@ class LabelEncoder:
         room = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
         doubtful = [label for label in labels if len(label) > room or not label.isascii() or "&" in label]
         keys = doubtful if self._is_mean else fill(self._prompts, doubtful)
-        if keys and len(self._known(keys)) < len(set(keys)):
+        if keys and len(self._cache.read(keys)) < len(set(keys)):
             default_tokenizer().encode(fill(self._prompts, doubtful), doubtful * len(self._prompts))
 
     def _chunk(self, labels: Sequence[str]) -> Features:
@@ -94,24 +92,13 @@ class LabelEncoder:
 
     def _remembered(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
         """(keys, D): what is not known goes through `encode`, and is known from then on."""
-        known = self._known(keys)
+        known = self._cache.read(keys)
         missing = [key for key in dict.fromkeys(keys) if key not in known]
         if missing:
             fresh = {key: row.copy() for key, row in zip(missing, encode(missing), strict=True)}
-            if self._bank is not None:
-                self._bank.write(fresh)
-            MEMORY.write(self._space, fresh)
+            self._cache.write(fresh)
             known |= fresh
         return np.stack([known[key] for key in keys])
-
-    def _known(self, keys: Sequence[str]) -> dict[str, Features]:
-        known = MEMORY.read(self._space, keys)
-        missing = [key for key in dict.fromkeys(keys) if key not in known]
-        if missing and self._bank is not None:
-            kept = self._bank.read(missing)
-            MEMORY.write(self._space, kept)
-            known |= kept
-        return known
 
     def _means(self, labels: list[str]) -> Features:
         texts = self._features(fill(self._prompts, labels))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import action_clip.models.cache.text_feature_cache
-from action_clip.models.cache.text_feature_cache import TextFeatureCache
+import action_clip.models.cache.text_feature_file
+from action_clip.models.cache.text_feature_file import TextFeatureFile
 from action_clip.models.store.home import LABEL_BANK
 
 VECTORS = {"eating": np.array([0.6, 0, 0, -0.8], np.float32), "höher ⬆": np.full(4, 0.5, np.float32)}
@@ -25,8 +25,8 @@ def vector(number: int) -> NDArray[np.float32]:
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    TextFeatureCache(tmp_path / "bank", "a").write(VECTORS)
-    known = TextFeatureCache(tmp_path / "bank", "a").read(["höher ⬆", "eating", "never seen"])
+    TextFeatureFile(tmp_path / "bank", "a").write(VECTORS)
+    known = TextFeatureFile(tmp_path / "bank", "a").read(["höher ⬆", "eating", "never seen"])
     assert set(known) == set(VECTORS)
     for text, expected in VECTORS.items():
         np.testing.assert_array_equal(known[text], expected)
@@ -34,18 +34,16 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_spaces_do_not_see_each_other(tmp_path: Path) -> None:
-    TextFeatureCache(tmp_path / "bank", "a").write(VECTORS)
-    other = TextFeatureCache(tmp_path / "bank", "b")
+    TextFeatureFile(tmp_path / "bank", "a").write(VECTORS)
+    other = TextFeatureFile(tmp_path / "bank", "b")
     assert other.read(VECTORS) == {}
     other.write({"eating": -VECTORS["eating"]})
     np.testing.assert_array_equal(other.read(["eating"])["eating"], -VECTORS["eating"])
-    np.testing.assert_array_equal(
-        TextFeatureCache(tmp_path / "bank", "a").read(["eating"])["eating"], VECTORS["eating"]
-    )
+    np.testing.assert_array_equal(TextFeatureFile(tmp_path / "bank", "a").read(["eating"])["eating"], VECTORS["eating"])
 
 
 def test_many_texts_at_once(tmp_path: Path) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     many = {f"label {i}": vector(i) for i in range(3000)}
     bank.write(many)
     known = bank.read(many)
@@ -54,7 +52,7 @@ def test_many_texts_at_once(tmp_path: Path) -> None:
 
 
 def test_a_bank_that_is_not_there_is_empty_and_not_made_by_reading(tmp_path: Path) -> None:
-    assert TextFeatureCache(tmp_path / "no" / "bank", "a").read(["eating"]) == {}
+    assert TextFeatureFile(tmp_path / "no" / "bank", "a").read(["eating"]) == {}
     assert not (tmp_path / "no").exists()
 
 
@@ -65,7 +63,7 @@ def damage(path: Path) -> None:
 
 def test_a_damaged_file_is_rebuilt_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "bank"
-    bank = TextFeatureCache(path, "a")
+    bank = TextFeatureFile(path, "a")
     bank.write(VECTORS)
     damage(path)
     assert bank.read(["eating"]) == {}
@@ -78,7 +76,7 @@ def test_a_damaged_file_is_rebuilt_with_a_warning(tmp_path: Path, caplog: pytest
 
 
 def test_damage_found_when_writing_is_repaired_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     damage(tmp_path / "bank")
     bank.write(VECTORS)
@@ -110,7 +108,7 @@ def test_what_the_program_has_not_made_is_left_alone(
         connection.close()
     (tmp_path / "bank-journal").write_bytes(b"")
     before = path.read_bytes()
-    bank = TextFeatureCache(path, "a")
+    bank = TextFeatureFile(path, "a")
     assert bank.read(["eating"]) == {}
     bank.write(VECTORS)
     assert bank.read(["eating"]) == {}
@@ -123,7 +121,7 @@ def test_what_the_program_has_not_made_is_left_alone(
 
 
 def test_a_view_that_never_ends_is_not_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     with sqlite3.connect(tmp_path / "bank") as connection:
         connection.execute("DROP TABLE features")
@@ -137,7 +135,7 @@ def test_a_view_that_never_ends_is_not_asked(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_a_vector_of_another_text_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     with sqlite3.connect(tmp_path / "bank") as connection:
         connection.execute("UPDATE features SET text = 'drinking' WHERE text = 'eating'")
@@ -147,7 +145,7 @@ def test_a_vector_of_another_text_is_noticed(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_a_changed_vector_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     with sqlite3.connect(tmp_path / "bank") as connection:
         connection.execute("UPDATE features SET vector = zeroblob(16) WHERE text = 'eating'")
@@ -166,7 +164,7 @@ def test_a_changed_vector_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFi
     ],
 )
 def test_damage_of_every_kind_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     with sqlite3.connect(tmp_path / "bank") as connection:
         connection.execute(damage)
@@ -179,7 +177,7 @@ def test_damage_of_every_kind_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_a_text_that_no_file_can_hold_harms_nothing(tmp_path: Path) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     with pytest.raises(UnicodeEncodeError):
         bank.read(["\udcff"])
@@ -188,7 +186,7 @@ def test_a_text_that_no_file_can_hold_harms_nothing(tmp_path: Path) -> None:
 
 def test_one_warning_for_a_file_out_of_reach(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "bank").mkdir()
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     assert bank.read(VECTORS) == {}
     bank.write(VECTORS)
     assert [r.message for r in caplog.records] == [
@@ -199,7 +197,7 @@ def test_one_warning_for_a_file_out_of_reach(tmp_path: Path, caplog: pytest.LogC
 
 def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("not a folder")
-    TextFeatureCache(tmp_path / "file" / "bank", "a").write(VECTORS)
+    TextFeatureFile(tmp_path / "file" / "bank", "a").write(VECTORS)
     assert [r.message.startswith("the label bank ") for r in caplog.records] == [True]
     assert "cannot be used" in caplog.text
     assert (tmp_path / "file").read_text() == "not a folder"
@@ -215,7 +213,7 @@ def unit(number: int) -> NDArray[np.float32]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What time it is: the last of these."""
     times = [time.time()]
-    monkeypatch.setattr(action_clip.models.cache.text_feature_cache, "time", lambda: times[-1])
+    monkeypatch.setattr(action_clip.models.cache.text_feature_file, "time", lambda: times[-1])
     return times
 
 
@@ -223,16 +221,16 @@ def test_the_file_is_bounded_and_what_was_not_used_for_longest_goes_first(
     tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 2 << 20
-    monkeypatch.setattr(action_clip.models.cache.text_feature_cache, "MOST_BYTES", most)
+    monkeypatch.setattr(action_clip.models.cache.text_feature_file, "MOST_BYTES", most)
     path = tmp_path / "bank"
-    bank = TextFeatureCache(path, "a")
+    bank = TextFeatureFile(path, "a")
     bank.write({f"label {i}": unit(i) for i in range(100)})
     for day in range(1, 40):
         clock.append(clock[0] + 100_000 * day)
-        TextFeatureCache(path, f"space {day}").write({f"label {i}": unit(i) for i in range(100)})
+        TextFeatureFile(path, f"space {day}").write({f"label {i}": unit(i) for i in range(100)})
         assert set(bank.read(["label 1", "label 99"])) == {"label 1", "label 99"}
         assert path.stat().st_size < most + 100 * 3000
-    known = [day for day in range(1, 40) if TextFeatureCache(path, f"space {day}").read(["label 5"])]
+    known = [day for day in range(1, 40) if TextFeatureFile(path, f"space {day}").read(["label 5"])]
     assert len(bank.read([f"label {i}" for i in range(100)])) < 100
     assert 4 <= len(known) <= most / 100 / 2048
     assert known == list(range(40 - len(known), 40))
@@ -240,7 +238,7 @@ def test_the_file_is_bounded_and_what_was_not_used_for_longest_goes_first(
 
 def test_reading_writes_once_a_day_at_most(tmp_path: Path, clock: list[float]) -> None:
     path = tmp_path / "bank"
-    bank = TextFeatureCache(path, "a")
+    bank = TextFeatureFile(path, "a")
     bank.write(VECTORS)
     contents = [path.read_bytes()]
     for hours in (1, 23, 25, 26, 48, 51):
@@ -254,7 +252,7 @@ def test_reading_writes_once_a_day_at_most(tmp_path: Path, clock: list[float]) -
 def test_what_is_read_need_not_be_writable(
     tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    bank = TextFeatureCache(tmp_path / "bank", "a")
+    bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     clock.append(clock[0] + 200_000)
     with closing(sqlite3.connect(tmp_path / "bank", isolation_level=None)) as other:
@@ -289,7 +287,7 @@ def test_an_earlier_layouts_file_stays_as_it_is_while_it_may_be_used(
     earlier(older)
     content = older.read_bytes()
     os.utime(older, (0, time.time() - idle_days * 24 * 3600))
-    bank = TextFeatureCache(tmp_path / LABEL_BANK, "a")
+    bank = TextFeatureFile(tmp_path / LABEL_BANK, "a")
     assert bank.read(["eating"]) == {}
     bank.write(VECTORS)
     assert set(bank.read(VECTORS)) == set(VECTORS)
@@ -302,21 +300,21 @@ def test_what_only_has_an_earlier_files_name_stays(tmp_path: Path, content: byte
     older = tmp_path / "label_bank.sqlite3"
     older.write_bytes(content)
     os.utime(older, (0, 0))
-    TextFeatureCache(tmp_path / LABEL_BANK, "a").write(VECTORS)
+    TextFeatureFile(tmp_path / LABEL_BANK, "a").write(VECTORS)
     assert older.read_bytes() == content
 
 
 def test_a_clock_that_was_ahead_keeps_nothing_for_ever(
     tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(action_clip.models.cache.text_feature_cache, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(action_clip.models.cache.text_feature_file, "MOST_BYTES", 1 << 20)
     now = clock[0]
     clock.append(now + 1e9)
-    bank = TextFeatureCache(tmp_path / "bank", "ahead")
+    bank = TextFeatureFile(tmp_path / "bank", "ahead")
     bank.write({f"label {i}": unit(i) for i in range(400)})
     clock.append(now)
     assert set(bank.read(["label 7"])) == {"label 7"}  # which is used now
-    others = [TextFeatureCache(tmp_path / "bank", f"space {i}") for i in range(3)]
+    others = [TextFeatureFile(tmp_path / "bank", f"space {i}") for i in range(3)]
     for other in others:
         other.write({f"label {i}": unit(i) for i in range(100)})
     assert [len(other.read([f"label {i}" for i in range(100)])) for other in others] == [100, 100, 100]
@@ -326,7 +324,7 @@ def test_a_clock_that_was_ahead_keeps_nothing_for_ever(
 def test_a_file_is_given_up_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "bank").write_text("this is no database")
     for space in ("a", "b"):
-        bank = TextFeatureCache(tmp_path / "bank", space)
+        bank = TextFeatureFile(tmp_path / "bank", space)
         assert bank.read(VECTORS) == {}
         bank.write(VECTORS)
     assert len(caplog.records) == 1
@@ -335,7 +333,7 @@ def test_a_file_is_given_up_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 def _write_many(path: Path, first: int) -> None:
     for i in range(first, first + 40):
-        TextFeatureCache(path, "a").write({f"label {i}": vector(i)})
+        TextFeatureFile(path, "a").write({f"label {i}": vector(i)})
 
 
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
@@ -346,6 +344,6 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    known = TextFeatureCache(tmp_path / "bank", "a").read([f"label {i}" for i in range(120)])
+    known = TextFeatureFile(tmp_path / "bank", "a").read([f"label {i}" for i in range(120)])
     assert set(known) == {f"label {i}" for i in range(120)}
     assert all(np.array_equal(known[f"label {i}"], vector(i)) for i in range(120))
