@@ -1,4 +1,4 @@
-"""Whatever is in the label bank's place: the features are those of a clean one, and the next run finds a clean one."""
+"""Whatever is in the place of the text features' file: features are right, and the next run finds an intact file."""
 
 import os
 import shutil

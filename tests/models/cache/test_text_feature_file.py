@@ -1,4 +1,4 @@
-"""The label bank: what is written is read, by several processes, and damage costs a warning and nothing else."""
+"""The file of text features: what is written is read, by several processes; damage costs a warning, nothing else."""
 
 import multiprocessing
 import os
@@ -51,7 +51,7 @@ def test_many_texts_at_once(tmp_path: Path) -> None:
     assert all(np.array_equal(known[text], many[text]) for text in many)
 
 
-def test_a_bank_that_is_not_there_is_empty_and_not_made_by_reading(tmp_path: Path) -> None:
+def test_a_missing_file_is_empty_and_not_made_by_reading(tmp_path: Path) -> None:
     assert TextFeatureFile(tmp_path / "no" / "bank", "a").read(["eating"]) == {}
     assert not (tmp_path / "no").exists()
 
@@ -95,9 +95,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_what_the_program_has_not_made_is_left_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
-) -> None:
+def test_files_of_other_programs_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
     path = tmp_path / "bank"
     if "database" in kind or "nearly" in kind:
         path.write_text(FOREIGN[kind][0] * 100)
@@ -120,7 +118,7 @@ def test_what_the_program_has_not_made_is_left_alone(
     )
 
 
-def test_a_view_that_never_ends_is_not_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_endless_view_in_the_tables_place_is_not_queried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bank = TextFeatureFile(tmp_path / "bank", "a")
     bank.write(VECTORS)
     with sqlite3.connect(tmp_path / "bank") as connection:
@@ -184,7 +182,7 @@ def test_a_text_that_no_file_can_hold_harms_nothing(tmp_path: Path) -> None:
     assert set(bank.read(VECTORS)) == set(VECTORS)
 
 
-def test_one_warning_for_a_file_out_of_reach(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_opened_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "bank").mkdir()
     bank = TextFeatureFile(tmp_path / "bank", "a")
     assert bank.read(VECTORS) == {}
@@ -304,7 +302,7 @@ def test_what_only_has_an_earlier_files_name_stays(tmp_path: Path, content: byte
     assert older.read_bytes() == content
 
 
-def test_a_clock_that_was_ahead_keeps_nothing_for_ever(
+def test_rows_with_a_time_in_the_future_are_removed_too(
     tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(action_clip.models.cache.text_feature_file, "MOST_BYTES", 1 << 20)
@@ -321,7 +319,7 @@ def test_a_clock_that_was_ahead_keeps_nothing_for_ever(
     assert "label 7" in bank.read([f"label {i}" for i in range(400)])
 
 
-def test_a_file_is_given_up_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_file_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "bank").write_text("this is no database")
     for space in ("a", "b"):
         bank = TextFeatureFile(tmp_path / "bank", space)
