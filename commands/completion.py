@@ -14,10 +14,10 @@ REQUEST = "_ARGCOMPLETE"
 def shell_code(shell: str) -> str:
     """What `shell` has to evaluate to complete arguments. Raises ActionClipError where argcomplete is not installed."""
     try:
-        import argcomplete
+        from argcomplete.shell_integration import shellcode
     except ImportError as error:
         raise ActionClipError("completion needs argcomplete: pip install 'action-clip[completion]'") from error
-    code: str = argcomplete.shellcode(["action-clip"], shell=shell)
+    code: str = shellcode(["action-clip"], shell=shell)
     return f"{code}\n"
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.cache.text_feature_cache import TextFeatureCache, space_of
 from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
@@ -46,9 +45,8 @@ class LabelEncoder:
         parts = [graph.identity() if cache else graph.name]
         # Features depend on the tokens too, and means on all prompts.
         parts += [default_tokenizer().identity, *(prompts if self._is_mean else ())]
-        self._space = space_of(*parts)
         folder = cache_home() if cache else None
-        self._cache = None if folder is None else TextFeatureCache(folder / LABEL_BANK, self._space)
+        self._cache = TextFeatureCache(None if folder is None else folder / LABEL_BANK, space_of(*parts))
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
         """The features of labels, (prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.
@@ -83,7 +81,7 @@ class LabelEncoder:
         longest = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
         unsure = [label for label in labels if len(label) > longest or not label.isascii() or "&" in label]
         keys = unsure if self._is_mean else fill(self._prompts, unsure)
-        if keys and len(self._cached(keys)) < len(set(keys)):
+        if keys and len(self._cache.read(keys)) < len(set(keys)):
             default_tokenizer().encode(fill(self._prompts, unsure), unsure * len(self._prompts))
 
     def _chunk(self, labels: Sequence[str]) -> Features:
@@ -94,25 +92,13 @@ class LabelEncoder:
 
     def _look_up(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
         """The features of the keys, (keys, D); those that are not cached are encoded, and cached from then on."""
-        cached = self._cached(keys)
+        cached = self._cache.read(keys)
         missing = [key for key in dict.fromkeys(keys) if key not in cached]
         if missing:
             encoded = {key: row.copy() for key, row in zip(missing, encode(missing), strict=True)}
-            if self._cache is not None:
-                self._cache.write(encoded)
-            MEMORY.write(self._space, encoded)
+            self._cache.write(encoded)
             cached |= encoded
         return np.stack([cached[key] for key in keys])
-
-    def _cached(self, keys: Sequence[str]) -> dict[str, Features]:
-        """The features, in memory or on disk, of those keys that have any."""
-        cached = MEMORY.read(self._space, keys)
-        missing = [key for key in dict.fromkeys(keys) if key not in cached]
-        if missing and self._cache is not None:
-            on_disk = self._cache.read(missing)
-            MEMORY.write(self._space, on_disk)
-            cached |= on_disk
-        return cached
 
     def _means(self, labels: list[str]) -> Features:
         """The normalised mean over the prompts of each label, (labels, D)."""

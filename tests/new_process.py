@@ -1,6 +1,6 @@
 """As if a new process had begun, as far as this program remembers anything of files."""
 
-import action_clip.models.cache.text_feature_cache
+import action_clip.models.cache.text_feature_file
 import action_clip.models.store.home
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.runtime import devices
@@ -12,8 +12,8 @@ def forget() -> None:
     MEMORY.clear()
     for known in (
         action_clip.models.store.home._said,
-        action_clip.models.cache.text_feature_cache._unusable,
-        action_clip.models.cache.text_feature_cache._unwritable,
+        action_clip.models.cache.text_feature_file._unusable,
+        action_clip.models.cache.text_feature_file._unwritable,
     ):
         known.clear()
     cores._quotas.cache_clear()

@@ -1,4 +1,4 @@
-"""Text features kept in memory, so that a process encodes a label once even where nothing can be kept on disk."""
+"""Text features in memory: a process encodes a label once even where nothing can be stored on disk."""
 
 import sys
 from collections import OrderedDict
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from action_clip.system.forks import keep_whole
 
 _MOST_BYTES = 64 << 20
-# What Python needs for a row besides its text and its numbers: the array, the key, and their place in the dictionary.
-_ROW_BYTES = 400
+# Of the objects around a text and its numbers: the array, the key, and the dictionary's entry.
+_OVERHEAD_BYTES = 400
 
 
 class FeatureMemory:
-    """(space, text) → feature, as the label bank; bounded, and what was not used for longest goes first.
+    """(space, text) → feature, bounded: the features that were not used for longest are removed first.
 
-    Any thread may use it. What it holds is shared and must not be changed.
+    Any thread may use it. The arrays are shared and must not be changed.
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
@@ -28,7 +28,7 @@ class FeatureMemory:
         self.lock = RLock()
 
     def read(self, space: str, texts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """The features (D,) of those texts that are known."""
+        """The features (D,) of those texts that are in it."""
         known = {}
         with self.lock:
             for text in texts:
@@ -39,7 +39,7 @@ class FeatureMemory:
         return known
 
     def write(self, space: str, features: Mapping[str, NDArray[np.float32]]) -> None:
-        """Keep these features, which must not be views of something larger."""
+        """Store these features, which must not be views of larger arrays."""
         with self.lock:
             for text, feature in features.items():
                 key = (space, text)
@@ -58,10 +58,10 @@ class FeatureMemory:
 
 
 def _bytes_of(text: str, feature: NDArray[np.float32]) -> int:
-    return sys.getsizeof(text) + feature.nbytes + _ROW_BYTES
+    return sys.getsizeof(text) + feature.nbytes + _OVERHEAD_BYTES
 
 
 MEMORY = FeatureMemory()
-"""That of this process, for all of its models."""
+"""The memory of this process, for all of its models."""
 
 keep_whole(MEMORY.lock)

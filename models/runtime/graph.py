@@ -65,7 +65,7 @@ class Graph:
         self._keep = keep
         self._spins = spins
         self._cure = cure
-        self._started: onnxruntime.InferenceSession | None = None
+        self._session: onnxruntime.InferenceSession | None = None
         self._starting = Lock()
         self._content: str | None = None
         self.name = uuid4().hex
@@ -97,28 +97,23 @@ class Graph:
 
     def start_anew(self) -> None:
         """In a forked child: the session is the parent's."""
-        keep_for_ever(self._started)
-        self._started, self._starting = None, Lock()
+        keep_for_ever(self._session)
+        self._session, self._starting = None, Lock()
 
-    def start(self) -> None:
-        """Make the session now, if there is none yet. Any thread may call it.
+    def start(self) -> "onnxruntime.InferenceSession":
+        """The session, which is made now if there is none yet. Any thread may call it.
 
         Raises:
             ActionClipError: the graph cannot be loaded, or is another one than when `identity` was called, or the
                 device cannot be started.
         """
         with self._starting:
-            if self._started is None:
+            if self._session is None:
                 session = interruptible(self._new_session)
                 if self._content is not None and self._content != self._read_content():
                     raise ActionClipError(f"the graph {self.path} was replaced while it was in use: start again")
-                self._started = session
-
-    @property
-    def _session(self) -> "onnxruntime.InferenceSession":
-        self.start()
-        assert self._started is not None
-        return self._started
+                self._session = session
+            return self._session
 
     def _new_session(self) -> "onnxruntime.InferenceSession":
         from action_clip.models.runtime.opening import open_session
@@ -149,7 +144,7 @@ class Graph:
     @property
     def shape(self) -> tuple[int | None, ...]:
         """The shape that the graph declares for its input; None where it takes any size."""
-        return _sizes(self._session)
+        return _sizes(self.start())
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Run all `rows` (N, …) → features (N, D) float32, the graph's first output.
@@ -174,7 +169,8 @@ class Graph:
         Raises:
             ActionClipError: the rows do not have the shape that the graph declares, or the run fails.
         """
-        batch, *rest = self.shape
+        session = self.start()
+        batch, *rest = _sizes(session)
         if len(rest) != rows.ndim - 1 or any(
             size not in (None, actual) for size, actual in zip(rest, rows.shape[1:], strict=True)
         ):
@@ -182,10 +178,10 @@ class Graph:
                 f"the graph {self.path.name} takes {_shape_text((batch, *rest))}, not {_shape_text(rows.shape)}: "
                 "check that the model's metadata belongs to its graphs"
             )
-        names = [output.name for output in self._session.get_outputs()]
+        names = [output.name for output in session.get_outputs()]
         if len(names) < count:
             raise ActionClipError(f"the graph {self.path.name} has {len(names)} outputs, not {count}: {self._cure}")
-        rows = np.ascontiguousarray(rows, dtype=_INPUT_TYPES[self._session.get_inputs()[0].type])
+        rows = np.ascontiguousarray(rows, dtype=_INPUT_TYPES[session.get_inputs()[0].type])
         step = batch or self._rows_per_run(prod(rows.shape[1:]))
         runs = [self._run(rows[first : first + step], batch, names[:count]) for first in range(0, len(rows), step)]
         return [np.concatenate(output) for output in zip(*runs, strict=True)]
@@ -216,7 +212,7 @@ class Graph:
     def _run_session(self, names: list[str], rows: NDArray[Any]) -> list[Any]:
         import onnxruntime
 
-        session, options = self._session, onnxruntime.RunOptions()
+        session, options = self.start(), onnxruntime.RunOptions()
         try:
             outputs: list[Any] = interruptible(
                 lambda: session.run(names, {session.get_inputs()[0].name: rows}, options)

@@ -44,7 +44,7 @@ def _uncached_session(path: Path, provider: str, options: onnxruntime.SessionOpt
     except ValueError as error:
         raise SessionError(error) from error
     session = make_session(path, options, provider)
-    # Before onnxruntime 1.23, a provider whose libraries are missing gives way to the CPU without an error.
+    # onnxruntime puts the CPU in the place of a provider whose libraries are missing, without an error.
     if provider not in session.get_providers():
         raise ActionClipError(
             f"the device '{device_name(provider)}' could not be started, only "

@@ -1,4 +1,4 @@
-"""onnxruntime sessions that fail where they fail: no other provider takes over, and nothing is said on stdout."""
+"""onnxruntime sessions: their threads, no change of provider at a run that fails, and nothing printed on stdout."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from action_clip.system.cores import graph_threads
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     """Options with so many threads, by default `graph_threads()`.
 
-    Left alone, onnxruntime makes one for each core of the machine, and binds it to that one, whether it may run there
-    or not.
+    onnxruntime's default is a thread for each core of the machine, bound to it, even where the process may not use it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or graph_threads()
@@ -32,7 +31,7 @@ def make_session(
 ) -> onnxruntime.InferenceSession:
     """A session of an ONNX file, or of what is in one.
 
-    Before onnxruntime 1.23 another provider can take over while it is made, as `get_providers` of the session tells.
+    onnxruntime may put the CPU in the place of the provider, as `get_providers` of the session tells.
 
     Raises SessionError when onnxruntime cannot make it.
     """

@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from small_models import random_model, save_model
 
-import action_clip.models.cache.text_feature_cache
 from action_clip import ActionClip, ActionClipError, main
 from action_clip.models.cache.feature_memory import MEMORY, FeatureMemory
+from action_clip.models.cache.text_feature_file import MARK
 from action_clip.models.runtime.graph import Graph
 from action_clip.models.store.home import LABEL_BANK, home
 
@@ -265,14 +265,14 @@ def test_features_made_in_other_conditions_are_not_used(folder: Path, condition:
         from action_clip.models.label_encoder import LabelEncoder
 
         encoder = LabelEncoder(Graph(folder / "text.onnx", keep=True), ["{}"], "probabilities", cache=True)
-        return encoder._space
+        return encoder._cache.space
 
     first = space()
     assert space() == first
     with pytest.MonkeyPatch.context() as patch:
         CONDITIONS[condition](patch)
         assert space() != first
-    assert first.startswith(action_clip.models.cache.text_feature_cache._MARK)
+    assert first.startswith(MARK)
 
 
 def test_a_graph_that_is_replaced_while_it_is_in_use_is_not_taken_for_the_first(folder: Path, tmp_path: Path) -> None:

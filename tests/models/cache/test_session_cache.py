@@ -73,7 +73,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     ("role", "shape"),
     [("text", (2, 77)), ("image", (8, 3, 32, 32)), ("fusion", (1, 8, 16)), ("video", (1, 8, 3, 32, 32))],
 )
-def test_what_is_kept_is_used_the_next_time(
+def test_an_entry_is_used_the_next_time(
     tmp_path: Path, kept: Path, opened: list[Path], role: str, shape: tuple[int, ...]
 ) -> None:
     if role == "video":
@@ -103,7 +103,7 @@ def test_a_graph_is_found_again_under_another_path(tmp_path: Path, graph: Path, 
     assert opened == [folders(kept)[0] / "graph.onnx"]
 
 
-def test_graphs_of_another_content_are_kept_apart(tmp_path: Path, graph: Path, kept: Path) -> None:
+def test_graphs_of_another_content_have_entries_of_their_own(tmp_path: Path, graph: Path, kept: Path) -> None:
     other = save_model(wide_model(2), tmp_path / "other", frames=8) / "text.onnx"
     for _ in range(2):
         np.testing.assert_allclose(run(graph), plain(graph), rtol=0, atol=1e-6)
@@ -243,7 +243,7 @@ def test_a_full_disk_costs_a_warning_and_leaves_nothing(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no small file system to mount")
-def test_a_full_disk_is_called_so_and_once(
+def test_a_full_disk_is_reported_once(
     tmp_path: Path, graph: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = tmp_path / "small"
@@ -278,7 +278,7 @@ def test_a_home_that_cannot_be_made_costs_only_time(
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-def test_what_was_not_used_for_months_is_removed(graph: Path, tmp_path: Path, kept: Path) -> None:
+def test_entries_unused_for_months_are_removed(graph: Path, tmp_path: Path, kept: Path) -> None:
     others = [save_model(wide_model(seed), tmp_path / str(seed), frames=8) / "text.onnx" for seed in (2, 3)]
     made: dict[Path, Path] = {}
     for path in others:
@@ -294,7 +294,7 @@ def test_what_was_not_used_for_months_is_removed(graph: Path, tmp_path: Path, ke
     assert len(folders(kept)) == 2
 
 
-def test_an_older_layout_goes_when_it_was_not_used_for_months(graph: Path, kept: Path) -> None:
+def test_entries_of_older_layouts_are_removed_after_months(graph: Path, kept: Path) -> None:
     run(graph)
     [made] = folders(kept)
     stem, _, layout = made.name.rpartition("-")
@@ -308,7 +308,7 @@ def test_an_older_layout_goes_when_it_was_not_used_for_months(graph: Path, kept:
     assert sorted(kept.iterdir()) == sorted([*older[1:], made])
 
 
-def test_a_graph_that_is_replaced_while_it_is_made_ready_is_not_kept(
+def test_a_graph_that_is_replaced_while_its_entry_is_written_gets_none(
     graph: Path, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_optimised = action_clip.models.cache.session_cache.write_optimised
@@ -328,7 +328,7 @@ def test_a_graph_that_is_replaced_while_it_is_made_ready_is_not_kept(
     ]
 
 
-def test_a_fault_of_the_program_is_not_taken_for_one_of_the_disk(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_programming_error_is_not_reported_as_one_of_the_disk(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(*_: object) -> None:
         raise TypeError("a fault")
 
@@ -337,7 +337,7 @@ def test_a_fault_of_the_program_is_not_taken_for_one_of_the_disk(graph: Path, mo
         run(graph)
 
 
-def test_another_onnxruntime_has_its_own(
+def test_another_onnxruntime_has_entries_of_its_own(
     graph: Path, kept: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
@@ -350,7 +350,7 @@ def test_another_onnxruntime_has_its_own(
     assert opened == [graph, own / "graph.onnx"]
 
 
-def test_what_another_processor_kept_is_left_and_not_used(
+def test_entries_of_another_processor_are_neither_used_nor_removed(
     graph: Path, kept: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as other:
@@ -385,7 +385,7 @@ def test_two_processes_at_once(tmp_path: Path, graph: Path, kept: Path) -> None:
     assert len(folders(kept)) == 1
 
 
-def test_another_run_that_is_faster(
+def test_an_entry_that_another_run_writes_first_is_used(
     graph: Path, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to_the_disk = os.fsync
@@ -405,7 +405,7 @@ def test_another_run_that_is_faster(
     assert warnings(caplog) == []
 
 
-def test_a_graph_that_cannot_be_loaded_is_named_and_not_kept(
+def test_a_graph_that_cannot_be_loaded_is_named_and_gets_no_entry(
     graph: Path, kept: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     graph.write_bytes(graph.read_bytes().replace(b"ArgMax", b"ArgMix"))
@@ -418,7 +418,7 @@ def test_a_graph_that_cannot_be_loaded_is_named_and_not_kept(
     assert warnings(caplog) == []
 
 
-def test_nothing_is_kept_where_it_is_not_wanted(tmp_path: Path, opened: list[Path]) -> None:
+def test_nothing_is_written_without_the_cache(tmp_path: Path, opened: list[Path]) -> None:
     frames = np.zeros((8, 40, 40, 3), np.uint8)
     save_model(random_model(3, 8, True), tmp_path / "free", frames=8)
     save_closed_model(random_closed_model(3, 8), tmp_path / "closed")
@@ -429,7 +429,9 @@ def test_nothing_is_kept_where_it_is_not_wanted(tmp_path: Path, opened: list[Pat
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDA")
-def test_nothing_is_kept_for_another_device(graph: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_for_another_device(
+    graph: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     # Its libraries are missing here.
@@ -439,7 +441,7 @@ def test_nothing_is_kept_for_another_device(graph: Path, opened: list[Path], mon
     assert list(home().iterdir()) == []
 
 
-def test_a_graph_with_weights_in_another_file_is_not_kept(tmp_path: Path, kept: Path) -> None:
+def test_a_graph_with_weights_in_another_file_gets_no_entry(tmp_path: Path, kept: Path) -> None:
     for seed in (1, 2):
         path = save_model(random_model(seed, 8, False), tmp_path, frames=8) / "text.onnx"
         (tmp_path / "text.data").unlink(missing_ok=True)
@@ -450,7 +452,7 @@ def test_a_graph_with_weights_in_another_file_is_not_kept(tmp_path: Path, kept: 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
 @pytest.mark.parametrize("name", ["graph.onnx", "weights.bin"])
-def test_a_pipe_in_the_place_of_what_was_kept_is_not_opened(graph: Path, name: str) -> None:
+def test_a_pipe_in_the_place_of_an_entrys_file_is_not_opened(graph: Path, name: str) -> None:
     there = action_clip.models.cache.session_cache.cached_graph(graph)
     assert there is not None
     there.with_name(name).unlink()
@@ -459,7 +461,7 @@ def test_a_pipe_in_the_place_of_what_was_kept_is_not_opened(graph: Path, name: s
     assert there.with_name(name).is_file()
 
 
-def test_what_a_killed_run_left_is_removed_after_an_hour(graph: Path, kept: Path) -> None:
+def test_drafts_of_killed_runs_are_removed_after_an_hour(graph: Path, kept: Path) -> None:
     run(graph)
     [made] = folders(kept)
     old, new = kept / f"{0:032x}.part", kept / f"{1:032x}.part"
@@ -478,7 +480,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def test_what_the_program_has_not_made_is_never_removed(graph: Path, tmp_path: Path, kept: Path) -> None:
+def test_folders_of_other_origin_are_never_removed(graph: Path, tmp_path: Path, kept: Path) -> None:
     run(graph)
     [made] = folders(kept)
     name = made.name
@@ -510,7 +512,7 @@ def test_what_the_program_has_not_made_is_never_removed(graph: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("why", ["unused", "damaged"])
-def test_what_a_user_has_put_into_a_folder_of_the_programs_stays(
+def test_files_that_a_user_puts_into_an_entry_stay(
     graph: Path, tmp_path: Path, kept: Path, caplog: pytest.LogCaptureFixture, why: str
 ) -> None:
     expected = run(graph)

@@ -1,4 +1,4 @@
-"""How many rows a graph gets at a time, and that it is loaded once."""
+"""Graphs: how many rows are in a run, one session for all threads, errors of onnxruntime, and Ctrl-C."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def test_rows_of_a_group_stay_in_one_run(
     ("numbers", "group", "runs"),
     [(30, 1, [30, 30, 4]), (30, 8, [24, 24, 16]), (7, 8, [8] * 8), (1, 1, [1] * 64), (1 << 20, 1, [64])],
 )
-def test_rows_of_one_run_have_no_more_numbers_than_may_be(
+def test_the_numbers_of_one_run_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: int, group: int, runs: list[int]
 ) -> None:
     monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_NUMBERS", numbers * 12 + 5)
@@ -114,7 +114,7 @@ MIXED = [int(length) for length in np.random.default_rng(0).integers(2, CONTEXT_
 
 
 @pytest.mark.parametrize("most", [1, 40, 200, 1024, 10**9])
-def test_every_text_gets_in_its_place_what_it_gets_alone(
+def test_texts_in_batches_get_the_features_that_they_get_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     model = random_model(1, 8, False)
@@ -127,7 +127,7 @@ def test_every_text_gets_in_its_place_what_it_gets_alone(
 
 
 @pytest.mark.parametrize("most", [1, 40, 76, 77, 200, 1024])
-def test_no_batch_has_more_tokens_than_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_the_tokens_of_one_batch_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(action_clip.models.runtime.graph, "_MAX_TOKENS", most)
     texts, columns = encode_tokens(Graph(sizes_graph(tmp_path / "text.onnx")), texts_of(MIXED)).T
     assert ((texts * columns <= most) | (texts == 1)).all()

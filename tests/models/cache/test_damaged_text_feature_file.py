@@ -1,4 +1,4 @@
-"""Whatever is in the label bank's place: the features are those of a clean one, and the next run finds a clean one."""
+"""Whatever is in the place of the text features' file: features are right, and the next run finds an intact file."""
 
 import os
 import shutil
@@ -19,8 +19,8 @@ from new_process import forget
 from numpy.typing import NDArray
 from small_models import random_model, save_model
 
-import action_clip.models.cache.text_feature_cache
-from action_clip.models.cache.text_feature_cache import TextFeatureCache
+from action_clip.models.cache.text_feature_cache import space_of
+from action_clip.models.cache.text_feature_file import TextFeatureFile
 from action_clip.models.label_encoder import LabelEncoder
 from action_clip.models.runtime.graph import Graph
 from action_clip.models.store.home import LABEL_BANK
@@ -56,7 +56,7 @@ class Bench:
         self.patch = patch
         clean = folder / "clean"
         self.expected = self.run(clean)[0]
-        TextFeatureCache(clean / LABEL_BANK, action_clip.models.cache.text_feature_cache.space_of("another")).write(
+        TextFeatureFile(clean / LABEL_BANK, space_of("another")).write(
             {text: np.eye(1, 512, dtype=np.float32)[0] for text in fill(PROMPTS, LABELS)}
         )
         self.file = clean / LABEL_BANK
@@ -248,7 +248,7 @@ def test_features_that_no_graph_gives(
     def damage(path: Path) -> None:
         with closing(sqlite3.connect(path)) as bank:
             [(space, text)] = bank.execute("SELECT space, text FROM features WHERE rowid = 5")
-        TextFeatureCache(path, space).write({text: values[feature]})
+        TextFeatureFile(path, space).write({text: values[feature]})
 
     bench.check(bench.damaged(tmp_path / "home", damage), caplog, known=False)
     assert "was damaged" not in caplog.text
@@ -312,8 +312,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from action_clip.models.cache.text_feature_cache import TextFeatureCache
-bank, numbers = TextFeatureCache(Path(sys.argv[1]), "a"), range(int(sys.argv[2]))
+from action_clip.models.cache.text_feature_file import TextFeatureFile
+bank, numbers = TextFeatureFile(Path(sys.argv[1]), "a"), range(int(sys.argv[2]))
 for first in numbers:
     rows = np.eye(300, 512, dtype=np.float32)
     bank.write({f"label {first} {i}": rows[i] for i in range(300)})
@@ -337,7 +337,7 @@ def test_a_process_that_was_killed_while_it_wrote(
         for _ in range(lines):
             assert process.stdout.readline()
         process.kill()
-    known = TextFeatureCache(path, "a").read([f"label {first} {i}" for first in range(lines) for i in range(300)])
+    known = TextFeatureFile(path, "a").read([f"label {first} {i}" for first in range(lines) for i in range(300)])
     assert len(known) == 300 * lines
     assert caplog.records == []
     bench.check(tmp_path / "home", caplog, known=False)
@@ -365,7 +365,7 @@ def test_a_disk_that_is_full(bench: Bench, tmp_path: Path, caplog: pytest.LogCap
         assert out.count("\n") == 10
         assert err.count("\n") == 1
         assert "cannot be used" in err
-        written = TextFeatureCache(path, "a").read([f"label {first} {i}" for first in range(10) for i in range(300)])
+        written = TextFeatureFile(path, "a").read([f"label {first} {i}" for first in range(10) for i in range(300)])
         assert len(written) % 300 == 0
         assert 300 <= len(written) < 3000
         if room == "of a disk":
