@@ -87,6 +87,10 @@ class Address:
             url = urlunsplit(other._replace(netloc=mine.netloc))
         return Address(self._name, url, self._patience, part=redacted(url))
 
+    def anew(self, patience: Patience) -> Address:
+        """The same address, of which nothing has come yet."""
+        return Address(self._name, self._url, patience, self._part)
+
     def read(self, at: int, size: int) -> bytes:
         """Up to `size` of the bytes from `at` on; none at the end.
 

@@ -70,10 +70,12 @@ class Canvas:
         check_total(self._count, height, width)
         fitting = np.empty((self._count, height, width, 3), np.uint8)
         for index, picture in pictures.items():
-            fitted = picture
-            if picture.shape != fitting.shape[1:]:
-                resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
-                fitted = np.asarray(resized)
+            fitted = picture if picture.shape == fitting.shape[1:] else resized(picture, height, width)
             for place in self._places[index]:
                 fitting[place] = fitted
         return fitting
+
+
+def resized(picture: Picture, height: int, width: int) -> Picture:
+    """Return an RGB picture of another size."""
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))

@@ -1,8 +1,8 @@
 """Decoding a video from its start to its end: the slow way, which is right for every file."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -72,16 +72,44 @@ def decode_all(
 
     Raises ActionClipError where reading fails, or these pictures are too large.
     """
+    found = Pass()
+    with closing(_decode_packets(found, origin, table, threads, wanted)) as packets:
+        for _ in packets:
+            if not to_end and len(found.pictures) == len(wanted):
+                break
+    return found
+
+
+def stream_all(
+    origin: Origin, table: PacketTable, threads: int, wanted: Collection[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield number and picture of each frame wanted, in order, while everything is decoded from the start.
+
+    Raises ActionClipError as `decode_all` does.
+    """
+    found = Pass()
+    last = max(wanted)
+    with closing(_decode_packets(found, origin, table, threads, wanted)) as packets:
+        for _ in packets:
+            for number in sorted(found.pictures):
+                yield number, found.pictures.pop(number)
+            if len(found.times) > last:
+                break
+
+
+def _decode_packets(
+    found: Pass, origin: Origin, table: PacketTable, threads: int, wanted: Collection[int]
+) -> Generator[None, None, None]:
+    """Add what each packet shows to `found`, one after the other."""
     with opened(origin, threads) as video:
-        found = Pass(video.aspect)
+        found.aspect = video.aspect
         for packet in table.kept if table.kept is not None else read_packets(video):
             try:
                 found.take(video.decode(packet), wanted)
             except av.FFmpegError:
                 if not packet.is_discard:
                     found.failures.append((packet.pts, len(found.times)))
-            if not to_end and len(found.pictures) == len(wanted):
-                return found
+            yield
         with suppress(av.FFmpegError):
             found.take(video.decode(None), wanted)
-    return found
+        yield

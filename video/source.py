@@ -8,8 +8,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
@@ -81,6 +81,19 @@ class Origin:
         """Whether it is at an address."""
         return self.address is not None
 
+    @contextmanager
+    def for_child(self) -> Iterator[Origin]:
+        """Yield the same origin for a forked child: with nothing that the parent has opened, and nothing to remove."""
+        if self.address is None:
+            yield replace(self, trouble=Trouble())
+            return
+        trouble = Trouble()
+        address = self.address.anew(connection.Patience(trouble.stop))
+        try:
+            yield replace(self, address=address, trouble=trouble)
+        finally:
+            address.close()
+
     def size(self) -> int:
         """The bytes of a file; ActionClipError where it is gone."""
         try:
@@ -149,7 +162,7 @@ class Origin:
             raise _failure(self, error) from error
 
 
-@dataclass(frozen=True)
+@dataclass
 class Video:
     """An open container and the stream of it that is looked at, with a decoder of its own."""
 
@@ -160,6 +173,9 @@ class Video:
     """Of transparency that is kept beside the pictures."""
     threads: int = 1
     """How many decode at once, of one decoder or of several."""
+    file: Given | None = None
+    """What the container reads from."""
+    has_decoded: bool = False
 
     @cached_property
     def aspect(self) -> Fraction:
@@ -177,6 +193,7 @@ class Video:
         Raises FFmpegError for what cannot be decoded, StoppedError when nobody waits for it.
         """
         self.origin.trouble.check()
+        self.has_decoded = True
         try:
             frames = self.stream.decode(packet)
             return self.alpha.laid_on(frames, packet) if self.alpha else frames
@@ -184,6 +201,12 @@ class Video:
             raise
         except ValueError as error:  # of PyAV 19, after the decoder could not be opened
             raise av.FFmpegError(errno.EINVAL, str(error)) from error
+
+    def close(self) -> None:
+        """Close the container, and what it reads from."""
+        self.container.close()
+        if self.file is not None:
+            self.file.close()
 
 
 @contextmanager
@@ -226,38 +249,52 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
         raise ActionClipError(f"{name} is a device, not a video; name a video file")
 
 
-@contextmanager
-def opened(origin: Origin, threads: int, *, strict: bool = False) -> Iterator[Video]:
-    """Yield the video, open at its start; every stream but the best video stream is skipped unread.
+def open_video(origin: Origin, threads: int, *, strict: bool = False) -> Video:
+    """Return the video, open at its start; every stream but the best video stream is skipped unread.
 
     `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. One thread makes
     of damage what it can, the same every time, unless it is to be `strict`; several, which would make of it now this,
     now that, raise FFmpegError when they decode it.
 
     Raises ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an
-    unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails, at the
-    latest when the block ends.
+    unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails.
     """
-    file = origin.open()
-    try:
-        with _container(origin, file) as container:
-            stream = _video_stream(origin.name, container)
-            for other in container.streams:
-                if other.index != stream.index:
-                    other.discard = Discard.all
-            context = stream.codec_context
-            check_size(origin.name, context.width, context.height)
-            context.thread_type = "AUTO"
-            threads = _threads(threads, context.width * context.height)
-            alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
-            video = Video(origin, container, stream, alpha, 1 if alpha else threads)
-            context.thread_count = video.threads if video.notices_damage else 1
-            context.options = _decoder_options()  # for frames that turn out larger than that
-            if strict or context.thread_count != 1:
-                context.options |= _STRICT
+    with ExitStack() as resources:
+        resources.callback(origin.check)
+        file = resources.enter_context(closing(origin.open()))
+        container = resources.enter_context(_container(origin, file))
+        stream = _video_stream(origin.name, container)
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        context = stream.codec_context
+        check_size(origin.name, context.width, context.height)
+        context.thread_type = "AUTO"
+        threads = _threads(threads, context.width * context.height)
+        alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
+        video = Video(origin, container, stream, alpha, 1 if alpha else threads, file)
+        context.thread_count = video.threads if video.notices_damage else 1
+        context.options = _decoder_options()  # for frames that turn out larger than that
+        if strict or context.thread_count != 1:
+            context.options |= _STRICT
+        resources.pop_all()
+    return video
+
+
+@contextmanager
+def opened(origin: Origin, threads: int, *, strict: bool = False) -> Iterator[Video]:
+    """Yield the video as `open_video` returns it, and close it afterwards.
+
+    Raises ActionClipError as `open_video` does, and where reading fails, at the latest when the block ends.
+    """
+    with closing(open_video(origin, threads, strict=strict)) as video:
+        try:
             yield video
-    finally:
-        file.close()
+        except GeneratorExit:  # frames are no longer asked for, and nobody hears of errors
+            raise
+        except BaseException:
+            origin.check()
+            raise
         origin.check()
 
 

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from action_clip.errors import ActionClipError
+from action_clip.video.clip import Timeline
 from action_clip.video.given import read_all
 from action_clip.video.pixels import check_size, check_total, on_white
 from action_clip.video.source import Origin
@@ -30,6 +31,10 @@ class Animation:
     pictures: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     """(H, W, 3) RGB of those that were asked for."""
 
+    def timeline(self) -> Timeline:
+        """Return when they are shown."""
+        return Timeline(tuple(start / 1000 for start in self.starts_ms), self.end_ms / 1000)
+
 
 def is_animation(origin: Origin) -> bool:
     """Whether a file is an animated WebP; ActionClipError where it cannot be read."""
@@ -49,6 +54,21 @@ def decode_animation(origin: Origin, wanted: Collection[int]) -> Animation:
     Raises ActionClipError where there is none at all, or these pictures are too large.
     """
     found = Animation()
+    for _ in _decode_images(found, origin, wanted):
+        pass
+    return found
+
+
+def stream_animation(origin: Origin, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield number and picture of each frame wanted, in order; ActionClipError as `decode_animation`."""
+    found = Animation()
+    for _ in _decode_images(found, origin, wanted):
+        yield from found.pictures.items()
+        found.pictures.clear()
+
+
+def _decode_images(found: Animation, origin: Origin, wanted: Collection[int]) -> Iterator[None]:
+    """Add each frame to `found`, one after the other."""
     with _image(origin) as image:
         for number in range(getattr(image, "n_frames", 1)):
             origin.trouble.check()
@@ -58,13 +78,13 @@ def decode_animation(origin: Origin, wanted: Collection[int]) -> Animation:
             except (EOFError, OSError, ValueError) as error:
                 if number == 0:
                     raise _unreadable(origin, error) from error
-                break
+                return
             found.starts_ms.append(found.end_ms)
             found.end_ms += image.info.get("duration") or _LEAST_MS
             if number in wanted:
                 found.pictures[number] = on_white(np.asarray(ImageOps.exif_transpose(image).convert("RGBA")))
                 check_total(len(found.pictures), image.height, image.width)
-    return found
+            yield
 
 
 def _image(origin: Origin) -> Image.Image:

@@ -26,9 +26,9 @@ from make_videos import (
 )
 from PIL import Image
 
-import action_clip.video.decode
 import action_clip.video.packets
-import action_clip.video.reader
+import action_clip.video.seeking
+import action_clip.video.strategies
 from action_clip.errors import ActionClipError
 from action_clip.video.packets import SeekError, read_run, scan
 from action_clip.video.pixels import upright_rgb
@@ -69,7 +69,7 @@ def refuse_full_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("everything was decoded")
 
-    monkeypatch.setattr(action_clip.video.reader, "decode_all", refuse)
+    monkeypatch.setattr(action_clip.video.strategies, "decode_all", refuse)
 
 
 def seek_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_eight_frames_cost_about_eight_frames(
         runs.append(len(packets))
         return iter(packets)
 
-    monkeypatch.setattr(action_clip.video.decode, "read_run", counted)
+    monkeypatch.setattr(action_clip.video.seeking, "read_run", counted)
     refuse_full_decoding(monkeypatch)
     seek_in_the_file(monkeypatch)
     clip = read_clip(path, eight)

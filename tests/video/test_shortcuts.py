@@ -19,9 +19,9 @@ from make_videos import (
 )
 from PIL import Image
 
-import action_clip.video.decode
 import action_clip.video.packets
-import action_clip.video.reader
+import action_clip.video.seeking
+import action_clip.video.strategies
 from action_clip.video.mp4_index import table_of_index
 from action_clip.video.packets import PacketTable, scan
 from action_clip.video.pixels import upright_rgb
@@ -52,7 +52,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError(f"{name} was called")
 
-    monkeypatch.setattr(action_clip.video.reader, name, fail)
+    monkeypatch.setattr(action_clip.video.strategies, name, fail)
 
 
 X264 = "keyint=40:scenecut=0:bframes=3:b-adapt=0:"
@@ -93,11 +93,9 @@ def test_what_nothing_refers_to_is_not_decoded(
         clip = read_clip(path, eight, threads=threads)
         assert np.array_equal(clip.frames, np.stack([truth[index] for index in clip.indices]))
     decoded = 0
-    plain_run = action_clip.video.decode._decode_run
+    plain_run = action_clip.video.seeking._decode_run
 
-    def counted(
-        video_: Video, table: PacketTable, run: object, take: object, leaves_out: Callable[[bytes], bool]
-    ) -> None:
+    def counted(video_: Video, table: PacketTable, run: object, leaves_out: Callable[[bytes], bool]) -> object:
         nonlocal decoded
 
         def counting(data: bytes) -> bool:
@@ -106,9 +104,9 @@ def test_what_nothing_refers_to_is_not_decoded(
             decoded += not left_out
             return left_out
 
-        plain_run(video_, table, run, take, counting)  # type: ignore[arg-type]
+        return plain_run(video_, table, run, counting)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(action_clip.video.decode, "_decode_run", counted)
+    monkeypatch.setattr(action_clip.video.seeking, "_decode_run", counted)
     read_clip(path, just(37, 58))
     assert decoded <= most - 4  # not asked of keyframes and wanted frames
 
@@ -146,17 +144,17 @@ def test_what_a_decoder_misses_is_decoded_after_all(tmp_path: Path, monkeypatch:
     path = write_video(tmp_path / "clip.mkv", moving(40), "libvpx-vp9", options={"g": "40", "cpu-used": "8"})
     truth = plain_pass(path)
     refuse(monkeypatch, "decode_all")
-    plain = action_clip.video.decode._decode_run
+    plain = action_clip.video.seeking._decode_run
     ways: list[bool] = []
 
-    def failing(*arguments: object) -> None:
+    def failing(*arguments: object) -> object:
         ways.append(arguments[-1] is nothing)
         if not ways[-1]:
-            raise action_clip.video.decode.SurpriseError
-        plain(*arguments)  # type: ignore[arg-type]
+            raise action_clip.video.seeking.StrategyError
+        return plain(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(action_clip.video.decode, "unreferenced", too_much)
-    monkeypatch.setattr(action_clip.video.decode, "_decode_run", failing)
+    monkeypatch.setattr(action_clip.video.seeking, "unreferenced", too_much)
+    monkeypatch.setattr(action_clip.video.seeking, "_decode_run", failing)
     assert np.array_equal(read_clip(path, just(39)).frames[0], truth[39])
     assert ways == [False, True]
 
@@ -254,7 +252,7 @@ def test_a_wrong_index_is_found_out(tmp_path: Path, what: str, monkeypatch: pyte
 
     path = constant(tmp_path)
     monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
-    monkeypatch.setattr(action_clip.video.reader, "table_of_index", wrong)
+    monkeypatch.setattr(action_clip.video.strategies, "table_of_index", wrong)
     refuse(monkeypatch, "decode_all")
     clip = read_clip(path, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [3, 10, 18, 25, 33, 40, 48, 55]

@@ -1,0 +1,135 @@
+"""Seeking: each frame that is asked for is decoded from the keyframe before it, and every timestamp is checked."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import wait
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
+from action_clip.system.interrupts import in_thread
+from action_clip.video.packets import PacketTable, SeekError, read_run
+from action_clip.video.references import LeavesOut, nothing, unreferenced
+from action_clip.video.source import MOST_READERS, Video, opened
+
+Store = Callable[[int, VideoFrame], None]
+"""Receives the number of a frame and the decoded frame; the same one twice where a run is decoded again."""
+
+
+class StrategyError(Exception):
+    """A strategy cannot return the frames that are asked for, or not be sure of them: the next one is tried."""
+
+
+@dataclass
+class _Run:
+    """Packets to decode one after the other: from a keyframe to the last one that a requested frame needs."""
+
+    first: int
+    last: int
+    requested: dict[int, int] = field(default_factory=dict)
+    """Frame numbers by presentation time."""
+
+
+def decode_frames(video: Video, table: PacketTable, requested: Collection[int], store: Store) -> None:
+    """Give the frames `requested` (frame n is the n-th shown) of a regular table to `store`, in no certain order.
+
+    Raises StrategyError when anything is not as the timestamps say; then no frame is known to be right.
+    """
+    runs = _plan(table, requested)
+    if video.notices_damage or video.origin.is_url:
+        for run in runs:
+            _store_run(video, table, run, store)
+    else:
+        _decode_in_parallel(video, table, runs, store)
+
+
+def stream_frames(video: Video, table: PacketTable, requested: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield number and picture of the frames `requested` of a regular table, in order, each as soon as it is decoded.
+
+    Each was checked with those before it. Raises StrategyError when the next one is not as the timestamps say.
+    """
+    last = -1
+    for run in _plan(table, requested):
+        is_shared = video.notices_damage or video.origin.is_url
+        with nullcontext(video) if is_shared else opened(video.origin, 1) as decoder:
+            for number, frame in _decode_surely(decoder, table, run):
+                if number > last:
+                    last = number
+                    yield number, frame
+
+
+def _store_run(video: Video, table: PacketTable, run: _Run, store: Store) -> None:
+    for number, frame in _decode_surely(video, table, run):
+        store(number, frame)
+
+
+def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], store: Store) -> None:
+    """Decode each run with a decoder that has decoded nothing else, several at once."""
+
+    def decode(run: _Run) -> None:
+        with opened(video.origin, 1) as decoder:
+            _store_run(decoder, table, run, store)
+
+    most = min(video.threads, MOST_READERS)
+    for first in range(0, len(runs), most):
+        decoding = [in_thread(partial(decode, run)) for run in runs[first : first + most]]
+        wait(decoding)
+        for done in decoding:
+            done.result()
+
+
+def _decode_surely(video: Video, table: PacketTable, run: _Run) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode a run without what no frame refers to; where that fails, all of it, and from its first frame again."""
+    try:
+        try:
+            yield from _decode_run(video, table, run, unreferenced(video.stream.codec_context))
+        except StrategyError:
+            # Decoders that have to guess how far frames are reordered can guess wrong where some are missing.
+            yield from _decode_run(video, table, run, nothing)
+    except (av.FFmpegError, SeekError) as error:
+        raise StrategyError(f"the packets from {run.first} on cannot be decoded: {error}") from error
+
+
+def _plan(table: PacketTable, requested: Collection[int]) -> list[_Run]:
+    runs: list[_Run] = []
+    for number in sorted(requested):
+        packet = int(table.shown[number])
+        keyframe = table.keyframe_for(packet)
+        if not runs or keyframe > runs[-1].last:
+            runs.append(_Run(keyframe, packet))
+        runs[-1].last = max(runs[-1].last, packet)
+        runs[-1].requested[int(table.pts[packet])] = number
+    return runs
+
+
+def _decode_run(video: Video, table: PacketTable, run: _Run, leaves_out: LeavesOut) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield the requested frames of a run; check that each packet that is decoded shows its frame, in order."""
+    start = int(table.pts[run.first])
+    times = table.pts[run.first : run.last + 1]
+    # Frames shown before the keyframe but stored after it may refer to what was before it: decoders skip them.
+    due = deque(np.sort(times[table.is_shown[run.first : run.last + 1] & (times >= start)]).tolist())
+    left_out: set[int] = set()
+    video.stream.codec_context.flush_buffers()
+    packets = enumerate(read_run(video, table, run.first, run.last), run.first)
+    for index, packet in chain(packets, ((run.last, None),)):
+        if packet is not None:
+            time = int(table.pts[index])
+            if index > run.first and time not in run.requested and leaves_out(bytes(packet)):
+                left_out.add(time)
+                continue
+        for frame in video.decode(packet):
+            if frame.pts is None or frame.is_corrupt or (frame.pts == start and not frame.key_frame):
+                raise StrategyError(f"a frame of the packets from {run.first} on is damaged")
+            while due and due[0] < frame.pts and due[0] in left_out:
+                due.popleft()
+            if not due or due.popleft() != frame.pts:
+                raise StrategyError(f"the packets from {run.first} on show other frames than their timestamps say")
+            if frame.pts in run.requested:
+                yield run.requested[frame.pts], frame
+    if not left_out.issuperset(due):
+        raise StrategyError(f"the packets from {run.first} on show fewer frames than their timestamps say")
