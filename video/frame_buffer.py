@@ -1,15 +1,13 @@
 """The one array that the frames of a clip are put into as they come."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 from threading import Lock
 
 import numpy as np
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
-from action_clip.video.pixels import SQUARE, check_total, upright_rgb
+from action_clip.video.pixels import check_total
 
 Picture = NDArray[np.uint8]
 
@@ -17,12 +15,10 @@ Picture = NDArray[np.uint8]
 class Canvas:
     """Room for the frames `indices`, which come in any order, in any thread; the first index gives the size of all.
 
-    Their pixels are `aspect` times as wide as high. Where all indices are one, as in a picture, there is room for it
-    once.
+    Where all indices are one, as in a picture, there is room for it once.
     """
 
-    def __init__(self, indices: Sequence[int], aspect: Fraction = SQUARE) -> None:
-        self._aspect = aspect
+    def __init__(self, indices: Sequence[int]) -> None:
         self._first = indices[0]
         self._places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
@@ -32,10 +28,6 @@ class Canvas:
         self._frames: Picture | None = None
         self._making = Lock()
         self._misfits: dict[int, Picture] = {}
-
-    def take(self, index: int, frame: VideoFrame) -> None:
-        """Put a decoded frame into its places."""
-        self.put(index, upright_rgb(frame, self._aspect))
 
     def put(self, index: int, picture: Picture) -> None:
         """Put an RGB picture, (H, W, 3), into the places of its index.

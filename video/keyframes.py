@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from action_clip.system.cores import usable_cores
 from action_clip.system.interrupts import in_thread
+from action_clip.video.pixels import upright_rgb
 from action_clip.video.seeking import Store, StrategyError
 from action_clip.video.source import MOST_READERS, Video, demux, opened
 
@@ -99,7 +100,7 @@ class KeyframeIndex:
                 after = round(number * self.duration / self.total_frames)
         except (av.FFmpegError, StopIteration) as error:
             raise StrategyError(f"a keyframe is not where the index has it: {error}") from error
-        store(keyframe.time, frames[0])
+        store(keyframe.time, upright_rgb(frames[0], video.aspect))
         number = min(max(number, 0), self.total_frames - 1)
         return ShownKeyframe(number, max(after * self.seconds, 0.0))
 

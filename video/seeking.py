@@ -10,15 +10,16 @@ from itertools import chain
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
 
 from action_clip.system.interrupts import in_thread
+from action_clip.video.frame_buffer import Picture
 from action_clip.video.packets import PacketTable, SeekError, read_run
+from action_clip.video.pixels import upright_rgb
 from action_clip.video.references import LeavesOut, nothing, unreferenced
 from action_clip.video.source import MOST_READERS, Video, opened
 
-Store = Callable[[int, VideoFrame], None]
-"""Receives the number of a frame and the decoded frame; the same one twice where a run is decoded again."""
+Store = Callable[[int, Picture], None]
+"""Receives the number of a frame and its RGB; the same one twice where a run is decoded again."""
 
 
 class StrategyError(Exception):
@@ -48,7 +49,7 @@ def decode_frames(video: Video, table: PacketTable, requested: Collection[int], 
         _decode_in_parallel(video, table, runs, store)
 
 
-def stream_frames(video: Video, table: PacketTable, requested: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
+def stream_frames(video: Video, table: PacketTable, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
     """Yield number and picture of the frames `requested` of a regular table, in order, each as soon as it is decoded.
 
     Each was checked with those before it. Raises StrategyError when the next one is not as the timestamps say.
@@ -57,15 +58,15 @@ def stream_frames(video: Video, table: PacketTable, requested: Collection[int]) 
     for run in _plan(table, requested):
         is_shared = video.notices_damage or video.origin.is_url
         with nullcontext(video) if is_shared else opened(video.origin, 1) as decoder:
-            for number, frame in _decode_surely(decoder, table, run):
+            for number, picture in _decode_surely(decoder, table, run):
                 if number > last:
                     last = number
-                    yield number, frame
+                    yield number, picture
 
 
 def _store_run(video: Video, table: PacketTable, run: _Run, store: Store) -> None:
-    for number, frame in _decode_surely(video, table, run):
-        store(number, frame)
+    for number, picture in _decode_surely(video, table, run):
+        store(number, picture)
 
 
 def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], store: Store) -> None:
@@ -83,7 +84,7 @@ def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], stor
             done.result()
 
 
-def _decode_surely(video: Video, table: PacketTable, run: _Run) -> Iterator[tuple[int, VideoFrame]]:
+def _decode_surely(video: Video, table: PacketTable, run: _Run) -> Iterator[tuple[int, Picture]]:
     """Decode a run without what no frame refers to; where that fails, all of it, and from its first frame again."""
     try:
         try:
@@ -107,7 +108,7 @@ def _plan(table: PacketTable, requested: Collection[int]) -> list[_Run]:
     return runs
 
 
-def _decode_run(video: Video, table: PacketTable, run: _Run, leaves_out: LeavesOut) -> Iterator[tuple[int, VideoFrame]]:
+def _decode_run(video: Video, table: PacketTable, run: _Run, leaves_out: LeavesOut) -> Iterator[tuple[int, Picture]]:
     """Yield the requested frames of a run; check that each packet that is decoded shows its frame, in order."""
     start = int(table.pts[run.first])
     times = table.pts[run.first : run.last + 1]
@@ -130,6 +131,6 @@ def _decode_run(video: Video, table: PacketTable, run: _Run, leaves_out: LeavesO
             if not due or due.popleft() != frame.pts:
                 raise StrategyError(f"the packets from {run.first} on show other frames than their timestamps say")
             if frame.pts in run.requested:
-                yield run.requested[frame.pts], frame
+                yield run.requested[frame.pts], upright_rgb(frame, video.aspect)
     if not left_out.issuperset(due):
         raise StrategyError(f"the packets from {run.first} on show fewer frames than their timestamps say")

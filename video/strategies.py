@@ -19,7 +19,7 @@ from action_clip.video.frame_buffer import Canvas, Picture
 from action_clip.video.keyframes import decode_keyframes, read_index
 from action_clip.video.mp4_index import table_of_index
 from action_clip.video.packets import PacketTable, fits_memory, scan
-from action_clip.video.pixels import clockwise_turn, most_pixels, upright_rgb
+from action_clip.video.pixels import clockwise_turn, most_pixels
 from action_clip.video.sampling import Keyframes, Sampler
 from action_clip.video.seeking import StrategyError, decode_frames, stream_frames
 from action_clip.video.sequential import decode_all, stream_all
@@ -137,7 +137,7 @@ class AnimatedWebp(Strategy):
         last = len(times_s) - 1
         counts = Counter(min(index, last) for index in indices)
         for index, picture in stream_animation(self._origin, counts):
-            yield from [Frame(picture, index, times_s[index])] * counts[index]
+            yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
 
     @cached_property
     def _timeline(self) -> Timeline:
@@ -181,9 +181,9 @@ class IndexedKeyframes(Strategy):
             chosen = [index.nearest(frame) for frame in exact]
             if _is_better_exact(video, index.total_frames, exact, chosen):
                 raise StrategyError("the video is short and has few keyframes: the frames themselves are better")
-            buffer = Canvas([keyframe.time for keyframe in chosen], video.aspect)
+            buffer = Canvas([keyframe.time for keyframe in chosen])
             keyframes = sorted(set(chosen))
-            shown = decode_keyframes(video, index, keyframes, self._decoders.threads, buffer.take)
+            shown = decode_keyframes(video, index, keyframes, self._decoders.threads, buffer.put)
         found = dict(zip(keyframes, shown, strict=True))
         _warn_of_few_keyframes(self._origin.name, exact, chosen)
         return Clip(
@@ -234,8 +234,8 @@ class Seeking(Strategy):
                 nearest = [table.nearest_keyframe(index) for index in exact]
                 if not _is_better_exact(video, total, exact, nearest):
                     indices = nearest
-            buffer = Canvas(indices, video.aspect)
-            decode_frames(video, table, set(indices), buffer.take)
+            buffer = Canvas(indices)
+            decode_frames(video, table, set(indices), buffer.put)
         _warn_of_few_keyframes(self._origin.name, exact, indices)
         return self._timeline.clip(buffer.frames(), indices)
 
@@ -245,9 +245,8 @@ class Seeking(Strategy):
         last = len(times_s) - 1
         counts = Counter(min(index, last) for index in indices)
         with opened(self._origin, self._threads) as video:
-            for index, frame in stream_frames(video, self._table, counts):
-                picture = upright_rgb(frame, video.aspect)
-                yield from [Frame(picture, index, times_s[index])] * counts[index]
+            for index, picture in stream_frames(video, self._table, counts):
+                yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
 
 
 class SeekingByIndex(Seeking):
@@ -323,7 +322,7 @@ class Sequential(Strategy):
         index_of = {number: index for index in counts if (number := survey.numbers[index]) is not None}
         for number, picture in stream_all(self._origin, self._decoders.scanned, self._threads, index_of):
             index = index_of[number]
-            yield from [Frame(picture, index, survey.timeline.times_s[index])] * counts[index]
+            yield from [Frame(np.array(picture), index, survey.timeline.times_s[index])] * counts[index]
 
     def _surveyed(self, sampler: Sampler | None) -> tuple[Survey, dict[int, Picture]]:
         """Return what there is to see, and, if it is decoded now, the frames that the sampler seems to choose."""

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from servers import ranges, serving
 import action_clip.video.keyframes
 import action_clip.video.packets
 import action_clip.video.pixels
+import action_clip.video.seeking
 import action_clip.video.sequential
 import action_clip.video.source
 import action_clip.video.strategies
@@ -173,13 +175,12 @@ def test_what_was_read_before_changes_nothing_of_damage(
     for seed in range(4):
         path = damage(whole, tmp_path / f"damaged-{name}", seed)
         samplers = [partial(three, first=first) for first in (0, 17, 23, 44)]
-        alone = [read_clip(path, sampler) for sampler in samplers]
-        for threads in (1, 3):
-            with VideoReader(path, threads=threads) as video:
-                for number in (2, 0, 3, 1, 2):
-                    clip = video.clip(samplers[number])
-                    assert clip.indices == alone[number].indices
-                    assert np.array_equal(clip.frames, alone[number].frames)
+        alone = [read_clip(path, sampler, threads=1) for sampler in samplers]
+        with VideoReader(path, threads=1) as video:
+            for number in (2, 0, 3, 1, 2):
+                clip = video.clip(samplers[number])
+                assert clip.indices == alone[number].indices
+                assert np.array_equal(clip.frames, alone[number].frames)
 
 
 @pytest.mark.parametrize("make", [mp4, raw])
@@ -302,7 +303,7 @@ def test_a_stretch_is_decoded_as_it_is_asked_for(
 
     with VideoReader(make(tmp_path)) as video:
         expected = video.frames_at(range(0, 60, 5))
-        monkeypatch.setattr(action_clip.video.strategies, "upright_rgb", count(upright_rgb))
+        monkeypatch.setattr(action_clip.video.seeking, "upright_rgb", count(upright_rgb))
         monkeypatch.setattr(action_clip.video.sequential, "upright_rgb", count(upright_rgb))
         monkeypatch.setattr(action_clip.video.webp, "on_white", count(on_white))
         frames = video.frames_between(0, 99, 5)
