@@ -10,12 +10,12 @@ from itertools import chain
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 
 from action_clip.system.interrupts import in_thread
 from action_clip.video.frame_buffer import Picture
 from action_clip.video.packets import PacketTable, SeekError, read_run
 from action_clip.video.pixels import upright_rgb
-from action_clip.video.references import LeavesOut, nothing, unreferenced
 from action_clip.video.source import MOST_READERS, Video, opened
 
 Store = Callable[[int, Picture], None]
@@ -85,13 +85,13 @@ def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], stor
 
 
 def _decode_surely(video: Video, table: PacketTable, run: _Run) -> Iterator[tuple[int, Picture]]:
-    """Decode a run without what no frame refers to; where that fails, all of it, and from its first frame again."""
+    """Decode a run without the non-reference frames; where that fails, all of it, and from its first frame again."""
     try:
         try:
-            yield from _decode_run(video, table, run, unreferenced(video.stream.codec_context))
+            yield from _decode_run(video, table, run, skip=_marks_non_reference(video.stream.codec_context))
         except StrategyError:
             # Decoders that have to guess how far frames are reordered can guess wrong where some are missing.
-            yield from _decode_run(video, table, run, nothing)
+            yield from _decode_run(video, table, run, skip=False)
     except (av.FFmpegError, SeekError) as error:
         raise StrategyError(f"the packets from {run.first} on cannot be decoded: {error}") from error
 
@@ -108,29 +108,39 @@ def _plan(table: PacketTable, requested: Collection[int]) -> list[_Run]:
     return runs
 
 
-def _decode_run(video: Video, table: PacketTable, run: _Run, leaves_out: LeavesOut) -> Iterator[tuple[int, Picture]]:
-    """Yield the requested frames of a run; check that each packet that is decoded shows its frame, in order."""
+def _decode_run(video: Video, table: PacketTable, run: _Run, *, skip: bool) -> Iterator[tuple[int, Picture]]:
+    """Yield the requested frames of a run; check that each packet shows its frame, in order.
+
+    Where the decoder is to `skip` non-reference frames, those that nobody requested may be missing.
+    """
     start = int(table.pts[run.first])
     times = table.pts[run.first : run.last + 1]
     # Frames shown before the keyframe but stored after it may refer to what was before it: decoders skip them.
     due = deque(np.sort(times[table.is_shown[run.first : run.last + 1] & (times >= start)]).tolist())
-    left_out: set[int] = set()
-    video.stream.codec_context.flush_buffers()
-    packets = enumerate(read_run(video, table, run.first, run.last), run.first)
-    for index, packet in chain(packets, ((run.last, None),)):
-        if packet is not None:
-            time = int(table.pts[index])
-            if index > run.first and time not in run.requested and leaves_out(bytes(packet)):
-                left_out.add(time)
-                continue
+    needed = {start, *run.requested} if skip else set(due)
+    context = video.stream.codec_context
+    context.flush_buffers()
+    for index, packet in enumerate(chain(read_run(video, table, run.first, run.last), [None]), run.first):
+        is_needed = packet is None or int(table.pts[index]) in needed
+        context.skip_frame = "DEFAULT" if is_needed or not skip else "NONREF"
         for frame in video.decode(packet):
             if frame.pts is None or frame.is_corrupt or (frame.pts == start and not frame.key_frame):
                 raise StrategyError(f"a frame of the packets from {run.first} on is damaged")
-            while due and due[0] < frame.pts and due[0] in left_out:
+            while due and due[0] < frame.pts and due[0] not in needed:
                 due.popleft()
             if not due or due.popleft() != frame.pts:
                 raise StrategyError(f"the packets from {run.first} on show other frames than their timestamps say")
             if frame.pts in run.requested:
                 yield run.requested[frame.pts], upright_rgb(frame, video.aspect)
-    if not left_out.issuperset(due):
+    if needed.intersection(due):
         raise StrategyError(f"the packets from {run.first} on show fewer frames than their timestamps say")
+
+
+def _marks_non_reference(context: VideoCodecContext) -> bool:
+    """Whether nothing refers to the frames that the decoder takes for non-reference frames.
+
+    In HEVC with several temporal layers, frames of a higher layer may (H.265, 7.4.2.2); the number of layers is in hvcC
+    (ISO 14496-15, 8.3.3.1), which streams without it do not tell.
+    """
+    extradata = context.extradata or b""
+    return context.name != "hevc" or (len(extradata) > 22 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1)

@@ -175,6 +175,8 @@ class Video:
     """How many decode at once, of one decoder or of several."""
     file: Given | None = None
     """What the container reads from."""
+    is_strict: bool = False
+    """Whether the decoder refuses what is damaged, where it notices it."""
     has_decoded: bool = False
 
     @cached_property
@@ -275,7 +277,8 @@ def open_video(origin: Origin, threads: int, *, strict: bool = False) -> Video:
         video = Video(origin, container, stream, alpha, 1 if alpha else threads, file)
         context.thread_count = video.threads if video.notices_damage else 1
         context.options = _decoder_options()  # for frames that turn out larger than that
-        if strict or context.thread_count != 1:
+        video.is_strict = strict or context.thread_count != 1
+        if video.is_strict:
             context.options |= _STRICT
         resources.pop_all()
     return video

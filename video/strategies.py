@@ -63,8 +63,8 @@ class Decoders:
         try:
             yield video
         finally:
-            # What a decoder that notices no damage shows depends on all that it has decoded before.
-            if video.has_decoded and not video.notices_damage:
+            # What a decoder shows that does not refuse damage depends on all that it has decoded before.
+            if video.has_decoded and not (video.is_strict and video.notices_damage):
                 self._close(threads, strict)
 
     def close(self) -> None:

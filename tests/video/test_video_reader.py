@@ -166,12 +166,14 @@ def test_many_uses_give_what_one_gives(
         ("clip.mp4", "libx265", {"x265-params": "log-level=none:keyint=20"}),
         ("clip.webm", "libvpx", {"g": "20"}),
         ("clip.avi", "mpeg4", {"bf": "2", "g": "20"}),
+        ("clip.avi", "mjpeg", {}),
     ],
 )
 def test_what_was_read_before_changes_nothing_of_damage(
     tmp_path: Path, name: str, codec: str, options: dict[str, str]
 ) -> None:
-    whole = write_video(tmp_path / name, moving(60), codec, options=options)
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    whole = write_video(tmp_path / name, moving(60), codec, pix_fmt=pix_fmt, options=options)
     for seed in range(4):
         path = damage(whole, tmp_path / f"damaged-{name}", seed)
         samplers = [partial(three, first=first) for first in (0, 17, 23, 44)]
@@ -203,7 +205,7 @@ def test_a_video_is_opened_and_read_through_once(
 
     monkeypatch.setattr(action_clip.video.strategies, "open_video", count_open)
     monkeypatch.setattr(action_clip.video.strategies, "scan", count_scan)
-    with VideoReader(make(tmp_path)) as video:
+    with VideoReader(make(tmp_path), threads=2) as video:
         for first in range(20):
             assert numbers_in(video.frames_at([first, first + 9]).frames) == [first, first + 9]
     assert (opened, scanned) == (1, 1)
