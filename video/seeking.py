@@ -22,6 +22,10 @@ Store = Callable[[int, Picture], None]
 """Receives the number of a frame and its RGB; the same one twice where a run is decoded again."""
 
 
+_SKIPPING = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video")
+"""Codecs with decoders that do: of others, every frame has to come, so that what is missing is noticed."""
+
+
 class StrategyError(Exception):
     """A strategy cannot return the frames that are asked for, or not be sure of them: the next one is tried."""
 
@@ -88,7 +92,7 @@ def _decode_surely(video: Video, table: PacketTable, run: _Run) -> Iterator[tupl
     """Decode a run without the non-reference frames; where that fails, all of it, and from its first frame again."""
     try:
         try:
-            yield from _decode_run(video, table, run, skip=_marks_non_reference(video.stream.codec_context))
+            yield from _decode_run(video, table, run, skip=_skips_non_reference(video.stream.codec_context))
         except StrategyError:
             # Decoders that have to guess how far frames are reordered can guess wrong where some are missing.
             yield from _decode_run(video, table, run, skip=False)
@@ -136,11 +140,12 @@ def _decode_run(video: Video, table: PacketTable, run: _Run, *, skip: bool) -> I
         raise StrategyError(f"the packets from {run.first} on show fewer frames than their timestamps say")
 
 
-def _marks_non_reference(context: VideoCodecContext) -> bool:
-    """Whether nothing refers to the frames that the decoder takes for non-reference frames.
+def _skips_non_reference(context: VideoCodecContext) -> bool:
+    """Whether a decoder leaves out non-reference frames when it is told to, and nothing refers to those.
 
     In HEVC with several temporal layers, frames of a higher layer may (H.265, 7.4.2.2); the number of layers is in hvcC
     (ISO 14496-15, 8.3.3.1), which streams without it do not tell.
     """
     extradata = context.extradata or b""
-    return context.name != "hevc" or (len(extradata) > 22 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1)
+    has_one_layer = len(extradata) > 22 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1
+    return context.name in _SKIPPING and (context.name != "hevc" or has_one_layer)
