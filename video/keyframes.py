@@ -70,11 +70,11 @@ class KeyframeIndex:
             time = self.entries[int(self.shown[frame])].timestamp
         else:
             time = self.start + round(frame * self.duration / self.total_frames)
-        found = {self.entries.search_timestamp(time, backward=backward) for backward in (True, False)} - {-1}
-        found = {entry for entry in found if not self.entries[entry].is_discard}
-        if not found:
+        candidates = {self.entries.search_timestamp(time, backward=backward) for backward in (True, False)} - {-1}
+        candidates = {entry for entry in candidates if not self.entries[entry].is_discard}
+        if not candidates:
             raise StrategyError("the index has no keyframe")
-        entry = min(sorted(found), key=lambda entry: abs(self.entries[entry].timestamp - time))
+        entry = min(sorted(candidates), key=lambda entry: abs(self.entries[entry].timestamp - time))
         before = None if self.shown is None else int(np.searchsorted(self.shown, entry))
         return Keyframe(self.entries[entry].timestamp, before)
 
@@ -154,14 +154,14 @@ def decode_keyframes(
     a core, which take its pictures at the same time. Raises StrategyError as `KeyframeIndex.decode` does.
     """
     most = min(threads or usable_cores(), MOST_READERS, len(keyframes))
-    if video.origin.is_url or not video.notices_damage:
+    if video.source.is_url or not video.notices_damage:
         most = 1
     ends = [len(keyframes) * number // most for number in range(most + 1)]
 
     def decode(first: int, last: int) -> list[ShownKeyframe]:
         if first == 0:
             return [index.decode(video, keyframe, store) for keyframe in keyframes[:last]]
-        with opened(video.origin, 1, strict=True) as again:
+        with opened(video.source, 1, strict=True) as again:
             return [index.decode(again, keyframe, store) for keyframe in keyframes[first:last]]
 
     mine, *shares = pairwise(ends)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from action_clip.errors import ActionClipError
 from action_clip.video.colour import is_hdr, to_sdr
-from action_clip.video.deinterlace import without_comb
+from action_clip.video.deinterlace import deinterlaced
 
 MOST_PIXELS = 2**26
 """Of a frame, unless ACTION_CLIP_MAX_PIXELS says otherwise: twice 8K UHD."""
@@ -102,7 +102,7 @@ def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint
     if rgb.shape[2] == 4:
         rgb = on_white(rgb)
     if frame.interlaced_frame and _is_yuv(frame):
-        rgb = without_comb(rgb)
+        rgb = deinterlaced(rgb)
     if width != frame.width:
         rgb = np.asarray(Image.fromarray(rgb).resize((width, frame.height), Image.Resampling.BICUBIC))
     return _turn(rgb, frame)

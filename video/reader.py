@@ -21,11 +21,11 @@ from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property, keep_for_ever, register
 from action_clip.system.interrupts import interruptible
 from action_clip.video.clip import Clip, Frame, Timeline
+from action_clip.video.ffmpeg_file import StoppedError
 from action_clip.video.frame_buffer import resized
-from action_clip.video.given import StoppedError
 from action_clip.video.sampling import Sampler
 from action_clip.video.seeking import StrategyError
-from action_clip.video.source import Origin, locate
+from action_clip.video.source import VideoSource, locate
 from action_clip.video.strategies import Strategy, make_strategies
 
 __all__ = ["Clip", "Frame", "VideoReader", "read_clip"]
@@ -68,19 +68,19 @@ class VideoReader:
         self._begin(self._resources.enter_context(locate(source)))
         register(self)
 
-    def _begin(self, origin: Origin) -> None:
-        self._origin = origin
+    def _begin(self, source: VideoSource) -> None:
+        self._source = source
         self._lock = Lock()
-        self._decoders, self.strategies = make_strategies(origin, self._threads)
+        self._decoders, self.strategies = make_strategies(source, self._threads)
         self._streams: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._strategy: str | None = None
         self._known_timeline: Timeline | None = None
 
     def start_anew(self) -> None:
         """In a forked child: what the parent has opened is neither used nor closed."""
-        keep_for_ever((self._resources, self._origin, self._decoders, self.strategies, list(self._streams)))
+        keep_for_ever((self._resources, self._source, self._decoders, self.strategies, list(self._streams)))
         self._resources = ExitStack()
-        self._begin(self._resources.enter_context(self._origin.for_child()))
+        self._begin(self._resources.enter_context(self._source.for_child()))
 
     def __enter__(self) -> VideoReader:
         """Return the reader, which is closed when the block ends."""
@@ -93,7 +93,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the video. A call that still runs in another thread ends soon, and closes its decoders then."""
-        self._origin.trouble.stop.set()
+        self._source.status.stop.set()
         if self._lock.acquire(blocking=False):
             try:
                 self._close_decoders()
@@ -157,12 +157,12 @@ class VideoReader:
 
         Raises ActionClipError also for indices outside the video, and for frames that are too large together.
         """
-        wanted = [int(index) for index in indices]
+        chosen = [int(index) for index in indices]
         total = len(self)
-        if not wanted or not all(0 <= index < total for index in wanted):
-            raise ActionClipError(f"the frames {wanted} are asked for, but the video has the frames 0 to {total - 1}")
+        if not chosen or not all(0 <= index < total for index in chosen):
+            raise ActionClipError(f"the frames {chosen} are asked for, but the video has the frames 0 to {total - 1}")
         # Where decoding shows fewer frames than timestamps promise, the last one stands for those that are missing.
-        return self.clip(lambda shown: [min(index, shown - 1) for index in wanted])
+        return self.clip(lambda decoded: [min(index, decoded - 1) for index in chosen])
 
     def frames_between(self, start_s: float, end_s: float, rate: float) -> Iterator[Frame]:
         """Return an iterator over the frames of a stretch at `rate` frames a second.
@@ -180,7 +180,7 @@ class VideoReader:
                 "more, a later end and a rate above 0"
             )
         if start_s >= self.duration_s:
-            raise ActionClipError(f"{self._origin.name} has {self.duration_s:.3f} s, and no frames from {start_s} s on")
+            raise ActionClipError(f"{self._source.name} has {self.duration_s:.3f} s, and no frames from {start_s} s on")
         count = math.ceil((min(end_s, self.duration_s) - start_s) * rate - _ROUNDING_S)
         moments = start_s + np.arange(max(count, 1)) / rate
         indices = np.searchsorted(self.times_s, moments + _ROUNDING_S, side="right") - 1
@@ -219,40 +219,40 @@ class VideoReader:
     def _answer(self, ask: Callable[[Strategy], T]) -> T:
         """Return what the first strategy answers that can."""
 
-        def answer() -> T:
+        def first() -> T:
             for strategy in self.strategies:
                 try:
-                    found = ask(strategy)
+                    answer = ask(strategy)
                 except StrategyError as error:
                     self._note(strategy, error)
                 else:
-                    _log.debug("%s: %s", self._origin.name, strategy.name)
+                    _log.debug("%s: %s", self._source.name, strategy.name)
                     self._strategy = strategy.name
-                    return found
+                    return answer
             raise AssertionError("the last strategy answers everything")
 
-        return self._call(answer)
+        return self._call(first)
 
     def _note(self, strategy: Strategy, error: StrategyError) -> None:
-        self._origin.check()  # what failed in the file explains it
-        _log.debug("%s: not %s: %s", self._origin.name, strategy.name, error)
+        self._source.check()  # what failed in the file explains it
+        _log.debug("%s: not %s: %s", self._source.name, strategy.name, error)
 
     def _call(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, while no other call works; Ctrl-C ends it."""
-        return interruptible(lambda: self._alone(work), self._origin.trouble.stop)
+        return interruptible(lambda: self._alone(work), self._source.status.stop)
 
     def _alone(self, work: Callable[[], T]) -> T:
-        stop = self._origin.trouble.stop
+        stop = self._source.status.stop
         with self._lock:
             try:
                 if stop.is_set():
-                    raise ActionClipError(f"the reader of {self._origin.name} is closed; open the video again")
+                    raise ActionClipError(f"the reader of {self._source.name} is closed; open the video again")
                 try:
                     return work()
                 finally:
-                    self._origin.check()
+                    self._source.check()
             except StoppedError as error:
-                raise ActionClipError(f"the reader of {self._origin.name} was closed; open the video again") from error
+                raise ActionClipError(f"the reader of {self._source.name} was closed; open the video again") from error
             finally:
                 if stop.is_set():
                     self._close_decoders()

@@ -1,4 +1,4 @@
-"""Seeking: each frame that is asked for is decoded from the keyframe before it, and every timestamp is checked."""
+"""Seeking: each requested frame is decoded from the keyframe before it, and every timestamp is checked."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -27,7 +27,7 @@ _SKIPPING = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video")
 
 
 class StrategyError(Exception):
-    """A strategy cannot return the frames that are asked for, or not be sure of them: the next one is tried."""
+    """A strategy cannot return the requested frames, or not be sure of them: the next one is tried."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ def decode_frames(video: Video, table: PacketTable, requested: Collection[int], 
     Raises StrategyError when anything is not as the timestamps say; then no frame is known to be right.
     """
     runs = _plan(table, requested)
-    if video.notices_damage or video.origin.is_url:
+    if video.notices_damage or video.source.is_url:
         for run in runs:
             _store_run(video, table, run, store)
     else:
@@ -60,8 +60,8 @@ def stream_frames(video: Video, table: PacketTable, requested: Collection[int]) 
     """
     last = -1
     for run in _plan(table, requested):
-        is_shared = video.notices_damage or video.origin.is_url
-        with nullcontext(video) if is_shared else opened(video.origin, 1) as decoder:
+        is_shared = video.notices_damage or video.source.is_url
+        with nullcontext(video) if is_shared else opened(video.source, 1) as decoder:
             for number, picture in _decode_surely(decoder, table, run):
                 if number > last:
                     last = number
@@ -77,7 +77,7 @@ def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], stor
     """Decode each run with a decoder that has decoded nothing else, several at once."""
 
     def decode(run: _Run) -> None:
-        with opened(video.origin, 1) as decoder:
+        with opened(video.source, 1) as decoder:
             _store_run(decoder, table, run, store)
 
     most = min(video.threads, MOST_READERS)

@@ -1,4 +1,4 @@
-"""How frames are found: a list of strategies, tried in order, until one can return what is asked for."""
+"""How frames are found: a list of strategies, tried in order, until one can return the frames."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ import numpy as np
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
 from action_clip.video.clip import Clip, Frame, Timeline
-from action_clip.video.frame_buffer import Canvas, Picture
+from action_clip.video.frame_buffer import FrameBuffer, Picture
 from action_clip.video.keyframes import decode_keyframes, read_index
 from action_clip.video.mp4_index import table_of_index
 from action_clip.video.packets import PacketTable, fits_memory, scan
@@ -23,7 +23,7 @@ from action_clip.video.pixels import clockwise_turn, most_pixels
 from action_clip.video.sampling import Keyframes, Sampler
 from action_clip.video.seeking import StrategyError, decode_frames, stream_frames
 from action_clip.video.sequential import decode_all, stream_all
-from action_clip.video.source import Origin, Video, open_video, opened, read_packets
+from action_clip.video.source import Video, VideoSource, open_video, opened, read_packets
 from action_clip.video.webp import claimed_frames, decode_animation, is_animation, stream_animation
 
 _log = logging.getLogger("action_clip")
@@ -35,9 +35,9 @@ SHORT_PIXELS = 2**30
 class Decoders:
     """The open decoders of a video, and what is known of its packets: each is opened and read once, and used again."""
 
-    def __init__(self, origin: Origin, threads: int) -> None:
+    def __init__(self, source: VideoSource, threads: int) -> None:
         """Open nothing yet; `threads` is the number of decoding threads, 0 for one a core."""
-        self.origin = origin
+        self.source = source
         self.threads = threads
         self._open: dict[tuple[int, bool], Video] = {}
 
@@ -58,12 +58,12 @@ class Decoders:
     def get(self, threads: int, *, strict: bool = False) -> Iterator[Video]:
         """Yield the video, open at any place; arguments and errors as of `source.open_video`."""
         if (threads, strict) not in self._open:
-            self._open[threads, strict] = open_video(self.origin, threads, strict=strict)
+            self._open[threads, strict] = open_video(self.source, threads, strict=strict)
         video = self._open[threads, strict]
         try:
             yield video
         finally:
-            # What a decoder shows that does not refuse damage depends on all that it has decoded before.
+            # The output of a decoder that does not refuse damage depends on all that it has decoded before.
             if video.has_decoded and not (video.is_strict and video.notices_damage):
                 self._close(threads, strict)
 
@@ -84,7 +84,7 @@ class Strategy(ABC):
 
     def __init__(self, decoders: Decoders) -> None:
         self._decoders = decoders
-        self._origin = decoders.origin
+        self._source = decoders.source
 
     @abstractmethod
     def timeline(self) -> Timeline:
@@ -92,7 +92,7 @@ class Strategy(ABC):
 
     def rotation(self) -> int:
         """Return by how many degrees the video's first frame is turned clockwise to be upright."""
-        with opened(self._origin, 1) as video:
+        with opened(self._source, 1) as video:
             for packet in chain(read_packets(video), [None]):
                 with suppress(av.FFmpegError):
                     for frame in video.decode(packet):
@@ -120,13 +120,13 @@ class AnimatedWebp(Strategy):
     def clip(self, sampler: Sampler) -> Clip:
         """As of Strategy."""
         self._check()
-        claimed = claimed_frames(self._origin)
-        animation = decode_animation(self._origin, _guess(sampler, claimed))
+        claimed = claimed_frames(self._source)
+        animation = decode_animation(self._source, _guess(sampler, claimed))
         total = len(animation.starts_ms)
         indices = _checked(sampler, total)
         if total != claimed:
-            animation = decode_animation(self._origin, set(indices))
-        buffer = Canvas(indices)
+            animation = decode_animation(self._source, set(indices))
+        buffer = FrameBuffer(indices)
         for index in set(indices):
             buffer.put(index, animation.pictures.pop(index))
         return animation.timeline().clip(buffer.frames(), indices)
@@ -136,13 +136,13 @@ class AnimatedWebp(Strategy):
         times_s = self._timeline.times_s
         last = len(times_s) - 1
         counts = Counter(min(index, last) for index in indices)
-        for index, picture in stream_animation(self._origin, counts):
+        for index, picture in stream_animation(self._source, counts):
             yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
 
     @cached_property
     def _timeline(self) -> Timeline:
         self._check()
-        return decode_animation(self._origin, ()).timeline()
+        return decode_animation(self._source, ()).timeline()
 
     def rotation(self) -> int:
         """As of Strategy: none."""
@@ -155,7 +155,7 @@ class AnimatedWebp(Strategy):
 
     @cached_property
     def _is_animation(self) -> bool:
-        return is_animation(self._origin)
+        return is_animation(self._source)
 
 
 class IndexedKeyframes(Strategy):
@@ -165,31 +165,31 @@ class IndexedKeyframes(Strategy):
 
     def timeline(self) -> Timeline:
         """Nothing: the index may not have every frame."""
-        raise StrategyError("every frame is asked for, not only keyframes")
+        raise StrategyError("every frame is requested, not only keyframes")
 
     def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Nothing: these are frames with certain numbers."""
-        raise StrategyError("exact frames are asked for, not keyframes")
+        raise StrategyError("exact frames are requested, not keyframes")
 
     def clip(self, sampler: Sampler) -> Clip:
         """As of Strategy."""
         if not isinstance(sampler, Keyframes):
-            raise StrategyError("exact frames are asked for, not keyframes")
+            raise StrategyError("exact frames are requested, not keyframes")
         with self._decoders.get(1, strict=True) as video:
             index = read_index(video)
             exact = _checked(sampler, index.total_frames)
             chosen = [index.nearest(frame) for frame in exact]
             if _is_better_exact(video, index.total_frames, exact, chosen):
                 raise StrategyError("the video is short and has few keyframes: the frames themselves are better")
-            buffer = Canvas([keyframe.time for keyframe in chosen])
+            buffer = FrameBuffer([keyframe.time for keyframe in chosen])
             keyframes = sorted(set(chosen))
             shown = decode_keyframes(video, index, keyframes, self._decoders.threads, buffer.put)
-        found = dict(zip(keyframes, shown, strict=True))
-        _warn_of_few_keyframes(self._origin.name, exact, chosen)
+        frames = dict(zip(keyframes, shown, strict=True))
+        _warn_of_few_keyframes(self._source.name, exact, chosen)
         return Clip(
             frames=buffer.frames(),
-            indices=tuple(found[keyframe].number for keyframe in chosen),
-            times_s=tuple(found[keyframe].time_s for keyframe in chosen),
+            indices=tuple(frames[keyframe].number for keyframe in chosen),
+            times_s=tuple(frames[keyframe].time_s for keyframe in chosen),
             total_frames=index.total_frames,
             duration_s=index.duration * index.seconds,
         )
@@ -234,9 +234,9 @@ class Seeking(Strategy):
                 nearest = [table.nearest_keyframe(index) for index in exact]
                 if not _is_better_exact(video, total, exact, nearest):
                     indices = nearest
-            buffer = Canvas(indices)
+            buffer = FrameBuffer(indices)
             decode_frames(video, table, set(indices), buffer.put)
-        _warn_of_few_keyframes(self._origin.name, exact, indices)
+        _warn_of_few_keyframes(self._source.name, exact, indices)
         return self._timeline.clip(buffer.frames(), indices)
 
     def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
@@ -244,7 +244,7 @@ class Seeking(Strategy):
         times_s = self._timeline.times_s
         last = len(times_s) - 1
         counts = Counter(min(index, last) for index in indices)
-        with opened(self._origin, self._threads) as video:
+        with opened(self._source, self._threads) as video:
             for index, picture in stream_frames(video, self._table, counts):
                 yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
 
@@ -255,7 +255,7 @@ class SeekingByIndex(Seeking):
     name = "seeking by the MP4 index"
 
     def _read_table(self) -> PacketTable | None:
-        return None if fits_memory(self._origin) else self._decoders.indexed
+        return None if fits_memory(self._source) else self._decoders.indexed
 
 
 class SeekingByScan(Seeking):
@@ -269,11 +269,11 @@ class SeekingByScan(Seeking):
 
 @dataclass(frozen=True)
 class Survey:
-    """What decoding everything has shown of a video."""
+    """The frames that decoding everything has returned, and the broken ones between them."""
 
     timeline: Timeline
     numbers: list[int | None]
-    """Of each frame, its number among those that the decoder shows; None for a broken one."""
+    """For each frame, its number in the order of the decoder's output; None for a broken one."""
 
     @cached_property
     def _good(self) -> list[int]:
@@ -300,16 +300,16 @@ class Sequential(Strategy):
         return self._surveyed(None)[0].timeline
 
     def clip(self, sampler: Sampler) -> Clip:
-        """As of Strategy; where a video is decoded for the first time, frames are kept by a guess."""
+        """As of Strategy; the first time, the frames are those for the number of frames that the packets promise."""
         survey, pictures = self._surveyed(sampler)
-        asked = _checked(sampler, len(survey.numbers))
-        indices = self._good(survey, asked)
+        exact = _checked(sampler, len(survey.numbers))
+        indices = self._good(survey, exact)
         needed = {index: number for index in indices if (number := survey.numbers[index]) is not None}
         if not pictures.keys() >= set(needed.values()):
             table = self._decoders.scanned
-            wanted = set(needed.values())
-            pictures = decode_all(self._origin, table, self._threads, wanted, to_end=False).pictures
-        buffer = Canvas(indices)
+            requested = set(needed.values())
+            pictures = decode_all(self._source, table, self._threads, requested, to_end=False).pictures
+        buffer = FrameBuffer(indices)
         for index, number in needed.items():
             buffer.put(index, pictures.pop(number))
         return survey.timeline.clip(buffer.frames(), indices)
@@ -320,51 +320,51 @@ class Sequential(Strategy):
         last = len(survey.numbers) - 1
         counts = Counter(self._good(survey, [min(index, last) for index in indices]))
         index_of = {number: index for index in counts if (number := survey.numbers[index]) is not None}
-        for number, picture in stream_all(self._origin, self._decoders.scanned, self._threads, index_of):
+        for number, picture in stream_all(self._source, self._decoders.scanned, self._threads, index_of):
             index = index_of[number]
             yield from [Frame(np.array(picture), index, survey.timeline.times_s[index])] * counts[index]
 
     def _surveyed(self, sampler: Sampler | None) -> tuple[Survey, dict[int, Picture]]:
-        """Return what there is to see, and, if it is decoded now, the frames that the sampler seems to choose."""
+        """Return the survey and, if it is made now, the frames that the sampler chooses of as many as expected."""
         if self._survey is not None:
             return self._survey, {}
         table = self._decoders.scanned
         guess = len(table.shown)
-        found = decode_all(self._origin, table, self._threads, _guess(sampler, guess))
-        if self._threads != 1 and (found.failures or found.spoilt or len(found.times) != guess):
+        result = decode_all(self._source, table, self._threads, _guess(sampler, guess))
+        if self._threads != 1 and (result.failures or result.corrupt or len(result.times) != guess):
             # Decoders with several threads report an error late, lose good frames with the bad one, and conceal
             # what is missing now this way, now that.
             self._threads = 1
-            found = decode_all(self._origin, table, 1, _guess(sampler, len(found.times)))
-        if not found.times:
+            result = decode_all(self._source, table, 1, _guess(sampler, len(result.times)))
+        if not result.times:
             raise ActionClipError(
-                f"no frame of {self._origin.name} can be decoded; check that it plays and that its frames have no more "
+                f"no frame of {self._source.name} can be decoded; check that it plays and that its frames have no more "
                 f"than {most_pixels()} pixels (ACTION_CLIP_MAX_PIXELS), or convert it to H.264 first"
             )
-        times, numbers = found.timeline()
+        times, numbers = result.timeline()
         self._survey = Survey(_timeline(times, table), numbers)
-        return self._survey, found.pictures
+        return self._survey, result.pictures
 
-    def _good(self, survey: Survey, asked: Sequence[int]) -> list[int]:
+    def _good(self, survey: Survey, exact: Sequence[int]) -> list[int]:
         """Return the nearest frames that are not broken."""
-        indices = [survey.nearest(index) for index in asked]
-        replaced = {a for a, index in zip(asked, indices, strict=True) if a != index}
+        indices = [survey.nearest(index) for index in exact]
+        replaced = {a for a, index in zip(exact, indices, strict=True) if a != index}
         if replaced:
             _log.warning(
                 "%s: %d of the %d frames to look at are broken, their nearest good neighbours are taken instead",
-                self._origin.name,
+                self._source.name,
                 len(replaced),
-                len(set(asked)),
+                len(set(exact)),
             )
         return indices
 
 
-def make_strategies(origin: Origin, threads: int) -> tuple[Decoders, list[Strategy]]:
+def make_strategies(source: VideoSource, threads: int) -> tuple[Decoders, list[Strategy]]:
     """Return the strategies in the order in which they are tried, and the decoders that they share.
 
-    What several threads do not decode may be damaged: what one makes of it is the same every time.
+    Where decoding with several threads fails, the video may be damaged: one thread decodes damage the same every time.
     """
-    decoders = Decoders(origin, threads)
+    decoders = Decoders(source, threads)
     attempts = [threads] if threads == 1 else [threads, 1]
     return decoders, [
         AnimatedWebp(decoders),

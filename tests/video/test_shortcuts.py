@@ -32,7 +32,7 @@ from action_clip.video.packets import PacketTable, scan
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import Sampler, make_sampler
-from action_clip.video.source import Origin, Video, opened
+from action_clip.video.source import Video, VideoSource, opened
 
 eight = make_sampler("uniform", 8, 0)
 keyframes = make_sampler("keyframes", 4, 0)
@@ -150,7 +150,7 @@ def test_what_a_decoder_misses_is_decoded_after_all(tmp_path: Path, monkeypatch:
 
 def tables(path: Path) -> tuple[PacketTable | None, PacketTable]:
     """Return what the index tells and what reading through does."""
-    with opened(Origin(path.name, path), 1) as opened_video:
+    with opened(VideoSource(path.name, path), 1) as opened_video:
         return table_of_index(opened_video), scan(opened_video)
 
 
@@ -178,10 +178,10 @@ def test_the_index_tells_what_reading_through_tells(
     path = make(tmp_path)
     indexed, scanned = tables(path)
     assert indexed is not None
-    for name in (part.name for part in fields(PacketTable) if part.name != "kept"):
+    for name in (part.name for part in fields(PacketTable) if part.name != "cached"):
         assert np.array_equal(getattr(indexed, name), getattr(scanned, name)), name
     small = read_clip(path, eight)
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
     refuse(monkeypatch, "scan")
     large = read_clip(path, eight)
     assert np.array_equal(large.frames, small.frames)
@@ -226,7 +226,7 @@ def test_an_index_that_leaves_doubt_is_not_used(
     path = make(tmp_path)
     assert tables(path)[0] is None
     small = read_clip(path, eight)
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
     large = read_clip(path, eight)
     assert np.array_equal(large.frames, small.frames)
     assert large.indices == small.indices
@@ -240,7 +240,7 @@ def test_a_wrong_index_is_found_out(tmp_path: Path, what: str, monkeypatch: pyte
         return replace(table, **{what: getattr(table, what) + 1})
 
     path = constant(tmp_path)
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
     monkeypatch.setattr(action_clip.video.strategies, "table_of_index", wrong)
     refuse(monkeypatch, "decode_all")
     clip = read_clip(path, eight)
