@@ -1,11 +1,15 @@
-"""What is at an address, read at any place, through `connection`: FFmpeg itself never connects."""
+"""Random access to the content at a URL, through `connection`: FFmpeg itself never connects."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from action_clip.errors import ActionClipError
@@ -19,7 +23,6 @@ from action_clip.system.connection import (
     reason,
     redacted,
 )
-from action_clip.video.kept import IN_MEMORY, Kept, check_room, no_room
 
 URL_TIMEOUT_S = 20.0
 """To connect, and between any two bytes; in all there is `Patience`."""
@@ -28,19 +31,26 @@ SKIPPED = 1 << 18
 ROOM_STEP = 64 << 20
 MOST_UNKNOWN = 2 << 30
 """Bytes of what may never end, as its server does not say how long it is."""
+IN_MEMORY = 64 << 20
+"""Bytes; what is more goes to the disk."""
+DISK_MARGIN = 256 << 20
+"""Bytes that stay free on the disk of temporary files."""
+
+
 _COMPRESSIONS = {"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"}
 """Other encodings, such as `none` or `aws-chunked`, are servers' ways to say that there is none."""
 
 
-class Address:
-    """The bytes at an address; one transfer runs at a time, and what has come is kept.
+class RemoteContent:
+    """The bytes at a URL: one transfer runs at a time, and the bytes received are cached.
 
-    Where the server knows no ranges, what comes before a place has to come first: all of it is kept, on the disk where
-    it is much. Otherwise only so much is that fits into memory, and what is read again is asked for again.
+    Where the server has no range requests, all bytes before a position have to be received first: everything is cached,
+    on disk beyond IN_MEMORY. Otherwise no more than IN_MEMORY is, and other bytes are requested again when they are
+    read again.
     """
 
     def __init__(self, name: str, url: str, patience: Patience, part: str = "") -> None:
-        """Remember where to connect.
+        """Connect to nothing yet.
 
         Args:
             name: of the video, as it is shown.
@@ -52,7 +62,7 @@ class Address:
         self._part = part
         self._url = url
         self._patience = patience
-        self._kept = Kept()
+        self._cache = ByteCache()
         self._transfer: Transfer | None = None
         self._chunks: Iterator[bytes] = iter(())
         self._at = 0  # where the next chunk is
@@ -65,14 +75,14 @@ class Address:
 
     @property
     def base(self) -> str:
-        """The address that others are relative to, without its secrets."""
+        """The URL that others are relative to, without user name and password."""
         parts = urlsplit(self._url)
         return redacted(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
 
-    def part(self, url: str) -> Address:
-        """What is at an address that is named here, under the same rules.
+    def part(self, url: str) -> RemoteContent:
+        """Return the content at a URL that this content names, under the same rules.
 
-        Raises ActionClipError where it is one that we do not go to.
+        Raises ActionClipError for a URL that may not be opened.
         """
         is_allowed = False
         with suppress(ValueError):
@@ -85,32 +95,36 @@ class Address:
         mine, other = urlsplit(self._url), urlsplit(url)
         if (other.scheme, other.netloc) == (mine.scheme, mine.netloc.rpartition("@")[2]):
             url = urlunsplit(other._replace(netloc=mine.netloc))
-        return Address(self._name, url, self._patience, part=redacted(url))
+        return RemoteContent(self._name, url, self._patience, part=redacted(url))
+
+    def anew(self, patience: Patience) -> RemoteContent:
+        """Return the same content, of which nothing was received yet."""
+        return RemoteContent(self._name, self._url, patience, self._part)
 
     def read(self, at: int, size: int) -> bytes:
-        """Up to `size` of the bytes from `at` on; none at the end.
+        """Return up to `size` bytes from the offset `at` on; none at the end.
 
         Raises ActionClipError where the server, the connection or the disk fails.
         """
         while self._size is None or at < self._size:
             start, chunk = self._last
             piece = chunk[at - start : at - start + size] if start <= at else b""
-            if piece := piece or self._kept.read(at, size):
+            if piece := piece or self._cache.read(at, size):
                 return piece
             self._advance(at)
         return b""
 
     def size(self) -> int:
-        """How many bytes there are: as the server says, else what there is when all has come."""
+        """Return the number of bytes: as the server says, else once all were received."""
         while self._size is None:
             self._advance(self._at)
         return self._size
 
     def close(self) -> None:
-        """End what is running, and forget what has come."""
+        """End the transfer, and delete the cache."""
         if self._transfer is not None:
             self._transfer.close()
-        self._kept.close()
+        self._cache.close()
         self._last = (0, b"")
 
     def _advance(self, at: int) -> None:
@@ -123,7 +137,7 @@ class Address:
                 self._connect(at if self._has_ranges else 0)
             chunk = next(self._chunks, b"")
             if chunk:
-                self._take(chunk)
+                self._cache_chunk(chunk)
             elif self._size is None:
                 self._size = self._at
             elif self._at < self._size:
@@ -175,18 +189,18 @@ class Address:
             self._transfer.close()
             self._transfer = None
 
-    def _take(self, chunk: bytes) -> None:
+    def _cache_chunk(self, chunk: bytes) -> None:
         self._last = (self._at, chunk)
-        size = self._kept.size + len(chunk)
+        size = self._cache.size + len(chunk)
         if self._size is None and size > MOST_UNKNOWN:
             raise self._failure(f"it has more than {MOST_UNKNOWN >> 30} GiB, and the server does not say how many")
         if size <= IN_MEMORY or not self._has_ranges:
-            if size > IN_MEMORY and size // ROOM_STEP > self._kept.size // ROOM_STEP:
-                check_room(self._name, (self._size or size) - self._kept.size)
+            if size > IN_MEMORY and size // ROOM_STEP > self._cache.size // ROOM_STEP:
+                check_disk_space(self._name, (self._size or size) - self._cache.size)
             try:
-                self._kept.add(self._at, chunk)
+                self._cache.add(self._at, chunk)
             except OSError as error:
-                raise no_room(self._name) from error
+                raise no_disk_space(self._name) from error
         self._at += len(chunk)
 
     def _failure(self, why: object) -> ActionClipError:
@@ -196,30 +210,98 @@ class Address:
         )
 
 
-class AddressFile:
-    """A place in what is at an address, moved by reading and seeking."""
+class RemoteFile:
+    """A binary file object over the content at a URL, with a position of its own."""
 
-    def __init__(self, address: Address, *, owns: bool = False) -> None:
-        """Begin at the start; `owns`: the address is closed with the file."""
-        self._address = address
+    def __init__(self, content: RemoteContent, *, owns: bool = False) -> None:
+        """Begin at the start; `owns`: the content is closed with the file."""
+        self._content = content
         self._owns = owns
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes; none at the end."""
-        data = self._address.read(self._at, size)
+        """Return up to `size` bytes; none at the end."""
+        data = self._content.read(self._at, size)
         self._at += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, and return the new place; ValueError before the start."""
-        at = offset + (0 if whence == os.SEEK_SET else self._at if whence == os.SEEK_CUR else self._address.size())
+        """Move, and return the new position; ValueError before the start."""
+        at = offset + (0 if whence == os.SEEK_SET else self._at if whence == os.SEEK_CUR else self._content.size())
         if at < 0:
             raise ValueError(at)
         self._at = at
         return at
 
     def close(self) -> None:
-        """Be done with it."""
+        """Close the file, and the content where it owns it."""
         if self._owns:
-            self._address.close()
+            self._content.close()
+
+
+@dataclass
+class _Span:
+    start: int
+    end: int
+    place: int
+    """Offset of its first byte in the cache file."""
+
+
+class ByteCache:
+    """The bytes of a file that were received, in any order: each once, by its offset."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 closed with what it belongs to
+        self._spans: list[_Span] = []  # by start, without overlap but where the newer one ends
+        self.size = 0
+
+    def add(self, start: int, data: bytes) -> None:
+        """Add the bytes at the offset `start`, except those that are there already.
+
+        Raises OSError where the disk is full.
+        """
+        number = bisect_right(self._spans, start, key=lambda span: span.start)
+        before = self._spans[number - 1] if number else None
+        if before is not None and start < before.end:
+            data = data[before.end - start :]
+            start = before.end
+        if not data:
+            return
+        self._file.seek(self.size)
+        self._file.write(data)
+        if before is not None and before.end == start and before.place + start - before.start == self.size:
+            before.end += len(data)
+        else:
+            self._spans.insert(number, _Span(start, start + len(data), self.size))
+        self.size += len(data)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return up to `size` consecutive bytes from the offset `start`; none where that byte is not there."""
+        number = bisect_right(self._spans, start, key=lambda span: span.start)
+        span = self._spans[number - 1] if number else None
+        if span is None or start >= span.end:
+            return b""
+        self._file.seek(span.place + start - span.start)
+        return self._file.read(min(size, span.end - start))
+
+    def close(self) -> None:
+        """Delete everything."""
+        self._file.close()
+
+
+def check_disk_space(name: str, size: int) -> None:
+    """Raise ActionClipError where so many bytes more of the video `name` do not fit among the temporary files."""
+    try:
+        has_room = shutil.disk_usage(tempfile.gettempdir()).free >= size + DISK_MARGIN
+    except OSError:  # there is no folder for them
+        has_room = False
+    if not has_room:
+        raise no_disk_space(name)
+
+
+def no_disk_space(name: str) -> ActionClipError:
+    """Return the error for a video `name` that does not fit among the temporary files."""
+    return ActionClipError(
+        f"the video {name} has to be copied first, and there is no room for it among the temporary files: make room, "
+        "or name another folder with TMPDIR"
+    )

@@ -34,7 +34,7 @@ class Alpha:
         self._context.thread_type = ThreadType.NONE
         self._context.thread_count = 1
 
-    def laid_on(self, frames: list[VideoFrame], packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    def apply(self, frames: list[VideoFrame], packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Return the frames that a packet showed with their transparency; opaque where it has none, or a broken one."""
         beside = packet.iter_sidedata() if packet else ()
         added = [bytes(data)[_ID_BYTES:] for data in beside if data.data_type == SIDE_DATA]

@@ -1,10 +1,10 @@
-"""Frames of two fields, taken one after the other, to pictures of one moment."""
+"""Deinterlacing: frames of two fields, of two moments, to pictures of one."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def without_comb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def deinterlaced(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return an interlaced (H, W, 3) frame with the even lines' moment.
 
     Each odd line is kept where it lies between its neighbours, and else is the nearer of them: what moved between the

@@ -1,79 +1,75 @@
-"""The one array that the frames of a clip are put into as they come."""
+"""The array that the frames of a clip are written into as they are decoded."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 from threading import Lock
 
 import numpy as np
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
-from action_clip.video.pixels import SQUARE, check_total, upright_rgb
+from action_clip.video.pixels import check_total
 
 Picture = NDArray[np.uint8]
 
 
-class Canvas:
-    """Room for the frames `indices`, which come in any order, in any thread; the first index gives the size of all.
+class FrameBuffer:
+    """An array for the frames `indices`, which are put in any order, by any thread; the first index sets their size.
 
-    Their pixels are `aspect` times as wide as high. Where all indices are one, as in a picture, there is room for it
-    once.
+    Where all indices are equal, as for a picture, the frame is stored once.
     """
 
-    def __init__(self, indices: Sequence[int], aspect: Fraction = SQUARE) -> None:
-        self._aspect = aspect
+    def __init__(self, indices: Sequence[int]) -> None:
         self._first = indices[0]
-        self._places: dict[int, list[int]] = {}
-        for place, index in enumerate(indices):
-            self._places.setdefault(index, []).append(place)
+        self._positions: dict[int, list[int]] = {}
+        for position, index in enumerate(indices):
+            self._positions.setdefault(index, []).append(position)
         self._count = len(indices)
-        self._room = len(indices) if len(self._places) > 1 else 1
+        self._stored = len(indices) if len(self._positions) > 1 else 1
         self._frames: Picture | None = None
-        self._making = Lock()
-        self._misfits: dict[int, Picture] = {}
-
-    def take(self, index: int, frame: VideoFrame) -> None:
-        """Put a decoded frame into its places."""
-        self.put(index, upright_rgb(frame, self._aspect))
+        self._lock = Lock()
+        self._other_sizes: dict[int, Picture] = {}
 
     def put(self, index: int, picture: Picture) -> None:
-        """Put an RGB picture, (H, W, 3), into the places of its index.
+        """Put an RGB picture, (H, W, 3), at each position of its index.
 
         Raises ActionClipError where the pictures are too many of this size.
         """
-        with self._making:
+        with self._lock:
             if self._frames is None:
-                check_total(self._room, *picture.shape[:2])
-                self._frames = np.empty((self._room, *picture.shape), np.uint8)
+                check_total(self._stored, *picture.shape[:2])
+                self._frames = np.empty((self._stored, *picture.shape), np.uint8)
         if picture.shape == self._frames.shape[1:]:
-            for place in self._places[index][: self._room]:
-                self._frames[place] = picture
+            for position in self._positions[index][: self._stored]:
+                self._frames[position] = picture
         else:
-            check_total(len(self._misfits) + 1, *picture.shape[:2])
-            self._misfits[index] = picture.copy()
+            check_total(len(self._other_sizes) + 1, *picture.shape[:2])
+            self._other_sizes[index] = picture.copy()
 
     def frames(self) -> Picture:
-        """Return (T, H, W, 3) once every frame is there; the canvas is empty afterwards.
+        """Return (T, H, W, 3) once every frame is there; the buffer is empty afterwards.
 
-        Where all are one frame, the array is a read-only view of it.
+        Where all are the same frame, the array is a read-only view of it.
         """
         frames, self._frames = self._frames, None
         assert frames is not None
-        if self._misfits:
+        if self._other_sizes:
             frames = self._in_one_size(frames)
-        return np.broadcast_to(frames, (self._count, *frames.shape[1:])) if self._room < self._count else frames
+        return np.broadcast_to(frames, (self._count, *frames.shape[1:])) if self._stored < self._count else frames
 
     def _in_one_size(self, frames: Picture) -> Picture:
-        pictures = {index: self._misfits.get(index, frames[places[0]]) for index, places in self._places.items()}
+        pictures = {
+            index: self._other_sizes.get(index, frames[positions[0]]) for index, positions in self._positions.items()
+        }
         height, width, _ = pictures[self._first].shape
         check_total(self._count, height, width)
-        fitting = np.empty((self._count, height, width, 3), np.uint8)
+        result = np.empty((self._count, height, width, 3), np.uint8)
         for index, picture in pictures.items():
-            fitted = picture
-            if picture.shape != fitting.shape[1:]:
-                resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
-                fitted = np.asarray(resized)
-            for place in self._places[index]:
-                fitting[place] = fitted
-        return fitting
+            fitted = picture if picture.shape == result.shape[1:] else resized(picture, height, width)
+            for position in self._positions[index]:
+                result[position] = fitted
+        return result
+
+
+def resized(picture: Picture, height: int, width: int) -> Picture:
+    """Return an RGB picture of another size."""
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.video.boxes import boxes, boxes_of_file
+from action_clip.video.mp4_boxes import boxes, boxes_of_file
 from action_clip.video.packets import PacketTable, clock
 from action_clip.video.source import Video
 
@@ -23,7 +23,7 @@ def table_of_index(video: Video) -> PacketTable | None:
     stream = video.stream
     if not video.container.format.name.startswith("mov,mp4") or stream.codec_context.name not in _CODECS:
         return None
-    path = video.origin.path
+    path = video.source.path
     try:
         tables = _sample_table(path, stream.id)
         durations = _expanded(tables["stts"])
@@ -57,7 +57,7 @@ def table_of_index(video: Video) -> PacketTable | None:
         is_key=flags == 1,
         is_shown=np.ones(len(dts), np.bool_),
         starts_anywhere=True,
-        kept=None,
+        cached=None,
     )
 
 

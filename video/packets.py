@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
 from action_clip.video.alpha import SIDE_DATA
-from action_clip.video.source import Origin, Video, demux, read_packets
+from action_clip.video.source import Video, VideoSource, demux, read_packets
 
-KEPT_BYTES = 16 * 2**20
-"""Up to this much compressed video is kept in memory, so that nothing is read twice."""
-KEPT_URL_BYTES = 64 * 2**20
-"""The same for what would be downloaded twice."""
-KEPT_PACKETS = 2**17
+CACHED_BYTES = 16 * 2**20
+"""Up to so many bytes of packets are cached in memory, so that nothing is read twice."""
+CACHED_URL_BYTES = 64 * 2**20
+"""The same for a URL, where they would be downloaded twice."""
+CACHED_PACKETS = 2**17
 """Up to so many packets: each takes half a kilobyte, even where it holds one byte."""
 MOST_PACKETS = 2**24
 """Days of video; the table of so many takes 1.6 GB."""
 
 NO_TIME = -(2**63)
 _DEFAULT_RATE = Fraction(25)  # FFmpeg's own, for streams that state none
-_CHANGES = ("new_extradata", "palette", SIDE_DATA)  # what a packet can bring that later ones depend on
-_COLUMNS = 6  # of what is noted of a packet
+_CHANGES = ("new_extradata", "palette", SIDE_DATA)  # side data that later packets depend on
+_COLUMNS = 6  # of numbers for each packet
 _SEEK_BACK_S = (0, 1, 4, 16)
 
 
 class SeekError(Exception):
-    """The packets could not be found again where they were: decode from the start instead."""
+    """Seeking does not lead to the packets of the table: decode from the start instead."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class PacketTable:
     size: NDArray[np.int64]
     is_key: NDArray[np.bool_]
     is_shown: NDArray[np.bool_]
-    """False for what an edit list cuts away: decoded, as others refer to it, but no part of the video."""
+    """False for packets that an edit list cuts away: decoded, as others refer to them, but no part of the video."""
     starts_anywhere: bool
     """False when some packet depends on more than those since its keyframe."""
-    kept: tuple[Packet[VideoStream], ...] | None
+    cached: tuple[Packet[VideoStream], ...] | None
 
     @cached_property
     def shown(self) -> NDArray[np.intp]:
@@ -89,12 +89,12 @@ def clock(stream: VideoStream) -> tuple[Fraction, Fraction]:
     return stream.time_base or 1 / _DEFAULT_RATE, rate
 
 
-def fits_memory(origin: Origin) -> bool:
-    """Whether the packets of a file are few enough to be kept; of a URL that is known when they have been read.
+def fits_memory(source: VideoSource) -> bool:
+    """Whether the packets of a file are few enough to be cached; for a URL that is known only once they were read.
 
     Raises ActionClipError where the file is gone.
     """
-    return origin.is_url or origin.size() <= KEPT_BYTES
+    return source.is_url or source.size() <= CACHED_BYTES
 
 
 def scan(video: Video) -> PacketTable:
@@ -103,18 +103,18 @@ def scan(video: Video) -> PacketTable:
     Raises ActionClipError when the connection or the disk fails, and for more than MOST_PACKETS packets.
     """
     stream = video.stream
-    numbers = array("q")  # a twentieth of what tuples take
-    kept: list[Packet[VideoStream]] = []
-    room = KEPT_URL_BYTES if video.origin.is_url else KEPT_BYTES
+    numbers = array("q")  # a twentieth of the memory of tuples
+    cached: list[Packet[VideoStream]] = []
+    room = CACHED_URL_BYTES if video.source.is_url else CACHED_BYTES
     starts_anywhere = fits = True
     for packet in read_packets(video):
         pts, dts, size = packet.pts, packet.dts, packet.size
         if len(numbers) == MOST_PACKETS * _COLUMNS:
             raise ActionClipError(
-                f"{video.origin.name} has more than {MOST_PACKETS} frames; cut it into parts, or look at its keyframes"
+                f"{video.source.name} has more than {MOST_PACKETS} frames; cut it into parts, or look at its keyframes"
             )
-        beside = list(packet.iter_sidedata())
-        if numbers and any(data.data_type in _CHANGES for data in beside):
+        side_data = list(packet.iter_sidedata())
+        if numbers and any(data.data_type in _CHANGES for data in side_data):
             starts_anywhere = False
         numbers.extend(
             (
@@ -126,12 +126,12 @@ def scan(video: Video) -> PacketTable:
                 not packet.is_discard,
             )
         )
-        room -= size + sum(data.data_size for data in beside)
-        fits = fits and room >= 0 and len(kept) < KEPT_PACKETS
+        room -= size + sum(data.data_size for data in side_data)
+        fits = fits and room >= 0 and len(cached) < CACHED_PACKETS
         if fits:
-            kept.append(packet)
+            cached.append(packet)
         else:
-            kept.clear()
+            cached.clear()
     time_base, rate = clock(stream)
     columns = np.frombuffer(numbers, np.int64).reshape(-1, _COLUMNS).T.copy()
     return PacketTable(
@@ -144,7 +144,7 @@ def scan(video: Video) -> PacketTable:
         is_key=columns[4].astype(bool),
         is_shown=columns[5].astype(bool),
         starts_anywhere=starts_anywhere,
-        kept=tuple(kept) if fits else None,
+        cached=tuple(cached) if fits else None,
     )
 
 
@@ -154,8 +154,8 @@ def read_run(video: Video, table: PacketTable, first: int, last: int) -> Iterato
     Raises SeekError when seeking leads elsewhere or the packets are not those of the table, and FFmpegError when
     they cannot be read.
     """
-    if table.kept is not None:
-        yield from table.kept[first : last + 1]
+    if table.cached is not None:
+        yield from table.cached[first : last + 1]
         return
     index = first
     for packet in _seek(video, table, first):

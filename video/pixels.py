@@ -14,7 +14,7 @@ from PIL import Image
 
 from action_clip.errors import ActionClipError
 from action_clip.video.colour import is_hdr, to_sdr
-from action_clip.video.deinterlace import without_comb
+from action_clip.video.deinterlace import deinterlaced
 
 MOST_PIXELS = 2**26
 """Of a frame, unless ACTION_CLIP_MAX_PIXELS says otherwise: twice 8K UHD."""
@@ -102,7 +102,7 @@ def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint
     if rgb.shape[2] == 4:
         rgb = on_white(rgb)
     if frame.interlaced_frame and _is_yuv(frame):
-        rgb = without_comb(rgb)
+        rgb = deinterlaced(rgb)
     if width != frame.width:
         rgb = np.asarray(Image.fromarray(rgb).resize((width, frame.height), Image.Resampling.BICUBIC))
     return _turn(rgb, frame)
@@ -148,16 +148,29 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return rgb
 
 
+def clockwise_turn(frame: VideoFrame) -> int:
+    """Return by how many degrees `upright_rgb` turns the frame clockwise, once it is mirrored where it has to be."""
+    a, b, c, d = _display_matrix(frame)
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        return 90 if c < 0 else 270
+    return 180 if d < 0 else 0
+
+
 def _turn(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
     """Apply the frame's display matrix, as the nearest of the eight turns and mirrorings of a rectangle."""
+    a, b, c, d = _display_matrix(frame)
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        rgb, a, d = rgb.swapaxes(0, 1), c, b
+    return rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """Return a, b, c and d of x' = a x + c y and y' = b x + d y, by which a frame becomes upright."""
     # Read of a copy: PyAV 18 frees a frame whose side data was read only when Python looks for garbage. Decoders would
     # get their memory back now sooner, now later, and they leave in what they cannot decode what was there before.
     copy = frame.reformat(16, 16, "gray", interpolation="POINT", threads=1)
     matrix = cast(SideData | None, copy.side_data.get("DISPLAYMATRIX"))
     if matrix is None:
-        return rgb
-    # x' = a x + c y and y' = b x + d y, in the order a b u c d v x y w
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        rgb, a, d = rgb.swapaxes(0, 1), c, b
-    return rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()  # in the order a b u c d v x y w
+    return a, b, c, d

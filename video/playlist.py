@@ -5,9 +5,9 @@ import re
 from collections import Counter
 
 from action_clip.errors import ActionClipError
-from action_clip.video.given import Readable, read_all
+from action_clip.video.ffmpeg_file import Readable, read_all
 
-HEAD = 4096
+HEAD_BYTES = 4096
 """Bytes by which they are known."""
 _MOST_BYTES = 16 << 20
 """Of an HLS playlist: days of video."""
@@ -29,7 +29,7 @@ def is_hls(head: bytes) -> bool:
     return head.startswith(_HLS)
 
 
-def names_others(head: bytes) -> bool:
+def is_playlist(head: bytes) -> bool:
     """Whether what begins so names the files of a video, instead of being one."""
     return _NAMES_OTHERS.match(head) is not None
 

@@ -1,240 +1,273 @@
-"""Reading the frames of a video that a sampler asks for."""
+"""Reading frames of a video: those that a sampler chooses, those with certain numbers, or those of a stretch."""
+
+from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from threading import Lock
+from types import TracebackType
+from typing import TypeVar
+from weakref import WeakSet
 
 import numpy as np
-from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
+from action_clip.system.forks import cached_property, keep_for_ever, register
 from action_clip.system.interrupts import interruptible
-from action_clip.video.decode import SurpriseError, decode_wanted
-from action_clip.video.frame_buffer import Canvas
-from action_clip.video.keyframes import decode_keyframes, read_index
-from action_clip.video.mp4_index import table_of_index
-from action_clip.video.packets import PacketTable, fits_memory, scan
-from action_clip.video.pixels import most_pixels
-from action_clip.video.sampling import Keyframes, Sampler
-from action_clip.video.sequential import decode_all
-from action_clip.video.source import Origin, Video, locate, opened
-from action_clip.video.webp import claimed_frames, decode_animation, is_animation
+from action_clip.video.clip import Clip, Frame, Timeline
+from action_clip.video.ffmpeg_file import StoppedError
+from action_clip.video.frame_buffer import resized
+from action_clip.video.sampling import Sampler
+from action_clip.video.seeking import StrategyError
+from action_clip.video.source import VideoSource, locate
+from action_clip.video.strategies import Strategy, make_strategies
+
+__all__ = ["Clip", "Frame", "VideoReader", "read_clip"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("action_clip")
+_BATCH_PIXELS = 2**22
+"""Of the frames of a stretch that are decoded at once: two of 1080p, thirteen of 640 × 480."""
+_ROUNDING_S = 0.0006
+"""By which a frame may begin late and still be shown: some containers round times to milliseconds."""
 
-SHORT_PIXELS = 2**30
-"""Of a video of which all frames are decoded within seconds: a quarter of a minute of 1080p, two of 640 × 480."""
+
+class VideoReader:
+    """A video that is opened and read through once, and whose frames are read any number of times.
+
+        with VideoReader("clip.mp4") as video:
+            clip = video.frames_at(range(0, len(video), 10))
+
+    The source is a file of any container and codec that PyAV reads (a picture is a video of one frame), a pipe, or an
+    http(s) URL. What has come from a URL, and a copy of what came through a pipe, is kept until the reader is closed.
+
+    How frames are found is a list of strategies (`strategies.py`), tried in order. Where the packets' timestamps say
+    what each shows, by the index of a large MP4 file or by reading through the packets once, only the stretches from a
+    keyframe to a requested frame are decoded, without the frames that no other refers to; otherwise everything is. A
+    broken frame gives way to its nearest decodable neighbour, with one warning. The frames are the same, bit for bit,
+    for any number of threads, however damaged the video is, and whatever was read before.
+
+    Any thread may call any method: one call works at a time. A forked child opens the video anew. Nothing but the file
+    named is opened, nothing but http(s) for a URL. Ctrl-C ends a call at once, whatever it waits for, and closes the
+    reader.
+
+    Every property and method raises ActionClipError when there is no video to read, or the reader is closed.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        """Look for the video, and copy what comes through a pipe; `threads` decode, by default one a core."""
+        self._resources = ExitStack()
+        self._threads = threads or 0
+        self._begin(self._resources.enter_context(locate(source)))
+        register(self)
+
+    def _begin(self, source: VideoSource) -> None:
+        self._source = source
+        self._lock = Lock()
+        self._decoders, self.strategies = make_strategies(source, self._threads)
+        self._streams: WeakSet[Generator[Frame, None, None]] = WeakSet()
+        self._strategy: str | None = None
+        self._known_timeline: Timeline | None = None
+
+    def start_anew(self) -> None:
+        """In a forked child: what the parent has opened is neither used nor closed."""
+        keep_for_ever((self._resources, self._source, self._decoders, self.strategies, list(self._streams)))
+        self._resources = ExitStack()
+        self._begin(self._resources.enter_context(self._source.for_child()))
+
+    def __enter__(self) -> VideoReader:
+        """Return the reader, which is closed when the block ends."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the video. A call that still runs in another thread ends soon, and closes its decoders then."""
+        self._source.status.stop.set()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._close_decoders()
+            finally:
+                self._lock.release()
+        self._resources.close()
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self._timeline.times_s)
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """When each frame is shown, in seconds from the first one."""
+        return self._timeline.times_s
+
+    @property
+    def duration_s(self) -> float:
+        """When the last frame ends, in seconds from the first one."""
+        return self._timeline.duration_s
+
+    @property
+    def rate(self) -> float:
+        """The average number of frames a second."""
+        return len(self) / self.duration_s
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the first frame as it is returned: upright, its pixels square."""
+        _, height, width, _ = self.frames_at([0]).frames.shape
+        return width, height
+
+    @cached_property
+    def rotation(self) -> int:
+        """By how many degrees, 0, 90, 180 or 270, frames are turned clockwise before they are returned."""
+        return self._answer(lambda strategy: strategy.rotation())
+
+    @property
+    def strategy(self) -> str | None:
+        """The name of the strategy that found what was read last; None before that."""
+        return self._strategy
+
+    def clip(self, sampler: Sampler) -> Clip:
+        """Return the frames at the indices that `sampler` gives for the number of frames in the video.
+
+        Frames of another size than the first one returned are brought to its size.
+
+        With `Keyframes` as the sampler the frames are the keyframes nearest to those of its rule, an approximation.
+        Where an MP4, Matroska or AVI file has an index, that is all that is read: which frames of the video these are
+        is then counted from the index where it has every frame, else estimated from time and average rate, and
+        `total_frames` likewise. Without an index the keyframes are found by reading through. The frames of the rule
+        itself are returned where only decoding everything tells the frames apart, and where a video of up to
+        `SHORT_PIXELS` has fewer keyframes there than the rule has frames; for a longer one there is one warning.
+
+        Raises ActionClipError also for indices outside the video, and for frames that are too large.
+        """
+        return self._answer(lambda strategy: strategy.clip(sampler))
+
+    def frames_at(self, indices: Sequence[int]) -> Clip:
+        """Return the frames with these indices, in this order; 0 is the first frame shown.
+
+        Raises ActionClipError also for indices outside the video, and for frames that are too large together.
+        """
+        chosen = [int(index) for index in indices]
+        total = len(self)
+        if not chosen or not all(0 <= index < total for index in chosen):
+            raise ActionClipError(f"the frames {chosen} are asked for, but the video has the frames 0 to {total - 1}")
+        # Where decoding shows fewer frames than timestamps promise, the last one stands for those that are missing.
+        return self.clip(lambda decoded: [min(index, decoded - 1) for index in chosen])
+
+    def frames_between(self, start_s: float, end_s: float, rate: float) -> Iterator[Frame]:
+        """Return an iterator over the frames of a stretch at `rate` frames a second.
+
+        These are the frames shown at `start_s`, `start_s + 1 / rate`, and so on, up to `end_s` (not included) or the
+        end of the video; one that is shown for longer comes repeatedly, as the same `Frame`. They are decoded as they
+        are asked for, a few at a time, with a decoder of their own: hours of them take no more memory than seconds.
+        All have the size of the first one.
+
+        Raises ActionClipError also for a stretch outside the video and a rate that is not above 0.
+        """
+        if not (0 <= start_s < end_s and 0 < rate < math.inf):
+            raise ActionClipError(
+                f"there are no frames from {start_s} to {end_s} s at {rate} frames a second; give a start of 0 or "
+                "more, a later end and a rate above 0"
+            )
+        if start_s >= self.duration_s:
+            raise ActionClipError(f"{self._source.name} has {self.duration_s:.3f} s, and no frames from {start_s} s on")
+        count = math.ceil((min(end_s, self.duration_s) - start_s) * rate - _ROUNDING_S)
+        moments = start_s + np.arange(max(count, 1)) / rate
+        indices = np.searchsorted(self.times_s, moments + _ROUNDING_S, side="right") - 1
+        return self._stream(np.maximum(indices, 0).tolist())
+
+    @property
+    def _timeline(self) -> Timeline:
+        if self._known_timeline is None:
+            self._known_timeline = self._answer(lambda strategy: strategy.timeline())
+        return self._known_timeline
+
+    def _stream(self, indices: list[int]) -> Iterator[Frame]:
+        frames = self._decoded(indices)
+        self._streams.add(frames)
+        batch = 1
+        while decoded := self._call(partial(_next, frames, batch)):
+            yield from decoded
+            batch = max(_BATCH_PIXELS // decoded[0].image[..., 0].size, 1)
+
+    def _decoded(self, indices: list[int]) -> Generator[Frame, None, None]:
+        """Yield frames as they are decoded; each strategy goes on where the one before it could not."""
+        done = 0
+        size: tuple[int, ...] | None = None
+        for strategy in self.strategies:
+            try:
+                for frame in strategy.stream(indices[done:]):
+                    self._strategy = strategy.name
+                    size = size or frame.image.shape[:2]
+                    done += 1
+                    yield frame if frame.image.shape[:2] == size else replace(frame, image=resized(frame.image, *size))
+            except StrategyError as error:
+                self._note(strategy, error)
+            if done == len(indices):
+                return
+
+    def _answer(self, ask: Callable[[Strategy], T]) -> T:
+        """Return what the first strategy answers that can."""
+
+        def first() -> T:
+            for strategy in self.strategies:
+                try:
+                    answer = ask(strategy)
+                except StrategyError as error:
+                    self._note(strategy, error)
+                else:
+                    _log.debug("%s: %s", self._source.name, strategy.name)
+                    self._strategy = strategy.name
+                    return answer
+            raise AssertionError("the last strategy answers everything")
+
+        return self._call(first)
+
+    def _note(self, strategy: Strategy, error: StrategyError) -> None:
+        self._source.check()  # what failed in the file explains it
+        _log.debug("%s: not %s: %s", self._source.name, strategy.name, error)
+
+    def _call(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, while no other call works; Ctrl-C ends it."""
+        return interruptible(lambda: self._alone(work), self._source.status.stop)
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        stop = self._source.status.stop
+        with self._lock:
+            try:
+                if stop.is_set():
+                    raise ActionClipError(f"the reader of {self._source.name} is closed; open the video again")
+                try:
+                    return work()
+                finally:
+                    self._source.check()
+            except StoppedError as error:
+                raise ActionClipError(f"the reader of {self._source.name} was closed; open the video again") from error
+            finally:
+                if stop.is_set():
+                    self._close_decoders()
+
+    def _close_decoders(self) -> None:
+        for frames in list(self._streams):
+            frames.close()
+        self._decoders.close()
 
 
-@dataclass(frozen=True)
-class Clip:
-    """Some frames of a video, in the order of the sampler's indices."""
-
-    frames: NDArray[np.uint8]
-    """(T, H, W, 3) RGB."""
-    indices: tuple[int, ...]
-    """Which frames of the video these are, from 0 in order of presentation; neighbours of broken ones. Estimates in
-    some keyframe clips."""
-    times_s: tuple[float, ...]
-    """Their presentation times, seconds from the first frame."""
-    total_frames: int
-    duration_s: float
+def _next(frames: Iterator[Frame], count: int) -> list[Frame]:
+    return list(islice(frames, count))
 
 
 def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int | None = None) -> Clip:
-    """Return the frames at the indices that `sampler` gives for the number of frames in the video.
-
-    `source` is a file of any container and codec that PyAV reads (a picture is a video of one frame), a
-    pipe, or an http(s) URL; `threads` is the number of decoding threads, by default one a core. What each packet
-    shows is taken from the index of a large MP4 file; otherwise the packets are read through once without decoding.
-    Where their timestamps say what each shows, only the stretches from a keyframe to a wanted frame are decoded,
-    without the frames that no other refers to; otherwise everything is. A broken frame gives way to its nearest
-    decodable neighbour, with one warning. Frames of another size than the first one returned are brought to its
-    size.
-
-    With `Keyframes` as the sampler the frames are the keyframes nearest to those of its rule, an approximation. Where
-    an MP4, Matroska or AVI file has an index, that is all that is read: which frames of the video these are is then
-    counted from the index where it has every frame, else estimated from time and average rate, and `total_frames`
-    likewise. Without an index the keyframes are found by reading through. The frames of the rule itself are returned
-    where only decoding everything tells the frames apart, and where a video of up to `SHORT_PIXELS` has fewer keyframes
-    there than the rule has frames; for a longer one there is one warning.
-
-    The frames are the same, bit for bit, for any number of threads, however damaged the video is.
-
-    Nothing but the file named is opened, nothing but http(s) for a URL. Ctrl-C ends it at once, whatever it waits for.
-
-    Raises ActionClipError when there is no video to read, for indices outside the video, and for frames that are too
-    large.
-    """
-    with locate(source) as origin:
-        return interruptible(lambda: _read(origin, sampler, threads or 0), origin.trouble.stop)
-
-
-def _read(origin: Origin, sampler: Sampler, threads: int) -> Clip:
-    if is_animation(origin):
-        return _animation(origin, sampler)
-    if isinstance(sampler, Keyframes):
-        with suppress(SurpriseError), opened(origin, 1, strict=True) as video:
-            clip = _by_index(video, threads, sampler)
-            if clip is not None:
-                return clip
-    for read_table in (scan,) if fits_memory(origin) else (table_of_index, scan):
-        with opened(origin, threads) as video:
-            table = read_table(video)
-            if table is None or not table.is_regular:
-                continue
-            with suppress(SurpriseError):
-                return _by_timestamps(video, table, sampler)
-        if threads != 1:
-            # What several threads do not decode may be damaged: what one makes of it is the same every time.
-            with opened(origin, 1) as video, suppress(SurpriseError):
-                return _by_timestamps(video, table, sampler)
-    assert table is not None
-    return _read_everything(origin, table, threads, sampler)
-
-
-def _by_index(video: Video, threads: int, sampler: Sampler) -> Clip | None:
-    """Return the keyframes nearest to the sampler's frames, as the container's index has them.
-
-    None where the frames themselves are better. Raises SurpriseError when there is no such index or when it is wrong.
-    """
-    index = read_index(video)
-    wanted = _indices(sampler, index.total_frames)
-    chosen = [index.nearest(frame) for frame in wanted]
-    if _is_better_exact(video, index.total_frames, wanted, chosen):
-        return None
-    canvas = Canvas([keyframe.time for keyframe in chosen], video.aspect)
-    keyframes = sorted(set(chosen))
-    shown = dict(zip(keyframes, decode_keyframes(video, index, keyframes, threads, canvas.take), strict=True))
-    _tell_of_few(video, wanted, chosen)
-    return Clip(
-        frames=canvas.frames(),
-        indices=tuple(shown[keyframe].number for keyframe in chosen),
-        times_s=tuple(shown[keyframe].time_s for keyframe in chosen),
-        total_frames=index.total_frames,
-        duration_s=index.duration * index.seconds,
-    )
-
-
-def _by_timestamps(video: Video, table: PacketTable, sampler: Sampler) -> Clip:
-    """Return the sampler's frames, or the keyframes nearest to them, of a regular table.
-
-    Raises SurpriseError when the video is not as the table says.
-    """
-    wanted = indices = _indices(sampler, len(table.shown))
-    if isinstance(sampler, Keyframes):
-        nearest = [table.nearest_keyframe(index) for index in wanted]
-        if not _is_better_exact(video, len(table.shown), wanted, nearest):
-            indices = nearest
-    canvas = Canvas(indices, video.aspect)
-    decode_wanted(video, table, set(indices), canvas.take)
-    _tell_of_few(video, wanted, indices)
-    return _clip(canvas, indices, table.pts[table.shown].tolist(), table)
-
-
-def _is_better_exact(video: Video, total: int, wanted: Sequence[int], keyframes: Sequence[object]) -> bool:
-    """Whether the keyframes are fewer than the frames that they stand for, in a video that is decoded in no time."""
-    context = video.stream.codec_context
-    return len(set(keyframes)) < len(set(wanted)) and total * context.width * context.height <= SHORT_PIXELS
-
-
-def _tell_of_few(video: Video, wanted: Sequence[int], keyframes: Sequence[object]) -> None:
-    if len(set(keyframes)) < len(set(wanted)):
-        _log.warning(
-            "%s: it has so few keyframes that %d different frames are looked at instead of %d; the sampling "
-            '"uniform" looks at all of them, but takes longer',
-            video.origin.name,
-            len(set(keyframes)),
-            len(set(wanted)),
-        )
-
-
-def _read_everything(origin: Origin, table: PacketTable, threads: int, sampler: Sampler) -> Clip:
-    """Decode everything, keeping the frames that will be asked for if each packet shows one."""
-    guess = len(table.shown)
-    found = decode_all(origin, table, threads, _wanted(sampler, guess))
-    if threads != 1 and (found.failures or found.spoilt or len(found.times) != guess):
-        # Decoders with several threads report an error late, lose good frames with the bad one, and conceal
-        # what is missing now this way, now that.
-        guess = len(found.times)
-        found = decode_all(origin, table, 1, _wanted(sampler, guess))
-    if not found.times:
-        raise ActionClipError(
-            f"no frame of {origin.name} can be decoded; check that it plays and that its frames have no more than "
-            f"{most_pixels()} pixels (ACTION_CLIP_MAX_PIXELS), or convert it to H.264 first"
-        )
-    times, numbers = found.timeline()
-    asked = _indices(sampler, len(times))
-    indices = [_nearest(numbers, index) for index in asked]
-    replaced = {a for a, index in zip(asked, indices, strict=True) if a != index}
-    if replaced:
-        _log.warning(
-            "%s: %d of the %d frames to look at are broken, their nearest good neighbours are taken instead",
-            origin.name,
-            len(replaced),
-            len(set(asked)),
-        )
-    needed = {index: number for index in indices if (number := numbers[index]) is not None}
-    pictures = found.pictures
-    if not pictures.keys() >= set(needed.values()):
-        pictures = decode_all(origin, table, 1, set(needed.values()), to_end=False).pictures
-    canvas = Canvas(indices)
-    for index, number in needed.items():
-        canvas.put(index, pictures.pop(number))
-    return _clip(canvas, indices, times, table)
-
-
-def _animation(origin: Origin, sampler: Sampler) -> Clip:
-    """Return the sampler's frames of an animated WebP; a broken one ends it."""
-    guess = claimed_frames(origin)
-    found = decode_animation(origin, _wanted(sampler, guess))
-    total = len(found.starts_ms)
-    indices = _indices(sampler, total)
-    if total != guess:
-        found = decode_animation(origin, set(indices))
-    canvas = Canvas(indices)
-    for index in set(indices):
-        canvas.put(index, found.pictures.pop(index))
-    times_s = tuple(found.starts_ms[index] / 1000 for index in indices)
-    return Clip(canvas.frames(), tuple(indices), times_s, total, found.end_ms / 1000)
-
-
-def _wanted(sampler: Sampler, total: int) -> set[int]:
-    return set(sampler(total)) if total else set()
-
-
-def _indices(sampler: Sampler, total: int) -> list[int]:
-    indices = sampler(total)
-    if not indices or not all(0 <= index < total for index in indices):
-        raise ActionClipError(f"the sampler gives {indices}, but the video has the frames 0 to {total - 1}")
-    return indices
-
-
-def _nearest(numbers: Sequence[int | None], index: int) -> int:
-    good = (i for i, number in enumerate(numbers) if number is not None)
-    return min(good, key=lambda i: (abs(i - index), i))
-
-
-def _clip(canvas: Canvas, indices: Sequence[int], times: Sequence[int | None], table: PacketTable) -> Clip:
-    starts_s, duration_s = _seconds(times, table)
-    return Clip(canvas.frames(), tuple(indices), tuple(starts_s[index] for index in indices), len(times), duration_s)
-
-
-def _seconds(times: Sequence[int | None], table: PacketTable) -> tuple[list[float], float]:
-    """Return when each frame starts, counted from the first one, and when the last one ends.
-
-    Frames without times, or with times that run backwards, are counted at the average rate instead.
-    """
-    known = [time for time in times if time is not None]
-    if len(known) < len(times) or known != sorted(known):
-        return [float(i / table.rate) for i in range(len(times))], float(len(times) / table.rate)
-    starts_s = [float((time - known[0]) * table.time_base) for time in known]
-    last_duration = int(table.duration[table.pts == known[-1]].max(initial=0))
-    # Where frames are reordered, a container's durations are often those between the times of decoding.
-    if last_duration and (len(known) == 1 or np.all(np.diff(table.pts) > 0)):
-        last_s = float(last_duration * table.time_base)
-    else:
-        last_s = starts_s[-1] / (len(starts_s) - 1) if starts_s[-1] else float(1 / table.rate)
-    return starts_s, starts_s[-1] + last_s
+    """Return the frames of a video that `sampler` chooses; see `VideoReader`, of which this is one use."""
+    with VideoReader(source, threads=threads) as video:
+        return video.clip(sampler)

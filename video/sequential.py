@@ -1,8 +1,8 @@
-"""Decoding a video from its start to its end: the slow way, which is right for every file."""
+"""Decoding a video from its start to its end: slow, and right for every file."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -13,42 +13,42 @@ from numpy.typing import NDArray
 
 from action_clip.video.packets import PacketTable
 from action_clip.video.pixels import SQUARE, check_total, upright_rgb
-from action_clip.video.source import Origin, opened, read_packets
+from action_clip.video.source import VideoSource, opened, read_packets
 
 
 @dataclass
-class Pass:
-    """What decoding from the start found, frames numbered in the order in which the decoder showed them."""
+class DecodedFrames:
+    """The result of decoding from the start; frames are numbered in the order in which the decoder returns them."""
 
     aspect: Fraction = SQUARE
     """How much wider than high pixels are shown."""
     times: list[int | None] = field(default_factory=list)
     """Presentation time of each frame."""
-    spoilt: set[int] = field(default_factory=set)
+    corrupt: set[int] = field(default_factory=set)
     """The frames that the decoder itself calls corrupt."""
     failures: list[tuple[int | None, int]] = field(default_factory=list)
     """Presentation time of each packet that could not be decoded, and how many frames had come before it."""
     pictures: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
-    """RGB of the frames that were asked for."""
+    """RGB of the frames that were requested."""
 
-    def take(self, frames: Iterable[VideoFrame], wanted: Collection[int]) -> None:
-        """Note the next frames, and keep the pictures of those wanted."""
+    def add(self, frames: Iterable[VideoFrame], requested: Collection[int]) -> None:
+        """Add the next frames, with the pictures of those requested."""
         for frame in frames:
             number = len(self.times)
             self.times.append(frame.pts)
             if frame.is_corrupt:
-                self.spoilt.add(number)
-            if number in wanted:
+                self.corrupt.add(number)
+            if number in requested:
                 self.pictures[number] = picture = upright_rgb(frame, self.aspect)
                 check_total(len(self.pictures), *picture.shape[:2])
 
     def timeline(self) -> tuple[list[int | None], list[int | None]]:
-        """Return the time of every frame of the video, and its number in the pass, None for a broken one.
+        """Return the time of every frame of the video, and its number, None for a broken one.
 
-        A packet that could not be decoded has the place of its time, or where times are no guide, the place
-        at which it failed. Corrupt frames count as broken unless there are no others.
+        A packet that could not be decoded is inserted by its time, or where times are not in order, where it failed.
+        Corrupt frames count as broken unless there are no others.
         """
-        good = set(range(len(self.times))) - self.spoilt or self.spoilt
+        good = set(range(len(self.times))) - self.corrupt or self.corrupt
         times = list(self.times)
         numbers: list[int | None] = [number if number in good else None for number in range(len(times))]
         known = [time for time in times if time is not None]
@@ -66,22 +66,50 @@ class Pass:
 
 
 def decode_all(
-    origin: Origin, table: PacketTable, threads: int, wanted: Collection[int], *, to_end: bool = True
-) -> Pass:
-    """Decode from the start to the end, or to the last frame wanted, keeping the pictures of those wanted.
+    source: VideoSource, table: PacketTable, threads: int, requested: Collection[int], *, to_end: bool = True
+) -> DecodedFrames:
+    """Decode from the start to the end, or to the last frame requested, with the pictures of those requested.
 
     Raises ActionClipError where reading fails, or these pictures are too large.
     """
-    with opened(origin, threads) as video:
-        found = Pass(video.aspect)
-        for packet in table.kept if table.kept is not None else read_packets(video):
+    result = DecodedFrames()
+    with closing(_decode_packets(result, source, table, threads, requested)) as packets:
+        for _ in packets:
+            if not to_end and len(result.pictures) == len(requested):
+                break
+    return result
+
+
+def stream_all(
+    source: VideoSource, table: PacketTable, threads: int, requested: Collection[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield number and picture of each frame requested, in order, while everything is decoded from the start.
+
+    Raises ActionClipError as `decode_all` does.
+    """
+    result = DecodedFrames()
+    last = max(requested)
+    with closing(_decode_packets(result, source, table, threads, requested)) as packets:
+        for _ in packets:
+            for number in sorted(result.pictures):
+                yield number, result.pictures.pop(number)
+            if len(result.times) > last:
+                break
+
+
+def _decode_packets(
+    result: DecodedFrames, source: VideoSource, table: PacketTable, threads: int, requested: Collection[int]
+) -> Generator[None, None, None]:
+    """Add the frames of each packet to `result`, one packet after the other."""
+    with opened(source, threads) as video:
+        result.aspect = video.aspect
+        for packet in table.cached if table.cached is not None else read_packets(video):
             try:
-                found.take(video.decode(packet), wanted)
+                result.add(video.decode(packet), requested)
             except av.FFmpegError:
                 if not packet.is_discard:
-                    found.failures.append((packet.pts, len(found.times)))
-            if not to_end and len(found.pictures) == len(wanted):
-                return found
+                    result.failures.append((packet.pts, len(result.times)))
+            yield
         with suppress(av.FFmpegError):
-            found.take(video.decode(None), wanted)
-    return found
+            result.add(video.decode(None), requested)
+        yield

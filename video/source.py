@@ -8,8 +8,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
@@ -28,13 +28,12 @@ from action_clip.system.cores import usable_cores
 from action_clip.system.files import draft_folder
 from action_clip.system.forks import cached_property
 from action_clip.system.interrupts import interruptible
-from action_clip.video.address import Address, AddressFile
+from action_clip.video.address import RemoteContent, RemoteFile, check_disk_space, no_disk_space
 from action_clip.video.alpha import Alpha, has_alpha
-from action_clip.video.claims import check_claims
-from action_clip.video.given import Given, Readable, Trouble, read_all
-from action_clip.video.kept import check_room, no_room
+from action_clip.video.ffmpeg_file import FFmpegFile, Readable, ReadStatus, read_all
+from action_clip.video.mp4_boxes import check_sample_counts
 from action_clip.video.pixels import PYAV, check_size, most_pixels, pixel_aspect
-from action_clip.video.playlist import HEAD, check_end, is_hls, names_others
+from action_clip.video.playlist import HEAD_BYTES, check_end, is_hls, is_playlist
 
 _CHUNK = 1 << 20
 _BUFFER = 1 << 16
@@ -67,22 +66,35 @@ _CONTAINER_OPTIONS = {
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where a video is: `name` as it may be shown, and the file or the address."""
+class VideoSource:
+    """Where a video is: `name` as it may be shown, and the path of the file or the content at the URL."""
 
     name: str
     path: Path = field(default_factory=Path)
     """Of what is no URL."""
-    address: Address | None = None
-    trouble: Trouble = field(default_factory=Trouble)
+    content: RemoteContent | None = None
+    status: ReadStatus = field(default_factory=ReadStatus)
 
     @property
     def is_url(self) -> bool:
-        """Whether it is at an address."""
-        return self.address is not None
+        """Whether it is at a URL."""
+        return self.content is not None
+
+    @contextmanager
+    def for_child(self) -> Iterator[VideoSource]:
+        """Yield the same source for a forked child: with nothing that the parent has opened, and nothing to remove."""
+        if self.content is None:
+            yield replace(self, status=ReadStatus())
+            return
+        status = ReadStatus()
+        content = self.content.anew(connection.Patience(status.stop))
+        try:
+            yield replace(self, content=content, status=status)
+        finally:
+            content.close()
 
     def size(self) -> int:
-        """The bytes of a file; ActionClipError where it is gone."""
+        """Return the size of a file in bytes; ActionClipError where it is gone."""
         try:
             return self.path.stat().st_size
         except OSError as error:
@@ -90,76 +102,81 @@ class Origin:
 
     @cached_property
     def format(self) -> str | None:
-        """The format, where FFmpeg is not to find it out: of a playlist it would go by name and type.
+        """The format, for HLS at a URL; else None, and FFmpeg detects it: a playlist it would tell by name and type.
 
-        Raises ActionClipError for a file that names others, and for an index that claims too much.
+        Raises ActionClipError for a playlist, and for an index that claims too many samples.
         """
         file = self.open()
         try:
-            head = read_all(file, HEAD)
-            check_claims(self.name, file, whole=not self.is_url)
+            head = read_all(file, HEAD_BYTES)
+            check_sample_counts(self.name, file, whole=not self.is_url)
             file.seek(0, os.SEEK_SET)
             if is_stream := self.is_url and is_hls(head):
                 check_end(self.name, file)
         finally:
             file.close()
             self.check()
-        if names_others(head) and not is_stream:
+        if is_playlist(head) and not is_stream:
             raise ActionClipError(f"{self.name} is a playlist, which names other files; give one of these")
         return "hls" if is_stream else None
 
-    def open(self) -> Given:
-        """Open it at its start; ActionClipError where it cannot be opened."""
-        if self.address is not None:
-            file: Readable = AddressFile(self.address)
+    def open(self) -> FFmpegFile:
+        """Return the file, open at its start; ActionClipError where it cannot be opened."""
+        if self.content is not None:
+            file: Readable = RemoteFile(self.content)
             file.read(1)  # redirects are followed
             file.seek(0, os.SEEK_SET)
-            return Given(file, self.address.base, self.trouble)
+            return FFmpegFile(file, self.content.base, self.status)
         try:
             file = open(self.path, "rb", buffering=0)  # noqa: SIM115 the caller closes it
         except OSError as error:
             raise _not_there(self.name, error) from error
         # Without the name, in which FFmpeg would see patterns and protocols.
         ending = re.search(r"\.[A-Za-z0-9]{1,8}$", self.path.name)
-        return Given(file, f"video{ending[0] if ending else ''}", self.trouble)
+        return FFmpegFile(file, f"video{ending[0] if ending else ''}", self.status)
 
-    def open_named(self, url: str, flags: int, options: dict[str, str]) -> Given:
-        """Open what a playlist names, for FFmpeg; by the rules of the playlist's address, and none for a file."""
+    def open_named(self, url: str, flags: int, options: dict[str, str]) -> FFmpegFile:
+        """Open for FFmpeg what an HLS playlist at a URL names; otherwise record an error and return an empty file."""
         try:
-            self.trouble.check()
-            if self.address is None:
+            self.status.check()
+            if self.content is None:
                 raise ActionClipError(f"{self.name} names other files, which are not opened; give one of these")
             if url.startswith("crypto"):
                 raise ActionClipError(f"the video at {self.name} is encrypted; give one that is not")
-            file: Readable = AddressFile(self.address.part(url), owns=True)
+            file: Readable = RemoteFile(self.content.part(url), owns=True)
             if is_hls(file.read(len(b"#EXTM3U"))):
                 file.seek(0, os.SEEK_SET)
                 check_end(self.name, file, is_named=True)
             file.seek(0, os.SEEK_SET)
         except Exception as error:
-            self.trouble.note(error)
+            self.status.record(error)
             file = io.BytesIO()
-        return Given(file, url, self.trouble)
+        return FFmpegFile(file, url, self.status)
 
     def check(self) -> None:
-        """Raise what went wrong while FFmpeg was reading: ActionClipError, or StoppedError."""
+        """Raise the error of reading, if there was one: ActionClipError, or StoppedError."""
         try:
-            self.trouble.check()
+            self.status.check()
         except (OSError, ValueError) as error:
             raise _failure(self, error) from error
 
 
-@dataclass(frozen=True)
+@dataclass
 class Video:
-    """An open container and the stream of it that is looked at, with a decoder of its own."""
+    """An open container, its video stream, and a decoder."""
 
-    origin: Origin
+    source: VideoSource
     container: InputContainer
     stream: VideoStream
     alpha: Alpha | None = None
-    """Of transparency that is kept beside the pictures."""
+    """The decoder of transparency that is stored beside the pictures."""
     threads: int = 1
     """How many decode at once, of one decoder or of several."""
+    file: FFmpegFile | None = None
+    """What the container reads from."""
+    is_strict: bool = False
+    """Whether the decoder refuses what is damaged, where it notices it."""
+    has_decoded: bool = False
 
     @cached_property
     def aspect(self) -> Fraction:
@@ -176,19 +193,26 @@ class Video:
 
         Raises FFmpegError for what cannot be decoded, StoppedError when nobody waits for it.
         """
-        self.origin.trouble.check()
+        self.source.status.check()
+        self.has_decoded = True
         try:
             frames = self.stream.decode(packet)
-            return self.alpha.laid_on(frames, packet) if self.alpha else frames
+            return self.alpha.apply(frames, packet) if self.alpha else frames
         except av.FFmpegError:
             raise
         except ValueError as error:  # of PyAV 19, after the decoder could not be opened
             raise av.FFmpegError(errno.EINVAL, str(error)) from error
 
+    def close(self) -> None:
+        """Close the container, and what it reads from."""
+        self.container.close()
+        if self.file is not None:
+            self.file.close()
+
 
 @contextmanager
-def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
-    """Yield the origin of a file name or an http(s) URL; a pipe is first copied to a temporary file.
+def locate(source: str | os.PathLike[str]) -> Iterator[VideoSource]:
+    """Yield the source of a file name or an http(s) URL; a pipe is first copied to a temporary file.
 
     A pipe can be read only once, and finding frames may take a second look. Raises ActionClipError, one
     sentence a case, for a missing, empty or unreadable file, a folder, a device, and an address that is not
@@ -202,63 +226,78 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
             raise ActionClipError(
                 f"the video {shown} is an address, and ACTION_CLIP_OFFLINE forbids connecting; download it first"
             )
-        trouble = Trouble()
-        address = Address(shown, name, connection.Patience(trouble.stop))
+        status = ReadStatus()
+        content = RemoteContent(shown, name, connection.Patience(status.stop))
         try:
-            yield Origin(shown, address=address, trouble=trouble)
+            yield VideoSource(shown, content=content, status=status)
         finally:
-            address.close()
+            content.close()
         return
     try:
-        status = os.stat(name)
+        file_status = os.stat(name)
     except (OSError, ValueError) as error:
         raise _not_there(name, error) from error
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(file_status.st_mode):
         raise ActionClipError(f"{name} is a folder, not a video; name one video file")
-    if stat.S_ISREG(status.st_mode):
-        if not status.st_size:
+    if stat.S_ISREG(file_status.st_mode):
+        if not file_status.st_size:
             raise ActionClipError(f"the video {name} is empty (0 bytes); copy or download it again")
-        yield Origin(name, Path(os.path.abspath(name)))
-    elif stat.S_ISFIFO(status.st_mode):
+        yield VideoSource(name, Path(os.path.abspath(name)))
+    elif stat.S_ISFIFO(file_status.st_mode):
         with _copied(name) as copy:
-            yield Origin(name, copy)
+            yield VideoSource(name, copy)
     else:
         raise ActionClipError(f"{name} is a device, not a video; name a video file")
 
 
-@contextmanager
-def opened(origin: Origin, threads: int, *, strict: bool = False) -> Iterator[Video]:
-    """Yield the video, open at its start; every stream but the best video stream is skipped unread.
+def open_video(source: VideoSource, threads: int, *, strict: bool = False) -> Video:
+    """Return the video, open at its start; every stream but the best video stream is skipped unread.
 
     `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. One thread makes
     of damage what it can, the same every time, unless it is to be `strict`; several, which would make of it now this,
     now that, raise FFmpegError when they decode it.
 
     Raises ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an
-    unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails, at the
-    latest when the block ends.
+    unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails.
     """
-    file = origin.open()
-    try:
-        with _container(origin, file) as container:
-            stream = _video_stream(origin.name, container)
-            for other in container.streams:
-                if other.index != stream.index:
-                    other.discard = Discard.all
-            context = stream.codec_context
-            check_size(origin.name, context.width, context.height)
-            context.thread_type = "AUTO"
-            threads = _threads(threads, context.width * context.height)
-            alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
-            video = Video(origin, container, stream, alpha, 1 if alpha else threads)
-            context.thread_count = video.threads if video.notices_damage else 1
-            context.options = _decoder_options()  # for frames that turn out larger than that
-            if strict or context.thread_count != 1:
-                context.options |= _STRICT
+    with ExitStack() as resources:
+        resources.callback(source.check)
+        file = resources.enter_context(closing(source.open()))
+        container = resources.enter_context(_container(source, file))
+        stream = _video_stream(source.name, container)
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        context = stream.codec_context
+        check_size(source.name, context.width, context.height)
+        context.thread_type = "AUTO"
+        threads = _threads(threads, context.width * context.height)
+        alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
+        video = Video(source, container, stream, alpha, 1 if alpha else threads, file)
+        context.thread_count = video.threads if video.notices_damage else 1
+        context.options = _decoder_options()  # for frames that turn out larger than that
+        video.is_strict = strict or context.thread_count != 1
+        if video.is_strict:
+            context.options |= _STRICT
+        resources.pop_all()
+    return video
+
+
+@contextmanager
+def opened(source: VideoSource, threads: int, *, strict: bool = False) -> Iterator[Video]:
+    """Yield the video as `open_video` returns it, and close it afterwards.
+
+    Raises ActionClipError as `open_video` does, and where reading fails, at the latest when the block ends.
+    """
+    with closing(open_video(source, threads, strict=strict)) as video:
+        try:
             yield video
-    finally:
-        file.close()
-        origin.check()
+        except GeneratorExit:  # no more frames are requested, and an error would reach nobody
+            raise
+        except BaseException:
+            source.check()
+            raise
+        source.check()
 
 
 def demux(video: Video) -> Iterator[Packet[VideoStream]]:
@@ -282,11 +321,11 @@ def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
     """
     try:
         for packet in demux(video):
-            video.origin.check()
+            video.source.check()
             yield packet
     except av.FFmpegError as error:
-        if video.origin.is_url or isinstance(error, OSError):
-            raise _failure(video.origin, error) from error
+        if video.source.is_url or isinstance(error, OSError):
+            raise _failure(video.source, error) from error
 
 
 @contextmanager
@@ -301,7 +340,7 @@ def _copied(name: str) -> Iterator[Path]:
             raise _not_there(name, error) from error
         with pipe, target.open("wb") as file:
             while not stop.is_set() and (data := pipe.read1(_CHUNK)):
-                check_room(name, len(data))
+                check_disk_space(name, len(data))
                 file.write(data)
 
     with ExitStack() as folders:
@@ -309,28 +348,28 @@ def _copied(name: str) -> Iterator[Path]:
             target = folders.enter_context(draft_folder()) / "video"
             interruptible(lambda: copy(target), stop, ends=False)
         except OSError as error:
-            raise no_room(name) from error
+            raise no_disk_space(name) from error
         if not target.stat().st_size:
             raise ActionClipError(f"nothing came through the pipe {name}; check what writes to it")
         yield target
 
 
-def _container(origin: Origin, file: Given) -> InputContainer:
+def _container(source: VideoSource, file: FFmpegFile) -> InputContainer:
     try:
         container: InputContainer = av.open(
             file,
             "r",
-            format=origin.format,
+            format=source.format,
             options=_decoder_options(),  # to know a stream, FFmpeg decodes some of it
             container_options=_CONTAINER_OPTIONS,
             buffer_size=_BUFFER,
-            io_open=origin.open_named,
+            io_open=source.open_named,
             **_METADATA,
         )
         return container
     except (av.FFmpegError, ValueError) as error:
-        origin.check()
-        raise _failure(origin, error) from error
+        source.check()
+        raise _failure(source, error) from error
 
 
 def _decoder_options() -> dict[str, str]:
@@ -367,12 +406,12 @@ def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
     return ActionClipError(f"the video {name!r} cannot be opened ({reason}); check its name and rights")
 
 
-def _failure(origin: Origin, error: Exception) -> ActionClipError:
+def _failure(source: VideoSource, error: Exception) -> ActionClipError:
     reason = getattr(error, "strerror", None) or error
-    if origin.is_url:
+    if source.is_url:
         return ActionClipError(
-            f"the video at {origin.name} could not be read ({reason}); check the address and the connection"
+            f"the video at {source.name} could not be read ({reason}); check the address and the connection"
         )
     return ActionClipError(
-        f"{origin.name} cannot be read as a video ({reason}); give a whole mp4, mkv, avi or gif file"
+        f"{source.name} cannot be read as a video ({reason}); give a whole mp4, mkv, avi or gif file"
     )

@@ -195,8 +195,8 @@ def test_each_session_is_told_how_many_threads_it_has(
 def test_as_many_threads_decode_as_there_are_cores(monkeypatch: pytest.MonkeyPatch, asked: int, decoding: int) -> None:
     monkeypatch.setattr(action_clip.video.source, "usable_cores", lambda: 3)
     with (
-        action_clip.video.source.locate(ROOT / "samples" / "sample.gif") as origin,
-        action_clip.video.source.opened(origin, asked) as opened,
+        action_clip.video.source.locate(ROOT / "samples" / "sample.gif") as source,
+        action_clip.video.source.opened(source, asked) as opened,
     ):
         assert opened.stream.codec_context.thread_count == decoding
 

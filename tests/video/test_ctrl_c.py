@@ -14,7 +14,7 @@ import pytest
 from make_videos import write_numbered
 
 from action_clip.system.interrupts import interruptible
-from action_clip.video.given import StoppedError, Trouble
+from action_clip.video.ffmpeg_file import ReadStatus, StoppedError
 
 ROOT = Path(__file__).parents[2]
 STALL_S = 60.0
@@ -144,14 +144,14 @@ def test_while_a_file_is_decoded(tmp_path: Path, kind: str, threads: int) -> Non
 
 
 def test_work_that_is_interrupted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    trouble = Trouble()
+    status = ReadStatus()
     begun, ended = threading.Event(), threading.Event()
 
     def work() -> None:
         begun.set()
-        trouble.stop.wait(STALL_S)
+        status.stop.wait(STALL_S)
         ended.set()
-        trouble.check()
+        status.check()
 
     def interrupt(*_: object) -> None:
         assert begun.wait(STALL_S)
@@ -160,10 +160,10 @@ def test_work_that_is_interrupted_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("action_clip.system.interrupts.wait_for", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        interruptible(work, trouble.stop)
+        interruptible(work, status.stop)
     assert ended.wait(STALL_S)
     with pytest.raises(StoppedError):
-        trouble.check()
+        status.check()
 
 
 def test_what_work_raises_is_raised() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from make_videos import numbers_in, with_edits, write_numbered
 
-import action_clip.video.reader
+import action_clip.video.strategies
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import Keyframes, make_sampler
 
@@ -28,7 +28,7 @@ def test_a_long_video_with_too_few_keyframes(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_numbered(tmp_path / name, 60, options={"g": "40", "sc_threshold": "0"})
-    monkeypatch.setattr(action_clip.video.reader, "SHORT_PIXELS", 60 * 160 * 96 - 1)
+    monkeypatch.setattr(action_clip.video.strategies, "SHORT_PIXELS", 60 * 160 * 96 - 1)
     clip = read_clip(path, keyframes)
     assert numbers_in(clip.frames) == list(clip.indices) == [0, 40, 40, 40]
     assert clip.times_s == pytest.approx([0, 1.6, 1.6, 1.6], abs=0.002)
@@ -87,7 +87,7 @@ def test_which_frames_of_the_video_keyframes_are(
     tmp_path: Path, make: Callable[[Path], Path], total: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make(tmp_path)
-    monkeypatch.setattr(action_clip.video.reader, "SHORT_PIXELS", 0)
+    monkeypatch.setattr(action_clip.video.strategies, "SHORT_PIXELS", 0)
     clip = read_clip(path, keyframes)
     every = read_clip(path, lambda count: list(range(count)))
     numbers = numbers_in(every.frames)

@@ -15,14 +15,14 @@ import pytest
 from make_videos import numbered, numbers_in, write_numbered, write_video
 from PIL import Image
 
-import action_clip.video.claims
+import action_clip.video.mp4_boxes
 import action_clip.video.packets
 import action_clip.video.source
 from action_clip.errors import ActionClipError
 from action_clip.video.pixels import MOST_PIXELS, most_pixels
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import make_sampler
-from action_clip.video.source import Origin, Video, _threads, opened
+from action_clip.video.source import Video, VideoSource, _threads, opened
 
 ROOT = Path(__file__).parents[2]
 eight = make_sampler("uniform", 8, 0)
@@ -77,7 +77,7 @@ def png(folder: Path, width: int = 16000, height: int = 16000) -> Path:
 
 
 def gif(folder: Path, width: int = 16000, height: int = 16000, frames: int = 12) -> Path:
-    """A large canvas of which each frame changes a single pixel."""
+    """A large buffer of which each frame changes a single pixel."""
     screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     control = b"\x21\xf9\4\0\x0a\0\0\0"
     picture = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
@@ -94,7 +94,7 @@ def by_pillow(name: str, **how: object) -> Callable[[Path], Path]:
 
 
 def animation(folder: Path) -> Path:
-    """An animated WebP with the largest canvas there is, for pictures of a pixel."""
+    """An animated WebP with the largest buffer there is, for pictures of a pixel."""
     path = folder / "bomb.webp"
     dot = Image.new("L", (1, 1))
     dot.save(path, save_all=True, append_images=[Image.new("L", (1, 1), 255)] * 11)
@@ -273,7 +273,7 @@ def test_claims_that_can_be(tmp_path: Path) -> None:
     ):
         path.write_bytes(content + box(b"mdat", bytes(100)))
         with path.open("rb", buffering=0) as file:
-            action_clip.video.claims.check_claims("clip", file, whole=True)
+            action_clip.video.mp4_boxes.check_sample_counts("clip", file, whole=True)
 
 
 def test_more_packets_than_a_video_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,10 +289,10 @@ def test_small_packets_are_not_kept_without_end(tmp_path: Path, monkeypatch: pyt
     path = write_numbered(tmp_path / "clip.mkv", 40)
     expected = read_clip(path, eight)
     for most, kept in ((40, 40), (39, None)):
-        monkeypatch.setattr(action_clip.video.packets, "KEPT_PACKETS", most)
-        with opened(Origin("clip", path), 1) as container:
+        monkeypatch.setattr(action_clip.video.packets, "CACHED_PACKETS", most)
+        with opened(VideoSource("clip", path), 1) as container:
             table = action_clip.video.packets.scan(container)
-        assert (table.kept and len(table.kept)) == kept
+        assert (table.cached and len(table.cached)) == kept
         assert np.array_equal(read_clip(path, eight).frames, expected.frames)
 
 
@@ -332,7 +332,7 @@ def test_a_decoder_that_cannot_be_opened() -> None:
     def decode(_: object) -> None:
         raise ValueError("cannot decode unknown codec")
 
-    container = Video(Origin("clip"), None, SimpleNamespace(decode=decode))  # type: ignore[arg-type]
+    container = Video(VideoSource("clip"), None, SimpleNamespace(decode=decode))  # type: ignore[arg-type]
     with pytest.raises(av.FFmpegError, match="unknown codec"):
         container.decode(None)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence
 
 from action_clip.errors import ActionClipError
-from action_clip.video.deinterlace import without_comb
+from action_clip.video.deinterlace import deinterlaced
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import make_sampler
@@ -415,8 +415,8 @@ def test_a_line_is_no_further_than_its_neighbours(height: int) -> None:
     rows = np.arange(height * 4 * 3, dtype=np.uint8).reshape(height, 4, 3)
     combed = rows.copy()
     combed[1::2] = 255
-    shown = without_comb(combed)
-    assert np.array_equal(without_comb(rows)[:-1], rows[:-1])
+    shown = deinterlaced(combed)
+    assert np.array_equal(deinterlaced(rows)[:-1], rows[:-1])
     assert np.array_equal(shown[::2], rows[::2])
     assert shown.max() <= rows[::2].max()
 

@@ -26,16 +26,16 @@ from make_videos import (
 )
 from PIL import Image
 
-import action_clip.video.decode
 import action_clip.video.packets
-import action_clip.video.reader
+import action_clip.video.seeking
+import action_clip.video.strategies
 from action_clip.errors import ActionClipError
 from action_clip.video.packets import SeekError, read_run, scan
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.reader import Clip, read_clip
 from action_clip.video.sampling import Sampler, make_sampler
-from action_clip.video.sequential import Pass, decode_all
-from action_clip.video.source import Origin, demux, opened
+from action_clip.video.sequential import DecodedFrames, decode_all
+from action_clip.video.source import VideoSource, demux, opened
 
 eight = make_sampler("uniform", 8, 0)
 
@@ -69,12 +69,12 @@ def refuse_full_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("everything was decoded")
 
-    monkeypatch.setattr(action_clip.video.reader, "decode_all", refuse)
+    monkeypatch.setattr(action_clip.video.strategies, "decode_all", refuse)
 
 
 def seek_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep no packets in memory, as for a large file."""
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
 
 
 B_FRAMES = {"bf": "3", "g": "40", "sc_threshold": "0"}
@@ -209,7 +209,7 @@ def test_seeking_gives_what_one_pass_gives(
     truth = plain_pass(path)
     refuse_full_decoding(monkeypatch)
     for kept_bytes in (2**30, 0):
-        monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", kept_bytes)
         for index in {0, 1, 7, len(truth) // 2, len(truth) - 1}:
             clip = read_clip(path, just(index))
             assert clip.total_frames == len(truth)
@@ -226,7 +226,7 @@ def test_what_cannot_be_sought_is_decoded_in_one_pass(
     path = make(tmp_path)
     truth = plain_pass(path)
     for kept_bytes in (2**30, 0):
-        monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", kept_bytes)
         for threads in (1, 3):
             for sampler in (eight, just(len(truth) - 1, 20, 0), just(3)):
                 clip = read_clip(path, sampler, threads=threads)
@@ -238,7 +238,7 @@ def test_what_cannot_be_sought_is_decoded_in_one_pass(
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seek_in_the_file(monkeypatch)
     path = write_numbered(tmp_path / "clip.mkv", 60, options={"g": "30", "bf": "0"})
-    with opened(Origin("clip", path), 1) as opened_video:
+    with opened(VideoSource("clip", path), 1) as opened_video:
         table = scan(opened_video)
         assert len(list(read_run(opened_video, table, 30, 45))) == 16
         sizes = table.size.copy()
@@ -292,7 +292,7 @@ def test_eight_frames_cost_about_eight_frames(
         runs.append(len(packets))
         return iter(packets)
 
-    monkeypatch.setattr(action_clip.video.decode, "read_run", counted)
+    monkeypatch.setattr(action_clip.video.seeking, "read_run", counted)
     refuse_full_decoding(monkeypatch)
     seek_in_the_file(monkeypatch)
     clip = read_clip(path, eight)
@@ -503,20 +503,20 @@ def test_frames_that_the_decoder_calls_corrupt(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_where_broken_frames_belong() -> None:
-    by_time = Pass(times=[0, 10, 30, 40], spoilt={3}, failures=[(20, 2), (30, 2), (50, 4)])
+    by_time = DecodedFrames(times=[0, 10, 30, 40], corrupt={3}, failures=[(20, 2), (30, 2), (50, 4)])
     assert by_time.timeline() == ([0, 10, 20, 30, 40, 50], [0, 1, None, 2, None, None])
-    by_place = Pass(times=[None] * 3, failures=[(None, 1), (None, 1), (None, 3)])
+    by_place = DecodedFrames(times=[None] * 3, failures=[(None, 1), (None, 1), (None, 3)])
     assert by_place.timeline() == ([None] * 6, [0, None, None, 1, 2, None])
-    backwards = Pass(times=[20, 0, 10], failures=[(5, 1)])
+    backwards = DecodedFrames(times=[20, 0, 10], failures=[(5, 1)])
     assert backwards.timeline() == ([20, 5, 0, 10], [0, None, 1, 2])
-    assert Pass(times=[0, 1], spoilt={0, 1}).timeline() == ([0, 1], [0, 1])
+    assert DecodedFrames(times=[0, 1], corrupt={0, 1}).timeline() == ([0, 1], [0, 1])
 
 
-def test_a_second_look_ends_with_the_last_frame_wanted(tmp_path: Path) -> None:
-    origin = Origin("clip", write_numbered(tmp_path / "clip.mp4", 60))
-    with opened(origin, 1) as opened_video:
+def test_decoding_again_ends_with_the_last_requested_frame(tmp_path: Path) -> None:
+    source = VideoSource("clip", write_numbered(tmp_path / "clip.mp4", 60))
+    with opened(source, 1) as opened_video:
         table = scan(opened_video)
-    found = decode_all(origin, table, 1, {2, 5}, to_end=False)
+    found = decode_all(source, table, 1, {2, 5}, to_end=False)
     assert sorted(found.pictures) == [2, 5]
     assert 6 <= len(found.times) < 20
 

@@ -19,7 +19,6 @@ from servers import Answer, beside, files, ranges, send, serving, whole
 from small_models import random_model, save_model
 
 import action_clip.video.address
-import action_clip.video.kept
 import action_clip.video.packets
 from action_clip import ActionClip
 from action_clip.errors import ActionClipError
@@ -67,7 +66,7 @@ def test_a_video_at_an_address(
     kept_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_URL_BYTES", kept_bytes)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_URL_BYTES", kept_bytes)
     with serving(server(clip_bytes)) as (address, asked):
         clip = read_clip(address, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [5, 18, 30, 43, 55, 68, 80, 93]
@@ -83,7 +82,7 @@ def test_a_server_that_cannot_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     options = {"g": "50", "crf": "1", "preset": "ultrafast"}
     path = write_video(tmp_path / "clip.mkv", pictures, options=options)
     assert path.stat().st_size > 2**21
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_URL_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_URL_BYTES", 0)
     with serving(whole(path.read_bytes())) as (address, asked):
         clip = read_clip(address, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [12, 37, 62, 87, 112, 137, 162, 187]
@@ -486,7 +485,7 @@ def test_a_live_stream_is_ended(segments: dict[str, bytes], monkeypatch: pytest.
 def test_a_disk_without_room_for_what_cannot_be_sought(long_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action_clip.video.address, "IN_MEMORY", 100_000)
     monkeypatch.setattr(action_clip.video.address, "ROOM_STEP", 100_000)
-    monkeypatch.setattr(action_clip.video.kept, "DISK_MARGIN", 2**60)
+    monkeypatch.setattr(action_clip.video.address, "DISK_MARGIN", 2**60)
     with (
         serving(whole(long_bytes)) as (address, _),
         pytest.raises(ActionClipError, match=r"^the video http.* no room for it among the temporary files: .*TMPDIR$"),
@@ -498,7 +497,7 @@ def test_what_is_read_again_is_asked_for_again_where_it_does_not_fit(
     tmp_path: Path, long_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(action_clip.video.address, "IN_MEMORY", 100_000)
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_URL_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_URL_BYTES", 0)
     for server in (ranges, whole):
         with serving(server(long_bytes)) as (address, _):
             clip = read_clip(address, eight)

@@ -1,5 +1,7 @@
 """What is saved when few frames of a long video are read: the same frames, with less decoded and less read."""
 
+from __future__ import annotations  # PyAV subscripts Packet in its stubs only
+
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -7,6 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from make_videos import (
     Picture,
     break_packets,
@@ -19,16 +24,15 @@ from make_videos import (
 )
 from PIL import Image
 
-import action_clip.video.decode
 import action_clip.video.packets
-import action_clip.video.reader
+import action_clip.video.seeking
+import action_clip.video.strategies
 from action_clip.video.mp4_index import table_of_index
 from action_clip.video.packets import PacketTable, scan
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.reader import read_clip
-from action_clip.video.references import nothing, unreferenced
 from action_clip.video.sampling import Sampler, make_sampler
-from action_clip.video.source import Origin, Video, opened
+from action_clip.video.source import Video, VideoSource, opened
 
 eight = make_sampler("uniform", 8, 0)
 keyframes = make_sampler("keyframes", 4, 0)
@@ -52,7 +56,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError(f"{name} was called")
 
-    monkeypatch.setattr(action_clip.video.reader, name, fail)
+    monkeypatch.setattr(action_clip.video.strategies, name, fail)
 
 
 X264 = "keyint=40:scenecut=0:bframes=3:b-adapt=0:"
@@ -62,7 +66,7 @@ X265 = "log-level=none:keyint=40:bframes=4:b-adapt=0:"
 @pytest.mark.parametrize(
     ("name", "codec", "options", "most"),
     [
-        # how many of the 60 packets are decoded for the frames 37 and 58, at most
+        # how many of the 60 frames are decoded for the frames 37 and 58, at most
         ("pyramid.mp4", "libx264", {"x264-params": X264 + "b-pyramid=normal"}, 36),
         ("flat.mkv", "libx264", {"x264-params": X264 + "b-pyramid=none"}, 24),
         ("codes.ts", "libx264", {"x264-params": X264 + "b-pyramid=normal"}, 36),
@@ -71,8 +75,8 @@ X265 = "log-level=none:keyint=40:bframes=4:b-adapt=0:"
         ("forward.mp4", "libx264", {"g": "40", "bf": "0"}, 60),
         ("hevc.mp4", "libx265", {"x265-params": X265 + "b-pyramid=1"}, 42),
         ("layers.mp4", "libx265", {"x265-params": X265 + "temporal-layers=3"}, 60),
-        ("mpeg4.mp4", "mpeg4", {"bf": "2", "g": "40"}, 60),
-        ("mpeg2.ts", "mpeg2video", {"bf": "2", "g": "40"}, 60),
+        ("mpeg4.mp4", "mpeg4", {"bf": "2", "g": "40"}, 30),
+        ("mpeg2.ts", "mpeg2video", {"bf": "2", "g": "40"}, 30),
         ("vp8.webm", "libvpx", {"g": "40"}, 60),
         ("vp9.webm", "libvpx-vp9", {"g": "40", "cpu-used": "8", "lag-in-frames": "10"}, 60),
         ("av1.mp4", "libsvtav1", {"preset": "12", "g": "40"}, 60),
@@ -93,77 +97,60 @@ def test_what_nothing_refers_to_is_not_decoded(
         clip = read_clip(path, eight, threads=threads)
         assert np.array_equal(clip.frames, np.stack([truth[index] for index in clip.indices]))
     decoded = 0
-    plain_run = action_clip.video.decode._decode_run
+    decode = Video.decode
 
-    def counted(
-        video_: Video, table: PacketTable, run: object, take: object, leaves_out: Callable[[bytes], bool]
-    ) -> None:
+    def counted(opened_video: Video, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         nonlocal decoded
+        frames = decode(opened_video, packet)
+        decoded += len(frames)
+        return frames
 
-        def counting(data: bytes) -> bool:
-            nonlocal decoded
-            left_out = leaves_out(data)
-            decoded += not left_out
-            return left_out
-
-        plain_run(video_, table, run, take, counting)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(action_clip.video.decode, "_decode_run", counted)
+    monkeypatch.setattr(Video, "decode", counted)
     read_clip(path, just(37, 58))
-    assert decoded <= most - 4  # not asked of keyframes and wanted frames
+    assert decoded <= most
 
 
-def test_units_that_are_not_understood_are_decoded() -> None:
-    context = av.CodecContext.create("h264", "r")
+@pytest.mark.parametrize(
+    ("codec", "extradata", "told"),
+    [
+        ("h264", b"", True),
+        ("mpeg2video", b"", True),
+        ("vp9", b"", False),
+        ("hevc", b"", False),
+        ("hevc", b"\0\0\0\1" + bytes(20), False),
+        *(("hevc", b"\1" + bytes(20) + bytes([layers << 3 | 3, 0]), layers == 1) for layers in range(4)),
+    ],
+)
+def test_where_layers_refer_to_each_other_all_is_decoded(codec: str, extradata: bytes, told: bool) -> None:
+    context = av.CodecContext.create(codec, "r")
     assert isinstance(context, av.VideoCodecContext)
-    tells = unreferenced(context)
-    idle, used, parameters, supplement = b"\0\0\1\x01ab", b"\0\0\1\x21ab", b"\0\0\1\x08ab", b"\0\0\1\x06ab"
-    assert tells(idle)
-    assert tells(supplement + idle + idle)
-    for data in (used, idle + used, parameters + idle, supplement, b"", b"\0\0\1", idle + b"\0\0\1"):
-        assert not tells(data)
-    context.extradata = b"\x01\x64\0\x28\xff\xe1\0"
-    tells = unreferenced(context)
-    assert tells(b"\0\0\0\2\x01a\0\0\0\2\x06a")
-    for data in (b"\0\0\0\2\x41a", b"\0\0\0\2\x01a\0\0\0\x09\x01a", b"\0\0\0\0\0\0\0\2\x01a", b"\0\0", b""):
-        assert not tells(data)
-
-
-def test_where_layers_refer_to_each_other_all_is_decoded() -> None:
-    context = av.CodecContext.create("hevc", "r")
-    assert isinstance(context, av.VideoCodecContext)
-    unmarked, marked = b"\0\0\0\2\x02a", b"\0\0\0\2\0a"
-    for layers, told in ((1, True), (2, False), (3, False), (0, False)):
-        context.extradata = b"\1" + bytes(20) + bytes([layers << 3 | 3, 0])
-        assert unreferenced(context)(marked) == told
-        assert not unreferenced(context)(unmarked)
+    if extradata:
+        context.extradata = extradata
+    assert action_clip.video.seeking._skips_non_reference(context) == told
 
 
 def test_what_a_decoder_misses_is_decoded_after_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_much(_: object) -> Callable[[bytes], bool]:
-        return lambda data: len(data) % 2 == 0
-
-    path = write_video(tmp_path / "clip.mkv", moving(40), "libvpx-vp9", options={"g": "40", "cpu-used": "8"})
+    path = write_video(tmp_path / "clip.mp4", moving(40), options={"g": "40", "bf": "2"})
     truth = plain_pass(path)
     refuse(monkeypatch, "decode_all")
-    plain = action_clip.video.decode._decode_run
-    ways: list[bool] = []
+    decode = Video.decode
+    skipping: list[bool] = []
 
-    def failing(*arguments: object) -> None:
-        ways.append(arguments[-1] is nothing)
-        if not ways[-1]:
-            raise action_clip.video.decode.SurpriseError
-        plain(*arguments)  # type: ignore[arg-type]
+    def dropping(opened_video: Video, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """Lose the frames that come when some may be missing."""
+        frames = decode(opened_video, packet)
+        skipping.append(opened_video.stream.codec_context.skip_frame == "NONREF")
+        return [] if any(skipping) and len(skipping) <= 41 else frames
 
-    monkeypatch.setattr(action_clip.video.decode, "unreferenced", too_much)
-    monkeypatch.setattr(action_clip.video.decode, "_decode_run", failing)
+    monkeypatch.setattr(Video, "decode", dropping)
     assert np.array_equal(read_clip(path, just(39)).frames[0], truth[39])
-    assert ways == [False, True]
+    assert any(skipping[:41])
+    assert not any(skipping[41:])
 
 
 def tables(path: Path) -> tuple[PacketTable | None, PacketTable]:
     """Return what the index tells and what reading through does."""
-    with opened(Origin(path.name, path), 1) as opened_video:
+    with opened(VideoSource(path.name, path), 1) as opened_video:
         return table_of_index(opened_video), scan(opened_video)
 
 
@@ -191,10 +178,10 @@ def test_the_index_tells_what_reading_through_tells(
     path = make(tmp_path)
     indexed, scanned = tables(path)
     assert indexed is not None
-    for name in (part.name for part in fields(PacketTable) if part.name != "kept"):
+    for name in (part.name for part in fields(PacketTable) if part.name != "cached"):
         assert np.array_equal(getattr(indexed, name), getattr(scanned, name)), name
     small = read_clip(path, eight)
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
     refuse(monkeypatch, "scan")
     large = read_clip(path, eight)
     assert np.array_equal(large.frames, small.frames)
@@ -239,7 +226,7 @@ def test_an_index_that_leaves_doubt_is_not_used(
     path = make(tmp_path)
     assert tables(path)[0] is None
     small = read_clip(path, eight)
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
     large = read_clip(path, eight)
     assert np.array_equal(large.frames, small.frames)
     assert large.indices == small.indices
@@ -253,8 +240,8 @@ def test_a_wrong_index_is_found_out(tmp_path: Path, what: str, monkeypatch: pyte
         return replace(table, **{what: getattr(table, what) + 1})
 
     path = constant(tmp_path)
-    monkeypatch.setattr(action_clip.video.packets, "KEPT_BYTES", 0)
-    monkeypatch.setattr(action_clip.video.reader, "table_of_index", wrong)
+    monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
+    monkeypatch.setattr(action_clip.video.strategies, "table_of_index", wrong)
     refuse(monkeypatch, "decode_all")
     clip = read_clip(path, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [3, 10, 18, 25, 33, 40, 48, 55]

@@ -1,28 +1,71 @@
-"""What MP4 files claim: FFmpeg makes room for each sample, and few bytes can say that there are millions."""
+"""The boxes that MP4 and QuickTime files are made of (ISO 14496-12, 4.2), and how many samples they may claim.
 
+FFmpeg allocates memory for each sample of an index, and a few bytes of it can say that there are millions.
+"""
+
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from action_clip.errors import ActionClipError
-from action_clip.video.boxes import boxes, boxes_of_file
-from action_clip.video.given import Readable, read_all
+from action_clip.video.ffmpeg_file import Readable, read_all
 
 MOST_SAMPLES = 2**24
-"""That have no bytes of their own in the index: days of video, and 0.6 GB of FFmpeg's memory."""
+"""Samples without bytes of their own in the index: days of video, and 0.6 GB of FFmpeg's memory."""
 _EDITED = 4
-"""FFmpeg goes through the samples once for each edit; so many more of these are let pass."""
+"""FFmpeg visits the samples once for each edit, which takes less memory: so many count as one sample."""
 _PARENTS = {"moov", "trak", "edts", "mdia", "minf", "stbl", "moof", "traf", "udta"}
 _DEEPEST = 10  # as deep as FFmpeg looks
 _MOST_BYTES = 2**28  # of an index
 _MOST_BOXES = 2**18
 
 
-def check_claims(name: str, file: Readable, *, whole: bool) -> None:
-    """Look through the boxes of a file, if it is made of boxes; `whole`: also for what follows its index.
+def boxes_of_file(file: Readable) -> Iterator[tuple[str, int, int | None]]:
+    """Yield type, start and end of the content of each box of a file; the last may have no end but the file's.
 
-    Raises ActionClipError where there are more than MOST_SAMPLES.
+    Raises ValueError where something else than a box follows.
+    """
+    at = 0
+    while True:
+        file.seek(at, os.SEEK_SET)
+        header = read_all(file, 16)
+        if len(header) < 8:
+            return
+        size, kind, start = int.from_bytes(header[:4]), header[4:8].decode("latin-1"), at + 8
+        if size == 1:
+            size, start = int.from_bytes(header[8:]), at + 16
+        if size and size < start - at:
+            raise ValueError(kind)
+        yield kind, start, at + size if size else None
+        if not size:
+            return
+        at += size
+
+
+def boxes(content: bytes, *, lenient: bool = False) -> Iterator[tuple[str, bytes]]:
+    """Yield type and content of each box in another one's content.
+
+    Raises ValueError where one does not end in it; `lenient`, as FFmpeg is, ends it there.
+    """
+    at = 0
+    while at + 8 <= len(content):
+        size, start = int.from_bytes(content[at : at + 4]), at + 8
+        if lenient and size == 1:
+            size, start = int.from_bytes(content[at + 8 : at + 16]), at + 16
+        if lenient:
+            size = min(size or len(content), len(content) - at)
+        if not start - at <= size <= len(content) - at:
+            raise ValueError(size)
+        yield content[at + 4 : at + 8].decode("latin-1"), content[start : at + size]
+        at += size
+
+
+def check_sample_counts(name: str, file: Readable, *, whole: bool) -> None:
+    """Count the samples that a file of boxes claims to have; `whole`: also in what follows its index.
+
+    Raises ActionClipError for more than MOST_SAMPLES.
     """
     claimed = 0
     with suppress(ValueError):
@@ -58,7 +101,7 @@ class _Track:
 
 
 def _claimed(content: bytes) -> int:
-    """How many samples the tables in this content claim without having bytes for them."""
+    """Return how many samples the tables in this content claim without having bytes for them."""
     claimed = 0
     track = _Track()
     for kind, box in _tables(content, 0):

@@ -14,10 +14,10 @@ import pytest
 from make_videos import numbered, numbers_in, write_numbered
 from PIL import Image
 
-import action_clip.video.kept
+import action_clip.video.address
 import action_clip.video.source
 from action_clip.errors import ActionClipError
-from action_clip.video.given import Given, StoppedError, Trouble
+from action_clip.video.ffmpeg_file import FFmpegFile, ReadStatus, StoppedError
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import make_sampler
 
@@ -172,14 +172,14 @@ def test_nothing_else_is_opened(tmp_path: Path, kind: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_what_a_file_names_is_refused_even_where_ffmpeg_asks_for_it(tmp_path: Path) -> None:
     clip = write_numbered(tmp_path / "clip.mkv", 8)
-    with action_clip.video.source.locate(clip) as origin:
-        assert origin.open_named(f"file:{clip}", 0, {}).read(10) == b""
+    with action_clip.video.source.locate(clip) as source:
+        assert source.open_named(f"file:{clip}", 0, {}).read(10) == b""
         with pytest.raises(ActionClipError, match=r"clip\.mkv names other files, which are not opened"):
-            origin.check()
+            source.check()
 
 
 def test_a_pipe_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(action_clip.video.kept, "DISK_MARGIN", 2**60)
+    monkeypatch.setattr(action_clip.video.address, "DISK_MARGIN", 2**60)
     os.mkfifo(tmp_path / "pipe")
     over = threading.Event()
 
@@ -209,17 +209,17 @@ def test_a_pipe_without_a_folder_for_temporary_files(tmp_path: Path, monkeypatch
 def test_a_file_that_vanishes(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_numbered(tmp_path / "clip.ts", 20)
     name = {"before it is opened": "open", "before its size is asked": "size", "between two looks": "open"}[when]
-    plain = getattr(action_clip.video.source.Origin, name)
+    plain = getattr(action_clip.video.source.VideoSource, name)
     looks = 0
 
-    def vanish(origin: action_clip.video.source.Origin) -> object:
+    def vanish(source: action_clip.video.source.VideoSource) -> object:
         nonlocal looks
         looks += 1
         if when != "between two looks" or looks == 2:
             path.unlink()
-        return plain(origin)
+        return plain(source)
 
-    monkeypatch.setattr(action_clip.video.source.Origin, name, vanish)
+    monkeypatch.setattr(action_clip.video.source.VideoSource, name, vanish)
     kind = "keyframes" if when == "between two looks" else "uniform"
     with pytest.raises(ActionClipError, match=r"clip.ts does not exist; check its name and folder$"):
         read_clip(path, make_sampler(kind, 8, 0), threads=2)
@@ -248,29 +248,29 @@ class Failing:
 
 
 def test_what_goes_wrong_in_a_file_is_its_end_and_is_remembered() -> None:
-    trouble = Trouble()
+    status = ReadStatus()
     file = Failing(KeyError("first"))
-    given = Given(file, "name", trouble)
+    given = FFmpegFile(file, "name", status)
     assert given.seek(-1) == -1
     assert given.read(3) == b"xxx"
     assert given.tell() == 3
-    trouble.check()
+    status.check()
     assert given.read(3) == b""
     assert given.read(3) == b""
     assert given.seek(0) == -1
     assert file.reads == 2
     with pytest.raises(KeyError, match="first"):
-        trouble.check()
+        status.check()
 
 
 def test_nothing_is_read_when_nobody_waits() -> None:
-    trouble = Trouble()
-    trouble.stop.set()
+    status = ReadStatus()
+    status.stop.set()
     file = Failing(KeyError())
-    assert Given(file, "name", trouble).read(3) == b""
+    assert FFmpegFile(file, "name", status).read(3) == b""
     assert not file.reads
     with pytest.raises(StoppedError):
-        trouble.check()
+        status.check()
 
 
 def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""What a reader returns: some frames of a video, together or one after the other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Some frames of a video, in the order in which their indices were given."""
+
+    frames: NDArray[np.uint8]
+    """(T, H, W, 3) RGB."""
+    indices: tuple[int, ...]
+    """Which frames of the video these are, from 0 in order of presentation; neighbours of broken ones. Estimates in
+    some keyframe clips."""
+    times_s: tuple[float, ...]
+    """Their presentation times, seconds from the first frame."""
+    total_frames: int
+    duration_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a video."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    index: int
+    """Which frame of the video it is, from 0 in order of presentation."""
+    time_s: float
+    """Its presentation time, seconds from the first frame."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When each frame of a video is shown, and when the last one ends, in seconds from the first frame."""
+
+    times_s: tuple[float, ...]
+    duration_s: float
+
+    def clip(self, frames: NDArray[np.uint8], indices: list[int]) -> Clip:
+        """Return the frames, (T, H, W, 3), with these indices as a clip."""
+        times_s = tuple(self.times_s[index] for index in indices)
+        return Clip(frames, tuple(indices), times_s, len(self.times_s), self.duration_s)

@@ -1,0 +1,422 @@
+"""How frames are found: a list of strategies, tried in order, until one can return the frames."""
+
+import logging
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain
+
+import av
+import numpy as np
+
+from action_clip.errors import ActionClipError
+from action_clip.system.forks import cached_property
+from action_clip.video.clip import Clip, Frame, Timeline
+from action_clip.video.frame_buffer import FrameBuffer, Picture
+from action_clip.video.keyframes import decode_keyframes, read_index
+from action_clip.video.mp4_index import table_of_index
+from action_clip.video.packets import PacketTable, fits_memory, scan
+from action_clip.video.pixels import clockwise_turn, most_pixels
+from action_clip.video.sampling import Keyframes, Sampler
+from action_clip.video.seeking import StrategyError, decode_frames, stream_frames
+from action_clip.video.sequential import decode_all, stream_all
+from action_clip.video.source import Video, VideoSource, open_video, opened, read_packets
+from action_clip.video.webp import claimed_frames, decode_animation, is_animation, stream_animation
+
+_log = logging.getLogger("action_clip")
+
+SHORT_PIXELS = 2**30
+"""Of a video of which all frames are decoded within seconds: a quarter of a minute of 1080p, two of 640 × 480."""
+
+
+class Decoders:
+    """The open decoders of a video, and what is known of its packets: each is opened and read once, and used again."""
+
+    def __init__(self, source: VideoSource, threads: int) -> None:
+        """Open nothing yet; `threads` is the number of decoding threads, 0 for one a core."""
+        self.source = source
+        self.threads = threads
+        self._open: dict[tuple[int, bool], Video] = {}
+
+    @cached_property
+    def indexed(self) -> PacketTable | None:
+        """All packets, by the index of an MP4 file; None where that leaves doubt."""
+        with self.get(self.threads) as video:
+            return table_of_index(video)
+
+    @cached_property
+    def scanned(self) -> PacketTable:
+        """All packets, by reading through the video once."""
+        self._close(self.threads, False)  # a new one is at the video's start
+        with self.get(self.threads) as video:
+            return scan(video)
+
+    @contextmanager
+    def get(self, threads: int, *, strict: bool = False) -> Iterator[Video]:
+        """Yield the video, open at any place; arguments and errors as of `source.open_video`."""
+        if (threads, strict) not in self._open:
+            self._open[threads, strict] = open_video(self.source, threads, strict=strict)
+        video = self._open[threads, strict]
+        try:
+            yield video
+        finally:
+            # The output of a decoder that does not refuse damage depends on all that it has decoded before.
+            if video.has_decoded and not (video.is_strict and video.notices_damage):
+                self._close(threads, strict)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for threads, strict in list(self._open):
+            self._close(threads, strict)
+
+    def _close(self, threads: int, strict: bool) -> None:
+        if video := self._open.pop((threads, strict), None):
+            video.close()
+
+
+class Strategy(ABC):
+    """A way of finding frames. Each method raises StrategyError where another strategy has to be tried."""
+
+    name: str
+
+    def __init__(self, decoders: Decoders) -> None:
+        self._decoders = decoders
+        self._source = decoders.source
+
+    @abstractmethod
+    def timeline(self) -> Timeline:
+        """Return when each frame of the video is shown."""
+
+    def rotation(self) -> int:
+        """Return by how many degrees the video's first frame is turned clockwise to be upright."""
+        with opened(self._source, 1) as video:
+            for packet in chain(read_packets(video), [None]):
+                with suppress(av.FFmpegError):
+                    for frame in video.decode(packet):
+                        return clockwise_turn(frame)
+        raise StrategyError("no frame can be decoded")
+
+    @abstractmethod
+    def clip(self, sampler: Sampler) -> Clip:
+        """Return the frames that the sampler chooses."""
+
+    @abstractmethod
+    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yield the frames with these indices, which ascend; the last frame for those beyond the end."""
+
+
+class AnimatedWebp(Strategy):
+    """An animated WebP file, decoded by Pillow from its start; a broken frame ends it."""
+
+    name = "animated WebP"
+
+    def timeline(self) -> Timeline:
+        """As of Strategy, by decoding everything once."""
+        return self._timeline
+
+    def clip(self, sampler: Sampler) -> Clip:
+        """As of Strategy."""
+        self._check()
+        claimed = claimed_frames(self._source)
+        animation = decode_animation(self._source, _guess(sampler, claimed))
+        total = len(animation.starts_ms)
+        indices = _checked(sampler, total)
+        if total != claimed:
+            animation = decode_animation(self._source, set(indices))
+        buffer = FrameBuffer(indices)
+        for index in set(indices):
+            buffer.put(index, animation.pictures.pop(index))
+        return animation.timeline().clip(buffer.frames(), indices)
+
+    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """As of Strategy."""
+        times_s = self._timeline.times_s
+        last = len(times_s) - 1
+        counts = Counter(min(index, last) for index in indices)
+        for index, picture in stream_animation(self._source, counts):
+            yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        self._check()
+        return decode_animation(self._source, ()).timeline()
+
+    def rotation(self) -> int:
+        """As of Strategy: none."""
+        self._check()
+        return 0
+
+    def _check(self) -> None:
+        if not self._is_animation:
+            raise StrategyError("the file is no animated WebP")
+
+    @cached_property
+    def _is_animation(self) -> bool:
+        return is_animation(self._source)
+
+
+class IndexedKeyframes(Strategy):
+    """The keyframes nearest to the frames of a `Keyframes`, by the container's index: nothing else is read."""
+
+    name = "keyframes of the container's index"
+
+    def timeline(self) -> Timeline:
+        """Nothing: the index may not have every frame."""
+        raise StrategyError("every frame is requested, not only keyframes")
+
+    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Nothing: these are frames with certain numbers."""
+        raise StrategyError("exact frames are requested, not keyframes")
+
+    def clip(self, sampler: Sampler) -> Clip:
+        """As of Strategy."""
+        if not isinstance(sampler, Keyframes):
+            raise StrategyError("exact frames are requested, not keyframes")
+        with self._decoders.get(1, strict=True) as video:
+            index = read_index(video)
+            exact = _checked(sampler, index.total_frames)
+            chosen = [index.nearest(frame) for frame in exact]
+            if _is_better_exact(video, index.total_frames, exact, chosen):
+                raise StrategyError("the video is short and has few keyframes: the frames themselves are better")
+            buffer = FrameBuffer([keyframe.time for keyframe in chosen])
+            keyframes = sorted(set(chosen))
+            shown = decode_keyframes(video, index, keyframes, self._decoders.threads, buffer.put)
+        frames = dict(zip(keyframes, shown, strict=True))
+        _warn_of_few_keyframes(self._source.name, exact, chosen)
+        return Clip(
+            frames=buffer.frames(),
+            indices=tuple(frames[keyframe].number for keyframe in chosen),
+            times_s=tuple(frames[keyframe].time_s for keyframe in chosen),
+            total_frames=index.total_frames,
+            duration_s=index.duration * index.seconds,
+        )
+
+
+class Seeking(Strategy):
+    """Decoding each frame from the keyframe before it, where the packets' timestamps tell which shows which frame."""
+
+    def __init__(self, decoders: Decoders, threads: int) -> None:
+        """Decode with so many threads, 0 for one a core."""
+        super().__init__(decoders)
+        self._threads = threads
+        if threads != decoders.threads:
+            self.name += ", with one thread"
+
+    @abstractmethod
+    def _read_table(self) -> PacketTable | None:
+        """Return the table of packets, None where there is none."""
+
+    @cached_property
+    def _table(self) -> PacketTable:
+        table = self._read_table()
+        if table is None or not table.is_regular:
+            raise StrategyError("nothing tells without doubt which packet shows which frame")
+        return table
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        return _timeline(self._table.pts[self._table.shown].tolist(), self._table)
+
+    def timeline(self) -> Timeline:
+        """As of Strategy; nothing is decoded."""
+        return self._timeline
+
+    def clip(self, sampler: Sampler) -> Clip:
+        """As of Strategy; of a `Keyframes`, the keyframes nearest to its frames."""
+        table = self._table
+        total = len(table.shown)
+        with self._decoders.get(self._threads) as video:
+            exact = indices = _checked(sampler, total)
+            if isinstance(sampler, Keyframes):
+                nearest = [table.nearest_keyframe(index) for index in exact]
+                if not _is_better_exact(video, total, exact, nearest):
+                    indices = nearest
+            buffer = FrameBuffer(indices)
+            decode_frames(video, table, set(indices), buffer.put)
+        _warn_of_few_keyframes(self._source.name, exact, indices)
+        return self._timeline.clip(buffer.frames(), indices)
+
+    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """As of Strategy, with a decoder of its own."""
+        times_s = self._timeline.times_s
+        last = len(times_s) - 1
+        counts = Counter(min(index, last) for index in indices)
+        with opened(self._source, self._threads) as video:
+            for index, picture in stream_frames(video, self._table, counts):
+                yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
+
+
+class SeekingByIndex(Seeking):
+    """Seeking by the index of a large MP4 file: of the file, only what is decoded is read."""
+
+    name = "seeking by the MP4 index"
+
+    def _read_table(self) -> PacketTable | None:
+        return None if fits_memory(self._source) else self._decoders.indexed
+
+
+class SeekingByScan(Seeking):
+    """Seeking by a table of all packets, which are read through once without being decoded."""
+
+    name = "seeking by a scan of all packets"
+
+    def _read_table(self) -> PacketTable | None:
+        return self._decoders.scanned
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The frames that decoding everything has returned, and the broken ones between them."""
+
+    timeline: Timeline
+    numbers: list[int | None]
+    """For each frame, its number in the order of the decoder's output; None for a broken one."""
+
+    @cached_property
+    def _good(self) -> list[int]:
+        return [index for index, number in enumerate(self.numbers) if number is not None]
+
+    def nearest(self, index: int) -> int:
+        """Return the nearest frame that is not broken, the earlier of two."""
+        at = bisect_left(self._good, index)
+        return min(self._good[max(at - 1, 0) : at + 1], key=lambda good: abs(good - index))
+
+
+class Sequential(Strategy):
+    """Decoding everything from the start: right for every file. Broken frames give way to their neighbours."""
+
+    name = "sequential decoding"
+
+    def __init__(self, decoders: Decoders) -> None:
+        super().__init__(decoders)
+        self._threads = decoders.threads
+        self._survey: Survey | None = None
+
+    def timeline(self) -> Timeline:
+        """As of Strategy, by decoding everything once."""
+        return self._surveyed(None)[0].timeline
+
+    def clip(self, sampler: Sampler) -> Clip:
+        """As of Strategy; the first time, the frames are those for the number of frames that the packets promise."""
+        survey, pictures = self._surveyed(sampler)
+        exact = _checked(sampler, len(survey.numbers))
+        indices = self._good(survey, exact)
+        needed = {index: number for index in indices if (number := survey.numbers[index]) is not None}
+        if not pictures.keys() >= set(needed.values()):
+            table = self._decoders.scanned
+            requested = set(needed.values())
+            pictures = decode_all(self._source, table, self._threads, requested, to_end=False).pictures
+        buffer = FrameBuffer(indices)
+        for index, number in needed.items():
+            buffer.put(index, pictures.pop(number))
+        return survey.timeline.clip(buffer.frames(), indices)
+
+    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """As of Strategy."""
+        survey, _ = self._surveyed(None)
+        last = len(survey.numbers) - 1
+        counts = Counter(self._good(survey, [min(index, last) for index in indices]))
+        index_of = {number: index for index in counts if (number := survey.numbers[index]) is not None}
+        for number, picture in stream_all(self._source, self._decoders.scanned, self._threads, index_of):
+            index = index_of[number]
+            yield from [Frame(np.array(picture), index, survey.timeline.times_s[index])] * counts[index]
+
+    def _surveyed(self, sampler: Sampler | None) -> tuple[Survey, dict[int, Picture]]:
+        """Return the survey and, if it is made now, the frames that the sampler chooses of as many as expected."""
+        if self._survey is not None:
+            return self._survey, {}
+        table = self._decoders.scanned
+        guess = len(table.shown)
+        result = decode_all(self._source, table, self._threads, _guess(sampler, guess))
+        if self._threads != 1 and (result.failures or result.corrupt or len(result.times) != guess):
+            # Decoders with several threads report an error late, lose good frames with the bad one, and conceal
+            # what is missing now this way, now that.
+            self._threads = 1
+            result = decode_all(self._source, table, 1, _guess(sampler, len(result.times)))
+        if not result.times:
+            raise ActionClipError(
+                f"no frame of {self._source.name} can be decoded; check that it plays and that its frames have no more "
+                f"than {most_pixels()} pixels (ACTION_CLIP_MAX_PIXELS), or convert it to H.264 first"
+            )
+        times, numbers = result.timeline()
+        self._survey = Survey(_timeline(times, table), numbers)
+        return self._survey, result.pictures
+
+    def _good(self, survey: Survey, exact: Sequence[int]) -> list[int]:
+        """Return the nearest frames that are not broken."""
+        indices = [survey.nearest(index) for index in exact]
+        replaced = {a for a, index in zip(exact, indices, strict=True) if a != index}
+        if replaced:
+            _log.warning(
+                "%s: %d of the %d frames to look at are broken, their nearest good neighbours are taken instead",
+                self._source.name,
+                len(replaced),
+                len(set(exact)),
+            )
+        return indices
+
+
+def make_strategies(source: VideoSource, threads: int) -> tuple[Decoders, list[Strategy]]:
+    """Return the strategies in the order in which they are tried, and the decoders that they share.
+
+    Where decoding with several threads fails, the video may be damaged: one thread decodes damage the same every time.
+    """
+    decoders = Decoders(source, threads)
+    attempts = [threads] if threads == 1 else [threads, 1]
+    return decoders, [
+        AnimatedWebp(decoders),
+        IndexedKeyframes(decoders),
+        *(SeekingByIndex(decoders, number) for number in attempts),
+        *(SeekingByScan(decoders, number) for number in attempts),
+        Sequential(decoders),
+    ]
+
+
+def _guess(sampler: Sampler | None, total: int) -> set[int]:
+    return set(sampler(total)) if sampler and total else set()
+
+
+def _checked(sampler: Sampler, total: int) -> list[int]:
+    indices = sampler(total)
+    if not indices or not all(0 <= index < total for index in indices):
+        raise ActionClipError(f"the sampler gives {indices}, but the video has the frames 0 to {total - 1}")
+    return indices
+
+
+def _is_better_exact(video: Video, total: int, exact: Sequence[int], keyframes: Sequence[object]) -> bool:
+    """Whether the keyframes are fewer than the frames that they stand for, in a video that is decoded in no time."""
+    context = video.stream.codec_context
+    return len(set(keyframes)) < len(set(exact)) and total * context.width * context.height <= SHORT_PIXELS
+
+
+def _warn_of_few_keyframes(name: str, exact: Sequence[int], keyframes: Sequence[object]) -> None:
+    if len(set(keyframes)) < len(set(exact)):
+        _log.warning(
+            "%s: it has so few keyframes that %d different frames are looked at instead of %d; the sampling "
+            '"uniform" looks at all of them, but takes longer',
+            name,
+            len(set(keyframes)),
+            len(set(exact)),
+        )
+
+
+def _timeline(times: Sequence[int | None], table: PacketTable) -> Timeline:
+    """Return when each frame starts, counted from the first one, and when the last one ends.
+
+    Frames without times, or with times that run backwards, are counted at the average rate instead.
+    """
+    known = [time for time in times if time is not None]
+    if len(known) < len(times) or known != sorted(known):
+        return Timeline(tuple(float(i / table.rate) for i in range(len(times))), float(len(times) / table.rate))
+    unit = table.time_base
+    starts_s = tuple((time - known[0]) * unit.numerator / unit.denominator for time in known)
+    last_duration = int(table.duration[table.pts == known[-1]].max(initial=0))
+    # Where frames are reordered, a container's durations are often those between the times of decoding.
+    if last_duration and (len(known) == 1 or np.all(np.diff(table.pts) > 0)):
+        last_s = float(last_duration * table.time_base)
+    else:
+        last_s = starts_s[-1] / (len(starts_s) - 1) if starts_s[-1] else float(1 / table.rate)
+    return Timeline(starts_s, starts_s[-1] + last_s)
