@@ -21,11 +21,11 @@ from torch import Tensor
 
 from action_clip.errors import ActionClipError
 from action_clip.export.pickles import Call, MoreThanWeights, foreign_name, is_name
-from action_clip.export.stored import NoCheckpoint, read_stored, tensor_of
+from action_clip.export.stored import NotACheckpoint, read_stored, tensor_of
 from action_clip.models.catalog import validators
 
 T = TypeVar("T")
-Colours = tuple[float, float, float]
+PerChannel = tuple[float, float, float]
 State = dict[str, Tensor]
 Rules = tuple[tuple[str, str], ...]
 
@@ -56,8 +56,8 @@ class Preprocessing:
     """Of frames: pixels of the short side (None: as is usual for the model), mean and std of each colour."""
 
     resize: int | None
-    mean: Colours
-    std: Colours
+    mean: PerChannel
+    std: PerChannel
 
 
 def read_path(
@@ -129,7 +129,7 @@ def load(path: Path, trust: bool) -> Any:
         content = _safetensors(path) if path.suffix == ".safetensors" else read_stored(path)
         _refuse_foreign(content)
         return content
-    except NoCheckpoint as error:
+    except NotACheckpoint as error:
         raise ActionClipError(f"{path} is not a PyTorch checkpoint: download it again") from error
     except MoreThanWeights as error:
         if not trust:
@@ -332,7 +332,7 @@ def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
 
 def normalisation(
     config: Mapping[str, Any], mean: str, std: str, default: Preprocessing, path: Path
-) -> tuple[Colours, Colours]:
+) -> tuple[PerChannel, PerChannel]:
     """Mean and std of a configuration, by these keys."""
     return (
         value_of(config, mean, validators.three_numbers, default.mean, path),

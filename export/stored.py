@@ -48,7 +48,7 @@ _TYPES = {
 }
 
 
-class NoCheckpoint(Exception):
+class NotACheckpoint(Exception):
     """A file that PyTorch did not write."""
 
 
@@ -119,7 +119,7 @@ def read_stored(path: Path) -> Any:
 
     Raises:
         MoreThanWeights: only running code would tell what it holds.
-        NoCheckpoint: PyTorch did not write it.
+        NotACheckpoint: PyTorch did not write it.
         Exception: of many kinds, where the file is damaged.
     """
     file = MappedFile(path)
@@ -171,7 +171,7 @@ class _Archive:
 
     def content(self) -> Any:
         if f"{self._folder}/data.pkl" not in self._records:
-            raise NoCheckpoint
+            raise NotACheckpoint
         if f"{self._folder}/byteorder" in self._records:
             order = self._bytes("byteorder")
             if order not in (b"little", b"big"):
@@ -229,9 +229,9 @@ def _read_unzipped(file: MappedFile) -> Any:
     try:
         magic = read_pickle(pickles, persistent)
     except Exception:
-        raise NoCheckpoint from None
+        raise NotACheckpoint from None
     if magic != _MAGIC:
-        raise NoCheckpoint
+        raise NotACheckpoint
     for _ in ("version", "machine"):
         read_pickle(pickles, persistent)
     content = read_pickle(pickles, persistent)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from action_clip.errors import ActionClipError
 from action_clip.export.checkpoint_reading import State, listed
-from action_clip.export.transformer import Size
+from action_clip.export.transformer import TransformerConfig
 from action_clip.models.catalog import validators
 
 # Of a transformer: layers, and patches that it looks at in one go.
@@ -18,18 +18,18 @@ HEAD_WIDTH = 64
 DEFAULT_FRAMES = 8
 
 
-def transformer_size(state: State, prefix: str, width: int, heads: int) -> Size:
-    """The size of the transformer whose weights' names begin with `prefix`."""
+def transformer_config(state: State, prefix: str, width: int, heads: int) -> TransformerConfig:
+    """The config of the transformer whose weights' names begin with `prefix`."""
     layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
     first = f"{prefix}resblocks.0.mlp.c_fc.weight"
-    hidden = sides(state, first, 2)[0]
+    hidden = shape_of(state, first, 2)[0]
     if len(layers) > _MOST_LAYERS:
         raise ActionClipError(f"the checkpoint has {len(layers)} layers: it is not of a model that is known here")
     if heads < 1 or width % heads:
         raise ActionClipError(
             f"a width of {width} cannot be divided among {heads} attention heads: check the checkpoint"
         )
-    return Size(width, len(layers), heads, hidden)
+    return TransformerConfig(width, len(layers), heads, hidden)
 
 
 def image_size(patch: int, places: int, frames: int = 1) -> int:
@@ -50,7 +50,7 @@ def image_size(patch: int, places: int, frames: int = 1) -> int:
     return size
 
 
-def sides(state: State, name: str, count: int) -> tuple[int, ...]:
+def shape_of(state: State, name: str, count: int) -> tuple[int, ...]:
     """The shape of a weight, which must have `count` sides."""
     require(state, (name,))
     shape = tuple(state[name].shape)

@@ -1,4 +1,4 @@
-"""Checkpoints of CLIP and ActionCLIP in the layouts that people have them in, read into one."""
+"""Checkpoints of CLIP and ActionCLIP, of every known layout, read into one."""
 
 import re
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ _FROM_HUGGING_FACE: Rules = (
     (r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
     (r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
 )
-# PyTorch's TransformerEncoder, in ActionCLIP's head Transf_cls.
+# PyTorch's TransformerEncoder, in ActionCLIP's fusion Transf_cls.
 _FROM_ENCODER: Rules = (
     (r"^transformer\.(cls_token|pos_embed)$", r"\1"),
     (r"^transformer\.transformer_enc\.norm\.", "norm."),
@@ -67,13 +67,13 @@ class Checkpoint:
     """The weights of a checkpoint under this project's names, in float32, and what else it says of the networks."""
 
     layout: str
-    """Whose it is, for people: "OpenAI CLIP", …"""
+    """Name of the layout: "OpenAI CLIP", …"""
     sha256: str
     """Of the file; of a sharded checkpoint, of its files one after the other."""
     clip: State
     """Both towers: the image tower's names begin with "visual."."""
     fusion: State | None
-    """The frame head; None where there is none, because the checkpoint is a CLIP for single images."""
+    """Weights of the fusion; None where the checkpoint is a CLIP for single images."""
     fusion_epsilon: float = 1e-5
     epsilons: tuple[float, float] = (1e-5, 1e-5)
     """Of the LayerNorms of the text and the image tower."""
@@ -132,8 +132,8 @@ def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoi
     state = weights(content, path)
     if any(name.startswith("adapter.") for name in state):
         clip = {name.removeprefix("clip."): value for name, value in state.items() if not name.startswith("adapter.")}
-        head = {name.removeprefix("adapter."): value for name, value in state.items() if name.startswith("adapter.")}
-        checkpoint = _checkpoint("mmaction2 ActionCLIP", sha256, clip, fusion=head, activation="quickgelu")
+        fusion = {name.removeprefix("adapter."): value for name, value in state.items() if name.startswith("adapter.")}
+        checkpoint = _checkpoint("mmaction2 ActionCLIP", sha256, clip, fusion=fusion, activation="quickgelu")
         return replace(checkpoint, uniform="midpoints")
     if any(name.startswith(("vision_model.", "text_model.")) for name in state):
         if not path.with_name(HF_CONFIG).is_file():
@@ -147,14 +147,14 @@ def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoi
 
 def _official(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint:
     clip = tensors(content["model_state_dict"], path)
-    head = content.get("fusion_model_state_dict")
+    fusion_content = content.get("fusion_model_state_dict")
     temporal = None
     if any(re.match(r"visual\.transformer\.resblocks\.\d+\.net\.", name) for name in clip):
         temporal = "shift"
         clip = {re.sub(r"^(visual\.transformer\.resblocks\.\d+)\.net\.", r"\1.", n): v for n, v in clip.items()}
     elif "visual.time_embedding" in clip:
         temporal = "joint"
-    fusion = None if head is None else renamed(tensors(head, path), _FROM_ENCODER)
+    fusion = None if fusion_content is None else renamed(tensors(fusion_content, path), _FROM_ENCODER)
     return _checkpoint(
         "ActionCLIP", sha256, clip, fusion=fusion, fusion_epsilon=1e-12, activation="quickgelu", temporal=temporal
     )

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.export.graphs import BATCH, to_onnx
-from action_clip.export.source_model import Exportable, sample_clip, spec_of_export
+from action_clip.export.source_model import SourceModel, sample_clip, spec_of_export
 from action_clip.export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
 from action_clip.models.catalog.specs import ModelSpec, kinetics_400
 
 
-class TimeSformerModel(Exportable):
+class TimeSformerModel(SourceModel):
     """A TimeSformer: one graph, frames in, logits and features out."""
 
     def __init__(self, checkpoint: TimeSformerCheckpoint) -> None:

@@ -17,12 +17,12 @@ SIZES = Sizes(layers=1, text_layers=1)
 OTHER_MEAN, OTHER_STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)
 
 
-def read(path: Path, *, trust: bool = False, **wishes: Any) -> Networks:
-    return assemble(read_checkpoint(path, trust=trust), **wishes)
+def read(path: Path, *, trust: bool = False, **options: Any) -> Networks:
+    return assemble(read_checkpoint(path, trust=trust), **options)
 
 
 def plain(folder: Path, clip: State, fusion: State | None = None) -> Networks:
-    """The networks of these weights in float32, from OpenAI's layout, or the official one where there is a head."""
+    """The networks of these weights in float32, from OpenAI's layout, or the official one where there is a fusion."""
     return assemble(plain_checkpoint(folder, clip, fusion))
 
 
@@ -32,8 +32,8 @@ def plain_checkpoint(folder: Path, clip: State, fusion: State | None = None) -> 
     if fusion is None:
         torch.save(with_openai_facts(weights), path)
     else:
-        head = {name: value.float() for name, value in fusion.items()}
-        torch.save({"model_state_dict": weights, "fusion_model_state_dict": head}, path)
+        fusion = {name: value.float() for name, value in fusion.items()}
+        torch.save({"model_state_dict": weights, "fusion_model_state_dict": fusion}, path)
     return read_checkpoint(path)
 
 
@@ -90,10 +90,10 @@ def hugging_face_config(activation: str = "quick_gelu") -> dict[str, Any]:
     }
 
 
-def refused(path: Path, **wishes: Any) -> str:
+def refused(path: Path, **options: Any) -> str:
     """The sentence that says why."""
     with pytest.raises(ActionClipError) as caught:
-        read(path, **wishes)
+        read(path, **options)
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence

@@ -14,11 +14,14 @@ from torch import nn
 from action_clip import ActionClip
 from action_clip.command import SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
+from action_clip.export.clip.networks import MeanFusion
 from action_clip.export.command import main
-from action_clip.export.nano.build import MeanFusion, class_embeddings, package_file, save_fusion
+from action_clip.export.nano.build import package_file
+from action_clip.export.nano.graphs import class_embeddings, save_fusion
 from action_clip.export.nano.minilm import MiniLM
-from action_clip.export.nano.student import Student, distillation_loss, encode, student_of, train
-from action_clip.export.nano.texts import TextStream
+from action_clip.export.nano.student import Student, encode
+from action_clip.export.nano.training.distillation import distillation_loss, student_of, train
+from action_clip.export.nano.training.texts import TextStream
 from action_clip.export.nano.wordnet import WordNet
 from action_clip.export.onnx_writing import large_weights, pack_weights, quantize, save_model
 from action_clip.models.catalog.model_directory import folder_model

@@ -235,9 +235,7 @@ def test_the_tables(exports: Exports, name: str) -> None:
         assert row[4] > 0.999999
         assert not row[5]
     assert any(row[3] > 0 for row in rows)
-    assert exported.printed.endswith(
-        f"\nwrote {exported.folder}: python action_clip.py --model {exported.folder} --video …\n"
-    )
+    assert exported.printed.endswith(f"\nwrote {exported.folder}: action-clip --model {exported.folder} --video …\n")
 
 
 # The program
@@ -420,15 +418,16 @@ def test_the_model_of_the_catalog(mirror: Mirror, capsys: pytest.CaptureFixture[
     ask = ("--model", spec.name)
     code, out, err = command(capsys, *ask, "--format", "json")
     assert (code, out) == (1, "")
-    assert f"the graphs of {spec.name} are not on this disk yet: run python -m export timesformer_k400_8x224" in err
+    assert f"the graphs of {spec.name} are not on this disk yet: run " in err
+    assert "export timesformer_k400_8x224 once" in err
     assert not folder.exists()
-    assert f"no: python -m export {spec.name} " in command(capsys, "--list-models")[1]
+    assert re.search(rf"no: \S.* export {spec.name} ", command(capsys, "--list-models")[1])
 
     capsys.readouterr()
     assert main([spec.name]) == 0
     printed = capsys.readouterr().out
     assert [row[1:3] for row in difference_rows(printed)] == [(2, 8), (2, 8), (3, 8), (3, 8), (1, 8), (1, 8)]
-    assert printed.endswith(f"\ninstalled {spec.name}: python action_clip.py --model {spec.name} --video …\n")
+    assert printed.endswith(f"\ninstalled {spec.name}: action-clip --model {spec.name} --video …\n")
     files = sorted([".lock", "sha256.json", "video.onnx", spec.checkpoint.name])
     assert sorted(path.name for path in folder.iterdir()) == files
     assert [path for path, _ in mirror.server.requests] == [urlsplit(spec.checkpoint.url or "").path]
@@ -520,7 +519,7 @@ def test_checkpoints_of_another_kind(exports: Exports, source: Path, capsys: pyt
     assert refused(capsys, "--check", str(exports("hugging").folder), "--against", str(clip)) == no_timesformer
     for video in (source, *(exports(name).checkpoint for name in CASES)):
         assert refused(capsys, str(video), *out) == (
-            f"{video} is of a TimeSformer, not of a CLIP: python -m export timesformer {video} exports it"
+            f"{video} is of a TimeSformer, not of a CLIP: action-clip export timesformer {video} exports it"
         )
     # What is neither is still said to be so.
     torch.save({"conv1.weight": torch.zeros(3)}, clip)
@@ -552,4 +551,4 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: tuple[st
     with pytest.raises(SystemExit) as stopped:
         main(["timesformer", *arguments])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"python -m export: error: {sentence}")
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"action-clip export timesformer: error: {sentence}")
