@@ -106,7 +106,13 @@ class Block(nn.Module):
         self.norm_last = norm_last
 
     def forward(self, x: Tensor, mask: Tensor | None = None, position: int | Tensor | None = None) -> Tensor:
-        """`mask` is (L, L); `position` as of state_at: the only one whose state is computed, None for all of them."""
+        """One layer.
+
+        Args:
+            x: (N, L, W).
+            mask: added to attention's logits, broadcastable to (N, heads, L, L); (L, L) where there is a position.
+            position: as of state_at, the only one whose state is computed; None for all of them.
+        """
         context = x if self.norm_last else self.ln_1(x)
         queries = context
         if position is not None:

@@ -22,8 +22,8 @@ from action_clip.export.transformer import ACTIVATIONS
 from action_clip.export.weights import (
     DEFAULT_FRAMES,
     HEAD_WIDTH,
-    fill,
     image_size,
+    load_weights,
     require,
     shape_of,
     transformer_config,
@@ -84,7 +84,7 @@ def assemble(
     images = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
     texts = {name: value for name, value in state.items() if not name.startswith("visual.") and name != "logit_scale"}
     used = {name: value for name, value in (checkpoint.fusion or {}).items() if name not in _unused(fusion_name)}
-    fill([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
+    load_weights([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
     preprocessing = checkpoint.preprocessing or CLIP_PREPROCESSING
     # ActionCLIP is evaluated on the centre of a somewhat larger frame, CLIP on as much as fits.
     is_action_clip = checkpoint.fusion is not None or checkpoint.layout == "ActionCLIP"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from action_clip.export.nano.minilm import EPSILON, WIDTH, Layer
+from action_clip.export.nano.minilm import EPSILON, WIDTH, bert_layers
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, END_OF_TEXT, START_OF_TEXT, VOCABULARY_SIZE, Tokenizer
 
 EMBEDDING = 128
@@ -29,15 +29,14 @@ class Student(nn.Module):
         self.widen = nn.Linear(EMBEDDING, WIDTH)
         self.positions = nn.Parameter(torch.zeros(CONTEXT_LENGTH, WIDTH))
         self.norm = nn.LayerNorm(WIDTH, eps=EPSILON)
-        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.transformer = bert_layers(LAYERS)
         self.output = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, tokens: Tensor) -> Tensor:
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.norm(self.widen(self.tokens(tokens)) + self.positions[positions])
         mask = torch.where(positions[None, :] > positions[:, None], -1e4, 0.0)
-        for layer in self.layers:
-            x = layer(x, mask)
+        x = self.transformer(x, mask)
         within = (positions <= tokens.argmax(1, keepdim=True)).to(x.dtype)
         mean = (x * within[:, :, None]).sum(1) / within.sum(1, keepdim=True)
         embeddings: Tensor = self.output(mean)

@@ -28,8 +28,8 @@ from action_clip.export.timesformer.networks import ATTENTIONS, DIVIDED, EPSILON
 from action_clip.export.weights import (
     DEFAULT_FRAMES,
     HEAD_WIDTH,
-    fill,
     image_size,
+    load_weights,
     require,
     shape_of,
     transformer_config,
@@ -160,7 +160,7 @@ def assemble_timesformer(checkpoint: TimeSformerCheckpoint) -> TimeSformer:
     config = transformer_config(state, "", width, checkpoint.heads or width // HEAD_WIDTH)
     pixels = image_size(patch, shape_of(state, "pos_embed", 3)[1], frames if checkpoint.attention == JOINT else 1)
     network = TimeSformer(config, pixels, patch, frames, classes, checkpoint.attention, checkpoint.epsilon)
-    fill([(network, state, "")])
+    load_weights([(network, state, "")])
     named = len(checkpoint.class_names or ())
     if named not in (0, classes):
         raise ActionClipError(f"the checkpoint names {named} classes but tells {classes} apart: download it again")

@@ -319,8 +319,7 @@ class PaddedMiniLM(nn.Module):
         x = self.teacher.norm(functional.embedding(pieces, self.teacher.words) + self.teacher.positions[places])
         present = pieces > 0
         mask = torch.where(present, 0.0, float("-inf"))[:, None, None]
-        for layer in self.teacher.layers:
-            x = layer(x, mask)
+        x = self.teacher.transformer(x, mask)
         weights = present / present.sum(1, keepdim=True)
         features: Tensor = (x * weights[:, :, None]).sum(1)
         return features

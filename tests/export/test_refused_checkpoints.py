@@ -246,11 +246,11 @@ def without(start: str) -> Callable[[State], State]:
         (changed("visual.layer1.0.conv1.weight", torch.zeros(1)), "is a CLIP with a ResNet: only those with a vision"),
         (changed("token_embedding.weight", lambda w: w[:32000]), "has 32000 tokens and texts of 77: only CLIP's own"),
         (changed("positional_embedding", lambda w: w[:64]), "has 49408 tokens and texts of 64: only CLIP's own"),
-        (changed("text_projection", lambda w: w[:, 0]), "text_projection has the shape 64, not 2 sides"),
+        (changed("text_projection", lambda w: w[:, 0]), "text_projection has the shape 64, not 2 dimensions"),
         (changed("text_projection", lambda w: w[:, :32]), "images are embedded in 64 dimensions, texts in 32"),
-        (changed("visual.proj", lambda w: w[None]), "visual.proj has the shape 1×128×64, not 2 sides"),
+        (changed("visual.proj", lambda w: w[None]), "visual.proj has the shape 1×128×64, not 2 dimensions"),
         (changed("visual.proj", lambda w: w[:60]), "a width of 60 cannot be divided among 0 attention heads"),
-        (changed("visual.conv1.weight", torch.zeros(128)), "visual.conv1.weight has the shape 128, not 4 sides"),
+        (changed("visual.conv1.weight", torch.zeros(128)), "visual.conv1.weight has the shape 128, not 4 dimensions"),
         (changed("visual.conv1.weight", lambda w: w[..., :0]), "visual.conv1.weight has the shape 128×3×16×0"),
         (changed("visual.positional_embedding", torch.zeros(())), "visual.positional_embedding has the shape ()"),
         (
@@ -275,7 +275,7 @@ def without(start: str) -> Callable[[State], State]:
         ),
         (
             changed("transformer.resblocks.0.mlp.c_fc.weight", torch.zeros(0)),
-            "transformer.resblocks.0.mlp.c_fc.weight has the shape 0, not 2 sides",
+            "transformer.resblocks.0.mlp.c_fc.weight has the shape 0, not 2 dimensions",
         ),
         (changed("logit_scale", torch.tensor([4.0, 5.0])), "logit_scale is not one number below 20"),
         (changed("logit_scale", torch.tensor(math.nan)), "logit_scale is not one number below 20"),
@@ -312,7 +312,7 @@ def test_more_than_any_model_has(hollow: State, file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
-        ("Transf_cls", changed("transformer.pos_embed", torch.zeros(9)), "pos_embed has the shape 9, not 3 sides"),
+        ("Transf_cls", changed("transformer.pos_embed", torch.zeros(9)), "pos_embed has the shape 9, not 3 dimensions"),
         (
             "Transf_cls",
             changed("transformer.pos_embed", torch.zeros(1, 1, 64)),
@@ -324,7 +324,7 @@ def test_more_than_any_model_has(hollow: State, file: Path) -> None:
         (
             "Transf",
             changed("frame_position_embeddings.weight", torch.zeros(())),
-            "frame_position_embeddings.weight has the shape (), not 2 sides",
+            "frame_position_embeddings.weight has the shape (), not 2 dimensions",
         ),
         ("Conv_1D", changed("shift.weight", torch.zeros(64, 1, 5)), "fusion: shift.weight 64×1×5 instead of 64×1×3"),
         ("LSTM", without("lstm_visual.bias_hh"), "lacks fusion: lstm_visual.bias_hh_l0"),
@@ -341,7 +341,7 @@ def test_heads_that_do_not_fit(
 def test_a_time_embedding_that_does_not_fit(hollow: State, file: Path) -> None:
     towers = {**hollow, "visual.time_embedding": torch.zeros(128)}
     torch.save({"model_state_dict": towers, "fusion_model_state_dict": {}}, file)
-    assert "visual.time_embedding has the shape 128, not 2 sides" in refused(file)
+    assert "visual.time_embedding has the shape 128, not 2 dimensions" in refused(file)
 
 
 # ExportOptions that contradict the weights

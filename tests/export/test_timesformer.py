@@ -388,10 +388,10 @@ def test_no_classifier(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "fault"),
     [
-        ("model.head.weight", (5,), "head.weight has the shape 5, not 2 sides"),
-        ("model.pos_embed", (5, 128), "pos_embed has the shape 5×128, not 3 sides"),
-        ("model.time_embed", (1, 0, 128), "time_embed has the shape 1×0×128, not 3 sides"),
-        ("model.patch_embed.proj.weight", (128, 3), "conv1.weight has the shape 128×3, not 4 sides"),
+        ("model.head.weight", (5,), "head.weight has the shape 5, not 2 dimensions"),
+        ("model.pos_embed", (5, 128), "pos_embed has the shape 5×128, not 3 dimensions"),
+        ("model.time_embed", (1, 0, 128), "time_embed has the shape 1×0×128, not 3 dimensions"),
+        ("model.patch_embed.proj.weight", (128, 3), "conv1.weight has the shape 128×3, not 4 dimensions"),
         ("model.patch_embed.proj.weight", (128, 4, 16, 16), "conv1.weight 128×4×16×16 instead of 128×3×16×16"),
         ("model.cls_token", (128,), "cls_token 128 instead of 1×1×128"),
     ],

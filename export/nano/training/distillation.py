@@ -66,8 +66,8 @@ def student_of(teacher: MiniLM, tokenizer: Tokenizer) -> Student:
     student.positions[: len(teacher.positions)] = teacher.positions[:CONTEXT_LENGTH]
     student.positions[len(teacher.positions) :] = teacher.positions[-1]
     student.norm.load_state_dict(teacher.norm.state_dict())
-    for layer, number in zip(student.layers, TEACHER_LAYERS, strict=True):
-        layer.load_state_dict(teacher.layers[number].state_dict())
+    for block, number in zip(student.transformer.resblocks, TEACHER_LAYERS, strict=True):
+        block.load_state_dict(teacher.transformer.resblocks[number].state_dict())
     student.output.weight.copy_(torch.eye(WIDTH))
     student.output.bias.zero_()
     return student.requires_grad_(True)
