@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-import action_clip
+import action_clip.command
 import action_clip.export.command
 
 ROOT = Path(__file__).parent.parent

@@ -54,16 +54,18 @@ class Attention(nn.Module):
         Self-attention is `attention(x, x)`.
         """
 
+        width = x.shape[2] // self.heads
+
         def by_head(values: Tensor) -> Tensor:
             """(N, heads, L, W / heads)."""
-            return values.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            return values.reshape(values.shape[0], values.shape[1], self.heads, width).transpose(1, 2)
 
         queries, keys, values = by_head(self.q_proj(x)), by_head(self.k_proj(context)), by_head(self.v_proj(context))
-        logits = queries @ keys.transpose(2, 3) * (x.shape[2] // self.heads) ** -0.5
+        logits = queries @ keys.transpose(2, 3) * width**-0.5
         if mask is not None:
             logits = logits + mask
         heads = logits.softmax(3) @ values
-        mixed: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.out_proj(heads.transpose(1, 2).reshape(x.shape))
         return mixed
 
 
