@@ -2,6 +2,7 @@
 
 import importlib.util
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_ing_forms(wordnet: WordNet, verb: str, form: str) -> None:
 def test_a_folder_without_wordnet_is_named(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match=r"data\.noun, data\.verb, verb\.exc, cntlist\.rev missing"):
         WordNet(tmp_path / "nothing")
+
+
+def test_only_the_builder_imports_the_training() -> None:
+    """Graphs of given weights are exported without it."""
+    folder = Path(__file__).parents[2] / "export"
+    others = [path for path in folder.rglob("*.py") if path.parent.name != "training"]
+    imports = re.compile(r"^\s*(from|import) action_clip\.export\.nano\.training", re.MULTILINE)
+    assert [path.name for path in others if imports.search(path.read_text("utf-8"))] == ["build.py"]
 
 
 def test_texts_follow_their_seed_and_their_words(wordnet: WordNet) -> None:
@@ -204,6 +213,7 @@ def test_minilm_knows_what_is_alike(teacher: MiniLM) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @needs_weights
 def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -> None:
     tokenizer = default_tokenizer()
@@ -223,6 +233,7 @@ def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @needs_weights
 @needs_wordnet
 def test_the_command_rebuilds_the_model(tmp_path: Path) -> None:
@@ -242,6 +253,7 @@ def test_the_command_rebuilds_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @needs_weights
 @needs_wordnet
 def test_class_embeddings_are_centred(teacher: MiniLM) -> None:

@@ -326,6 +326,7 @@ class PaddedMiniLM(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @pytest.mark.skipif(
     importlib.util.find_spec("all_minilm_l6_v2") is None, reason="the weight packages are not installed"
 )

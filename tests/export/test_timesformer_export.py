@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export_once import made_once
 from fault_server import FaultServer
 from numpy.typing import NDArray
 from random_checkpoints import Sizes, openai_state
@@ -81,15 +82,15 @@ class Case:
 
 CASES = {
     "hugging": Case(
-        DIVIDED, "Hugging Face TimeSformer", replace(SIZES, layers=1), NAMES, 40, (0.5, 0.4, 0.3), (0.25, 0.2, 0.15),
+        DIVIDED, "Hugging Face TimeSformer", SIZES, NAMES, 40, (0.5, 0.4, 0.3), (0.25, 0.2, 0.15),
         file="pytorch_model.bin", pack=hugging_face_timesformer,
     ),
     "original.pyth": Case(
-        JOINT, "TimeSformer", replace(SIZES, image_size=42, patch=14, frames=4, width=64, layers=1), resize=42,
+        JOINT, "TimeSformer", replace(SIZES, image_size=42, patch=14, frames=4, width=64), resize=42,
         arguments=("--licence", "ours"), pack=lambda state: {"model_state": state, "epoch": 15},
     ),
     "mmaction2.pth": Case(
-        SPACE_ONLY, "mmaction2 TimeSformer", replace(SIZES, frames=5, layers=1), mean=(0.5,) * 3, std=(0.5,) * 3,
+        SPACE_ONLY, "mmaction2 TimeSformer", replace(SIZES, frames=5), mean=(0.5,) * 3, std=(0.5,) * 3,
         arguments=("--frames", "5"), pack=lambda state: {"state_dict": mmaction_timesformer(state)},
     ),
 }  # fmt: skip
@@ -117,18 +118,23 @@ class Exported:
 Exports = Callable[[str], Exported]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """The cases, each exported when it is first asked for."""
-    place = tmp_path_factory.mktemp("exports")
+    """The cases, each exported when it is first requested."""
 
     @cache
     def export(name: str) -> Exported:
-        case, checkpoint, folder = CASES[name], place / name, place / f"{name}-graphs"
-        case.save(checkpoint)
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert main(["timesformer", str(checkpoint), "--out", str(folder), *case.arguments]) == 0
-        return Exported(case, checkpoint, folder, printed.getvalue())
+        case = CASES[name]
+
+        def fill(place: Path) -> None:
+            case.save(place / name)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                out = str(place / f"{name}-graphs")
+                assert main(["timesformer", str(place / name), "--out", out, *case.arguments]) == 0
+            (place / "printed.txt").write_text(printed.getvalue(), "utf-8")
+
+        place = made_once(tmp_path_factory, f"timesformer-{name}", fill)
+        return Exported(case, place / name, place / f"{name}-graphs", (place / "printed.txt").read_text("utf-8"))
 
     return export
 
