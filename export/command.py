@@ -163,7 +163,8 @@ def _checkpoint(parser: ArgumentParser, options: argparse.Namespace) -> Work:
         parser.error(f"--out FOLDER is needed: where the graphs go, such as --out {example}")
 
     def work() -> None:
-        from action_clip.export.model import ExportOptions, export_folder
+        from action_clip.export.model import export_folder
+        from action_clip.export.source_model import ExportOptions
 
         stated = ExportOptions(options.fusion, options.frames, options.activation, options.licence, options.trust)
         print(export_folder(Path(options.source), options.out, options.kind, options.precision, stated))

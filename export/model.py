@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from action_clip.export.choices import PRECISIONS
 from action_clip.export.clip.model import clip_model
 from action_clip.export.onnx_writing import model_facts, save_model
 from action_clip.export.precision import to_precision
-from action_clip.export.source_model import SourceModel
+from action_clip.export.source_model import ExportOptions, SourceModel
 from action_clip.export.timesformer.checkpoints import read_timesformer
 from action_clip.export.timesformer.model import timesformer_model
 from action_clip.export.verify import compare, difference_table, node_counts, node_table
@@ -30,17 +29,6 @@ from action_clip.system.files import draft_folder
 _LOG = logging.getLogger("action_clip")
 # Bytes: the limit of protocol buffers.
 _LARGEST_FILE = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What the user says about a checkpoint; see read_checkpoint and assemble."""
-
-    fusion: str | None = None
-    frames: int | None = None
-    activation: str | None = None
-    licence: str = "not stated"
-    trust: bool = False
 
 
 def export_folder(source: Path, folder: Path, kind: str, precision: str, options: ExportOptions) -> str:
@@ -121,9 +109,7 @@ def _model(source: Path, kind: str, options: ExportOptions) -> SourceModel:
     read = {"zero-shot": clip_model, "closed-set": timesformer_model}[kind]
     _LOG.info("reading %s%s, and building its networks", source, _size(source))
     try:
-        model = read(
-            source, fusion=options.fusion, frames=options.frames, activation=options.activation, trust=options.trust
-        )
+        model = read(source, options)
     except ActionClipError:
         if kind == "zero-shot" and _is_timesformer(source, options.trust):
             raise ActionClipError(

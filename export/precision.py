@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -173,16 +174,14 @@ def _losses(
 ) -> dict[str, float]:
     """The loss of each matrix alone in int8: 1 - the least cosine of the features with the error in its product."""
     inputs = list(dict.fromkeys(node.input[0] for node in matrices))
-    with_activations = onnx.ModelProto()
-    with_activations.CopyFrom(model)
+    with_activations = deepcopy(model)
     with_activations.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
     outputs, feeds = [model.graph.output[0].name, *inputs], {model.graph.input[0].name: example}
     reference, *values = cpu_session(with_activations.SerializeToString()).run(outputs, feeds)
     activations = dict(zip(inputs, values, strict=True))
 
     names = {node.name for node in matrices}
-    disturbed = onnx.ModelProto()
-    disturbed.CopyFrom(model)
+    disturbed = deepcopy(model)
     del disturbed.graph.node[:]
     for node in model.graph.node:
         disturbed.graph.node.append(node)
@@ -215,8 +214,7 @@ def _error(activation: NDArray[np.float32], weight: NDArray[np.float32]) -> NDAr
 def _dynamic(model: onnx.ModelProto, in_float: list[str]) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = deepcopy(model)
     # A weight's shape in value_info would contradict that of the weight that quantize_dynamic transposes.
     weights = {weight.name for weight in model.graph.initializer}
     del copy.graph.value_info[:]

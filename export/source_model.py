@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,21 @@ from action_clip.models.catalog.specs import ModelSpec
 from action_clip.video.preprocess import clip_tensor
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import make_sampler
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user says about a checkpoint."""
+
+    fusion: str | None = None
+    """One of choices.FUSIONS, where the checkpoint must have it."""
+    frames: int | None = None
+    """Of a clip, where the weights allow several numbers."""
+    activation: str | None = None
+    """One of choices.ACTIVATIONS, where the checkpoint does not say it."""
+    licence: str = "not stated"
+    trust: bool = False
+    """Whether reading the checkpoint may run code that it contains."""
 
 
 class SourceModel(ABC):

@@ -72,7 +72,7 @@ class Checkpoint:
     """Of the file; of a sharded checkpoint, of its files one after the other."""
     clip: State
     """Both towers: the image tower's names begin with "visual."."""
-    fusion: State | None
+    fusion: State | None = None
     """Weights of the fusion; None where the checkpoint is a CLIP for single images."""
     fusion_epsilon: float = 1e-5
     epsilons: tuple[float, float] = (1e-5, 1e-5)
@@ -133,16 +133,22 @@ def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoi
     if any(name.startswith("adapter.") for name in state):
         clip = {name.removeprefix("clip."): value for name, value in state.items() if not name.startswith("adapter.")}
         fusion = {name.removeprefix("adapter."): value for name, value in state.items() if name.startswith("adapter.")}
-        checkpoint = _checkpoint("mmaction2 ActionCLIP", sha256, clip, fusion=fusion, activation="quickgelu")
-        return replace(checkpoint, uniform="midpoints")
+        return Checkpoint(
+            "mmaction2 ActionCLIP",
+            sha256,
+            canonical(clip),
+            canonical(fusion),
+            activation="quickgelu",
+            uniform="midpoints",
+        )
     if any(name.startswith(("vision_model.", "text_model.")) for name in state):
         if not path.with_name(HF_CONFIG).is_file():
             raise ActionClipError(f"{path} has Hugging Face's layout: put its {HF_CONFIG} beside it")
         return _hugging_face(state, sha256, path.parent)
     if "input_resolution" in state:
-        return _checkpoint("OpenAI CLIP", sha256, state, activation="quickgelu")
+        return Checkpoint("OpenAI CLIP", sha256, canonical(state), activation="quickgelu")
     state = {name.removeprefix("text."): value for name, value in state.items()}
-    return _checkpoint("CLIP state dict", sha256, state)
+    return Checkpoint("CLIP state dict", sha256, canonical(state))
 
 
 def _official(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint:
@@ -154,10 +160,8 @@ def _official(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint
         clip = {re.sub(r"^(visual\.transformer\.resblocks\.\d+)\.net\.", r"\1.", n): v for n, v in clip.items()}
     elif "visual.time_embedding" in clip:
         temporal = "joint"
-    fusion = None if fusion_content is None else renamed(tensors(fusion_content, path), _FROM_ENCODER)
-    return _checkpoint(
-        "ActionCLIP", sha256, clip, fusion=fusion, fusion_epsilon=1e-12, activation="quickgelu", temporal=temporal
-    )
+    fusion = None if fusion_content is None else canonical(renamed(tensors(fusion_content, path), _FROM_ENCODER))
+    return Checkpoint("ActionCLIP", sha256, canonical(clip), fusion, 1e-12, activation="quickgelu", temporal=temporal)
 
 
 def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
@@ -181,15 +185,17 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
     for name in ("visual.proj", "text_projection"):
         if name in named and named[name].ndim == 2:
             named[name] = named[name].T
-    checkpoint = _checkpoint("Hugging Face CLIP", sha256, named, activation=activations.pop().replace("_", ""))
     epsilons = [value_of(part, "layer_norm_eps", validators.positive_number, 1e-5, path) for part in (text, vision)]
-    return replace(
-        checkpoint,
+    return Checkpoint(
+        "Hugging Face CLIP",
+        sha256,
+        canonical(named),
+        epsilons=(epsilons[0], epsilons[1]),
+        activation=activations.pop().replace("_", ""),
         heads=(
             value_of(text, "num_attention_heads", validators.count, 8, path),
             value_of(vision, "num_attention_heads", validators.count, 12, path),
         ),
-        epsilons=(epsilons[0], epsilons[1]),
         preprocessing=hf_preprocessing(folder, CLIP_PREPROCESSING),
     )
 
@@ -218,25 +224,4 @@ def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
             width // value_of(vision, "head_width", validators.count, 64, path),
         ),
         preprocessing=Preprocessing(None, *normalisation(images, "mean", "std", CLIP_PREPROCESSING, path)),
-    )
-
-
-def _checkpoint(
-    layout: str,
-    sha256: str,
-    clip: State,
-    *,
-    fusion: State | None = None,
-    fusion_epsilon: float = 1e-5,
-    activation: str | None = None,
-    temporal: str | None = None,
-) -> Checkpoint:
-    return Checkpoint(
-        layout=layout,
-        sha256=sha256,
-        clip=canonical(clip),
-        fusion=None if fusion is None else canonical(fusion),
-        fusion_epsilon=fusion_epsilon,
-        activation=activation,
-        temporal=temporal,
     )

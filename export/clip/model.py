@@ -13,7 +13,7 @@ from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
 from action_clip.export.clip.networks import ClassTokenFusion, TransformerFusion
 from action_clip.export.graphs import BATCH, MOST, to_onnx
-from action_clip.export.source_model import SourceModel, sample_clip, spec_of_export
+from action_clip.export.source_model import ExportOptions, SourceModel, sample_clip, spec_of_export
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
@@ -93,12 +93,11 @@ class ClipModel(SourceModel):
         }
 
 
-def clip_model(
-    source: Path, *, fusion: str | None, frames: int | None, activation: str | None, trust: bool
-) -> ClipModel:
-    """A checkpoint's CLIP or ActionCLIP; arguments and errors as of read_checkpoint and assemble."""
-    checkpoint = read_checkpoint(source, trust=trust)
-    return ClipModel(assemble(checkpoint, fusion=fusion, frames=frames, activation=activation))
+def clip_model(source: Path, options: ExportOptions) -> ClipModel:
+    """A checkpoint's CLIP or ActionCLIP. Raises as read_checkpoint and assemble."""
+    checkpoint = read_checkpoint(source, trust=options.trust)
+    networks = assemble(checkpoint, fusion=options.fusion, frames=options.frames, activation=options.activation)
+    return ClipModel(networks)
 
 
 def _tokens(texts: list[str], length: int = 0) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ Jain et al., ICCV 2015; ConSE, Norouzi et al., ICLR 2014); a label's is its own 
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -127,18 +128,10 @@ def _finish(
     )  # fmt: skip
 
 
-def _fold_batch_norms(network: EfficientNetLite2) -> None:
-    """Fold each batch norm into the convolution before it, so that packing sees the final weights."""
-    pairs = [("_conv_stem", "_bn0"), ("_conv_head", "_bn1")]
-    pairs += [
-        (f"_blocks.{number}.{conv}", f"_blocks.{number}.{norm}")
-        for number, block in enumerate(network._blocks)
-        for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
-        if hasattr(block, conv)
-    ]
-    for conv, norm in pairs:
-        convolution, batch_norm = network.get_submodule(conv), network.get_submodule(norm)
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(batch_norm, nn.BatchNorm2d)
-        network.set_submodule(conv, fuse_conv_bn_eval(convolution, batch_norm))
-        network.set_submodule(norm, nn.Identity())
+def _fold_batch_norms(network: nn.Module) -> None:
+    """Fold each batch norm into the convolution before it, so that the final weights are packed."""
+    for module in [*network.modules()]:
+        for (name, convolution), (norm_name, norm) in pairwise([*module.named_children()]):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module.set_submodule(name, fuse_conv_bn_eval(convolution, norm))
+                module.set_submodule(norm_name, nn.Identity())

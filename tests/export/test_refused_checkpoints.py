@@ -36,6 +36,7 @@ from safetensors.torch import save_file
 
 from action_clip.errors import ActionClipError
 from action_clip.export.clip.model import clip_model
+from action_clip.export.source_model import ExportOptions
 
 
 @pytest.fixture(scope="module")
@@ -504,7 +505,7 @@ def test_frames_that_no_model_has(file: Path, hollow: State) -> None:
     towers = {**hollow, "visual.time_embedding": torch.zeros(2000, 128)}
     torch.save({"model_state_dict": towers, "fusion_model_state_dict": {}}, file)
     with pytest.raises(ActionClipError, match="takes 2000 frames of 32 pixels: it is not of a model that is known"):
-        clip_model(file, fusion=None, frames=None, activation=None, trust=False).spec("", "")
+        clip_model(file, ExportOptions()).spec("", "")
 
 
 def test_an_absolute_shard_is_not_read(folder: Path, tmp_path: Path) -> None:
