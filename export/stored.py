@@ -236,13 +236,13 @@ def _read_unzipped(file: MappedFile) -> Any:
         read_pickle(pickles, persistent)
     content = read_pickle(pickles, persistent)
     keys = read_pickle(pickles, persistent)
-    place = pickles.tell()
+    offset = pickles.tell()
     for key in keys:
         storage = storages.pop(key) if is_name(key) else None
-        if storage is None or struct.unpack_from("<q", file.data, place) != (storage.count,):
+        if storage is None or struct.unpack_from("<q", file.data, offset) != (storage.count,):
             raise ValueError("a storage of another length")
-        storage.place(place + 8)
-        place += 8 + storage.size
+        storage.place(offset + 8)
+        offset += 8 + storage.size
     if storages:
         raise ValueError("storages that are missing")
     return content

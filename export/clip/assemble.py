@@ -30,7 +30,7 @@ from action_clip.export.weights import (
 )
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 
-# ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
+# ActionCLIP's evaluation multiplies cosines by this instead of the learned temperature.
 ACTIONCLIP_LOGIT_SCALE = 100.0
 # open_clip's ViT-H, -g and -bigG divide these widths into heads of another width.
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
@@ -40,7 +40,7 @@ _CLASS_TOKEN_ATTENTION_HEADS = 8
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """A model in PyTorch, and what must be known to feed it."""
+    """A model in PyTorch, with its preprocessing and its evaluation."""
 
     text: TextTower
     image: ImageTower
@@ -144,7 +144,7 @@ def _frames(checkpoint: Checkpoint, fusion_name: str, requested: int | None) -> 
     if fusion_name == "Transf":
         most = shape_of(checkpoint.fusion or {}, "frame_position_embeddings.weight", 2)[0]
     if fixed is None and requested is None and most is not None and most < CONTEXT_LENGTH:
-        # mmaction2 has a position for each frame; the official code has 77, whatever the clip.
+        # mmaction2 has a position for each frame; the official code has 77 for clips of any length.
         return most
     count = fixed or requested or DEFAULT_FRAMES
     if most is not None and count > most:

@@ -104,7 +104,7 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
 
     def content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
         checkpoint = _recognised(content, sha256, path)
-        # A plain state dict is OpenAI's or open_clip's, and only a configuration beside it tells.
+        # A plain state dict can be OpenAI's or open_clip's, which has a configuration beside it.
         config = path.with_name(OPEN_CLIP_CONFIG)
         if checkpoint.activation is None and config.is_file():
             return _with_open_clip_config(checkpoint, config)
@@ -114,11 +114,11 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
 
 
 def _read_folder(folder: Path, trust: bool) -> Checkpoint:
-    if (folder / HF_CONFIG).is_file() and (found := read_weights(folder, HF_WEIGHTS, trust)):
-        return _hugging_face(*found, folder)
+    if (folder / HF_CONFIG).is_file() and (stored := read_weights(folder, HF_WEIGHTS, trust)):
+        return _hugging_face(*stored, folder)
     config = folder / OPEN_CLIP_CONFIG
-    if config.is_file() and (found := read_weights(folder, _OPEN_CLIP_WEIGHTS, trust)):
-        return _with_open_clip_config(_recognised(*found, folder), config)
+    if config.is_file() and (stored := read_weights(folder, _OPEN_CLIP_WEIGHTS, trust)):
+        return _with_open_clip_config(_recognised(*stored, folder), config)
     raise ActionClipError(
         f"{folder} is no checkpoint: it needs {HF_CONFIG} with {' or '.join(HF_WEIGHTS)} (Hugging Face), or "
         f"{OPEN_CLIP_CONFIG} with {' or '.join(_OPEN_CLIP_WEIGHTS)}"
@@ -126,7 +126,7 @@ def _read_folder(folder: Path, trust: bool) -> Checkpoint:
 
 
 def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint:
-    """Tell the layout of a file's content by its keys."""
+    """The checkpoint in a file's content, whose layout is recognised by its keys."""
     if "model_state_dict" in content:
         return _official(content, sha256, path)
     state = weights(content, path)
@@ -207,7 +207,7 @@ def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     model = table(config, "model_cfg", path)
     text, vision = table(model, "text_cfg", path), table(model, "vision_cfg", path)
     for part, pool in ((text, "argmax"), (vision, "tok")):
-        # These change what is computed from the same weights; of all else that is not known here the weights tell.
+        # These change the computation for the same weights; other variants have other weights, and are refused by them.
         own = [key for key in ("act_kwargs", "norm_kwargs", "no_causal_mask") if part.get(key)]
         own += ["pool_type"] * (part.get("pool_type", pool) != pool)
         if own:

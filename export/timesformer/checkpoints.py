@@ -117,7 +117,7 @@ class TimeSformerCheckpoint:
     epsilon: float = EPSILON
     """Of the LayerNorms."""
     frames: int | None = None
-    """Of a clip, where the checkpoint says so; weights that tell too are stronger."""
+    """Of a clip, from the configuration; weights that determine the frames take precedence."""
     class_names: tuple[str, ...] | None = None
     """In the order of the logits; None where the checkpoint does not say."""
 
@@ -168,15 +168,15 @@ def assemble_timesformer(checkpoint: TimeSformerCheckpoint) -> TimeSformer:
 
 
 def _read_folder(folder: Path, trust: bool) -> TimeSformerCheckpoint:
-    if (folder / HF_CONFIG).is_file() and (found := read_weights(folder, HF_WEIGHTS, trust)):
-        return _hugging_face(*found, folder)
+    if (folder / HF_CONFIG).is_file() and (stored := read_weights(folder, HF_WEIGHTS, trust)):
+        return _hugging_face(*stored, folder)
     raise ActionClipError(
         f"{folder} is no checkpoint: it needs {HF_CONFIG} with {' or '.join(HF_WEIGHTS)} (Hugging Face)"
     )
 
 
 def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> TimeSformerCheckpoint:
-    """Tell the layout of a file's content by its keys."""
+    """The checkpoint in a file's content, whose layout is recognised by its keys."""
     inner = content.get("model_state")
     state = weights(content, path) if inner is None else tensors(inner, path)
     if any(name.startswith("timesformer.") for name in state):
@@ -195,7 +195,7 @@ def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> TimeSfor
 
 
 def _attention(state: State) -> str:
-    """The kind of attention, told by its weights."""
+    """The kind of attention, recognised by its weights."""
     if any(".temporal_" in name for name in state):
         return DIVIDED
     return JOINT if "time_embed" in state else SPACE_ONLY

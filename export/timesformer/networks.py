@@ -53,13 +53,13 @@ class DividedBlock(nn.Module):
 
 
 class TimeSformer(nn.Module):
-    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, which are the class token that they are of.
+    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, the class token that the logits are computed from.
 
     Its attention, one of ATTENTIONS:
 
-    * "divided_space_time": each block looks along time first, then within each frame.
-    * "joint_space_time": each block looks at all patches of the clip at once.
-    * "space_only": each block looks within each frame; the mean over the frames is all that they have in common.
+    * "divided_space_time": each block attends along time first, then within each frame.
+    * "joint_space_time": each block attends to all patches of the clip at once.
+    * "space_only": each block attends within each frame; the class tokens of the frames are averaged at the end.
     """
 
     time_embed: nn.Parameter

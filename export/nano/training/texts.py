@@ -66,7 +66,7 @@ class TextStream:
     """Draws texts; the same seed gives the same texts."""
 
     def __init__(self, wordnet: WordNet, vocabulary: Sequence[str]) -> None:
-        """`vocabulary`: the words that tokenizers keep whole; they are texts of their own and tell what is common."""
+        """`vocabulary`: words that are one token: each is a text of its own, and they are the common words."""
         common = {word.lower() for word in vocabulary}
 
         def weight(lemma: str) -> float:
