@@ -207,7 +207,7 @@ def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     model = table(config, "model_cfg", path)
     text, vision = table(model, "text_cfg", path), table(model, "vision_cfg", path)
     for part, pool in ((text, "argmax"), (vision, "tok")):
-        # These change the computation for the same weights; other variants have other weights, and are refused by them.
+        # These change the computation with the same weights; other variants differ in weights, and are refused.
         own = [key for key in ("act_kwargs", "norm_kwargs", "no_causal_mask") if part.get(key)]
         own += ["pool_type"] * (part.get("pool_type", pool) != pool)
         if own:
