@@ -53,7 +53,7 @@ class DividedBlock(nn.Module):
 
 
 class TimeSformer(nn.Module):
-    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, the class token that the logits are computed from.
+    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, the normalised class token behind the logits.
 
     Its attention, one of ATTENTIONS:
 
