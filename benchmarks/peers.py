@@ -47,14 +47,14 @@ class PyTorch(Peer):
         import torch
 
         from action_clip.export.checkpoint_reading import canonical
-        from action_clip.export.clip.networks import TransformerHead
-        from action_clip.export.transformer import Size
+        from action_clip.export.clip.networks import TransformerFusion
+        from action_clip.export.transformer import TransformerConfig
 
         if threads is not None:
             torch.set_num_threads(threads)
         self._torch = torch
         weights = torch.load(inputs.checkpoint, mmap=True, weights_only=True)
-        self._head = TransformerHead(Size(512, 6, 8, 2048), 77, 1e-12).eval()
+        self._head = TransformerFusion(TransformerConfig(512, 6, 8, 2048), 77, 1e-12).eval()
         self._head.load_state_dict(canonical(weights["fusion_model_state_dict"]))
         self._model = self._load(inputs, weights["model_state_dict"]).eval()
 

@@ -1,7 +1,7 @@
 """Reading checkpoints of any model: files of weights, configurations, names.
 
-A file never gets to run code of its own: see export.stored for what PyTorch writes; safetensors have none. What cannot
-be read so is refused, unless the user says that its source is trusted.
+No file runs code of its own: PyTorch's files are read by export.stored, and safetensors contain none. A file that
+cannot be read that way is refused, unless the user says that its source is trusted.
 """
 
 import errno
@@ -21,22 +21,22 @@ from torch import Tensor
 
 from action_clip.errors import ActionClipError
 from action_clip.export.pickles import Call, MoreThanWeights, foreign_name, is_name
-from action_clip.export.stored import NoCheckpoint, read_stored, tensor_of
+from action_clip.export.stored import NotACheckpoint, read_stored, tensor_of
 from action_clip.models.catalog import validators
 
 T = TypeVar("T")
-Colours = tuple[float, float, float]
+PerChannel = tuple[float, float, float]
 State = dict[str, Tensor]
 Rules = tuple[tuple[str, str], ...]
 
 HF_CONFIG = "config.json"
-# In this order: where a folder has both, the first is taken.
+# Where a folder has both, the first is read.
 HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# What holds the weights where a file holds more, by its key: mmaction2's and open_clip's, TimeSformer's, ActionCLIP's.
+# The keys of state dicts in files that hold more: of mmaction2 and open_clip, TimeSformer, ActionCLIP.
 _STATES = ("state_dict", "model_state", "model_state_dict", "fusion_model_state_dict")
-# Bytes of a configuration, an index of shards, the header of safetensors: some 100 a tensor.
+# Bytes of a configuration, an index of shards, or the header of safetensors, which takes about 100 a tensor.
 _LARGEST_TEXT = 8 << 20
-# Of names in a sentence.
+# Names in a message.
 _MOST_LISTED = 30
 # The largest CLIP has 1500.
 _MOST_TENSORS = 20_000
@@ -45,7 +45,7 @@ _REAL = {
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
 }
-# What checkpoints carry beside weights: sizes that the weights tell too, positions counted from 0, masks.
+# Entries that are no weights: sizes that the weights have too, consecutive position numbers, masks.
 _NOT_WEIGHTS = re.compile(
     r"^(input_resolution|context_length|vocab_size|attn_mask)$|^(text|vision)_model\.embeddings\.position_ids$"
 )
@@ -53,17 +53,17 @@ _NOT_WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Of frames: pixels of the short side (None: as is usual for the model), mean and std of each colour."""
+    """Of frames: pixels of the short side (None: the model's default), mean and std of each channel."""
 
     resize: int | None
-    mean: Colours
-    std: Colours
+    mean: PerChannel
+    std: PerChannel
 
 
 def read_path(
     path: Path, read_folder: Callable[[Path], T], read_content: Callable[[Mapping[str, Any], str], T], trust: bool
 ) -> T:
-    """What one of the two makes of a folder, or of a file's content and its sha256.
+    """Read a folder with `read_folder`, or a file's content and sha256 with `read_content`; returns the result.
 
     Raises:
         ActionClipError: the path does not exist, or cannot be read.
@@ -118,18 +118,18 @@ def _shards(folder: Path, name: str) -> list[Path]:
 
 
 def load(path: Path, trust: bool) -> Any:
-    """The file's content: a module's state dict, or whatever object was saved; tensors are taken out by `tensors`.
+    """The file's content: a module's state dict, or the object that was saved, in which `tensors` finds tensors.
 
     Raises:
         ActionClipError: it cannot be read, or only by running code where that is not trusted.
-        OSError: the disk says no.
+        OSError: reading fails.
     """
-    _refuse_others(path)
+    _refuse_non_checkpoints(path)
     try:
         content = _safetensors(path) if path.suffix == ".safetensors" else read_stored(path)
         _refuse_foreign(content)
         return content
-    except NoCheckpoint as error:
+    except NotACheckpoint as error:
         raise ActionClipError(f"{path} is not a PyTorch checkpoint: download it again") from error
     except MoreThanWeights as error:
         if not trust:
@@ -138,7 +138,7 @@ def load(path: Path, trust: bool) -> Any:
                 "dict alone, or give --trust if you trust where it comes from"
             ) from error
     except Exception as error:  # a damaged file makes its readers raise almost anything
-        # EINVAL: the end of an archive was looked for before its beginning.
+        # EINVAL: zipfile sought a position before the beginning of the file.
         if isinstance(error, ActionClipError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
             raise
         raise _damaged(path, error) from error
@@ -146,15 +146,15 @@ def load(path: Path, trust: bool) -> Any:
 
 
 def _refuse_foreign(content: Any) -> None:
-    """Raise MoreThanWeights where a foreign object is among the weights; beside them it is nobody's concern."""
+    """Raise MoreThanWeights where a foreign object is among the weights; objects beside them are ignored."""
     states = [content[key] for key in _STATES if key in content] if isinstance(content, Mapping) else []
     name = foreign_name(states or content)
     if name is not None:
         raise MoreThanWeights(name)
 
 
-def _refuse_others(path: Path) -> None:
-    """What is no file, and what downloads that go wrong in two common ways leave: text."""
+def _refuse_non_checkpoints(path: Path) -> None:
+    """Raise ActionClipError for pipes, devices and empty files, and for the texts that failed downloads leave."""
     if not path.is_file():
         raise ActionClipError(f"{path} is a pipe or a device, not a checkpoint: give a file or a folder")
     with path.open("rb") as file:
@@ -180,7 +180,7 @@ def _safetensors(path: Path) -> State:
 
 
 def _trusted(path: Path) -> Any:
-    """The content of a file that runs code while it is read."""
+    """The content of a file that may run code while it is read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -201,7 +201,7 @@ def _damaged(path: Path, error: Exception) -> ActionClipError:
 
 
 def canonical(state: State) -> State:
-    """float32, attention's three matrices apart, nothing that is not a weight."""
+    """The weights in float32, attention's query, key and value matrices apart, without entries that are no weights."""
     plain: State = {}
     for name, value in state.items():
         if _NOT_WEIGHTS.match(name):
@@ -216,23 +216,23 @@ def canonical(state: State) -> State:
 
 
 def renamed(state: State, rules: Rules) -> State:
-    """The weights by other names: each rule, a pattern and its replacement, is applied in turn."""
-    others = {}
+    """The weights under new names: the rules, each a pattern and its replacement, are applied in turn."""
+    result = {}
     for name, value in state.items():
         for pattern, replacement in rules:
             name = re.sub(pattern, replacement, name)
-        others[name] = value
-    return others
+        result[name] = value
+    return result
 
 
 def weights(content: Any, path: Path) -> State:
-    """A state dict, or that within a checkpoint of its training."""
+    """The state dict that `content` is, or has as `state_dict`."""
     inner = content.get("state_dict") if isinstance(content, Mapping) else None
     return tensors(content if inner is None else inner, path)
 
 
 def tensors(content: Any, path: Path) -> State:
-    """A state dict, without the prefixes that DataParallel and torch.compile put before every name."""
+    """The tensors of a state dict, without the prefixes of DataParallel and torch.compile in their names."""
     if not isinstance(content, Mapping):
         raise ActionClipError(f"{path} holds no state dict (names and tensors): give that of one of the known models")
     state: State = {}
@@ -262,14 +262,14 @@ def _check_count(names: Collection[Any], path: Path) -> None:
 
 
 def _kind(value: Any) -> str:
-    """The type of a value of a checkpoint, for people."""
+    """The type of a value of a checkpoint, for messages."""
     if not isinstance(value, Call):
         return type(value).__name__
     return "Tensor" if "._rebuild_" in value.function else value.function.rpartition(".")[2]
 
 
 def _is_plain(value: Any) -> bool:
-    """A tensor of real numbers that are all there, one after the other."""
+    """Whether it is a dense tensor of real numbers in memory."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -279,25 +279,25 @@ def _is_plain(value: Any) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of these names, and how many more there are."""
+    """The first of the names, and the number of the others, for messages."""
     more = len(names) - _MOST_LISTED
     return ", ".join(names[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def table(config: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
-    """A part of a configuration; empty where it is left out or null."""
+    """An object within a configuration; empty where it is absent or null."""
     return value_of(config, key, json_object, {}, path)
 
 
 def json_object(value: Any) -> dict[str, Any]:
-    """A value that must be a JSON object; else ValueError, as of models.fields."""
+    """A value that must be a JSON object; else ValueError, like models.catalog.validators."""
     if not isinstance(value, dict):
         raise ValueError("a JSON object")
     return value
 
 
 def value_of(config: Mapping[str, Any], key: str, check: Callable[[Any], T], default: T, path: Path) -> T:
-    """A value of a configuration, `default` where it is left out or null."""
+    """A value of a configuration, `default` where it is absent or null."""
     value = config.get(key)
     try:
         return default if value is None else check(value)
@@ -319,7 +319,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
-    """What preprocessor_config.json in a Hugging Face folder says; `default` where it, or the file, says nothing."""
+    """From preprocessor_config.json in a Hugging Face folder; `default` for absent values, or an absent file."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return default
@@ -332,7 +332,7 @@ def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
 
 def normalisation(
     config: Mapping[str, Any], mean: str, std: str, default: Preprocessing, path: Path
-) -> tuple[Colours, Colours]:
+) -> tuple[PerChannel, PerChannel]:
     """Mean and std of a configuration, by these keys."""
     return (
         value_of(config, mean, validators.three_numbers, default.mean, path),
@@ -341,7 +341,7 @@ def normalisation(
 
 
 def sha256_of_files(files: Iterable[Path]) -> str:
-    """Of the files one after the other."""
+    """The sha256 of the concatenated files."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

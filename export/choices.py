@@ -1,21 +1,21 @@
-"""What a user can choose from, apart from the code that does it: showing --help needs no PyTorch."""
+"""The choices of the command's options; without PyTorch, so that --help needs none."""
 
 import math
 from dataclasses import dataclass
 
 ACTIVATIONS = ("quickgelu", "gelu")
-# As ActionCLIP's code calls its frame heads.
-HEADS = ("meanP", "Conv_1D", "LSTM", "Transf", "Transf_cls")
+# Over the frames of a clip, by the names of ActionCLIP's code.
+FUSIONS = ("meanP", "Conv_1D", "LSTM", "Transf", "Transf_cls")
 
 
 @dataclass(frozen=True)
 class Bound:
-    """How far features, L2-normalised, may be from PyTorch's in float32."""
+    """The largest difference allowed between L2-normalised features and PyTorch's in float32."""
 
     difference: float
-    """The largest |Δ| of any number must be below."""
+    """max |Δ| must be below."""
     cosine: float
-    """The least cosine of any feature must be at least."""
+    """The least cosine must be at least."""
 
 
 PRECISIONS = {

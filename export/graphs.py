@@ -1,4 +1,4 @@
-"""From a PyTorch network to an ONNX graph of standard operators, its batch and its length free."""
+"""From a PyTorch network to an ONNX graph of standard operators with dynamic axes."""
 
 import logging
 import warnings
@@ -10,29 +10,29 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 OPSET = 18
-# Of an axis that may have any size.
+# The largest size of a dynamic axis.
 MOST = 65536
 BATCH = Dim("batch", max=MOST)
-Axes = dict[int, Dim]
+DynamicAxes = dict[int, Dim]
 
 
 def to_onnx(
-    network: nn.Module, name: str, example: Tensor, free: Axes, outputs: Sequence[str] = ("features",)
+    network: nn.Module, name: str, example: Tensor, dynamic: DynamicAxes, outputs: Sequence[str] = ("features",)
 ) -> onnx.ModelProto:
     """The graph of a network with one input, called `name`.
 
     Args:
-        network: in float32; it is set to evaluation.
+        network: in float32; it is set to evaluation mode.
         name: of the input.
-        example: of the input; no size of a free axis in it may be 1.
-        free: its axes that may have any size, each with its name and its bounds.
+        example: of the input; its dynamic axes must not have size 1.
+        dynamic: axes of any size, each with its name and bounds.
         outputs: their names.
     """
-    # It tells of operators of torchvision and of its own deprecated parts, which no user can do anything about.
+    # It warns of torchvision's absence and of its own deprecated parts, which no user can change.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        # Of an LSTM, whose weights PyTorch also keeps in a list.
+        # An LSTM's weights are also attributes in a list.
         warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)
         program = torch.onnx.export(
             network.eval(),
@@ -41,12 +41,12 @@ def to_onnx(
             output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=(free,),
+            dynamic_shapes=(dynamic,),
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
-    # The exporter writes where in which file each node comes from: machine-specific, and much of a small file.
+    # Stack traces of each node: they name paths of this machine, and take much of a small file.
     for node in model.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")

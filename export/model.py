@@ -1,11 +1,10 @@
-"""A checkpoint as a folder of graphs: exported, compared with PyTorch, and only then written."""
+"""From a checkpoint to a folder of graphs: exported, compared with PyTorch, and only then written."""
 
 import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from action_clip.export.choices import PRECISIONS
 from action_clip.export.clip.model import clip_model
 from action_clip.export.onnx_writing import model_facts, save_model
 from action_clip.export.precision import to_precision
-from action_clip.export.source_model import Exportable
+from action_clip.export.source_model import ExportOptions, SourceModel
 from action_clip.export.timesformer.checkpoints import read_timesformer
 from action_clip.export.timesformer.model import timesformer_model
 from action_clip.export.verify import compare, difference_table, node_counts, node_table
@@ -28,22 +27,11 @@ from action_clip.models.store.model_store import fetch_checkpoint, folder_of, in
 from action_clip.system.files import draft_folder
 
 _LOG = logging.getLogger("action_clip")
-# Bytes that a file of protocol buffers can hold.
-_LARGEST = 2**31 - 1
+# Bytes: the limit of protocol buffers.
+_LARGEST_FILE = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What a user may say of a checkpoint; see read_checkpoint and assemble."""
-
-    fusion: str | None = None
-    frames: int | None = None
-    activation: str | None = None
-    licence: str = "not stated"
-    trust: bool = False
-
-
-def export_folder(source: Path, folder: Path, kind: str, precision: str, wishes: Wishes) -> str:
+def export_folder(source: Path, folder: Path, kind: str, precision: str, options: ExportOptions) -> str:
     """Write the graphs of a checkpoint into `folder`, each as ROLE.onnx; returns the tables of the comparison.
 
     Args:
@@ -51,15 +39,15 @@ def export_folder(source: Path, folder: Path, kind: str, precision: str, wishes:
         folder: made if it is not there; of what is in it only these files are replaced.
         kind: of the model, as in the catalog.
         precision: one of PRECISIONS.
-        wishes: what the checkpoint does not say itself.
+        options: what the checkpoint does not say itself.
 
     Raises:
         ActionClipError: anything wrong with the checkpoint or the folder, or a graph differs from PyTorch by more than
             its precision allows; then nothing is written.
     """
     _check_folder(folder, kind)
-    model = _model(source, kind, wishes)
-    facts = model_facts(model.spec(folder.resolve().name, wishes.licence))
+    model = _model(source, kind, options)
+    facts = model_facts(model.spec(folder.resolve().name, options.licence))
     with _drafted(model, precision, facts, folder.absolute().parent) as (graphs, tables):
         _place(graphs, folder)
     return tables
@@ -80,15 +68,15 @@ def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *,
         _check_folder(folder, spec.kind)
     _LOG.info("fetching the checkpoint of %s", spec.name)
     source = fetch_checkpoint(spec)
-    model = _model(source, spec.kind, Wishes(frames=spec.frames, trust=trust))
-    found = model.spec(spec.name, spec.licence)
-    for what, here, there in (
-        ("takes images of {} pixels", found.image_size, spec.image_size),
-        ("tells {} classes apart", len(found.classes), len(spec.classes)),
+    model = _model(source, spec.kind, ExportOptions(frames=spec.frames, trust=trust))
+    own = model.spec(spec.name, spec.licence)
+    for fact, of_checkpoint, of_catalog in (
+        ("takes images of {} pixels", own.image_size, spec.image_size),
+        ("tells {} classes apart", len(own.classes), len(spec.classes)),
     ):
-        if here != there:
+        if of_checkpoint != of_catalog:
             raise ActionClipError(
-                f"{source} {what.format(here)}, the catalog says {there}: delete it to download it again"
+                f"{source} {fact.format(of_checkpoint)}, the catalog says {of_catalog}: delete it to download it again"
             )
     parent = folder_of(spec) if folder is None else folder.absolute().parent
     with _drafted(model, precision, model_facts(spec), parent) as (graphs, tables):
@@ -109,25 +97,23 @@ def check(folder: Path, source: Path, *, trust: bool = False) -> str:
     metadata = read_metadata(graphs[ROLES[spec.kind][0]])
     precision = metadata.get("precision")
     if precision not in PRECISIONS:
-        raise ActionClipError(f"{folder} does not say its precision: only what python -m export wrote can be checked")
-    wishes = Wishes(metadata.get("fusion"), spec.frames, metadata.get("activation"), trust=trust)
-    model = _model(source, spec.kind, wishes)
+        raise ActionClipError(f"{folder} does not say its precision: only what action-clip export wrote can be checked")
+    options = ExportOptions(metadata.get("fusion"), spec.frames, metadata.get("activation"), trust=trust)
+    model = _model(source, spec.kind, options)
     if metadata.get("checkpoint_sha256") != model.sha256:
         _LOG.warning("%s was exported from another file than %s: their sha256 differ", folder, source)
     return _verified(model, precision, graphs, model.examples())
 
 
-def _model(source: Path, kind: str, wishes: Wishes) -> Exportable:
+def _model(source: Path, kind: str, options: ExportOptions) -> SourceModel:
     read = {"zero-shot": clip_model, "closed-set": timesformer_model}[kind]
     _LOG.info("reading %s%s, and building its networks", source, _size(source))
     try:
-        model = read(
-            source, fusion=wishes.fusion, frames=wishes.frames, activation=wishes.activation, trust=wishes.trust
-        )
+        model = read(source, options)
     except ActionClipError:
-        if kind == "zero-shot" and _is_timesformer(source, wishes.trust):
+        if kind == "zero-shot" and _is_timesformer(source, options.trust):
             raise ActionClipError(
-                f"{source} is of a TimeSformer, not of a CLIP: python -m export timesformer {source} exports it"
+                f"{source} is of a TimeSformer, not of a CLIP: action-clip export timesformer {source} exports it"
             ) from None
         raise
     spec = model.spec("", "")
@@ -140,7 +126,7 @@ def _model(source: Path, kind: str, wishes: Wishes) -> Exportable:
 
 
 def _size(source: Path) -> str:
-    """Of a file, for people; nothing of a folder, which may hold more than is read, or of what is not there."""
+    """ ", 12.3 MB" for a file; nothing for a folder, which may hold more than is read, or for a missing path."""
     with suppress(OSError):
         if source.is_file():
             return f", {source.stat().st_size / 1e6:.1f} MB"
@@ -155,7 +141,7 @@ def _is_timesformer(source: Path, trust: bool) -> bool:
 
 
 def _check_folder(folder: Path, kind: str) -> None:
-    """Before the work begins, whether its result could be written."""
+    """Raise ActionClipError, before the work begins, where its result could not be written."""
     parent = folder.absolute().parent
     if not parent.is_dir():
         raise ActionClipError(f"there is no folder {parent}: create it first")
@@ -175,22 +161,22 @@ def _place(graphs: Mapping[str, Path], folder: Path) -> None:
         os.replace(graph, folder / f"{role}.onnx")
 
 
-def _check_sizes(model: Exportable, precision: str) -> None:
-    """Before the work begins, whether each graph fits a file; int8 comes from the fp32 graph, which must fit too."""
+def _check_sizes(model: SourceModel, precision: str) -> None:
+    """Raise ActionClipError where a graph does not fit a file; int8 comes from the fp32 graph, which must fit too."""
     for role in model.networks:
         size = _count_weights(model, role) * (2 if precision == "fp16" else 4)
-        if size > _LARGEST:
+        if size > _LARGEST_FILE:
             cure = "only smaller models can be exported" if precision == "fp16" else "give --precision fp16"
             raise ActionClipError(f"the {role} graph has {size / 1e9:.1f} GB, an ONNX file at most 2.1: {cure}")
 
 
-def _count_weights(model: Exportable, role: str) -> int:
+def _count_weights(model: SourceModel, role: str) -> int:
     return sum(weight.numel() for weight in model.networks[role].state_dict().values())
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Say of what the disk refuses that it is about this folder."""
+    """Turn OSError into an ActionClipError that names this folder."""
     try:
         yield
     except OSError as error:
@@ -199,9 +185,9 @@ def _writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _drafted(
-    model: Exportable, precision: str, facts: Mapping[str, str], parent: Path
+    model: SourceModel, precision: str, facts: Mapping[str, str], parent: Path
 ) -> Iterator[tuple[dict[str, Path], str]]:
-    """The graphs, found to be right, in a folder in `parent` that is deleted in the end; and the tables."""
+    """The verified graphs, in a temporary folder within `parent`, and the tables of the comparison."""
     own = {
         "precision": precision,
         **model.details(),
@@ -230,7 +216,7 @@ def _drafted(
 
 
 def _verified(
-    model: Exportable, precision: str, graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
+    model: SourceModel, precision: str, graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
 ) -> str:
     """The table of differences; ActionClipError, after logging it, where one is too large."""
     bound = PRECISIONS[precision]

@@ -1,4 +1,4 @@
-"""How weights and facts are kept in an ONNX file."""
+"""Writing ONNX files: packed weights and metadata."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -13,19 +13,19 @@ from onnx.helper import make_node, set_model_props
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.system.files import write_file
 
-# Smaller tensors are not worth the node that unpacks them.
+# Numbers in a tensor: smaller ones are not worth the node that unpacks them.
 _SMALLEST = 1 << 10
-# Below this many numbers int8 saves little and costs much: EfficientNet's narrow first layers suffer most from it.
+# Numbers in a tensor: below, int8 saves little and loses much, as in EfficientNet's narrow first layers.
 _SMALLEST_INT8 = 1 << 16
 
 
 def large_weights(model: onnx.ModelProto) -> set[str]:
-    """The weights that are large enough for int8 to be worth its loss."""
+    """Names of the weights that are large enough for int8."""
     return {weight.name for weight in model.graph.initializer if np.prod(weight.dims) >= _SMALLEST_INT8}
 
 
 def tables(model: onnx.ModelProto) -> set[str]:
-    """The large weights of which only rows are looked up, by Gather."""
+    """Names of the large weights that are lookup tables: only rows are taken, by Gather."""
     uses = _uses(model.graph)
     return {name for name in large_weights(model) if _is_table(name, uses.get(name, []))}
 
@@ -34,36 +34,36 @@ def pack_weights(model: onnx.ModelProto, int8: Collection[str]) -> None:
     """Store the float32 matrices of those names as int8 with one scale a channel, the others as float16, in place.
 
     Nodes that onnxruntime folds away when it loads the graph unpack them: the file is two to four times smaller and the
-    run as fast as before. Tables behind a Gather stay packed, only the rows that are looked up are unpacked. What
-    float16 cannot hold stays as it is.
+    run as fast as before. Lookup tables stay packed, only the rows that Gather takes are unpacked. A weight beyond
+    float16's range stays in float32.
     """
     graph = model.graph
     uses = _uses(graph)
-    kept: list[onnx.TensorProto] = []
+    initializers: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
-    looked_up: dict[str, list[str]] = {}
+    packed_tables: dict[str, list[str]] = {}
     for weight in graph.initializer:
         users = uses.get(weight.name, [])
         is_matrix = weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) >= 2
         if not (is_matrix and users and np.prod(weight.dims) >= _SMALLEST):
-            kept.append(weight)
+            initializers.append(weight)
             continue
         is_table = _is_table(weight.name, users)
         channels = 0 if is_table or users[0].op_type == "Conv" or _is_transposed(users[0]) else len(weight.dims) - 1
         packed = _as_int8(weight, channels) if weight.name in int8 else _as_float16(weight)
-        kept += packed
+        initializers += packed
         names = [tensor.name for tensor in packed]
         if is_table:
-            looked_up[weight.name] = names
+            packed_tables[weight.name] = names
         elif names != [weight.name]:
             nodes += _unpack(weight.name, names)
     for node in graph.node:
-        if node.op_type == "Gather" and node.input[0] in looked_up:
-            nodes += _unpack_rows(node, looked_up[node.input[0]])
+        if node.op_type == "Gather" and node.input[0] in packed_tables:
+            nodes += _unpack_rows(node, packed_tables[node.input[0]])
         else:
             nodes.append(node)
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(initializers)
     del graph.node[:]
     graph.node.extend(nodes)
 
@@ -79,7 +79,7 @@ def quantize(
 
 
 def model_facts(spec: ModelSpec) -> dict[str, str]:
-    """The metadata of every graph of a model; the role is each graph's own. See docs/architecture.md."""
+    """The metadata that all graphs of a model have in common. See docs/architecture.md."""
     values = {
         "frames": spec.frames,
         "image_size": spec.image_size,
@@ -97,7 +97,7 @@ def model_facts(spec: ModelSpec) -> dict[str, str]:
 
 
 def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None:
-    """Check the model and write it with `facts` as its metadata, whole or not at all."""
+    """Check the model and write it, with `facts` as its metadata, atomically."""
     set_model_props(model, dict(facts))
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> 
 
 
 def _uses(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that take each tensor."""
+    """The nodes that have each tensor as an input."""
     uses: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:

@@ -1,10 +1,10 @@
-"""Pickles read as data: nothing that one names is imported, and nothing is called.
+"""Pickles read as data: nothing that a pickle names is imported, and nothing is called.
 
-A pickle is a program for a machine with a stack. Here functions and classes stay names, and a call is kept as what
-would be called with what. So a pickle cannot do anything, and its length bounds the time and memory that it takes.
+A pickle is a program for a stack machine. Here functions and classes remain names, and a call is recorded as its
+function and arguments. So a pickle has no effects, and its length bounds the time and memory that reading it takes.
 
-Trainers keep objects of their own beside the weights, such as mmengine the history of the loss. Their names are
-`Foreign`: whoever looks for weights must not find one.
+Trainers save objects of their own beside the weights, such as mmengine's history of the loss. Their names are
+`Foreign`; among weights there must be none.
 """
 
 import pickletools
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeGuard
 
-# A tensor takes 35 of them.
+# A tensor takes 35 opcodes.
 MOST_OPCODES = 1_000_000
-# What checkpoints hold besides numbers and texts: tensors, and the containers and types of PyTorch and TorchScript.
+# Functions and classes in checkpoints: tensors, containers and types of Python, PyTorch and TorchScript.
 _KNOWN = re.compile(
     r"__torch__\..+|torch\.jit\._pickle\.\w+"
     r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch\.serialization\._get_layout"
@@ -29,22 +29,22 @@ _LONGEST_NAME = 1000
 
 
 class MoreThanWeights(Exception):
-    """What weights a file holds can only be known by running code; the argument names that code."""
+    """The weights in a file are only known by running code; the argument names that code."""
 
 
 class Name(str):
-    """Of a function or class, after that of its module."""
+    """The qualified name of a function or class."""
 
 
 class Foreign(Name):
-    """Of one that is no part of weights: what it would have done or made is not known."""
+    """The name of a function or class that weights do not need: its result is not known."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Call:
-    """What `function` would have been called with, and what `state` its result would have been given.
+    """A call of `function`, and the `state` that its result would have been given.
 
-    Its text says nothing of them: written out, nested ones have no end.
+    It has no repr: that of nested calls can be exponentially long.
     """
 
     function: Name
@@ -53,16 +53,16 @@ class Call:
 
 
 _KEY = Name("key")
-"""Called with what is a key, and no name of a weight."""
+"""The function of a Call that stands for a key that is no name of a weight."""
 
 
 def is_name(value: Any) -> bool:
-    """Whether it is a text of a length that names have."""
+    """Whether it is a string, and no longer than names are."""
     return type(value) is str and len(value) <= _LONGEST_NAME
 
 
 def foreign_name(value: Any) -> Foreign | None:
-    """A foreign function or class in what a pickle describes, however deep; None where there is none."""
+    """The name of a foreign function or class at any depth of a pickle's content; None where there is none."""
     waiting, seen = [value], set()
     while waiting:
         item = waiting.pop()
@@ -84,12 +84,12 @@ def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any]) -> Any:
     """The object that a pickle describes; `file` is then where the pickle ends.
 
     Args:
-        file: what there is of it, in memory.
-        persistent: from a persistent id to what stands for it.
+        file: in memory.
+        persistent: from a persistent id to the object that it stands for.
 
     Raises:
-        MoreThanWeights: it is written as Python does not write what holds weights.
-        Exception: of many kinds, where it is damaged.
+        MoreThanWeights: it has an opcode that pickles of weights do not have.
+        Exception: of many types, where it is damaged.
     """
     machine = _Machine(persistent)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -104,7 +104,7 @@ def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any]) -> Any:
 
 
 class _Machine:
-    """The stack, and what opcodes do to it."""
+    """The stack and the memo, and the operations of the opcodes."""
 
     def __init__(self, persistent: Callable[[Any], Any]) -> None:
         self.stack: list[Any] = []
@@ -112,7 +112,7 @@ class _Machine:
         """The stacks below each mark."""
         self._memo: dict[int, Any] = {}
         self._pairs = 0
-        """Keys and values that calls have put into dictionaries: one list may be given to many."""
+        """Items that calls have put into dictionaries: many calls may share one list of them."""
         self._persistent = persistent
 
     def push(self, value: Any) -> None:
@@ -123,12 +123,12 @@ class _Machine:
         self.stack = []
 
     def above_mark(self, _: Any = None) -> list[Any]:
-        """What was pushed since the last mark, taken off."""
+        """Pop the values above the last mark."""
         items, self.stack = self.stack, self._below.pop()
         return items
 
     def last(self, count: int) -> list[Any]:
-        """The uppermost, taken off."""
+        """Pop the uppermost values."""
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def remember(self, place: int) -> None:
@@ -143,7 +143,7 @@ class _Machine:
         self.push(self._memo[place])
 
     def extend(self, items: list[Any]) -> None:
-        """The uppermost list by these."""
+        """Append to the uppermost list."""
         target = self.stack[-1]
         if type(target) is list:
             target.extend(items)
@@ -151,26 +151,26 @@ class _Machine:
             raise ValueError(f"items for a {type(target).__name__}")
 
     def fill(self, items: list[Any]) -> None:
-        """The uppermost dictionary with keys and values in turn."""
+        """Add keys and values, in turn, to the uppermost dictionary."""
         target = self.stack[-1]
         if _is_foreign(target):
             return
         if type(target) is not dict:
             raise ValueError(f"keys for a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # To hash or compare others may take for ever: nested tuples, numbers that collide, texts that are equal.
+            # Hashing or comparing others can take exponential time: nested tuples, colliding numbers, long equal texts.
             plain = is_name(key) or (type(key) is int and abs(key) < 2**31)
             target[key if plain else Call(_KEY, (key,))] = value
 
     def name(self, *parts: Any) -> None:
         if not all(is_name(part) for part in parts):
-            raise ValueError("a name that is none")
+            raise ValueError("an invalid name")
         name = ".".join(parts)
         self.push(Name(name) if _KNOWN.fullmatch(name) else Foreign(name))
 
     def call(self, _: Any) -> None:
         function, arguments = self.last(2)
-        if _is_foreign(function):  # a method, or what a function has made
+        if _is_foreign(function):  # a method, or a callable result
             function = function.function
         if not isinstance(function, Name) or type(arguments) is not tuple:
             raise ValueError(f"a call of a {type(function).__name__}")
@@ -187,7 +187,7 @@ class _Machine:
 
     def call_with_keywords(self, _: Any) -> None:
         function, arguments, keywords = self.last(3)
-        self.stack += [function, (arguments, keywords)]  # not one tuple: a long one may be given to many
+        self.stack += [function, (arguments, keywords)]  # not concatenated: many calls may share a long one
         self.call(_)
 
     def build(self, _: Any) -> None:
@@ -195,7 +195,7 @@ class _Machine:
         made = self.stack[-1]
         if isinstance(made, Call):
             made.state = state
-        elif not isinstance(made, dict):  # the attributes of an OrderedDict are nobody's weights
+        elif not isinstance(made, dict):  # the attributes of an OrderedDict are no weights
             raise ValueError(f"a state for a {type(made).__name__}")
 
     def refer(self, _: Any) -> None:
@@ -203,11 +203,11 @@ class _Machine:
 
 
 def _is_foreign(value: Any) -> TypeGuard[Call]:
-    """Whether it is an object of which nothing is known."""
+    """Whether it is the result of a foreign function or class."""
     return isinstance(value, Call) and isinstance(value.function, Foreign)
 
 
-# Of protocols 2 to 5, as Python writes them; nothing reads sets, so they are lists.
+# The opcodes of protocols 2 to 5 that Python writes. Sets are not needed, so they become lists.
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _Machine.push),

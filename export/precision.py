@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,21 @@ from action_clip.system.files import draft_folder
 _LOG = logging.getLogger("action_clip")
 
 
-# The least cosine that int8 aims at where it is measured: on other frames and texts it may be a little worse. Texts can
-# afford more matrices in float, since a label is encoded once and kept.
-_AIM, _AIM_OF_TEXTS = 0.997, 0.999
-# Weights have seven bits: with eight, processors without VNNI may overflow their 16-bit sums, and answer wrongly.
+# The least cosine that int8 is tuned for on the examples: other frames and texts may be a little below. For texts it is
+# higher: matrices in float cost little there, since a label is encoded once and its features are cached.
+_TARGET, _TEXT_TARGET = 0.997, 0.999
+# Weights have seven bits: with eight, the 16-bit sums of processors without VNNI can overflow, with wrong results.
 _LARGEST = 63
 
 
 def to_precision(model: onnx.ModelProto, precision: str, example: NDArray[Any]) -> onnx.ModelProto:
-    """The graph in a precision of choices.PRECISIONS; the model given may be changed.
+    """The graph in a precision of choices.PRECISIONS; `model` may be changed.
 
     * fp16: weights are stored in half the bytes and unpacked when the graph is loaded; the run is in float32.
-    * int8: matrices are multiplied in int8, weights with one scale a column, activations with one a tensor, found as it
-      runs; a convolution over patches side by side is such a product too. What suffers most stays in float: other
-      convolutions, the projection at the end, and as many other matrices as `example` (input of the graph, real frames
-      or texts) shows to be needed. Tables are stored in int8, one scale a row; all else in float16.
+    * int8: matrices are multiplied in int8, weights with one scale a column, activations with one a tensor, determined
+      at run time; a convolution over adjacent patches is such a product too. In float stay other convolutions, the
+      final projection, and the most sensitive of the other matrices, as few as `example` (input of the graph, real
+      frames or texts) permits. Lookup tables are stored in int8, one scale a row; all other weights in float16.
     """
     if precision == "int8":
         model = _quantized(model, example)
@@ -45,7 +46,7 @@ def to_precision(model: onnx.ModelProto, precision: str, example: NDArray[Any]) 
 
 
 def _quantized(model: onnx.ModelProto, example: NDArray[Any]) -> onnx.ModelProto:
-    """With all matrices in int8 but the last and those that cost most; for the aim, as few as measuring shows."""
+    """With all matrices in int8 except the last and the most sensitive ones, as few as the target cosine permits."""
     patches_to_products(model)
     weights = {weight.name: weight for weight in model.graph.initializer}
     matrices = [
@@ -53,35 +54,35 @@ def _quantized(model: onnx.ModelProto, example: NDArray[Any]) -> onnx.ModelProto
     ]
     last = _last(model.graph)
     inner = [node for node in matrices if node.output[0] != last]
-    # quantize_dynamic makes every Gemm a MatMul, whose name is then this. They are few, and near the end.
+    # quantize_dynamic turns each Gemm, of which there are few near the end, into a MatMul of this name.
     always = [node.name for node in matrices if node not in inner]
     always += [f"{node.name}_MatMul" for node in model.graph.node if node.op_type == "Gemm"]
     if not inner:
         return model
-    aim = _AIM_OF_TEXTS if np.issubdtype(example.dtype, np.integer) else _AIM
-    wanted = run(model, example)
-    kept: list[str] = []
+    target = _TEXT_TARGET if np.issubdtype(example.dtype, np.integer) else _TARGET
+    reference = run(model, example)
+    in_float: list[str] = []
     losses: dict[str, float] = {}
     while True:
-        candidate = _dynamic(model, [*always, *kept])
-        found = float(cosines(wanted, run(candidate, example)).min())
-        _LOG.info("int8 with %d of %d matrices in float: least cosine %.5f", len(kept), len(inner), found)
-        if found >= aim or len(kept) == len(inner):
+        candidate = _dynamic(model, [*always, *in_float])
+        cosine = float(cosines(reference, run(candidate, example)).min())
+        _LOG.info("int8 with %d of %d matrices in float: least cosine %.5f", len(in_float), len(inner), cosine)
+        if cosine >= target or len(in_float) == len(inner):
             return candidate
         losses = losses or _losses(model, example, inner, weights)
-        kept = _costliest(losses, aim, more_than=len(kept))
+        in_float = _most_sensitive(losses, target, more_than=len(in_float))
 
 
 def patches_to_products(model: onnx.ModelProto) -> None:
-    """Write each convolution whose windows lie side by side as a product of its patches and a matrix, in place."""
+    """Replace each convolution over adjacent patches by a product of the patches and a matrix, in place."""
     shapes = {value.name: value.type for value in [*model.graph.input, *model.graph.value_info]}
     weights = {weight.name: weight for weight in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         size = [dim.dim_value for dim in shapes[node.input[0]].tensor_type.shape.dim] if node.input[0] in shapes else []
         weight = weights.get(node.input[1]) if node.op_type == "Conv" else None
-        if weight is not None and _is_side_by_side(node, weight.dims, size):
-            nodes += _as_product(model.graph, node, numpy_helper.to_array(weight), size[2:])
+        if weight is not None and _is_patch_embedding(node, weight.dims, size):
+            nodes += _patch_product(model.graph, node, numpy_helper.to_array(weight), size[2:])
         else:
             nodes.append(node)
     del model.graph.node[:]
@@ -92,8 +93,8 @@ def patches_to_products(model: onnx.ModelProto) -> None:
             model.graph.initializer.remove(weight)
 
 
-def _is_side_by_side(node: onnx.NodeProto, kernel: Sequence[int], size: Sequence[int]) -> bool:
-    """Whether the windows of a Conv cover images of the size (N, C, H, W), each pixel once; 0 is an unknown length."""
+def _is_patch_embedding(node: onnx.NodeProto, kernel: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether the windows of a Conv cover each pixel of images (N, C, H, W) once; 0 stands for an unknown size."""
     values = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
     return (
         len(kernel) == len(size) == 4
@@ -107,18 +108,18 @@ def _is_side_by_side(node: onnx.NodeProto, kernel: Sequence[int], size: Sequence
     )
 
 
-def _as_product(
+def _patch_product(
     graph: onnx.GraphProto, node: onnx.NodeProto, kernel: NDArray[np.float32], size: Sequence[int]
 ) -> list[onnx.NodeProto]:
-    """(N, C, H, W) → (N, patches, pixels of a patch) → (N, patches, channels) → (N, channels, H / P, W / P)."""
+    """(N, C, H, W) → (N, patches, pixels of a patch) → (N, patches, outputs) → (N, outputs, H / P, W / P)."""
     name = node.output[0]
-    channels, colours, high, wide = kernel.shape
-    rows, columns = size[0] // high, size[1] // wide
+    outputs, channels, height, width = kernel.shape
+    rows, columns = size[0] // height, size[1] // width
     constants = {
-        "matrix": np.ascontiguousarray(kernel.reshape(channels, -1).T),
-        "grid": np.array([-1, colours, rows, high, columns, wide]),
-        "rows": np.array([-1, rows * columns, colours * high * wide]),
-        "image": np.array([-1, channels, rows, columns]),
+        "matrix": np.ascontiguousarray(kernel.reshape(outputs, -1).T),
+        "grid": np.array([-1, channels, rows, height, columns, width]),
+        "rows": np.array([-1, rows * columns, channels * height * width]),
+        "image": np.array([-1, outputs, rows, columns]),
     }
     graph.initializer.extend(numpy_helper.from_array(value, f"{name}.{key}") for key, value in constants.items())
     product = f"{name}.product"
@@ -137,25 +138,27 @@ def _as_product(
     ]
 
 
-def _costliest(losses: dict[str, float], aim: float, more_than: int) -> list[str]:
-    """The matrices to keep in float. Losses add up, so they are enough when what remains is within the aim."""
+def _most_sensitive(losses: dict[str, float], target: float, more_than: int) -> list[str]:
+    """The matrices to leave in float: losses add up, so the others' sum must be within the target."""
     ranked = sorted(losses, key=lambda name: -losses[name])
     remaining = sum(losses.values())
     for count, name in enumerate(ranked):
-        if count > more_than and remaining <= 1 - aim:
+        if count > more_than and remaining <= 1 - target:
             return ranked[:count]
         remaining -= losses[name]
     return ranked
 
 
 def _last(graph: onnx.GraphProto) -> str:
-    """The product that the graph ends with, before a bias is added to it or its shape is changed."""
-    makers = {name: node for node in graph.node for name in node.output}
+    """The output of the final product, before a bias is added or its shape is changed."""
+    producers = {name: node for node in graph.node for name in node.output}
     constants = {weight.name for weight in graph.initializer}
     name = str(graph.output[0].name)
-    while name in makers and makers[name].op_type in ("Add", "Expand", "Reshape", "Unsqueeze"):
-        inputs = makers[name].input
-        products = inputs[:1] if makers[name].op_type != "Add" else [term for term in inputs if term not in constants]
+    while name in producers and producers[name].op_type in ("Add", "Expand", "Reshape", "Unsqueeze"):
+        inputs = producers[name].input
+        products = (
+            inputs[:1] if producers[name].op_type != "Add" else [term for term in inputs if term not in constants]
+        )
         if len(products) > 1:
             break
         name = str(products[0])
@@ -169,18 +172,16 @@ def _dims(weights: dict[str, onnx.TensorProto], name: str) -> Sequence[int]:
 def _losses(
     model: onnx.ModelProto, example: NDArray[Any], matrices: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]
 ) -> dict[str, float]:
-    """What each matrix alone costs in int8: 1 - the least cosine of the features, its error added to its product."""
+    """The loss of each matrix alone in int8: 1 - the least cosine of the features with the error in its product."""
     inputs = list(dict.fromkeys(node.input[0] for node in matrices))
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
-    answers = [model.graph.output[0].name, *inputs]
-    wanted, *values = cpu_session(opened.SerializeToString()).run(answers, {model.graph.input[0].name: example})
+    with_activations = deepcopy(model)
+    with_activations.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
+    outputs, feeds = [model.graph.output[0].name, *inputs], {model.graph.input[0].name: example}
+    reference, *values = cpu_session(with_activations.SerializeToString()).run(outputs, feeds)
     activations = dict(zip(inputs, values, strict=True))
 
     names = {node.name for node in matrices}
-    disturbed = onnx.ModelProto()
-    disturbed.CopyFrom(model)
+    disturbed = deepcopy(model)
     del disturbed.graph.node[:]
     for node in model.graph.node:
         disturbed.graph.node.append(node)
@@ -190,17 +191,17 @@ def _losses(
             disturbed.graph.node.append(make_node("Add", [f"{product}.exact", f"{node.name}.error"], [product]))
             disturbed.graph.input.append(make_tensor_value_info(f"{node.name}.error", onnx.TensorProto.FLOAT, None))
     session = cpu_session(disturbed.SerializeToString())
-    nothing = {f"{name}.error": np.zeros(1, np.float32) for name in names}
+    feeds |= {f"{name}.error": np.zeros(1, np.float32) for name in names}
     losses = {}
     for node in tqdm(matrices, desc="measuring", leave=False, disable=None):
         error = _error(activations[node.input[0]], numpy_helper.to_array(weights[node.input[1]]))
-        feeds = {**nothing, model.graph.input[0].name: example, f"{node.name}.error": error}
-        losses[node.name] = 1 - float(cosines(wanted, np.asarray(session.run(None, feeds)[0])).min())
+        features = np.asarray(session.run(None, {**feeds, f"{node.name}.error": error})[0])
+        losses[node.name] = 1 - float(cosines(reference, features).min())
     return losses
 
 
 def _error(activation: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """int8 product less product, rounded as onnxruntime rounds."""
+    """The int8 product minus the exact one, with onnxruntime's rounding."""
     low, high = min(float(activation.min()), 0.0), max(float(activation.max()), 0.0)
     step = (high - low) / 255 or 1.0
     zero = round(-low / step)
@@ -213,9 +214,8 @@ def _error(activation: NDArray[np.float32], weight: NDArray[np.float32]) -> NDAr
 def _dynamic(model: onnx.ModelProto, in_float: list[str]) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    # Weights have their shapes themselves, and a second time they contradict those that quantize_dynamic transposes.
+    copy = deepcopy(model)
+    # A weight's shape in value_info would contradict that of the weight that quantize_dynamic transposes.
     weights = {weight.name for weight in model.graph.initializer}
     del copy.graph.value_info[:]
     copy.graph.value_info.extend(value for value in model.graph.value_info if value.name not in weights)
@@ -239,7 +239,7 @@ def run(model: onnx.ModelProto, value: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def cpu_session(graph: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU; `optimised`: where to write the graph as it is run, its weights in a file beside it."""
+    """A session on the CPU; `optimised`: where to write the optimised graph, its weights in a file beside it."""
     options = session_options()
     options.log_severity_level = 3
     if optimised is not None:
@@ -249,8 +249,8 @@ def cpu_session(graph: Path | bytes, optimised: Path | None = None) -> onnxrunti
 
 
 def cosines(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Of each pair of rows, (N, D) and (N, D) → (N,)."""
+    """The cosine of each pair of rows: (N, D), (N, D) → (N,)."""
     products = (first.astype(np.float64) * second).sum(1)
     lengths = [np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (first, second)]
-    found: NDArray[np.float64] = products / lengths[0] / lengths[1]
-    return found
+    result: NDArray[np.float64] = products / lengths[0] / lengths[1]
+    return result

@@ -1,7 +1,8 @@
-"""What the exporter must know of a model in PyTorch, whichever kind it is."""
+"""The interface of a PyTorch model to the exporter, whichever kind of model it is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,23 +19,38 @@ from action_clip.video.reader import read_clip
 from action_clip.video.sampling import make_sampler
 
 
-class Exportable(ABC):
-    """A model in PyTorch that is to become graphs."""
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user says about a checkpoint."""
+
+    fusion: str | None = None
+    """One of choices.FUSIONS, where the checkpoint must have it."""
+    frames: int | None = None
+    """Of a clip, where the weights allow several numbers."""
+    activation: str | None = None
+    """One of choices.ACTIVATIONS, where the checkpoint does not say it."""
+    licence: str = "not stated"
+    trust: bool = False
+    """Whether reading the checkpoint may run code that it contains."""
+
+
+class SourceModel(ABC):
+    """A PyTorch model that is exported."""
 
     layout: str
-    """Whose its checkpoint is, for people."""
+    """Name of its checkpoint's layout: "OpenAI CLIP", …"""
     sha256: str
     """Of the checkpoint."""
     networks: Mapping[str, nn.Module]
-    """By the role of the graph, set to evaluation."""
+    """One for each graph, by its role, in evaluation mode."""
 
     @abstractmethod
     def spec(self, name: str, licence: str) -> ModelSpec:
-        """How the model is fed, as the catalog would say it."""
+        """The model's entry as the catalog would have it: how it is fed."""
 
     @abstractmethod
     def details(self) -> dict[str, str]:
-        """What else is worth keeping in the graphs' metadata, to tell the model by."""
+        """Metadata of the graphs beyond the spec: the kind of network."""
 
     @abstractmethod
     def graph(self, role: str) -> onnx.ModelProto:
@@ -42,30 +58,36 @@ class Exportable(ABC):
 
     @abstractmethod
     def examples(self) -> dict[str, list[NDArray[Any]]]:
-        """Inputs of each role's graph, real frames and prompts in several batch sizes and lengths.
+        """Inputs of each role's graph: real frames and prompts in several batch sizes and lengths.
 
-        The first of each is for measuring what int8 costs: not many rows, as different as there are.
+        The first of each role measures the loss of int8: a few rows, as diverse as possible.
         """
 
 
 def sample_clip(spec: ModelSpec) -> NDArray[np.float32]:
-    """(T, 3, S, S): the sample video as that model takes it."""
+    """(T, 3, S, S): the sample video, preprocessed for that model."""
     clip = read_clip(SAMPLE_VIDEO, make_sampler("uniform", spec.frames, 0, spec.uniform))
     return clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize)
 
 
-def spec_of_export(kind: str, name: str, licence: str, **fed: Any) -> ModelSpec:
-    """The ModelSpec of a model that is in no catalog; `fed` are its fields for feeding it.
+def spec_of_export(kind: str, name: str, licence: str, **fields: Any) -> ModelSpec:
+    """The ModelSpec of a model that is in no catalog.
+
+    Args:
+        kind: as in the catalog.
+        name: of the model.
+        licence: of its weights.
+        fields: what else a ModelSpec has of preprocessing, prompts and classes.
 
     Raises:
-        ActionClipError: they ask for more frames or pixels than any model does.
+        ActionClipError: more frames or pixels than any known model takes.
     """
-    frames, size = fed["frames"], fed["image_size"]
+    frames, size = fields["frames"], fields["image_size"]
     if frames > validators.MOST_FRAMES or frames * size**2 > validators.MOST_PIXELS_OF_A_CLIP:
         raise ActionClipError(
             f"the checkpoint takes {frames} frames of {size} pixels: it is not of a model that is known here"
         )
-    plain: dict[str, Any] = {"uniform": "segments", "logit_scale": 1.0, "prompts": (), "classes": ()}
+    defaults: dict[str, Any] = {"uniform": "segments", "logit_scale": 1.0, "prompts": (), "classes": ()}
     return ModelSpec(
         name=name,
         aliases=(),
@@ -78,5 +100,5 @@ def spec_of_export(kind: str, name: str, licence: str, **fed: Any) -> ModelSpec:
         folder=None,
         checkpoint=None,
         files=(),
-        **(plain | fed),
+        **(defaults | fields),
     )

@@ -3,7 +3,7 @@
 Both write a zip archive: a pickle says what there is, and each storage, the numbers of one tensor or of several, is a
 record beside it. Before PyTorch 1.6 they stood one after the other behind the pickle, without a zip.
 
-The file is mapped into memory, so that what nobody looks at is never read: of a training checkpoint, most.
+The file is mapped into memory, so that only the parts that are used are read: most of a training checkpoint is not.
 """
 
 import io
@@ -21,12 +21,12 @@ from torch import Tensor
 from action_clip.export.pickles import Call, Name, is_name, read_pickle
 from action_clip.export.torchscript import is_script, state_dict
 
-# Bytes. A module's code, the list of an archive's records and the pickles from before zip archives are far below it.
+# Bytes of a module's code, of the list of an archive's records, and of pickles in files without a zip archive.
 _LARGEST = 16 << 20
-# Of a pickle with a trainer's history of every step: mmengine's takes some megabytes a quantity.
+# Of a pickle in an archive: a trainer's history of every step, such as mmengine's, takes megabytes.
 _LARGEST_PICKLE = 256 << 20
 _MOST_WRAPPERS = 16
-_MOST_SIDES = 8
+_MOST_DIMENSIONS = 8
 _MAGIC = 0x1950A86A20F9469CFC6C
 _TYPES = {
     "Float": torch.float32,
@@ -48,23 +48,23 @@ _TYPES = {
 }
 
 
-class NoCheckpoint(Exception):
-    """A file that PyTorch did not write."""
+class NotACheckpoint(Exception):
+    """The file was not written by PyTorch."""
 
 
 class MappedFile:
-    """A file's bytes, and how many its tensors may take."""
+    """A file's bytes, and a limit for the bytes of its tensors."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
-            # A copy where it is written to: PyTorch knows no tensors that are only read.
+            # Copy on write: PyTorch has no read-only tensors.
             self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.swapped = sys.byteorder == "big"
-        # Some tensors share their numbers; without a bound, all could be the whole file.
+        # Tensors can share a storage; without a limit, each could be as large as the file.
         self._left = 4 * len(self.data)
 
     def claim(self, size: int) -> None:
-        """Count so many bytes; ValueError when that is more than the file can hold."""
+        """Subtract so many bytes from the limit; ValueError when it is exceeded."""
         self._left -= size
         if self._left < 0:
             raise ValueError("tensors larger than the file")
@@ -81,17 +81,17 @@ class Storage:
         self._numbers: Tensor | None = None
 
     def place(self, start: int) -> None:
-        """Say where it is; ValueError where that is not in the file."""
+        """Set the offset in the file; ValueError where the storage would reach beyond it."""
         if not 0 <= start <= len(self._file.data) - self.size:
             raise ValueError("a storage that reaches beyond the file")
         self._start = start
 
     def tensor(self, offset: Any, size: Any, stride: Any) -> Tensor:
-        """These numbers, in the file's own memory; ValueError where they are not there, or size and stride are none."""
-        if type(size) is not tuple or type(stride) is not tuple or not len(size) == len(stride) <= _MOST_SIDES:
+        """A view of the numbers, in the file's memory; ValueError where offset, size and stride are invalid."""
+        if type(size) is not tuple or type(stride) is not tuple or not len(size) == len(stride) <= _MOST_DIMENSIONS:
             raise ValueError("a tensor without a shape")
         if not all(type(number) is int and 0 <= number < 2**40 for number in (offset, *size, *stride)):
-            raise ValueError("a tensor of a shape that there is none of")
+            raise ValueError("a tensor of an impossible shape")
         count = math.prod(size)
         if not count:
             return torch.empty(size, dtype=self.type)
@@ -114,29 +114,29 @@ class Storage:
 
 
 def read_stored(path: Path) -> Any:
-    """What was saved: containers, numbers and texts as they are, tensors as tensor_of takes them, other objects as
-    foreign calls; modules of TorchScript as their state dict.
+    """The object that was saved: containers, numbers and texts as they are, tensors as arguments of tensor_of, other
+    objects as foreign calls; modules of TorchScript as their state dict.
 
     Raises:
-        MoreThanWeights: only running code would tell what it holds.
-        NoCheckpoint: PyTorch did not write it.
-        Exception: of many kinds, where the file is damaged.
+        MoreThanWeights: the content is only known by running code.
+        NotACheckpoint: PyTorch did not write the file.
+        Exception: of many types, where the file is damaged.
     """
     file = MappedFile(path)
     if file.data[:2] == b"PK":
-        with _SparingFile(path) as records, zipfile.ZipFile(records) as archive:
+        with _LimitedFile(path) as records, zipfile.ZipFile(records) as archive:
             return _Archive(archive, file).content()
     return _read_unzipped(file)
 
 
 def tensor_of(value: Any) -> Any:
-    """The tensor that a value of a file is; the value itself where it is none, or none of plain numbers."""
-    for _ in range(_MOST_WRAPPERS):  # one may hold itself
+    """The tensor that a value from read_stored describes; any other value as it is."""
+    for _ in range(_MOST_WRAPPERS):  # a wrapper may contain itself
         if not isinstance(value, Call):
             break
         if value.function in ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"):
             storage, *numbers = value.arguments[:4]
-            if any(value.arguments[6:]):  # the signs of the numbers, and the like
+            if any(value.arguments[6:]):  # metadata such as the conjugate and negative bits
                 break
             return storage.tensor(*numbers)
         if value.function in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
@@ -148,8 +148,8 @@ def tensor_of(value: Any) -> Any:
     return value
 
 
-class _SparingFile(io.FileIO):
-    """A file that refuses to be read at once where that is much: zipfile reads an archive's list of records so."""
+class _LimitedFile(io.FileIO):
+    """A file with a limit for each read: zipfile reads an archive's list of records in one."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _LARGEST:
@@ -158,7 +158,7 @@ class _SparingFile(io.FileIO):
 
 
 class _Archive:
-    """The records of a zip archive; PyTorch writes all in one folder."""
+    """The records of a zip archive; PyTorch writes all of them into one folder."""
 
     def __init__(self, archive: zipfile.ZipFile, file: MappedFile) -> None:
         self._archive, self._file = archive, file
@@ -171,7 +171,7 @@ class _Archive:
 
     def content(self) -> Any:
         if f"{self._folder}/data.pkl" not in self._records:
-            raise NoCheckpoint
+            raise NotACheckpoint
         if f"{self._folder}/byteorder" in self._records:
             order = self._bytes("byteorder")
             if order not in (b"little", b"big"):
@@ -181,13 +181,13 @@ class _Archive:
         return state_dict(content, self._source) if is_script(content) else content
 
     def _bytes(self, name: str, most: int = _LARGEST) -> bytes:
-        start, size = self._place(name)
+        start, size = self._location(name)
         if size > most:
             raise ValueError(f"a record {name} that is too long")
         return self._file.data[start : start + size]
 
-    def _place(self, name: str) -> tuple[int, int]:
-        """Where the bytes of a record begin in the file, and how many there are."""
+    def _location(self, name: str) -> tuple[int, int]:
+        """The offset of a record's bytes in the file, and their number."""
         info = self._records[f"{self._folder}/{name}"]
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
             raise ValueError(f"a record {name} that is compressed or encrypted")
@@ -199,7 +199,7 @@ class _Archive:
 
     def _storage(self, saved: Any) -> Storage:
         key, storage = _described(saved, self._file)
-        start, size = self._place(f"data/{key}")
+        start, size = self._location(f"data/{key}")
         if size < storage.size:
             raise ValueError(f"a storage larger than its record data/{key}")
         storage.place(start)
@@ -218,7 +218,7 @@ class _Archive:
 
 
 def _read_unzipped(file: MappedFile) -> Any:
-    """Of a file from before zip archives: pickles, then the storages in the order of the last one."""
+    """The content of a file without a zip archive: pickles, then the storages in the order of the last pickle."""
     pickles = io.BytesIO(file.data[:_LARGEST])
     storages: dict[str, Storage] = {}
 
@@ -229,20 +229,20 @@ def _read_unzipped(file: MappedFile) -> Any:
     try:
         magic = read_pickle(pickles, persistent)
     except Exception:
-        raise NoCheckpoint from None
+        raise NotACheckpoint from None
     if magic != _MAGIC:
-        raise NoCheckpoint
+        raise NotACheckpoint
     for _ in ("version", "machine"):
         read_pickle(pickles, persistent)
     content = read_pickle(pickles, persistent)
     keys = read_pickle(pickles, persistent)
-    place = pickles.tell()
+    offset = pickles.tell()
     for key in keys:
         storage = storages.pop(key) if is_name(key) else None
-        if storage is None or struct.unpack_from("<q", file.data, place) != (storage.count,):
+        if storage is None or struct.unpack_from("<q", file.data, offset) != (storage.count,):
             raise ValueError("a storage of another length")
-        storage.place(place + 8)
-        place += 8 + storage.size
+        storage.place(offset + 8)
+        offset += 8 + storage.size
     if storages:
         raise ValueError("storages that are missing")
     return content

@@ -1,7 +1,7 @@
-"""The weights of a TorchScript module, found where its archive keeps them; none of the archive's code runs.
+"""The weights of a TorchScript module, read from its archive without running the archive's code.
 
-An object's attributes are in the pickle, with the name of its class. Which of them are parameters and buffers is said
-in the class's source, in lines that PyTorch writes the same way since 1.6.
+An object's attributes are in the pickle, with the name of its class. The class's source names its parameters and
+buffers, in lines whose form has not changed since PyTorch 1.6.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any
 
 from action_clip.export.pickles import Call, MoreThanWeights, Name, is_name
 
-# Attributes of all modules together: a module that is in many places, or in itself, is looked at in each.
+# Attributes of all modules together: a module with several parents, or within itself, counts each time.
 _MOST = 100_000
 _LINES = re.compile(
     r"^class (?P<name>\w+)(?:\((?P<base>\w*))?"
@@ -24,32 +24,32 @@ _LINES = re.compile(
 
 @dataclass
 class _Class:
-    """What the source of a class says."""
+    """A class, from its source."""
 
     is_module: bool
     weights: set[str]
     """Names of parameters and buffers."""
     restores_itself: bool = False
-    """Its attributes are what its `__setstate__` makes of the state."""
+    """Whether it has a `__setstate__`, whose code would make attributes of the pickled state."""
 
 
 def is_script(content: Any) -> bool:
-    """Whether what a pickle describes is an object of TorchScript."""
+    """Whether the content of a pickle is an object of TorchScript."""
     return isinstance(content, Call) and content.function.startswith("__torch__.")
 
 
 def state_dict(module: Call, source: Callable[[str], str]) -> dict[str, Any]:
     """Parameters and buffers by their dotted names, as the pickle describes them.
 
-    Buffers that were not to be stored are among them: TorchScript stores all, and does not say which were not.
+    Non-persistent buffers are included: TorchScript stores all buffers without a distinction.
 
     Args:
         module: of which is_script.
-        source: from the name of what Python calls a module, `__torch__.torch.nn.modules.linear`, to its source.
+        source: from the name of a Python module, such as `__torch__.torch.nn.modules.linear`, to its source code.
 
     Raises:
-        MoreThanWeights: only code of the archive could tell what the weights are.
-        Exception: of many kinds, where the archive is damaged.
+        MoreThanWeights: the weights are only known by running the archive's code.
+        Exception: of many types, where the archive is damaged.
     """
     read = cache(lambda name: _classes(source(name)))
 
@@ -57,34 +57,34 @@ def state_dict(module: Call, source: Callable[[str], str]) -> dict[str, Any]:
         place, _, own = name.rpartition(".")
         return read(place)[own]
 
-    found: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     waiting = [(module, "")]
-    looked_at = 0
+    count = 0
     while waiting:
         module, prefix = waiting.pop()
         kind = class_of(module.function)
         if kind.restores_itself:
             raise MoreThanWeights(f"{module.function}.__setstate__")
-        looked_at += len(module.state)
-        if looked_at > _MOST or not is_name(prefix):
+        count += len(module.state)
+        if count > _MOST or not is_name(prefix):
             raise ValueError("modules without end")
         for name, value in module.state.items():
             if name in kind.weights and value is not None:
-                found[prefix + name] = value
+                state[prefix + name] = value
             elif is_script(value) and class_of(value.function).is_module:
                 waiting.append((value, f"{prefix}{name}."))
-    return found
+    return state
 
 
 def _classes(source: str) -> dict[str, _Class]:
     """The classes of a source by their names."""
-    found: dict[str, _Class] = {}
+    classes: dict[str, _Class] = {}
     own = _Class(False, set())
     for line in _LINES.finditer(source):
         if line["name"] is not None:
-            own = found[line["name"]] = _Class(line["base"] == "Module", set())
+            own = classes[line["name"]] = _Class(line["base"] == "Module", set())
         elif line["code"] is not None:
             own.restores_itself = True
         else:
             own.weights.update(re.findall(r'"([^"]+)"', line["weights"]))
-    return found
+    return classes

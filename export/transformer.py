@@ -30,8 +30,8 @@ ACTIVATIONS: dict[str, Activation] = {"quickgelu": quick_gelu, "gelu": gelu}
 
 
 @dataclass(frozen=True)
-class Size:
-    """Of a transformer: its width W, its layers, its attention heads, and the width within a layer's perceptron."""
+class TransformerConfig:
+    """The width W of a transformer, its layers, its attention heads, and the hidden width of each layer's MLP."""
 
     width: int
     layers: int
@@ -40,7 +40,7 @@ class Size:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: (N, L, W) → (N, L, W)."""
+    """Multi-head attention of queries over a context: (N, Q, W), (N, L, W) → (N, Q, W)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -48,30 +48,34 @@ class Attention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask`, (L, L), is added to the logits: 0 where a row may look, -inf where it may not."""
-        count, length, width = x.shape
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`mask`, broadcastable to (N, heads, Q, L), is added to the logits: 0, or -inf where nothing is attended to.
+
+        Self-attention is `attention(x, x)`.
+        """
+
+        width = x.shape[2] // self.heads
 
         def by_head(values: Tensor) -> Tensor:
             """(N, heads, L, W / heads)."""
-            return values.reshape(count, length, self.heads, width // self.heads).transpose(1, 2)
+            return values.reshape(values.shape[0], values.shape[1], self.heads, width).transpose(1, 2)
 
-        queries, keys, values = by_head(self.q_proj(x)), by_head(self.k_proj(x)), by_head(self.v_proj(x))
-        logits = queries @ keys.transpose(2, 3) * (width // self.heads) ** -0.5
+        queries, keys, values = by_head(self.q_proj(x)), by_head(self.k_proj(context)), by_head(self.v_proj(context))
+        logits = queries @ keys.transpose(2, 3) * width**-0.5
         if mask is not None:
             logits = logits + mask
-        seen = logits.softmax(3) @ values
-        mixed: Tensor = self.out_proj(seen.transpose(1, 2).reshape(count, length, width))
+        heads = logits.softmax(3) @ values
+        mixed: Tensor = self.out_proj(heads.transpose(1, 2).reshape(x.shape))
         return mixed
 
 
-class Perceptron(nn.Module):
-    """Two matrices with an activation between them: (N, L, W) → (N, L, W)."""
+class MLP(nn.Module):
+    """Two linear layers with an activation between them: (N, L, W) → (N, L, W)."""
 
-    def __init__(self, size: Size, activation: Activation) -> None:
+    def __init__(self, config: TransformerConfig, activation: Activation) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(size.width, size.hidden)
-        self.c_proj = nn.Linear(size.hidden, size.width)
+        self.c_fc = nn.Linear(config.width, config.hidden)
+        self.c_proj = nn.Linear(config.hidden, config.width)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,39 +83,64 @@ class Perceptron(nn.Module):
         return y
 
 
-class Block(nn.Module):
-    """A transformer's layer: (N, L, W) → (N, L, W).
+def state_at(x: Tensor, position: int | Tensor) -> Tensor:
+    """(N, L, W) → (N, 1, W): the state at one position of each sequence; `position`: of all, or (N,) of each."""
+    if isinstance(position, int):
+        return x[:, position : position + 1]
+    return x[torch.arange(x.shape[0], device=x.device), position][:, None]
 
-    CLIP normalises before attention and perceptron; `norm_last` normalises after each, as A. Vaswani et al., 2017,
+
+class Block(nn.Module):
+    """A transformer's layer: (N, L, W) → (N, L, W), or (N, 1, W) where only one position is read.
+
+    CLIP normalises before attention and MLP; `norm_last` normalises after each, as A. Vaswani et al., 2017,
     arXiv 1706.03762, and PyTorch's TransformerEncoderLayer do.
     """
 
-    def __init__(self, size: Size, activation: Activation, epsilon: float, norm_last: bool = False) -> None:
+    def __init__(
+        self, config: TransformerConfig, activation: Activation, epsilon: float, norm_last: bool = False
+    ) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(size.width, eps=epsilon)
-        self.attn = Attention(size.width, size.heads)
-        self.ln_2 = nn.LayerNorm(size.width, eps=epsilon)
-        self.mlp = Perceptron(size, activation)
+        self.ln_1 = nn.LayerNorm(config.width, eps=epsilon)
+        self.attn = Attention(config.width, config.heads)
+        self.ln_2 = nn.LayerNorm(config.width, eps=epsilon)
+        self.mlp = MLP(config, activation)
         self.norm_last = norm_last
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, position: int | Tensor | None = None) -> Tensor:
+        """One layer.
+
+        Args:
+            x: (N, L, W).
+            mask: added to attention's logits, broadcastable to (N, heads, L, L); (L, L) where there is a position.
+            position: as of state_at, the only one whose state is computed; None for all of them.
+        """
+        context = x if self.norm_last else self.ln_1(x)
+        queries = context
+        if position is not None:
+            x, queries = state_at(x, position), state_at(context, position)
+            mask = None if mask is None else mask[position][..., None, None, :]
+        x = x + self.attn(queries, context, mask)
         if self.norm_last:
-            x = self.ln_1(x + self.attn(x, mask))
+            x = self.ln_1(x)
             normalised: Tensor = self.ln_2(x + self.mlp(x))
             return normalised
-        x = x + self.attn(self.ln_1(x), mask)
         added: Tensor = x + self.mlp(self.ln_2(x))
         return added
 
 
 class Transformer(nn.Module):
-    """Blocks in a row: (N, L, W) → (N, L, W)."""
+    """Blocks in a row: (N, L, W) → (N, L, W), or (N, 1, W) where only one position is read."""
 
-    def __init__(self, size: Size, activation: Activation, epsilon: float, norm_last: bool = False) -> None:
+    def __init__(
+        self, config: TransformerConfig, activation: Activation, epsilon: float, norm_last: bool = False
+    ) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(size, activation, epsilon, norm_last) for _ in range(size.layers))
+        self.resblocks = nn.ModuleList(Block(config, activation, epsilon, norm_last) for _ in range(config.layers))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        for block in self.resblocks:
+    def forward(self, x: Tensor, mask: Tensor | None = None, position: int | Tensor | None = None) -> Tensor:
+        """Arguments as of Block; the blocks before the last compute all positions, which the last attends to."""
+        for block in self.resblocks[:-1]:
             x = block(x, mask)
-        return x
+        last: Tensor = self.resblocks[-1](x, mask, position)
+        return last

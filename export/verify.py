@@ -1,4 +1,4 @@
-"""Whether graphs say what PyTorch says: both run on the same inputs, which are real frames and texts."""
+"""Comparison of graphs with PyTorch: both run on the same inputs, which are real frames and texts."""
 
 import logging
 from collections import Counter
@@ -23,22 +23,22 @@ _LOG = logging.getLogger("action_clip")
 
 @dataclass(frozen=True)
 class Difference:
-    """Between a graph and its network on one input, every row of the output L2-normalised."""
+    """Between a graph and its network on one input, each row of the output L2-normalised."""
 
     role: str
     output: str
-    """The role, and which of its outputs where there are several."""
+    """The role, with the name of the output where there are several."""
     rows: int
     """Texts, frames or videos at once."""
     length: int | None
     """Tokens, or frames of a video."""
     largest: float
-    """max |Δ| over all numbers."""
+    """max |Δ|."""
     cosine: float
     """The least of all rows."""
 
     def exceeds(self, bound: Bound) -> bool:
-        """Whether it is too large; a difference that is no number is."""
+        """Whether it is too large; NaN is."""
         return not (self.largest < bound.difference and self.cosine >= bound.cosine)
 
 
@@ -52,26 +52,26 @@ def compare(
     differences = []
     for role, network in networks.items():
         _LOG.info("comparing the %s graph with PyTorch", role)
-        names, answers = _answers(graphs[role], inputs[role])
-        for value, founds in zip(inputs[role], answers, strict=True):
+        names, results = _run(graphs[role], inputs[role])
+        for value, outputs in zip(inputs[role], results, strict=True):
             with torch.no_grad():
                 result = network(torch.from_numpy(value))
-            wanteds = result if isinstance(result, tuple) else (result,)
-            # Images come one by one; of all else the second axis is a length.
+            references = result if isinstance(result, tuple) else (result,)
+            # The second axis of everything but single images is a length.
             length = None if role == "image" else value.shape[1]
-            for name, wanted, found in zip(names, wanteds, founds, strict=True):
-                output = role if len(names) == 1 else f"{role} {name}"
-                differences.append(_difference(role, output, len(value), length, wanted.numpy(), found))
+            for name, reference, output in zip(names, references, outputs, strict=True):
+                label = role if len(names) == 1 else f"{role} {name}"
+                differences.append(_difference(role, label, len(value), length, reference.numpy(), output))
     return differences
 
 
-def _answers(graph: Path, values: list[NDArray[Any]]) -> tuple[list[str], list[list[NDArray[np.float32]]]]:
-    """The names of the graph's outputs, and all of them for each value."""
+def _run(graph: Path, values: list[NDArray[Any]]) -> tuple[list[str], list[list[NDArray[np.float32]]]]:
+    """The names of the graph's outputs, and the outputs for each value."""
     try:
         session = cpu_session(graph)
         name = session.get_inputs()[0].name
-        answers = [[np.asarray(output) for output in session.run(None, {name: value})] for value in values]
-        return [output.name for output in session.get_outputs()], answers
+        results = [[np.asarray(output) for output in session.run(None, {name: value})] for value in values]
+        return [output.name for output in session.get_outputs()], results
     except Exception as error:  # onnxruntime's exceptions have no base class of their own
         reason = " ".join(str(error).split())
         raise ActionClipError(
@@ -80,13 +80,13 @@ def _answers(graph: Path, values: list[NDArray[Any]]) -> tuple[list[str], list[l
 
 
 def _difference(
-    role: str, output: str, rows: int, length: int | None, wanted: NDArray[np.float32], found: NDArray[np.float32]
+    role: str, label: str, rows: int, length: int | None, reference: NDArray[np.float32], output: NDArray[np.float32]
 ) -> Difference:
-    if wanted.shape != found.shape or not np.isfinite(found).all():
-        return Difference(role, output, rows, length, float("nan"), float("nan"))
-    with np.errstate(invalid="ignore"):  # features that are all zero have no direction, and exceed every bound
-        unit = [features / np.linalg.norm(features, axis=1, keepdims=True) for features in (wanted, found)]
-    return Difference(role, output, rows, length, float(np.abs(unit[0] - unit[1]).max()), float(cosines(*unit).min()))
+    if reference.shape != output.shape or not np.isfinite(output).all():
+        return Difference(role, label, rows, length, float("nan"), float("nan"))
+    with np.errstate(invalid="ignore"):  # features that are all zero give NaN, which exceeds every bound
+        unit = [features / np.linalg.norm(features, axis=1, keepdims=True) for features in (reference, output)]
+    return Difference(role, label, rows, length, float(np.abs(unit[0] - unit[1]).max()), float(cosines(*unit).min()))
 
 
 def difference_table(differences: Iterable[Difference], bound: Bound) -> str:
@@ -100,7 +100,7 @@ def difference_table(differences: Iterable[Difference], bound: Bound) -> str:
 
 
 def node_counts(graph: Path) -> tuple[Counter[str], Counter[str]]:
-    """How many nodes of each kind an ONNX file has, and how many onnxruntime runs after its fusions."""
+    """The number of nodes of each kind in an ONNX file, and after onnxruntime's optimisation of it."""
     with draft_folder() as folder:
         optimised = folder / "optimised.onnx"
         cpu_session(graph, optimised)
@@ -108,7 +108,7 @@ def node_counts(graph: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def node_table(counts: Mapping[str, tuple[Counter[str], Counter[str]]]) -> str:
-    """The node counts of each role as lines of text: exported → as onnxruntime runs it."""
+    """The node counts of each role as lines of text: exported → optimised by onnxruntime."""
     kinds = sorted({kind for pair in counts.values() for counter in pair for kind in counter})
     lines = [f"{'nodes':<24}" + "".join(f"{role:>14}" for role in counts)]
     for kind in [*kinds, "all"]:

@@ -1,4 +1,4 @@
-"""Weights and the network that they belong in: sizes read off them, and none missing or left over."""
+"""From weights to networks: shapes are read off the weights; missing and unexpected ones are refused."""
 
 import math
 
@@ -7,42 +7,42 @@ from torch import Tensor, nn
 
 from action_clip.errors import ActionClipError
 from action_clip.export.checkpoint_reading import State, listed
-from action_clip.export.transformer import Size
+from action_clip.export.transformer import TransformerConfig
 from action_clip.models.catalog import validators
 
-# Of a transformer: layers, and patches that it looks at in one go.
-_MOST_LAYERS, _MOST_PLACES = 256, 16_384
-# Of an attention head, unless a checkpoint says otherwise.
+# Of a transformer: layers, and patches in one sequence.
+_MOST_LAYERS, _MOST_PATCHES = 256, 16_384
+# Of an attention head, unless the checkpoint states another.
 HEAD_WIDTH = 64
-# Of a clip, where neither weights nor user say otherwise.
+# Of a clip, where neither the weights nor the user determine it.
 DEFAULT_FRAMES = 8
 
 
-def transformer_size(state: State, prefix: str, width: int, heads: int) -> Size:
-    """The size of the transformer whose weights' names begin with `prefix`."""
+def transformer_config(state: State, prefix: str, width: int, heads: int) -> TransformerConfig:
+    """The config of the transformer whose weights' names begin with `prefix`."""
     layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
     first = f"{prefix}resblocks.0.mlp.c_fc.weight"
-    hidden = sides(state, first, 2)[0]
+    hidden = shape_of(state, first, 2)[0]
     if len(layers) > _MOST_LAYERS:
         raise ActionClipError(f"the checkpoint has {len(layers)} layers: it is not of a model that is known here")
     if heads < 1 or width % heads:
         raise ActionClipError(
             f"a width of {width} cannot be divided among {heads} attention heads: check the checkpoint"
         )
-    return Size(width, len(layers), heads, hidden)
+    return TransformerConfig(width, len(layers), heads, hidden)
 
 
-def image_size(patch: int, places: int, frames: int = 1) -> int:
+def image_size(patch: int, positions: int, frames: int = 1) -> int:
     """Pixels of an image's side.
 
     Args:
         patch: pixels of a patch's side.
-        places: positions of patches, and one of the class token.
-        frames: whose patches are looked at in one go.
+        positions: of the patches, and one of the class token.
+        frames: those whose patches are in one sequence.
     """
-    side = max(1, math.isqrt(places - 1))
+    side = max(1, math.isqrt(positions - 1))
     size = side * patch
-    if side * side * frames > _MOST_PLACES or size > validators.MOST_PIXELS:
+    if side * side * frames > _MOST_PATCHES or size > validators.MOST_PIXELS:
         raise ActionClipError(
             f"the checkpoint takes images of {size} pixels in {side}×{side} patches, {frames} at once: it is not of a "
             "model that is known here"
@@ -50,40 +50,45 @@ def image_size(patch: int, places: int, frames: int = 1) -> int:
     return size
 
 
-def sides(state: State, name: str, count: int) -> tuple[int, ...]:
-    """The shape of a weight, which must have `count` sides."""
+def shape_of(state: State, name: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a weight, which must have `dimensions` of them, none of them 0."""
     require(state, (name,))
     shape = tuple(state[name].shape)
-    if len(shape) != count or 0 in shape:
+    if len(shape) != dimensions or 0 in shape:
         raise ActionClipError(
-            f"{name} has the shape {_written(state[name])}, not {count} sides: check whose checkpoint it is"
+            f"{name} has the shape {_dimensions(state[name])}, not {dimensions} dimensions: check which model the "
+            "checkpoint is of"
         )
     return shape
 
 
 def require(state: State, names: tuple[str, ...]) -> None:
-    """Raise ActionClipError that names those of the weights that are not there."""
+    """Raise ActionClipError, with their names, where weights are missing."""
     missing = [name for name in names if name not in state]
     if missing:
-        raise ActionClipError(f"the checkpoint lacks {', '.join(missing)}: check whose checkpoint it is")
+        raise ActionClipError(f"the checkpoint lacks {', '.join(missing)}: check which model it is of")
 
 
 @torch.no_grad()
-def fill(parts: list[tuple[nn.Module, State, str]]) -> None:
-    """Load each network's weights; what is missing, left over or of another shape in any of them is named."""
-    missing, left, unfit = [], [], []
+def load_weights(parts: list[tuple[nn.Module, State, str]]) -> None:
+    """Load the weights of networks, each with the prefix of its names in messages.
+
+    Raises:
+        ActionClipError: weights are missing, left over or of another shape; it names them all.
+    """
+    missing, left_over, misshapen = [], [], []
     for network, state, prefix in parts:
         own = network.state_dict()
         missing += [prefix + name for name in own if name not in state]
-        left += [prefix + name for name in state if name not in own]
-        unfit += [
-            f"{prefix}{name} {_written(state[name])} instead of {_written(own[name])}"
+        left_over += [prefix + name for name in state if name not in own]
+        misshapen += [
+            f"{prefix}{name} {_dimensions(state[name])} instead of {_dimensions(own[name])}"
             for name in own
             if name in state and state[name].shape != own[name].shape
         ]
     faults = [
         f"{what} {listed(names)}"
-        for what, names in (("lacks", missing), ("has left over", left), ("has", unfit))
+        for what, names in (("lacks", missing), ("has left over", left_over), ("has", misshapen))
         if names
     ]
     if faults:
@@ -94,5 +99,5 @@ def fill(parts: list[tuple[nn.Module, State, str]]) -> None:
         network.eval().requires_grad_(False)
 
 
-def _written(tensor: Tensor) -> str:
+def _dimensions(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "()"

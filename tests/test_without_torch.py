@@ -66,7 +66,8 @@ def test_the_exporter_says_what_is_missing(arguments: list[str]) -> None:
     done = run(f"from action_clip.export.command import main\nassert main({arguments}) == 1\n")
     assert done.returncode == 0, done.stderr
     *progress, sentence = done.stderr.splitlines()
-    assert re.fullmatch(r"No module named '\w+': pip install -r requirements-export\.txt", sentence)
+    advice = "pip install 'action-clip[export]', or in a clone pip install -r requirements-export.txt"
+    assert re.fullmatch(rf"No module named '\w+': {re.escape(advice)}", sentence)
     assert all("loading PyTorch" in line for line in progress)
     assert done.stdout == ""
 

@@ -1,7 +1,6 @@
 """From a checkpoint's weights to networks: every size is read off the weights, and every weight finds its place."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,35 +10,43 @@ from action_clip.errors import ActionClipError
 from action_clip.export.checkpoint_reading import State
 from action_clip.export.clip.checkpoints import CLIP_PREPROCESSING, Checkpoint
 from action_clip.export.clip.networks import (
-    ClassTokenHead,
-    ConvolutionHead,
+    ClassTokenFusion,
+    ConvolutionFusion,
     ImageTower,
-    MeanHead,
-    RecurrentHead,
+    MeanFusion,
+    RecurrentFusion,
     TextTower,
-    TransformerHead,
+    TransformerFusion,
 )
 from action_clip.export.transformer import ACTIVATIONS
-from action_clip.export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
+from action_clip.export.weights import (
+    DEFAULT_FRAMES,
+    HEAD_WIDTH,
+    image_size,
+    load_weights,
+    require,
+    shape_of,
+    transformer_config,
+)
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 
-# ActionCLIP's evaluation multiplies cosines by this, whatever temperature was learned.
+# ActionCLIP's evaluation multiplies cosines by this instead of the learned temperature.
 ACTIONCLIP_LOGIT_SCALE = 100.0
 # open_clip's ViT-H, -g and -bigG divide these widths into heads of another width.
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
 # PyTorch's TransformerEncoder in Transf_cls.
-_CLASS_TOKEN_HEADS = 8
+_CLASS_TOKEN_ATTENTION_HEADS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """A model in PyTorch, and what must be known to feed it."""
+    """A model in PyTorch, with its preprocessing and its evaluation."""
 
     text: TextTower
     image: ImageTower
     fusion: nn.Module
-    head: str
-    """Name of the frame head, one of choices.HEADS."""
+    fusion_name: str
+    """One of choices.FUSIONS."""
     activation: str
     frames: int
     resize: int
@@ -56,28 +63,28 @@ def assemble(
 
     Args:
         checkpoint: as read.
-        fusion: the frame head that the checkpoint is said to have, one of choices.HEADS; None: whatever it has.
+        fusion: the one that the checkpoint must have, of choices.FUSIONS; None: whichever it has.
         frames: of a clip, T; None: what the weights ask for, else 8.
         activation: "quickgelu" or "gelu", where the checkpoint does not say.
 
     Raises:
-        ActionClipError: weights are missing or left over, or contradict what was asked for.
+        ActionClipError: weights are missing or left over, or contradict an argument.
     """
     state = checkpoint.clip
     if any(name.startswith("visual.layer1.") for name in state):
         raise ActionClipError("the checkpoint is a CLIP with a ResNet: only those with a vision transformer are known")
     needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "token_embedding.weight")
     require(state, (*needed, "positional_embedding", "text_projection"))
-    head = _head(checkpoint, fusion)
-    count = _frames(checkpoint, head, frames)
-    chosen = _activation(checkpoint, activation)
-    with torch.device("meta"):  # no room and no initial values: the checkpoint has both
-        text, image = _text_tower(checkpoint, chosen), _image_tower(checkpoint, chosen, count)
-        network = _HEADS[head](checkpoint, count)
+    fusion_name = _fusion_name(checkpoint, fusion)
+    frames = _frames(checkpoint, fusion_name, frames)
+    activation = _activation(checkpoint, activation)
+    with torch.device("meta"):  # no memory and no initial values: the weights are the checkpoint's own tensors
+        text, image = _text_tower(checkpoint, activation), _image_tower(checkpoint, activation, frames)
+        network = _fusion(checkpoint, fusion_name, frames)
     images = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
     texts = {name: value for name, value in state.items() if not name.startswith("visual.") and name != "logit_scale"}
-    used = {name: value for name, value in (checkpoint.fusion or {}).items() if name not in _unused(head)}
-    fill([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
+    used = {name: value for name, value in (checkpoint.fusion or {}).items() if name not in _unused(fusion_name)}
+    load_weights([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
     preprocessing = checkpoint.preprocessing or CLIP_PREPROCESSING
     # ActionCLIP is evaluated on the centre of a somewhat larger frame, CLIP on as much as fits.
     is_action_clip = checkpoint.fusion is not None or checkpoint.layout == "ActionCLIP"
@@ -87,9 +94,9 @@ def assemble(
         text=text,
         image=image,
         fusion=network,
-        head=head,
-        activation=chosen,
-        frames=count,
+        fusion_name=fusion_name,
+        activation=activation,
+        frames=frames,
         resize=max(preprocessing.resize or resize, image.image_size),
         mean=preprocessing.mean,
         std=preprocessing.std,
@@ -98,8 +105,8 @@ def assemble(
     )
 
 
-def _head(checkpoint: Checkpoint, asked: str | None) -> str:
-    """The frame head, told by its weights."""
+def _fusion_name(checkpoint: Checkpoint, requested: str | None) -> str:
+    """The kind of fusion, recognised by its weights."""
     names = checkpoint.fusion or {}
     marks = {
         "LSTM": "lstm_visual.",
@@ -107,86 +114,86 @@ def _head(checkpoint: Checkpoint, asked: str | None) -> str:
         "Transf_cls": "cls_token",
         "Transf": "transformer.",
     }
-    found = next((head for head, mark in marks.items() if any(name.startswith(mark) for name in names)), "meanP")
-    if checkpoint.layout == "ActionCLIP" and checkpoint.fusion is None and asked != "meanP":
+    own = next((fusion for fusion, mark in marks.items() if any(name.startswith(mark) for name in names)), "meanP")
+    if checkpoint.layout == "ActionCLIP" and checkpoint.fusion is None and requested != "meanP":
         raise ActionClipError(
             "the checkpoint has a model_state_dict but no fusion_model_state_dict: give one with both, or say "
             "--fusion meanP for the mean over frames"
         )
-    if asked not in (None, found):
+    if requested not in (None, own):
         raise ActionClipError(
-            f"the checkpoint's frame head is {found}, not {asked}: give another checkpoint or leave out --fusion"
+            f"the checkpoint's fusion is {own}, not {requested}: give another checkpoint or leave out --fusion"
         )
-    return found
+    return own
 
 
-def _frames(checkpoint: Checkpoint, head: str, asked: int | None) -> int:
+def _frames(checkpoint: Checkpoint, fusion_name: str, requested: int | None) -> int:
     fixed = None
     if checkpoint.temporal == "joint":
-        fixed = sides(checkpoint.clip, "visual.time_embedding", 2)[0]
-    elif head == "Transf_cls":
-        fixed = sides(checkpoint.fusion or {}, "pos_embed", 3)[1] - 1
+        fixed = shape_of(checkpoint.clip, "visual.time_embedding", 2)[0]
+    elif fusion_name == "Transf_cls":
+        fixed = shape_of(checkpoint.fusion or {}, "pos_embed", 3)[1] - 1
         if fixed < 1:
-            raise ActionClipError("pos_embed has no place for a frame: give the checkpoint of an ActionCLIP model")
-    if fixed is not None and asked not in (None, fixed):
+            raise ActionClipError("pos_embed has no position for a frame: give the checkpoint of an ActionCLIP model")
+    if fixed is not None and requested not in (None, fixed):
         raise ActionClipError(
-            f"the checkpoint's weights are for {fixed} frames, not {asked}: give another checkpoint or leave out "
+            f"the checkpoint's weights are for {fixed} frames, not {requested}: give another checkpoint or leave out "
             "--frames"
         )
     most = None
-    if head == "Transf":
-        most = sides(checkpoint.fusion or {}, "frame_position_embeddings.weight", 2)[0]
-    if fixed is None and asked is None and most is not None and most < CONTEXT_LENGTH:
-        # mmaction2 has a position for each frame; the official code has 77, whatever the clip.
+    if fusion_name == "Transf":
+        most = shape_of(checkpoint.fusion or {}, "frame_position_embeddings.weight", 2)[0]
+    if fixed is None and requested is None and most is not None and most < CONTEXT_LENGTH:
+        # mmaction2 has a position for each frame; the official code has 77 for clips of any length.
         return most
-    count = fixed or asked or DEFAULT_FRAMES
+    count = fixed or requested or DEFAULT_FRAMES
     if most is not None and count > most:
         raise ActionClipError(f"the checkpoint has positions for {most} frames: give --frames {most} or fewer")
     return count
 
 
-def _activation(checkpoint: Checkpoint, asked: str | None) -> str:
-    if checkpoint.activation is None and asked is None:
+def _activation(checkpoint: Checkpoint, requested: str | None) -> str:
+    if checkpoint.activation is None and requested is None:
         raise ActionClipError(
             "the weights do not say with which activation they were trained: give --activation quickgelu (OpenAI's "
             "weights, and models of open_clip with quickgelu in their name) or --activation gelu (its others)"
         )
-    if asked not in (None, checkpoint.activation) and checkpoint.activation is not None:
+    if requested not in (None, checkpoint.activation) and checkpoint.activation is not None:
         raise ActionClipError(
-            f"the checkpoint's activation is {checkpoint.activation}, not {asked}: give another checkpoint or leave "
-            "out --activation"
+            f"the checkpoint's activation is {checkpoint.activation}, not {requested}: give another checkpoint or "
+            "leave out --activation"
         )
-    return checkpoint.activation or str(asked)
+    return checkpoint.activation or str(requested)
 
 
 def _text_tower(checkpoint: Checkpoint, activation: str) -> TextTower:
     state = checkpoint.clip
-    vocabulary = sides(state, "token_embedding.weight", 2)[0]
-    context = sides(state, "positional_embedding", 2)[0]
+    vocabulary = shape_of(state, "token_embedding.weight", 2)[0]
+    context = shape_of(state, "positional_embedding", 2)[0]
     if (vocabulary, context) != (VOCABULARY_SIZE, CONTEXT_LENGTH):
         raise ActionClipError(
             f"the checkpoint has {vocabulary} tokens and texts of {context}: only CLIP's own tokens are known "
             f"({VOCABULARY_SIZE}, {CONTEXT_LENGTH})"
         )
-    width, embedding = sides(state, "text_projection", 2)
-    size = transformer_size(state, "transformer.", width, checkpoint.heads[0] or width // HEAD_WIDTH)
-    return TextTower(size, vocabulary, context, embedding, ACTIVATIONS[activation], checkpoint.epsilons[0])
+    width, embedding = shape_of(state, "text_projection", 2)
+    config = transformer_config(state, "transformer.", width, checkpoint.heads[0] or width // HEAD_WIDTH)
+    return TextTower(config, vocabulary, context, embedding, ACTIVATIONS[activation], checkpoint.epsilons[0])
 
 
 def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageTower:
     state = checkpoint.clip
-    width, embedding = sides(state, "visual.proj", 2)
+    width, embedding = shape_of(state, "visual.proj", 2)
     if embedding != _embedding(checkpoint):
         raise ActionClipError(
             f"images are embedded in {embedding} dimensions, texts in {_embedding(checkpoint)}: give the checkpoint of "
             "a CLIP model"
         )
-    patch = sides(state, "visual.conv1.weight", 4)[3]
-    places = sides(state, "visual.positional_embedding", 2)[0]
+    patch = shape_of(state, "visual.conv1.weight", 4)[3]
+    positions = shape_of(state, "visual.positional_embedding", 2)[0]
     heads = checkpoint.heads[1] or width // _HEAD_WIDTHS.get(width, HEAD_WIDTH)
     return ImageTower(
-        transformer_size(state, "visual.transformer.", width, heads),
-        image_size(patch, places, frames if checkpoint.temporal == "joint" else 1),
+        transformer_config(state, "visual.transformer.", width, heads),
+        image_size(patch, positions, frames if checkpoint.temporal == "joint" else 1),
         patch,
         embedding,
         ACTIVATIONS[activation],
@@ -197,46 +204,31 @@ def _image_tower(checkpoint: Checkpoint, activation: str, frames: int) -> ImageT
 
 
 def _embedding(checkpoint: Checkpoint) -> int:
-    return sides(checkpoint.clip, "text_projection", 2)[1]
+    return shape_of(checkpoint.clip, "text_projection", 2)[1]
 
 
-def _mean_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
-    return MeanHead()
+def _fusion(checkpoint: Checkpoint, name: str, frames: int) -> nn.Module:
+    """The network of one of choices.FUSIONS."""
+    state, embedding = checkpoint.fusion or {}, _embedding(checkpoint)
+    if name == "Conv_1D":
+        return ConvolutionFusion(embedding)
+    if name == "LSTM":
+        return RecurrentFusion(embedding)
+    if name == "Transf":
+        # As many attention heads as the text tower has, whatever the embedding's width.
+        heads = shape_of(checkpoint.clip, "text_projection", 2)[0] // HEAD_WIDTH
+        config = transformer_config(state, "transformer.", embedding, heads)
+        positions = shape_of(state, "frame_position_embeddings.weight", 2)[0]
+        return TransformerFusion(config, positions, checkpoint.fusion_epsilon)
+    if name == "Transf_cls":
+        config = transformer_config(state, "transformer.", embedding, _CLASS_TOKEN_ATTENTION_HEADS)
+        return ClassTokenFusion(config, frames)
+    return MeanFusion()
 
 
-def _convolution_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
-    return ConvolutionHead(_embedding(checkpoint))
-
-
-def _recurrent_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
-    return RecurrentHead(_embedding(checkpoint))
-
-
-def _transformer_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
-    state = checkpoint.fusion or {}
-    # As many heads as the text tower has, whatever the embedding's width.
-    heads = sides(checkpoint.clip, "text_projection", 2)[0] // HEAD_WIDTH
-    size = transformer_size(state, "transformer.", _embedding(checkpoint), heads)
-    return TransformerHead(size, sides(state, "frame_position_embeddings.weight", 2)[0], checkpoint.fusion_epsilon)
-
-
-def _class_token_head(checkpoint: Checkpoint, frames: int) -> nn.Module:
-    size = transformer_size(checkpoint.fusion or {}, "transformer.", _embedding(checkpoint), _CLASS_TOKEN_HEADS)
-    return ClassTokenHead(size, frames)
-
-
-_HEADS: dict[str, Callable[[Checkpoint, int], nn.Module]] = {
-    "meanP": _mean_head,
-    "Conv_1D": _convolution_head,
-    "LSTM": _recurrent_head,
-    "Transf": _transformer_head,
-    "Transf_cls": _class_token_head,
-}
-
-
-def _unused(head: str) -> tuple[str, ...]:
-    """The published code gives every head but meanP frame positions, and only Transf looks at them."""
-    return () if head == "Transf" else ("frame_position_embeddings.weight",)
+def _unused(fusion_name: str) -> tuple[str, ...]:
+    """Weights without an effect: in the published code all but meanP have frame positions, only Transf uses them."""
+    return () if fusion_name == "Transf" else ("frame_position_embeddings.weight",)
 
 
 def _logit_scale(state: State) -> float:

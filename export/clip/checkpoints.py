@@ -1,4 +1,4 @@
-"""Checkpoints of CLIP and ActionCLIP in the layouts that people have them in, read into one."""
+"""Checkpoints of CLIP and ActionCLIP, of every known layout, read into one."""
 
 import re
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ _FROM_HUGGING_FACE: Rules = (
     (r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
     (r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
 )
-# PyTorch's TransformerEncoder, in ActionCLIP's head Transf_cls.
+# PyTorch's TransformerEncoder, in ActionCLIP's fusion Transf_cls.
 _FROM_ENCODER: Rules = (
     (r"^transformer\.(cls_token|pos_embed)$", r"\1"),
     (r"^transformer\.transformer_enc\.norm\.", "norm."),
@@ -67,13 +67,13 @@ class Checkpoint:
     """The weights of a checkpoint under this project's names, in float32, and what else it says of the networks."""
 
     layout: str
-    """Whose it is, for people: "OpenAI CLIP", …"""
+    """Name of the layout: "OpenAI CLIP", …"""
     sha256: str
     """Of the file; of a sharded checkpoint, of its files one after the other."""
     clip: State
     """Both towers: the image tower's names begin with "visual."."""
-    fusion: State | None
-    """The frame head; None where there is none, because the checkpoint is a CLIP for single images."""
+    fusion: State | None = None
+    """Weights of the fusion; None where the checkpoint is a CLIP for single images."""
     fusion_epsilon: float = 1e-5
     epsilons: tuple[float, float] = (1e-5, 1e-5)
     """Of the LayerNorms of the text and the image tower."""
@@ -104,7 +104,7 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
 
     def content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
         checkpoint = _recognised(content, sha256, path)
-        # A plain state dict is OpenAI's or open_clip's, and only a configuration beside it tells.
+        # A plain state dict can be OpenAI's or open_clip's, which has a configuration beside it.
         config = path.with_name(OPEN_CLIP_CONFIG)
         if checkpoint.activation is None and config.is_file():
             return _with_open_clip_config(checkpoint, config)
@@ -114,11 +114,11 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
 
 
 def _read_folder(folder: Path, trust: bool) -> Checkpoint:
-    if (folder / HF_CONFIG).is_file() and (found := read_weights(folder, HF_WEIGHTS, trust)):
-        return _hugging_face(*found, folder)
+    if (folder / HF_CONFIG).is_file() and (stored := read_weights(folder, HF_WEIGHTS, trust)):
+        return _hugging_face(*stored, folder)
     config = folder / OPEN_CLIP_CONFIG
-    if config.is_file() and (found := read_weights(folder, _OPEN_CLIP_WEIGHTS, trust)):
-        return _with_open_clip_config(_recognised(*found, folder), config)
+    if config.is_file() and (stored := read_weights(folder, _OPEN_CLIP_WEIGHTS, trust)):
+        return _with_open_clip_config(_recognised(*stored, folder), config)
     raise ActionClipError(
         f"{folder} is no checkpoint: it needs {HF_CONFIG} with {' or '.join(HF_WEIGHTS)} (Hugging Face), or "
         f"{OPEN_CLIP_CONFIG} with {' or '.join(_OPEN_CLIP_WEIGHTS)}"
@@ -126,38 +126,42 @@ def _read_folder(folder: Path, trust: bool) -> Checkpoint:
 
 
 def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint:
-    """Tell the layout of a file's content by its keys."""
+    """The checkpoint in a file's content, whose layout is recognised by its keys."""
     if "model_state_dict" in content:
         return _official(content, sha256, path)
     state = weights(content, path)
     if any(name.startswith("adapter.") for name in state):
         clip = {name.removeprefix("clip."): value for name, value in state.items() if not name.startswith("adapter.")}
-        head = {name.removeprefix("adapter."): value for name, value in state.items() if name.startswith("adapter.")}
-        checkpoint = _checkpoint("mmaction2 ActionCLIP", sha256, clip, fusion=head, activation="quickgelu")
-        return replace(checkpoint, uniform="midpoints")
+        fusion = {name.removeprefix("adapter."): value for name, value in state.items() if name.startswith("adapter.")}
+        return Checkpoint(
+            "mmaction2 ActionCLIP",
+            sha256,
+            canonical(clip),
+            canonical(fusion),
+            activation="quickgelu",
+            uniform="midpoints",
+        )
     if any(name.startswith(("vision_model.", "text_model.")) for name in state):
         if not path.with_name(HF_CONFIG).is_file():
             raise ActionClipError(f"{path} has Hugging Face's layout: put its {HF_CONFIG} beside it")
         return _hugging_face(state, sha256, path.parent)
     if "input_resolution" in state:
-        return _checkpoint("OpenAI CLIP", sha256, state, activation="quickgelu")
+        return Checkpoint("OpenAI CLIP", sha256, canonical(state), activation="quickgelu")
     state = {name.removeprefix("text."): value for name, value in state.items()}
-    return _checkpoint("CLIP state dict", sha256, state)
+    return Checkpoint("CLIP state dict", sha256, canonical(state))
 
 
 def _official(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint:
     clip = tensors(content["model_state_dict"], path)
-    head = content.get("fusion_model_state_dict")
+    fusion_content = content.get("fusion_model_state_dict")
     temporal = None
     if any(re.match(r"visual\.transformer\.resblocks\.\d+\.net\.", name) for name in clip):
         temporal = "shift"
         clip = {re.sub(r"^(visual\.transformer\.resblocks\.\d+)\.net\.", r"\1.", n): v for n, v in clip.items()}
     elif "visual.time_embedding" in clip:
         temporal = "joint"
-    fusion = None if head is None else renamed(tensors(head, path), _FROM_ENCODER)
-    return _checkpoint(
-        "ActionCLIP", sha256, clip, fusion=fusion, fusion_epsilon=1e-12, activation="quickgelu", temporal=temporal
-    )
+    fusion = None if fusion_content is None else canonical(renamed(tensors(fusion_content, path), _FROM_ENCODER))
+    return Checkpoint("ActionCLIP", sha256, canonical(clip), fusion, 1e-12, activation="quickgelu", temporal=temporal)
 
 
 def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
@@ -181,15 +185,17 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
     for name in ("visual.proj", "text_projection"):
         if name in named and named[name].ndim == 2:
             named[name] = named[name].T
-    checkpoint = _checkpoint("Hugging Face CLIP", sha256, named, activation=activations.pop().replace("_", ""))
     epsilons = [value_of(part, "layer_norm_eps", validators.positive_number, 1e-5, path) for part in (text, vision)]
-    return replace(
-        checkpoint,
+    return Checkpoint(
+        "Hugging Face CLIP",
+        sha256,
+        canonical(named),
+        epsilons=(epsilons[0], epsilons[1]),
+        activation=activations.pop().replace("_", ""),
         heads=(
             value_of(text, "num_attention_heads", validators.count, 8, path),
             value_of(vision, "num_attention_heads", validators.count, 12, path),
         ),
-        epsilons=(epsilons[0], epsilons[1]),
         preprocessing=hf_preprocessing(folder, CLIP_PREPROCESSING),
     )
 
@@ -201,7 +207,7 @@ def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     model = table(config, "model_cfg", path)
     text, vision = table(model, "text_cfg", path), table(model, "vision_cfg", path)
     for part, pool in ((text, "argmax"), (vision, "tok")):
-        # These change what is computed from the same weights; of all else that is not known here the weights tell.
+        # These change the computation with the same weights; other variants differ in weights, and are refused.
         own = [key for key in ("act_kwargs", "norm_kwargs", "no_causal_mask") if part.get(key)]
         own += ["pool_type"] * (part.get("pool_type", pool) != pool)
         if own:
@@ -218,25 +224,4 @@ def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
             width // value_of(vision, "head_width", validators.count, 64, path),
         ),
         preprocessing=Preprocessing(None, *normalisation(images, "mean", "std", CLIP_PREPROCESSING, path)),
-    )
-
-
-def _checkpoint(
-    layout: str,
-    sha256: str,
-    clip: State,
-    *,
-    fusion: State | None = None,
-    fusion_epsilon: float = 1e-5,
-    activation: str | None = None,
-    temporal: str | None = None,
-) -> Checkpoint:
-    return Checkpoint(
-        layout=layout,
-        sha256=sha256,
-        clip=canonical(clip),
-        fusion=None if fusion is None else canonical(fusion),
-        fusion_epsilon=fusion_epsilon,
-        activation=activation,
-        temporal=temporal,
     )

@@ -11,9 +11,9 @@ from torch.export import Dim
 
 from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
-from action_clip.export.clip.networks import ClassTokenHead, TransformerHead
+from action_clip.export.clip.networks import ClassTokenFusion, TransformerFusion
 from action_clip.export.graphs import BATCH, MOST, to_onnx
-from action_clip.export.source_model import Exportable, sample_clip, spec_of_export
+from action_clip.export.source_model import ExportOptions, SourceModel, sample_clip, spec_of_export
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
@@ -21,7 +21,7 @@ from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
 LABELS = ("eating", "playing the piano", "riding a bike", "a person falls down in the street")
 
 
-class ClipModel(Exportable):
+class ClipModel(SourceModel):
     """A CLIP or an ActionCLIP: text, image and fusion graph."""
 
     def __init__(self, networks: Networks) -> None:
@@ -48,7 +48,7 @@ class ClipModel(Exportable):
     def details(self) -> dict[str, str]:
         temporal = self._networks.image.temporal
         return {
-            "fusion": self._networks.head,
+            "fusion": self._networks.fusion_name,
             "activation": self._networks.activation,
             **({} if temporal is None else {"temporal": temporal}),
         }
@@ -60,15 +60,15 @@ class ClipModel(Exportable):
             return to_onnx(networks.text, "tokens", tokens, {0: BATCH, 1: Dim("length", max=CONTEXT_LENGTH)})
         if role == "image":
             image = networks.image
-            # Where the frames of a clip see each other there are only whole clips.
+            # A tower that mixes the frames of a clip takes whole clips.
             batch = BATCH if image.temporal is None else image.frames * Dim("clips", max=MOST // image.frames)
             frames = torch.zeros(2 * image.frames, 3, image.image_size, image.image_size)
             return to_onnx(image, "frames", frames, {0: batch})
         features = torch.zeros(2, networks.frames, networks.image.proj.shape[1])
         axes = {0: BATCH}
-        if not isinstance(networks.fusion, ClassTokenHead):
-            head = networks.fusion
-            most = head.frame_position_embeddings.num_embeddings if isinstance(head, TransformerHead) else MOST
+        if not isinstance(networks.fusion, ClassTokenFusion):
+            fusion = networks.fusion
+            most = fusion.frame_position_embeddings.num_embeddings if isinstance(fusion, TransformerFusion) else MOST
             axes[1] = Dim("frames", max=most)
         return to_onnx(networks.fusion, "frame_features", features, axes)
 
@@ -80,10 +80,10 @@ class ClipModel(Exportable):
         if networks.image.temporal is None:
             images = [frames[:3], *images, frames[:1]]
         with torch.no_grad():
-            seen, turned = (networks.image(torch.from_numpy(part)).numpy() for part in (frames, mirrored))
-        clips = np.stack([seen, turned, seen[::-1]])
+            features, of_mirrored = (networks.image(torch.from_numpy(clip)).numpy() for clip in (frames, mirrored))
+        clips = np.stack([features, of_mirrored, features[::-1]])
         fusions = [clips[:1], clips]
-        if not isinstance(networks.fusion, ClassTokenHead):
+        if not isinstance(networks.fusion, ClassTokenFusion):
             fusions.append(clips[:2, :3])
         prompts = fill(DEFAULT_PROMPTS, LABELS)
         return {
@@ -93,12 +93,11 @@ class ClipModel(Exportable):
         }
 
 
-def clip_model(
-    source: Path, *, fusion: str | None, frames: int | None, activation: str | None, trust: bool
-) -> ClipModel:
-    """A checkpoint's CLIP or ActionCLIP; arguments and errors as of read_checkpoint and assemble."""
-    checkpoint = read_checkpoint(source, trust=trust)
-    return ClipModel(assemble(checkpoint, fusion=fusion, frames=frames, activation=activation))
+def clip_model(source: Path, options: ExportOptions) -> ClipModel:
+    """A checkpoint's CLIP or ActionCLIP. Raises as read_checkpoint and assemble."""
+    checkpoint = read_checkpoint(source, trust=options.trust)
+    networks = assemble(checkpoint, fusion=options.fusion, frames=options.frames, activation=options.activation)
+    return ClipModel(networks)
 
 
 def _tokens(texts: list[str], length: int = 0) -> NDArray[np.int64]:

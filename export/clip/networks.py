@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from action_clip.export.transformer import Activation, Size, Transformer, quick_gelu
+from action_clip.export.transformer import Activation, Transformer, TransformerConfig, quick_gelu
 
 EPSILON = 1e-5
 # Temporal shift takes this part of the channels from the next frame, and as many from the one before.
@@ -27,7 +27,7 @@ class TextTower(nn.Module):
 
     def __init__(
         self,
-        size: Size,
+        config: TransformerConfig,
         vocabulary: int,
         context: int,
         embedding: int,
@@ -36,28 +36,26 @@ class TextTower(nn.Module):
     ) -> None:
         """`vocabulary`: number of tokens. `context`: the largest L."""
         super().__init__()
-        self.token_embedding = nn.Embedding(vocabulary, size.width)
-        self.positional_embedding = nn.Parameter(torch.zeros(context, size.width))
-        self.transformer = Transformer(size, activation, epsilon)
-        self.ln_final = nn.LayerNorm(size.width, eps=epsilon)
-        self.text_projection = nn.Parameter(torch.zeros(size.width, embedding))
+        self.token_embedding = nn.Embedding(vocabulary, config.width)
+        self.positional_embedding = nn.Parameter(torch.zeros(context, config.width))
+        self.transformer = Transformer(config, activation, epsilon)
+        self.ln_final = nn.LayerNorm(config.width, eps=epsilon)
+        self.text_projection = nn.Parameter(torch.zeros(config.width, embedding))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.token_embedding(tokens) + self.positional_embedding[places]
-        behind = places[None, :] > places[:, None]
-        x = self.transformer(x, torch.where(behind, float("-inf"), 0.0))
-        texts = torch.arange(tokens.shape[0], device=tokens.device)
-        # Only this row is normalised and projected, not all L.
-        features: Tensor = self.ln_final(x[texts, tokens.argmax(1)]) @ self.text_projection
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.token_embedding(tokens) + self.positional_embedding[positions]
+        later = positions[None, :] > positions[:, None]
+        x = self.transformer(x, torch.where(later, float("-inf"), 0.0), tokens.argmax(1))
+        features: Tensor = self.ln_final(x[:, 0]) @ self.text_projection
         return features
 
 
 class ImageTower(nn.Module):
     """(N, 3, S, S) frames → (N, D) features, not normalised; a vision transformer read at its class token.
 
-    ActionCLIP has two variants that let the frames of a clip see each other; N must then be a multiple of T, and the
-    frames of a clip follow one another:
+    ActionCLIP has two variants that mix the frames of a clip; N must then be a multiple of T, and the frames of a clip
+    follow one another:
 
     * "shift": before each block, patches exchange channels with the frames before and after (TSM: J. Lin, C. Gan,
       S. Han, 2019, arXiv 1811.08383).
@@ -69,7 +67,7 @@ class ImageTower(nn.Module):
 
     def __init__(
         self,
-        size: Size,
+        config: TransformerConfig,
         image_size: int,
         patch: int,
         embedding: int,
@@ -81,18 +79,18 @@ class ImageTower(nn.Module):
     ) -> None:
         """`image_size` S and `patch` in pixels; `temporal`: None, "shift" or "joint", over `frames` T."""
         super().__init__()
-        self.conv1 = nn.Conv2d(3, size.width, patch, patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.zeros(size.width))
-        self.positional_embedding = nn.Parameter(torch.zeros((image_size // patch) ** 2 + 1, size.width))
-        self.ln_pre = nn.LayerNorm(size.width, eps=epsilon)
-        self.transformer = Transformer(size, activation, epsilon)
-        self.ln_post = nn.LayerNorm(size.width, eps=epsilon)
-        self.proj = nn.Parameter(torch.zeros(size.width, embedding))
+        self.conv1 = nn.Conv2d(3, config.width, patch, patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.zeros(config.width))
+        self.positional_embedding = nn.Parameter(torch.zeros((image_size // patch) ** 2 + 1, config.width))
+        self.ln_pre = nn.LayerNorm(config.width, eps=epsilon)
+        self.transformer = Transformer(config, activation, epsilon)
+        self.ln_post = nn.LayerNorm(config.width, eps=epsilon)
+        self.proj = nn.Parameter(torch.zeros(config.width, embedding))
         self.image_size = image_size
         self.temporal = temporal
         self.frames = frames
         if temporal == "joint":
-            self.time_embedding = nn.Parameter(torch.zeros(frames, size.width))
+            self.time_embedding = nn.Parameter(torch.zeros(frames, config.width))
 
     def forward(self, frames: Tensor) -> Tensor:
         patches = self.conv1(frames).flatten(2).transpose(1, 2)  # (N, (S / patch)², W)
@@ -101,10 +99,12 @@ class ImageTower(nn.Module):
         if self.temporal == "joint":
             x = self._joined(x)
         x = self.ln_pre(x)
-        for block in self.transformer.resblocks:
-            if self.temporal == "shift":
-                x = self._shifted(x)
-            x = block(x)
+        if self.temporal == "shift":
+            for block in self.transformer.resblocks[:-1]:
+                x = block(self._shifted(x))
+            x = self.transformer.resblocks[-1](self._shifted(x), position=0)
+        else:
+            x = self.transformer(x, position=0)
         features: Tensor = self.ln_post(x[:, 0]) @ self.proj
         if self.temporal == "joint":
             return features[:, None].expand(-1, self.frames, -1).flatten(0, 1)
@@ -127,14 +127,14 @@ class ImageTower(nn.Module):
         return torch.cat([x[:, :1], shifted.flatten(0, 1)], 1)
 
 
-class MeanHead(nn.Module):
-    """meanP: (N, T, D) → (N, D), the mean over the frames."""
+class MeanFusion(nn.Module):
+    """meanP: (N, T, D) → (N, D), the mean over the frames, before any normalisation."""
 
     def forward(self, features: Tensor) -> Tensor:
         return features.mean(1)
 
 
-class ConvolutionHead(nn.Module):
+class ConvolutionFusion(nn.Module):
     """Conv_1D: (N, T, D) → (N, D), a depthwise convolution over three frames, added to them; then the mean."""
 
     def __init__(self, embedding: int) -> None:
@@ -149,7 +149,7 @@ class ConvolutionHead(nn.Module):
         return mean
 
 
-class RecurrentHead(nn.Module):
+class RecurrentFusion(nn.Module):
     """LSTM: (N, T, D) → (N, D), the states of one layer, added to the frames; then the mean."""
 
     def __init__(self, embedding: int) -> None:
@@ -161,35 +161,35 @@ class RecurrentHead(nn.Module):
         return mean
 
 
-class TransformerHead(nn.Module):
+class TransformerFusion(nn.Module):
     """Transf: (N, T, D) → (N, D), a transformer over the frames, added to them; then the mean."""
 
-    def __init__(self, size: Size, positions: int, epsilon: float) -> None:
+    def __init__(self, config: TransformerConfig, positions: int, epsilon: float) -> None:
         """`positions`: the largest T."""
         super().__init__()
-        self.frame_position_embeddings = nn.Embedding(positions, size.width)
-        self.transformer = Transformer(size, quick_gelu, epsilon)
+        self.frame_position_embeddings = nn.Embedding(positions, config.width)
+        self.transformer = Transformer(config, quick_gelu, epsilon)
 
     def forward(self, features: Tensor) -> Tensor:
-        places = torch.arange(features.shape[1], device=features.device)
-        mixed = self.transformer(features + self.frame_position_embeddings(places))
+        positions = torch.arange(features.shape[1], device=features.device)
+        mixed = self.transformer(features + self.frame_position_embeddings(positions))
         mean: Tensor = (mixed + features).mean(1)
         return mean
 
 
-class ClassTokenHead(nn.Module):
+class ClassTokenFusion(nn.Module):
     """Transf_cls: (N, T, D) → (N, D), a transformer over a class token and the frames, read at the class token."""
 
-    def __init__(self, size: Size, frames: int) -> None:
+    def __init__(self, config: TransformerConfig, frames: int) -> None:
         """`frames`: T, the only one that the learned positions allow."""
         super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, frames + 1, size.width))
-        self.transformer = Transformer(size, functional.relu, EPSILON, norm_last=True)
-        self.norm = nn.LayerNorm(size.width, eps=EPSILON)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, frames + 1, config.width))
+        self.transformer = Transformer(config, functional.relu, EPSILON, norm_last=True)
+        self.norm = nn.LayerNorm(config.width, eps=EPSILON)
 
     def forward(self, features: Tensor) -> Tensor:
         classes = self.cls_token.expand(features.shape[0], -1, -1)
-        x = self.transformer(torch.cat([classes, features], 1) + self.pos_embed)
+        x = self.transformer(torch.cat([classes, features], 1) + self.pos_embed, position=0)
         read: Tensor = self.norm(x[:, 0])
         return read

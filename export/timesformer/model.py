@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.export.graphs import BATCH, to_onnx
-from action_clip.export.source_model import Exportable, sample_clip, spec_of_export
+from action_clip.export.source_model import ExportOptions, SourceModel, sample_clip, spec_of_export
 from action_clip.export.timesformer.checkpoints import TimeSformerCheckpoint, assemble_timesformer, read_timesformer
 from action_clip.models.catalog.specs import ModelSpec, kinetics_400
 
 
-class TimeSformerModel(Exportable):
+class TimeSformerModel(SourceModel):
     """A TimeSformer: one graph, frames in, logits and features out."""
 
     def __init__(self, checkpoint: TimeSformerCheckpoint) -> None:
@@ -64,23 +64,24 @@ class TimeSformerModel(Exportable):
         return {"video": [clips[:2], clips, clips[:1]]}
 
 
-def timesformer_model(
-    source: Path, *, fusion: str | None, frames: int | None, activation: str | None, trust: bool
-) -> TimeSformerModel:
-    """A checkpoint's TimeSformer; everything but `trust` is read off the checkpoint, `frames` where it tells them.
+def timesformer_model(source: Path, options: ExportOptions) -> TimeSformerModel:
+    """A checkpoint's TimeSformer.
 
-    Raises ActionClipError when something else is asked for, and as of read_timesformer and assemble_timesformer.
+    Raises:
+        ActionClipError: an option that a TimeSformer does not have, or another number of frames than its own; and as
+            read_timesformer and assemble_timesformer.
     """
-    checkpoint = read_timesformer(source, trust=trust)
-    if checkpoint.frames is None:  # with weights for each frame, these are stronger
-        checkpoint = replace(checkpoint, frames=frames)
+    checkpoint = read_timesformer(source, trust=options.trust)
+    if checkpoint.frames is None:  # where the weights determine the frames, assemble_timesformer uses those
+        checkpoint = replace(checkpoint, frames=options.frames)
     model = TimeSformerModel(checkpoint)
-    for option, asked in (("fusion", fusion), ("activation", activation)):
-        if asked is not None:
+    for option in ("fusion", "activation"):
+        if getattr(options, option) is not None:
             raise ActionClipError(f"a TimeSformer has no --{option} to choose: leave it out")
-    if frames not in (None, model.spec("", "").frames):
+    frames = model.spec("", "").frames
+    if options.frames not in (None, frames):
         raise ActionClipError(
-            f"the checkpoint is for {model.spec('', '').frames} frames, not {frames}: give another checkpoint or leave "
-            "out --frames"
+            f"the checkpoint is for {frames} frames, not {options.frames}: give another checkpoint or leave out "
+            "--frames"
         )
     return model

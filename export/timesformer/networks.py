@@ -9,7 +9,7 @@ N: clips at once. T: frames of a clip. P: patches of a frame. W: the network's w
 import torch
 from torch import Tensor, nn
 
-from action_clip.export.transformer import Attention, Block, Perceptron, Size, gelu
+from action_clip.export.transformer import MLP, Attention, Block, TransformerConfig, gelu, state_at
 
 EPSILON = 1e-6
 DIVIDED, JOINT, SPACE_ONLY = "divided_space_time", "joint_space_time", "space_only"
@@ -17,53 +17,56 @@ ATTENTIONS = (DIVIDED, JOINT, SPACE_ONLY)
 
 
 class DividedBlock(nn.Module):
-    """Attention over time, then over space, then a perceptron: (N, 1 + P · T, W) → the same shape.
+    """Attention over time, then over space, then an MLP: (N, 1 + P · T, W) → the same shape.
 
     The class token is first; behind it are the patches, all T frames of one before those of the next.
     """
 
-    def __init__(self, size: Size, frames: int, epsilon: float) -> None:
+    def __init__(self, config: TransformerConfig, frames: int, epsilon: float) -> None:
         super().__init__()
-        self.temporal_ln = nn.LayerNorm(size.width, eps=epsilon)
-        self.temporal_attn = Attention(size.width, size.heads)
-        self.temporal_fc = nn.Linear(size.width, size.width)
-        self.ln_1 = nn.LayerNorm(size.width, eps=epsilon)
-        self.attn = Attention(size.width, size.heads)
-        self.ln_2 = nn.LayerNorm(size.width, eps=epsilon)
-        self.mlp = Perceptron(size, gelu)
+        self.temporal_ln = nn.LayerNorm(config.width, eps=epsilon)
+        self.temporal_attn = Attention(config.width, config.heads)
+        self.temporal_fc = nn.Linear(config.width, config.width)
+        self.ln_1 = nn.LayerNorm(config.width, eps=epsilon)
+        self.attn = Attention(config.width, config.heads)
+        self.ln_2 = nn.LayerNorm(config.width, eps=epsilon)
+        self.mlp = MLP(config, gelu)
         self.frames = frames
 
-    def forward(self, x: Tensor) -> Tensor:
-        places, width = (x.shape[1] - 1) // self.frames, x.shape[2]
+    def forward(self, x: Tensor, position: int | None = None) -> Tensor:
+        """`position`: 0 to compute the class token's state only, (N, 1, W); None for all of them."""
+        count, width = (x.shape[1] - 1) // self.frames, x.shape[2]
         token, patches = x[:, :1], x[:, 1:]
         rows = self.temporal_ln(patches.reshape(-1, self.frames, width))  # (N · P, T, W): a patch through time
-        patches = patches + self.temporal_fc(self.temporal_attn(rows)).reshape(patches.shape)
-        by_frame = patches.reshape(-1, places, self.frames, width).transpose(1, 2)  # (N, T, P, W)
-        # Each frame is seen together with the clip's class token, which takes the mean of what comes of that.
-        seen = torch.cat([token[:, None].expand(-1, self.frames, -1, -1), by_frame], 2).flatten(0, 1)
-        spatial = self.attn(self.ln_1(seen)).reshape(-1, self.frames, 1 + places, width)
-        token = token + spatial[:, :, 0].mean(1, keepdim=True)
-        patches = patches + spatial[:, :, 1:].transpose(1, 2).flatten(1, 2)
-        x = torch.cat([token, patches], 1)
+        patches = patches + self.temporal_fc(self.temporal_attn(rows, rows)).reshape(patches.shape)
+        by_frame = patches.reshape(-1, count, self.frames, width).transpose(1, 2)  # (N, T, P, W)
+        # The class token attends to each frame on its own, and takes the mean of the results.
+        tokens = token[:, None].expand(-1, self.frames, -1, -1)
+        context = self.ln_1(torch.cat([tokens, by_frame], 2).flatten(0, 1))  # (N · T, 1 + P, W)
+        queries = context if position is None else state_at(context, position)
+        spatial = self.attn(queries, context).unflatten(0, (-1, self.frames))  # (N, T, 1 + P or 1, W)
+        x = token + spatial[:, :, 0].mean(1, keepdim=True)
+        if position is None:
+            x = torch.cat([x, patches + spatial[:, :, 1:].transpose(1, 2).flatten(1, 2)], 1)
         added: Tensor = x + self.mlp(self.ln_2(x))
         return added
 
 
 class TimeSformer(nn.Module):
-    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, which are the class token that they are of.
+    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, the normalised class token behind the logits.
 
     Its attention, one of ATTENTIONS:
 
-    * "divided_space_time": each block looks along time first, then within each frame.
-    * "joint_space_time": each block looks at all patches of the clip at once.
-    * "space_only": each block looks within each frame; the mean over the frames is all that they have in common.
+    * "divided_space_time": each block attends along time first, then within each frame.
+    * "joint_space_time": each block attends to all patches of the clip at once.
+    * "space_only": each block attends within each frame; the class tokens of the frames are averaged at the end.
     """
 
     time_embed: nn.Parameter
 
     def __init__(
         self,
-        size: Size,
+        config: TransformerConfig,
         image_size: int,
         patch: int,
         frames: int,
@@ -73,17 +76,17 @@ class TimeSformer(nn.Module):
     ) -> None:
         """`image_size` S and `patch` in pixels; `frames`: T, the only one that it takes."""
         super().__init__()
-        self.conv1 = nn.Conv2d(3, size.width, patch, patch)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, (image_size // patch) ** 2 + 1, size.width))
+        self.conv1 = nn.Conv2d(3, config.width, patch, patch)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, (image_size // patch) ** 2 + 1, config.width))
         if attention != SPACE_ONLY:
-            self.time_embed = nn.Parameter(torch.zeros(1, frames, size.width))
+            self.time_embed = nn.Parameter(torch.zeros(1, frames, config.width))
         self.resblocks = nn.ModuleList(
-            DividedBlock(size, frames, epsilon) if attention == DIVIDED else Block(size, gelu, epsilon)
-            for _ in range(size.layers)
+            DividedBlock(config, frames, epsilon) if attention == DIVIDED else Block(config, gelu, epsilon)
+            for _ in range(config.layers)
         )
-        self.norm = nn.LayerNorm(size.width, eps=epsilon)
-        self.head = nn.Linear(size.width, classes)
+        self.norm = nn.LayerNorm(config.width, eps=epsilon)
+        self.head = nn.Linear(config.width, classes)
         self.image_size = image_size
         self.frames = frames
         self.attention = attention
@@ -93,8 +96,9 @@ class TimeSformer(nn.Module):
         x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.pos_embed
         if self.attention != SPACE_ONLY:
             x = self._joined(x)
-        for block in self.resblocks:
+        for block in self.resblocks[:-1]:
             x = block(x)
+        x = self.resblocks[-1](x, position=0)
         token = x[:, 0]
         if self.attention == SPACE_ONLY:
             token = token.reshape(-1, self.frames, token.shape[1]).mean(1)

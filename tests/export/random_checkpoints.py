@@ -93,17 +93,17 @@ def openai_state(sizes: Sizes = Sizes(), seed: int | None = 0) -> State:
     }
 
 
-def head_state(head: str, embedding: int, seed: int = 1, positions: int = 77, frames: int = 8) -> State:
-    """The weights of an ActionCLIP frame head, by the official code's names."""
+def fusion_state(name: str, embedding: int, seed: int = 1, positions: int = 77, frames: int = 8) -> State:
+    """The weights of an ActionCLIP fusion, by the official code's names."""
     make = Maker(seed)
     unused = {"frame_position_embeddings.weight": make.normal(positions, embedding, std=0.3)}
-    if head == "meanP":
+    if name == "meanP":
         return {}
-    if head == "Conv_1D":
+    if name == "Conv_1D":
         return {**unused, "shift.weight": make.normal(embedding, 1, 3, std=0.5)}
-    if head == "Transf":
+    if name == "Transf":
         return {**unused, **make.blocks("transformer", 6, embedding)}
-    if head == "LSTM":
+    if name == "LSTM":
         lstm = torch.nn.LSTM(embedding, embedding, batch_first=True)
         return {**unused, **{f"lstm_visual.{n}": make.normal(*v.shape, std=0.1) for n, v in lstm.state_dict().items()}}
     state = {

@@ -24,10 +24,10 @@ from action_clip.video.sampling import UNIFORM_RULES
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-def first_layers(head: State, count: int) -> State:
-    """A frame head of so many layers: exporting all six takes time."""
-    layers = {name: re.search(r"(?:resblocks|layers)\.(\d+)\.", name) for name in head}
-    return {name: head[name] for name, layer in layers.items() if layer is None or int(layer[1]) < count}
+def first_layers(fusion: State, count: int) -> State:
+    """A fusion of so many layers: exporting all six takes time."""
+    layers = {name: re.search(r"(?:resblocks|layers)\.(\d+)\.", name) for name in fusion}
+    return {name: fusion[name] for name, layer in layers.items() if layer is None or int(layer[1]) < count}
 
 
 def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from random_checkpoints import (
     Sizes,
     State,
     as_openai_stores,
-    head_state,
+    fusion_state,
     hugging_face_state,
     openai_state,
     prefixed,
@@ -44,7 +44,7 @@ from action_clip.export.clip.model import ClipModel
 from action_clip.export.transformer import Block
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-HEADS = ("meanP", "Conv_1D", "LSTM", "Transf", "Transf_cls")
+FUSIONS = ("meanP", "Conv_1D", "LSTM", "Transf", "Transf_cls")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Facts:
 
     layout: str
     frames: int = 8
-    head: str = "meanP"
+    fusion_name: str = "meanP"
     activation: str = "quickgelu"
     heads: tuple[int, int] = (1, 2)
     image_size: int = 32
@@ -90,7 +90,7 @@ def first_blocks(networks: Networks) -> tuple[Block, Block]:
 def assert_facts(networks: Networks, facts: Facts, *files: Path) -> None:
     text, image = first_blocks(networks)
     found = Facts(
-        networks.checkpoint.layout, networks.frames, networks.head, networks.activation,
+        networks.checkpoint.layout, networks.frames, networks.fusion_name, networks.activation,
         (text.attn.heads, image.attn.heads), networks.image.image_size, networks.resize, networks.mean, networks.std,
         networks.logit_scale, networks.image.temporal,
     )  # fmt: skip
@@ -133,9 +133,9 @@ def half(state: Mapping[str, Tensor]) -> State:
 
 
 @pytest.mark.parametrize(
-    ("head", "prefix", "stored", "legacy"),
+    ("fusion_name", "prefix", "stored", "legacy"),
     [
-        *((head, "", dict, False) for head in HEADS),
+        *((fusion_name, "", dict, False) for fusion_name in FUSIONS),
         ("Conv_1D", "module.", half, True),
         ("LSTM", "module.", as_openai_stores, False),
         ("Transf", "module.", as_openai_stores, False),
@@ -148,14 +148,14 @@ def test_official_action_clip(
     clip: State,
     file: Path,
     tmp_path: Path,
-    head: str,
+    fusion_name: str,
     prefix: str,
     stored: Callable[[Mapping[str, Tensor]], State],
     legacy: bool,
 ) -> None:
-    # As trained: the towers in whatever CLIP was loaded in, the head in float32, or all in one type.
+    # As trained: the towers in whatever CLIP was loaded in, the fusion in float32, or all in one type.
     towers = stored(clip)
-    fusion = head_state(head, SIZES.embedding, frames=5)
+    fusion = fusion_state(fusion_name, SIZES.embedding, frames=5)
     fusion = half(fusion) if stored is half else fusion
     optimizer = {"state": {0: {"step": 7, "exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 5e-6, "params": [0]}]}
     torch.save(
@@ -168,11 +168,11 @@ def test_official_action_clip(
         file,
         _use_new_zipfile_serialization=not legacy,
     )
-    networks = read(file, fusion=head)
-    frames = 5 if head == "Transf_cls" else 8
-    assert_facts(networks, replace(ACTION_CLIP, head=head, frames=frames), file)
+    networks = read(file, fusion=fusion_name)
+    frames = 5 if fusion_name == "Transf_cls" else 8
+    assert_facts(networks, replace(ACTION_CLIP, fusion_name=fusion_name, frames=frames), file)
     assert_same(networks, plain(tmp_path, towers, fusion))
-    if head == "meanP":
+    if fusion_name == "meanP":
         assert_same(networks, plain(tmp_path, towers))
 
 
@@ -198,26 +198,28 @@ def test_official_with_temporal_shift(clip: State, file: Path, tmp_path: Path, p
 def test_official_with_joint_attention(clip: State, file: Path, tmp_path: Path) -> None:
     towers = {**clip, "visual.time_embedding": torch.linspace(-1, 1, 3 * SIZES.width).reshape(3, -1)}
     torch.save(
-        {"model_state_dict": prefixed(towers, "module."), "fusion_model_state_dict": head_state("LSTM", 64)}, file
+        {"model_state_dict": prefixed(towers, "module."), "fusion_model_state_dict": fusion_state("LSTM", 64)}, file
     )
     networks = read(file)
-    assert_facts(networks, replace(ACTION_CLIP, head="LSTM", frames=3, temporal="joint"), file)
+    assert_facts(networks, replace(ACTION_CLIP, fusion_name="LSTM", frames=3, temporal="joint"), file)
     openai = assemble(replace(plain_checkpoint(tmp_path, towers), temporal="joint"))
     assert torch.equal(features(networks)["image"], features(openai)["image"])
     assert torch.equal(networks.image.time_embedding, towers["visual.time_embedding"])
 
 
-@pytest.mark.parametrize(("positions", "wish", "frames"), [(6, None, 6), (6, 4, 4), (77, None, 8), (77, 16, 16)])
+@pytest.mark.parametrize(("positions", "requested", "frames"), [(6, None, 6), (6, 4, 4), (77, None, 8), (77, 16, 16)])
 def test_frames_follow_the_positions(
-    clip: State, file: Path, tmp_path: Path, positions: int, wish: int | None, frames: int
+    clip: State, file: Path, tmp_path: Path, positions: int, requested: int | None, frames: int
 ) -> None:
-    fusion = head_state("Transf", SIZES.embedding, positions=positions)
+    fusion = fusion_state("Transf", SIZES.embedding, positions=positions)
     meta = {"epoch": 50, "cfg": "model = dict(type='ActionClip')", "mmengine_version": "0.7.1"}
     state = half(prefixed(clip, "clip.")) | half(prefixed(fusion, "adapter."))
     torch.save({"meta": meta, "state_dict": state, "message_hub": {"log_scalars": {}}}, file)
-    networks = read(file, frames=wish)
-    assert_facts(networks, replace(ACTION_CLIP, layout="mmaction2 ActionCLIP", head="Transf", frames=frames), file)
-    # The head's norms have another epsilon than the official code's.
+    networks = read(file, frames=requested)
+    assert_facts(
+        networks, replace(ACTION_CLIP, layout="mmaction2 ActionCLIP", fusion_name="Transf", frames=frames), file
+    )
+    # The fusion's norms have another epsilon than the official code's.
     official = plain_checkpoint(tmp_path, half(clip), half(fusion))
     assert (networks.checkpoint.fusion_epsilon, official.fusion_epsilon) == (1e-5, 1e-12)
     # So have the frames that it is evaluated on.

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from random_checkpoints import VIT_B_32, State, head_state, openai_state
+from random_checkpoints import VIT_B_32, State, fusion_state, openai_state
 from small_exports import MEAN, STD, node_row, probabilities
 from torch.nn import functional
 
@@ -63,7 +63,7 @@ def reference_image(state: State, frames: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def reference(clip: State, head: State, video: Path, texts: list[str]) -> NDArray[np.float64]:
+def reference(clip: State, fusion: State, video: Path, texts: list[str]) -> NDArray[np.float64]:
     """ActionCLIP's published evaluation, from the video file to the logits of each text: 8 frames, 224 pixels."""
     with av.open(str(video)) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -77,8 +77,8 @@ def reference(clip: State, head: State, video: Path, texts: list[str]) -> NDArra
         pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), dtype=np.float32) / 255
         frames.append(((pixels - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
     features = reference_image(clip, torch.from_numpy(np.stack(frames).astype(np.float32)))[None]
-    placed = features + head["frame_position_embeddings.weight"][:8]
-    mixed = reference_tower(head, "transformer.", placed, clip["ln_final.weight"].shape[0] // 64, None)
+    placed = features + fusion["frame_position_embeddings.weight"][:8]
+    mixed = reference_tower(fusion, "transformer.", placed, clip["ln_final.weight"].shape[0] // 64, None)
     of_video = functional.normalize((mixed + features).mean(1), dim=1)
     of_texts = functional.normalize(reference_text(clip, torch.from_numpy(default_tokenizer().encode(texts))), dim=1)
     logits: NDArray[np.float64] = (100 * of_texts @ of_video[0]).double().numpy()
@@ -86,13 +86,14 @@ def reference(clip: State, head: State, video: Path, texts: list[str]) -> NDArra
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 def test_vit_b_32_in_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = openai_state(VIT_B_32)
     # As CLIP's weights are published, and ActionCLIP's with them.
     clip = {name: value.half() for name, value in clip.items()}
-    head = head_state("Transf", VIT_B_32.embedding)
+    fusion = fusion_state("Transf", VIT_B_32.embedding)
     checkpoint, folder = tmp_path / "vit-b-32.pt", tmp_path / "vit-b-32"
-    torch.save({"epoch": 50, "model_state_dict": clip, "fusion_model_state_dict": head}, checkpoint)
+    torch.save({"epoch": 50, "model_state_dict": clip, "fusion_model_state_dict": fusion}, checkpoint)
     assert main([str(checkpoint), "--fusion", "Transf", "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
     print(printed)
@@ -114,7 +115,7 @@ def test_vit_b_32_in_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str
     shutil.rmtree(folder)
     texts = [prompt.replace("{}", label) for prompt in DEFAULT_PROMPTS for label in labels]
     floats = {name: value.float() for name, value in clip.items()}
-    logits = reference(floats, head, SAMPLE_VIDEO, texts).reshape(len(DEFAULT_PROMPTS), len(labels))
+    logits = reference(floats, fusion, SAMPLE_VIDEO, texts).reshape(len(DEFAULT_PROMPTS), len(labels))
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     wanted = (exponentials / exponentials.sum(1, keepdims=True)).mean(0)
     found = probabilities(done.stdout)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ from torch import nn
 from action_clip import ActionClip
 from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
+from action_clip.export.clip.networks import MeanFusion
 from action_clip.export.command import main
-from action_clip.export.nano.build import MeanFusion, class_embeddings, package_file, save_fusion
+from action_clip.export.nano.build import package_file
+from action_clip.export.nano.graphs import class_embeddings, save_fusion
 from action_clip.export.nano.minilm import MiniLM
-from action_clip.export.nano.student import Student, distillation_loss, encode, student_of, train
-from action_clip.export.nano.texts import TextStream
+from action_clip.export.nano.student import Student, encode
+from action_clip.export.nano.training.distillation import distillation_loss, student_of, train
+from action_clip.export.nano.training.texts import TextStream
 from action_clip.export.nano.wordnet import WordNet
 from action_clip.export.onnx_writing import large_weights, pack_weights, quantize, save_model
 from action_clip.models.catalog.model_directory import folder_model
@@ -87,6 +91,14 @@ def test_ing_forms(wordnet: WordNet, verb: str, form: str) -> None:
 def test_a_folder_without_wordnet_is_named(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match=r"data\.noun, data\.verb, verb\.exc, cntlist\.rev missing"):
         WordNet(tmp_path / "nothing")
+
+
+def test_only_the_builder_imports_the_training() -> None:
+    """Graphs of given weights are exported without it."""
+    folder = Path(__file__).parents[2] / "export"
+    others = [path for path in folder.rglob("*.py") if path.parent.name != "training"]
+    imports = re.compile(r"^\s*(from|import) action_clip\.export\.nano\.training", re.MULTILINE)
+    assert [path.name for path in others if imports.search(path.read_text("utf-8"))] == ["build.py"]
 
 
 def test_texts_follow_their_seed_and_their_words(wordnet: WordNet) -> None:
@@ -201,6 +213,7 @@ def test_minilm_knows_what_is_alike(teacher: MiniLM) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @needs_weights
 def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -> None:
     tokenizer = default_tokenizer()
@@ -220,6 +233,7 @@ def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @needs_weights
 @needs_wordnet
 def test_the_command_rebuilds_the_model(tmp_path: Path) -> None:
@@ -239,6 +253,7 @@ def test_the_command_rebuilds_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @needs_weights
 @needs_wordnet
 def test_class_embeddings_are_centred(teacher: MiniLM) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from open_clip_model import reference_clip
-from random_checkpoints import Sizes, State, head_state, openai_state, prefixed, with_temporal_shift
+from random_checkpoints import Sizes, State, fusion_state, openai_state, prefixed, with_temporal_shift
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +16,7 @@ from torch.nn import functional
 from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
 from action_clip.export.clip.networks import ImageTower, TextTower
+from action_clip.export.transformer import Transformer, TransformerConfig, gelu
 
 CLOSE = 1e-5
 START, END = 49406, 49407
@@ -76,9 +77,14 @@ def own_states(tower: TextTower | ImageTower, inputs: Tensor) -> tuple[list[Tens
     return states(tower.transformer.resblocks, lambda: tower(inputs))
 
 
-def assert_all_close(found: tuple[list[Tensor], Tensor], wanted: tuple[Sequence[Tensor], Tensor]) -> None:
-    assert len(found[0]) == len(wanted[0])
-    for ours, theirs in zip([*found[0], found[1]], [*wanted[0], wanted[1]], strict=True):
+def assert_all_close(
+    found: tuple[list[Tensor], Tensor], wanted: tuple[Sequence[Tensor], Tensor], position: int | Tensor
+) -> None:
+    """All states before the last block, what the last block makes of the position that is read, and the result."""
+    *states, last = wanted[0]
+    assert len(found[0]) == len(states) + 1
+    last = last[torch.arange(len(last)), position][:, None]
+    for ours, theirs in zip([*found[0], found[1]], [*states, last, wanted[1]], strict=True):
         assert_close(ours, theirs)
 
 
@@ -88,8 +94,8 @@ def assert_all_close(found: tuple[list[Tensor], Tensor], wanted: tuple[Sequence[
         ("quick_gelu", {"vision": (128, 3, 4, 512, 32, 16), "text": (64, 2, 2, 256), "embedding": 48}, END),
         ("gelu", {"vision": (96, 2, 3, 200, 42, 14), "text": (128, 3, 1, 512), "embedding": 64}, 2),
         ("quick_gelu", {"vision": (64, 4, 8, 256, 64, 32), "text": (64, 4, 8, 64), "embedding": 96}, 2),
-        ("quick_gelu", B_32, 2),
-        ("gelu", L_14, END),
+        pytest.param("quick_gelu", B_32, 2, marks=pytest.mark.full_size),
+        pytest.param("gelu", L_14, END, marks=pytest.mark.full_size),
     ],
     ids=["16", "14", "32", "ViT-B/32", "ViT-L/14"],
 )
@@ -117,13 +123,13 @@ def test_transformers_clip_layer_for_layer(tmp_path: Path, activation: str, size
     reference = model.text_model(tokens, output_hidden_states=True)
     wanted = reference.hidden_states, model.text_projection(reference.pooler_output)
     assert len(wanted[0]) == text_layers + 1
-    assert_all_close(own_states(networks.text, tokens), wanted)
+    assert_all_close(own_states(networks.text, tokens), wanted, tokens.argmax(1))
 
     frames = torch.randn(3, 3, image_size, image_size)
     reference = model.vision_model(frames, output_hidden_states=True)
     wanted = reference.hidden_states, model.visual_projection(reference.pooler_output)
     assert len(wanted[0]) == layers + 1
-    assert_all_close(own_states(networks.image, frames), wanted)
+    assert_all_close(own_states(networks.image, frames), wanted, 0)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +161,26 @@ def test_open_clip_layer_for_layer(
 
     tokens = texts(3, 9, 30, 77)
     wanted = states(model.transformer.resblocks, lambda: model.encode_text(tokens))
-    assert_all_close(own_states(networks.text, tokens), wanted)
+    assert_all_close(own_states(networks.text, tokens), wanted, tokens.argmax(1))
 
     frames = torch.randn(3, 3, vision["image_size"], vision["image_size"])
     wanted = states(model.visual.transformer.resblocks, lambda: model.encode_image(frames))
-    assert_all_close(own_states(networks.image, frames), wanted)
+    assert_all_close(own_states(networks.image, frames), wanted, 0)
+
+
+@pytest.mark.parametrize("norm_last", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("position", [0, 4, torch.tensor([6, 0, 3])], ids=["first", "fifth", "each its own"])
+def test_a_position_alone_has_the_state_that_it_has_among_all(
+    norm_last: bool, masked: bool, position: int | Tensor
+) -> None:
+    transformer = stirred(Transformer(TransformerConfig(32, 2, 4, 48), gelu, 1e-5, norm_last))
+    x = torch.randn(3, 7, 32)
+    mask = torch.full((7, 7), float("-inf")).triu(1) if masked else None
+    wanted = transformer(x, mask)[torch.arange(3), position]
+    found = transformer(x, mask, position)
+    assert found.shape == (3, 1, 32)
+    assert (found[:, 0] - wanted).abs().max().item() < 1e-6 * wanted.abs().max().item()
 
 
 SIZES = Sizes(text_width=128, text_layers=1, embedding=64)
@@ -180,16 +201,16 @@ def clip() -> State:
 def test_mean_over_the_frames(tmp_path: Path, clip: State) -> None:
     features = torch.randn(2, 5, SIZES.embedding)
     networks = official(tmp_path, clip, {})
-    assert networks.head == "meanP"
+    assert networks.fusion_name == "meanP"
     assert_close(networks.fusion(features), torch.einsum("ntd->nd", features) / 5)
 
 
 @pytest.mark.parametrize("frames", [3, 8])
 def test_convolution_reads_its_input_untransposed(tmp_path: Path, clip: State, frames: int) -> None:
-    fusion = head_state("Conv_1D", SIZES.embedding)
+    fusion = fusion_state("Conv_1D", SIZES.embedding)
     features = torch.randn(2, frames, SIZES.embedding)
     networks = official(tmp_path, clip, fusion)
-    assert networks.head == "Conv_1D"
+    assert networks.fusion_name == "Conv_1D"
 
     width = SIZES.embedding
     convolution = nn.Conv1d(width, width, 3, padding=1, groups=width, bias=False)
@@ -199,10 +220,10 @@ def test_convolution_reads_its_input_untransposed(tmp_path: Path, clip: State, f
 
 
 def test_lstm_added_to_the_frames(tmp_path: Path, clip: State) -> None:
-    fusion = head_state("LSTM", SIZES.embedding)
+    fusion = fusion_state("LSTM", SIZES.embedding)
     features = torch.randn(3, 6, SIZES.embedding)
     networks = official(tmp_path, clip, fusion)
-    assert networks.head == "LSTM"
+    assert networks.fusion_name == "LSTM"
 
     cell = nn.LSTMCell(SIZES.embedding, SIZES.embedding)
     cell.load_state_dict(
@@ -260,7 +281,7 @@ def reference_blocks(state: State, prefix: str, count: int, heads: int, epsilon:
 
 @pytest.mark.parametrize(("layout", "epsilon"), [("ActionCLIP", 1e-12), ("mmaction2 ActionCLIP", 1e-5)])
 def test_transformer_over_the_frames(tmp_path: Path, clip: State, layout: str, epsilon: float) -> None:
-    fusion = head_state("Transf", SIZES.embedding, positions=77 if layout == "ActionCLIP" else 8)
+    fusion = fusion_state("Transf", SIZES.embedding, positions=77 if layout == "ActionCLIP" else 8)
     # So small that the norms' epsilon shows.
     fusion["frame_position_embeddings.weight"] *= 0.01
     features = torch.randn(2, 8, SIZES.embedding) * 0.005
@@ -269,11 +290,11 @@ def test_transformer_over_the_frames(tmp_path: Path, clip: State, layout: str, e
     else:
         torch.save({"state_dict": prefixed(clip, "clip.") | prefixed(fusion, "adapter.")}, tmp_path / "mmaction.pth")
         networks = assemble(read_checkpoint(tmp_path / "mmaction.pth"))
-    assert (networks.head, networks.checkpoint.layout, networks.frames) == ("Transf", layout, 8)
+    assert (networks.fusion_name, networks.checkpoint.layout, networks.frames) == ("Transf", layout, 8)
 
     def reference(epsilon: float) -> Tensor:
         x = (features + fusion["frame_position_embeddings.weight"][:8]).transpose(0, 1)
-        # As many heads as the text tower: 128 / 64, though the head is 64 wide.
+        # As many heads as the text tower: 128 / 64, though the fusion is 64 wide.
         for block in reference_blocks(fusion, "transformer.", 6, 2, epsilon):
             x = block(x)
         return (x.transpose(0, 1) + features).mean(1)
@@ -283,10 +304,10 @@ def test_transformer_over_the_frames(tmp_path: Path, clip: State, layout: str, e
 
 
 def test_transformer_with_a_class_token(tmp_path: Path, clip: State) -> None:
-    fusion = head_state("Transf_cls", SIZES.embedding, frames=5)
+    fusion = fusion_state("Transf_cls", SIZES.embedding, frames=5)
     features = torch.randn(3, 5, SIZES.embedding)
     networks = official(tmp_path, clip, fusion)
-    assert (networks.head, networks.frames) == ("Transf_cls", 5)
+    assert (networks.fusion_name, networks.frames) == ("Transf_cls", 5)
 
     width = SIZES.embedding
     encoder = nn.TransformerEncoder(

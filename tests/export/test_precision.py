@@ -35,7 +35,7 @@ from action_clip.export.nano.build import package_file
 from action_clip.export.nano.minilm import MiniLM
 from action_clip.export.onnx_writing import save_model
 from action_clip.export.precision import cosines, patches_to_products, run, to_precision
-from action_clip.export.transformer import Size, quick_gelu
+from action_clip.export.transformer import TransformerConfig, quick_gelu
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
 from action_clip.video.preprocess import clip_tensor
@@ -296,7 +296,7 @@ def test_a_convolution_over_patches_side_by_side_is_a_product(conv: nn.Conv2d, p
 
 def test_the_projection_stays_in_float_where_the_features_are_repeated() -> None:
     torch.manual_seed(0)
-    tower = ImageTower(Size(128, 1, 2, 512), 32, 16, 64, quick_gelu, temporal="joint", frames=2)
+    tower = ImageTower(TransformerConfig(128, 1, 2, 512), 32, 16, 64, quick_gelu, temporal="joint", frames=2)
     for parameter in tower.parameters():
         nn.init.normal_(parameter, std=0.1)
     frames = torch.randn(8, 3, 32, 32)
@@ -319,14 +319,14 @@ class PaddedMiniLM(nn.Module):
         x = self.teacher.norm(functional.embedding(pieces, self.teacher.words) + self.teacher.positions[places])
         present = pieces > 0
         mask = torch.where(present, 0.0, float("-inf"))[:, None, None]
-        for layer in self.teacher.layers:
-            x = layer(x, mask)
+        x = self.teacher.transformer(x, mask)
         weights = present / present.sum(1, keepdim=True)
         features: Tensor = (x * weights[:, :, None]).sum(1)
         return features
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @pytest.mark.skipif(
     importlib.util.find_spec("all_minilm_l6_v2") is None, reason="the weight packages are not installed"
 )

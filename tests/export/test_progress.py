@@ -124,9 +124,7 @@ def test_the_command_says_each_step(tmp_path: Path) -> None:
         assert re.fullmatch(step, text)
     # What is printed for others to read is what it was: tables and how to go on.
     assert done.stdout.startswith("nodes ")
-    assert done.stdout.endswith(
-        f"wrote {tmp_path / 'out'}: python action_clip.py --model {tmp_path / 'out'} --video …\n"
-    )
+    assert done.stdout.endswith(f"wrote {tmp_path / 'out'}: action-clip --model {tmp_path / 'out'} --video …\n")
     assert " s  " not in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""What is said of checkpoints that cannot be read, and of weights, wishes and configurations that do not fit."""
+"""What is said of checkpoints that cannot be read, and of weights, options and configurations that do not fit."""
 
 import argparse
 import importlib
@@ -25,7 +25,7 @@ from checkpoint_files import (
 )
 from random_checkpoints import (
     State,
-    head_state,
+    fusion_state,
     hugging_face_state,
     module_of,
     openai_state,
@@ -36,6 +36,7 @@ from safetensors.torch import save_file
 
 from action_clip.errors import ActionClipError
 from action_clip.export.clip.model import clip_model
+from action_clip.export.source_model import ExportOptions
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ def test_code_that_is_not_here(clip: State, file: Path, tmp_path: Path, monkeypa
 
 
 def test_all_that_is_wrong_is_listed_at_once(hollow: State, file: Path) -> None:
-    fusion = head_state("Transf", SIZES.embedding)
+    fusion = fusion_state("Transf", SIZES.embedding)
     del fusion["transformer.resblocks.3.ln_2.bias"]
     fusion["transformer.resblocks.5.mlp.c_proj.weight"] = torch.zeros(64, 100)
     fusion["transformer.extra"] = torch.zeros(2)
@@ -246,11 +247,11 @@ def without(start: str) -> Callable[[State], State]:
         (changed("visual.layer1.0.conv1.weight", torch.zeros(1)), "is a CLIP with a ResNet: only those with a vision"),
         (changed("token_embedding.weight", lambda w: w[:32000]), "has 32000 tokens and texts of 77: only CLIP's own"),
         (changed("positional_embedding", lambda w: w[:64]), "has 49408 tokens and texts of 64: only CLIP's own"),
-        (changed("text_projection", lambda w: w[:, 0]), "text_projection has the shape 64, not 2 sides"),
+        (changed("text_projection", lambda w: w[:, 0]), "text_projection has the shape 64, not 2 dimensions"),
         (changed("text_projection", lambda w: w[:, :32]), "images are embedded in 64 dimensions, texts in 32"),
-        (changed("visual.proj", lambda w: w[None]), "visual.proj has the shape 1×128×64, not 2 sides"),
+        (changed("visual.proj", lambda w: w[None]), "visual.proj has the shape 1×128×64, not 2 dimensions"),
         (changed("visual.proj", lambda w: w[:60]), "a width of 60 cannot be divided among 0 attention heads"),
-        (changed("visual.conv1.weight", torch.zeros(128)), "visual.conv1.weight has the shape 128, not 4 sides"),
+        (changed("visual.conv1.weight", torch.zeros(128)), "visual.conv1.weight has the shape 128, not 4 dimensions"),
         (changed("visual.conv1.weight", lambda w: w[..., :0]), "visual.conv1.weight has the shape 128×3×16×0"),
         (changed("visual.positional_embedding", torch.zeros(())), "visual.positional_embedding has the shape ()"),
         (
@@ -275,7 +276,7 @@ def without(start: str) -> Callable[[State], State]:
         ),
         (
             changed("transformer.resblocks.0.mlp.c_fc.weight", torch.zeros(0)),
-            "transformer.resblocks.0.mlp.c_fc.weight has the shape 0, not 2 sides",
+            "transformer.resblocks.0.mlp.c_fc.weight has the shape 0, not 2 dimensions",
         ),
         (changed("logit_scale", torch.tensor([4.0, 5.0])), "logit_scale is not one number below 20"),
         (changed("logit_scale", torch.tensor(math.nan)), "logit_scale is not one number below 20"),
@@ -310,17 +311,21 @@ def test_more_than_any_model_has(hollow: State, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "change", "sentence"),
+    ("name", "change", "sentence"),
     [
-        ("Transf_cls", changed("transformer.pos_embed", torch.zeros(9)), "pos_embed has the shape 9, not 3 sides"),
-        ("Transf_cls", changed("transformer.pos_embed", torch.zeros(1, 1, 64)), "pos_embed has no place for a frame"),
+        ("Transf_cls", changed("transformer.pos_embed", torch.zeros(9)), "pos_embed has the shape 9, not 3 dimensions"),
+        (
+            "Transf_cls",
+            changed("transformer.pos_embed", torch.zeros(1, 1, 64)),
+            "pos_embed has no position for a frame",
+        ),
         ("Transf_cls", without("transformer.pos_embed"), "lacks pos_embed"),
         ("Transf_cls", without("transformer.transformer_enc"), "lacks transformer.resblocks.0.mlp.c_fc.weight"),
         ("Transf", without("frame_position"), "lacks frame_position_embeddings.weight"),
         (
             "Transf",
             changed("frame_position_embeddings.weight", torch.zeros(())),
-            "frame_position_embeddings.weight has the shape (), not 2 sides",
+            "frame_position_embeddings.weight has the shape (), not 2 dimensions",
         ),
         ("Conv_1D", changed("shift.weight", torch.zeros(64, 1, 5)), "fusion: shift.weight 64×1×5 instead of 64×1×3"),
         ("LSTM", without("lstm_visual.bias_hh"), "lacks fusion: lstm_visual.bias_hh_l0"),
@@ -328,55 +333,55 @@ def test_more_than_any_model_has(hollow: State, file: Path) -> None:
     ],
 )
 def test_heads_that_do_not_fit(
-    hollow: State, file: Path, head: str, change: Callable[[State], State], sentence: str
+    hollow: State, file: Path, name: str, change: Callable[[State], State], sentence: str
 ) -> None:
-    torch.save({"model_state_dict": hollow, "fusion_model_state_dict": change(head_state(head, 64))}, file)
+    torch.save({"model_state_dict": hollow, "fusion_model_state_dict": change(fusion_state(name, 64))}, file)
     assert sentence in refused(file)
 
 
 def test_a_time_embedding_that_does_not_fit(hollow: State, file: Path) -> None:
     towers = {**hollow, "visual.time_embedding": torch.zeros(128)}
     torch.save({"model_state_dict": towers, "fusion_model_state_dict": {}}, file)
-    assert "visual.time_embedding has the shape 128, not 2 sides" in refused(file)
+    assert "visual.time_embedding has the shape 128, not 2 dimensions" in refused(file)
 
 
-# Wishes that contradict the weights
+# ExportOptions that contradict the weights
 
 
 @pytest.mark.parametrize(
-    ("head", "wishes", "sentence"),
+    ("name", "options", "sentence"),
     [
-        ("Transf", {"fusion": "LSTM"}, "the checkpoint's frame head is Transf, not LSTM: give another"),
-        ("meanP", {"fusion": "Transf"}, "the checkpoint's frame head is meanP, not Transf: give another"),
+        ("Transf", {"fusion": "LSTM"}, "the checkpoint's fusion is Transf, not LSTM: give another"),
+        ("meanP", {"fusion": "Transf"}, "the checkpoint's fusion is meanP, not Transf: give another"),
         ("Transf_cls", {"frames": 4}, "the checkpoint's weights are for 5 frames, not 4: give another"),
         ("Transf", {"frames": 78}, "has positions for 77 frames: give --frames 77 or fewer"),
         ("LSTM", {"activation": "gelu"}, "the checkpoint's activation is quickgelu, not gelu: give another"),
     ],
 )
-def test_wishes_that_contradict(hollow: State, file: Path, head: str, wishes: dict[str, Any], sentence: str) -> None:
-    torch.save({"model_state_dict": hollow, "fusion_model_state_dict": head_state(head, 64, frames=5)}, file)
-    assert sentence in refused(file, **wishes)
+def test_options_that_contradict(hollow: State, file: Path, name: str, options: dict[str, Any], sentence: str) -> None:
+    torch.save({"model_state_dict": hollow, "fusion_model_state_dict": fusion_state(name, 64, frames=5)}, file)
+    assert sentence in refused(file, **options)
 
 
 @pytest.mark.parametrize(
-    ("head", "wish", "sentence"),
+    ("name", "requested", "sentence"),
     [
         ("meanP", 8, "the checkpoint's weights are for 3 frames, not 8: give another"),
         ("Transf_cls", None, "fusion: pos_embed 1×6×64 instead of 1×4×64"),
     ],
 )
 def test_joint_attention_fixes_the_frames(
-    hollow: State, file: Path, head: str, wish: int | None, sentence: str
+    hollow: State, file: Path, name: str, requested: int | None, sentence: str
 ) -> None:
     towers = {**hollow, "visual.time_embedding": torch.zeros(3, 128)}
-    torch.save({"model_state_dict": towers, "fusion_model_state_dict": head_state(head, 64, frames=5)}, file)
-    assert sentence in refused(file, frames=wish)
+    torch.save({"model_state_dict": towers, "fusion_model_state_dict": fusion_state(name, 64, frames=5)}, file)
+    assert sentence in refused(file, frames=requested)
 
 
-@pytest.mark.parametrize("wish", [None, "Transf", "LSTM"])
-def test_an_official_checkpoint_without_its_head(hollow: State, file: Path, wish: str | None) -> None:
+@pytest.mark.parametrize("requested", [None, "Transf", "LSTM"])
+def test_an_official_checkpoint_without_its_fusion(hollow: State, file: Path, requested: str | None) -> None:
     torch.save({"model_state_dict": hollow}, file)
-    said = refused(file, fusion=wish)
+    said = refused(file, fusion=requested)
     assert "has a model_state_dict but no fusion_model_state_dict: give one with both, or say --fusion meanP" in said
 
 
@@ -500,7 +505,7 @@ def test_frames_that_no_model_has(file: Path, hollow: State) -> None:
     towers = {**hollow, "visual.time_embedding": torch.zeros(2000, 128)}
     torch.save({"model_state_dict": towers, "fusion_model_state_dict": {}}, file)
     with pytest.raises(ActionClipError, match="takes 2000 frames of 32 pixels: it is not of a model that is known"):
-        clip_model(file, fusion=None, frames=None, activation=None, trust=False).spec("", "")
+        clip_model(file, ExportOptions()).spec("", "")
 
 
 def test_an_absolute_shard_is_not_read(folder: Path, tmp_path: Path) -> None:

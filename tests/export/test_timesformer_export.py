@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export_once import made_once
 from fault_server import FaultServer
 from numpy.typing import NDArray
 from random_checkpoints import Sizes, openai_state
@@ -81,15 +82,15 @@ class Case:
 
 CASES = {
     "hugging": Case(
-        DIVIDED, "Hugging Face TimeSformer", replace(SIZES, layers=1), NAMES, 40, (0.5, 0.4, 0.3), (0.25, 0.2, 0.15),
+        DIVIDED, "Hugging Face TimeSformer", SIZES, NAMES, 40, (0.5, 0.4, 0.3), (0.25, 0.2, 0.15),
         file="pytorch_model.bin", pack=hugging_face_timesformer,
     ),
     "original.pyth": Case(
-        JOINT, "TimeSformer", replace(SIZES, image_size=42, patch=14, frames=4, width=64, layers=1), resize=42,
+        JOINT, "TimeSformer", replace(SIZES, image_size=42, patch=14, frames=4, width=64), resize=42,
         arguments=("--licence", "ours"), pack=lambda state: {"model_state": state, "epoch": 15},
     ),
     "mmaction2.pth": Case(
-        SPACE_ONLY, "mmaction2 TimeSformer", replace(SIZES, frames=5, layers=1), mean=(0.5,) * 3, std=(0.5,) * 3,
+        SPACE_ONLY, "mmaction2 TimeSformer", replace(SIZES, frames=5), mean=(0.5,) * 3, std=(0.5,) * 3,
         arguments=("--frames", "5"), pack=lambda state: {"state_dict": mmaction_timesformer(state)},
     ),
 }  # fmt: skip
@@ -117,18 +118,23 @@ class Exported:
 Exports = Callable[[str], Exported]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """The cases, each exported when it is first asked for."""
-    place = tmp_path_factory.mktemp("exports")
+    """The cases, each exported when it is first requested."""
 
     @cache
     def export(name: str) -> Exported:
-        case, checkpoint, folder = CASES[name], place / name, place / f"{name}-graphs"
-        case.save(checkpoint)
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert main(["timesformer", str(checkpoint), "--out", str(folder), *case.arguments]) == 0
-        return Exported(case, checkpoint, folder, printed.getvalue())
+        case = CASES[name]
+
+        def fill(place: Path) -> None:
+            case.save(place / name)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                out = str(place / f"{name}-graphs")
+                assert main(["timesformer", str(place / name), "--out", out, *case.arguments]) == 0
+            (place / "printed.txt").write_text(printed.getvalue(), "utf-8")
+
+        place = made_once(tmp_path_factory, f"timesformer-{name}", fill)
+        return Exported(case, place / name, place / f"{name}-graphs", (place / "printed.txt").read_text("utf-8"))
 
     return export
 
@@ -235,9 +241,7 @@ def test_the_tables(exports: Exports, name: str) -> None:
         assert row[4] > 0.999999
         assert not row[5]
     assert any(row[3] > 0 for row in rows)
-    assert exported.printed.endswith(
-        f"\nwrote {exported.folder}: python action_clip.py --model {exported.folder} --video …\n"
-    )
+    assert exported.printed.endswith(f"\nwrote {exported.folder}: action-clip --model {exported.folder} --video …\n")
 
 
 # The program
@@ -420,15 +424,16 @@ def test_the_model_of_the_catalog(mirror: Mirror, capsys: pytest.CaptureFixture[
     ask = ("--model", spec.name)
     code, out, err = command(capsys, *ask, "--format", "json")
     assert (code, out) == (1, "")
-    assert f"the graphs of {spec.name} are not on this disk yet: run python -m export timesformer_k400_8x224" in err
+    assert f"the graphs of {spec.name} are not on this disk yet: run " in err
+    assert "export timesformer_k400_8x224 once" in err
     assert not folder.exists()
-    assert f"no: python -m export {spec.name} " in command(capsys, "--list-models")[1]
+    assert re.search(rf"no: \S.* export {spec.name} ", command(capsys, "--list-models")[1])
 
     capsys.readouterr()
     assert main([spec.name]) == 0
     printed = capsys.readouterr().out
     assert [row[1:3] for row in difference_rows(printed)] == [(2, 8), (2, 8), (3, 8), (3, 8), (1, 8), (1, 8)]
-    assert printed.endswith(f"\ninstalled {spec.name}: python action_clip.py --model {spec.name} --video …\n")
+    assert printed.endswith(f"\ninstalled {spec.name}: action-clip --model {spec.name} --video …\n")
     files = sorted([".lock", "sha256.json", "video.onnx", spec.checkpoint.name])
     assert sorted(path.name for path in folder.iterdir()) == files
     assert [path for path, _ in mirror.server.requests] == [urlsplit(spec.checkpoint.url or "").path]
@@ -520,7 +525,7 @@ def test_checkpoints_of_another_kind(exports: Exports, source: Path, capsys: pyt
     assert refused(capsys, "--check", str(exports("hugging").folder), "--against", str(clip)) == no_timesformer
     for video in (source, *(exports(name).checkpoint for name in CASES)):
         assert refused(capsys, str(video), *out) == (
-            f"{video} is of a TimeSformer, not of a CLIP: python -m export timesformer {video} exports it"
+            f"{video} is of a TimeSformer, not of a CLIP: action-clip export timesformer {video} exports it"
         )
     # What is neither is still said to be so.
     torch.save({"conv1.weight": torch.zeros(3)}, clip)
@@ -552,4 +557,4 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: tuple[st
     with pytest.raises(SystemExit) as stopped:
         main(["timesformer", *arguments])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"python -m export: error: {sentence}")
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"action-clip export timesformer: error: {sentence}")

@@ -12,7 +12,7 @@ import torch
 from checkpoint_files import SIZES, assert_same, plain, read, save_legacy
 from handmade_archives import dictionary, named, save, tensor
 from handmade_archives import plain as described
-from random_checkpoints import State, head_state, openai_state, prefixed
+from random_checkpoints import State, fusion_state, openai_state, prefixed
 from random_timesformer import mmaction_timesformer, original_state
 from torch import Tensor
 
@@ -114,8 +114,8 @@ def file(tmp_path: Path) -> Path:
 def test_actionclip_as_mmengines_runner_saves_it(
     clip: State, file: Path, tmp_path: Path, kind: str, protocol: int
 ) -> None:
-    head = head_state("Transf", SIZES.embedding, positions=8)
-    state = {**prefixed(clip, "clip."), **prefixed(head, "adapter.")}
+    fusion = fusion_state("Transf", SIZES.embedding, positions=8)
+    state = {**prefixed(clip, "clip."), **prefixed(fusion, "adapter.")}
     save_as_runner(state, file, kind, protocol)
     with pytest.raises(ModuleNotFoundError, match="mmengine"):
         torch.load(file, weights_only=False)

@@ -51,8 +51,8 @@ _ACTS = {4}
 _PEOPLE = {18}
 
 
-class _Urn:
-    """Words drawn with unequal chances."""
+class _WeightedSampler:
+    """Draws words with probabilities in proportion to their weights."""
 
     def __init__(self, words: Iterable[str], weight: Callable[[str], float]) -> None:
         self._words = sorted(set(words))
@@ -66,7 +66,7 @@ class TextStream:
     """Draws texts; the same seed gives the same texts."""
 
     def __init__(self, wordnet: WordNet, vocabulary: Sequence[str]) -> None:
-        """`vocabulary`: the words that tokenizers keep whole; they are texts of their own and tell what is common."""
+        """`vocabulary`: words that are one token: each is a text of its own, and they are the common words."""
         common = {word.lower() for word in vocabulary}
 
         def weight(lemma: str) -> float:
@@ -74,16 +74,18 @@ class TextStream:
             known = all(word in common for word in lemma.lower().split(" "))
             return float((1 + wordnet.count(lemma)) ** 0.4) * (1.0 if known else 0.02)
 
-        def urn(keep: Callable[[Synset], bool]) -> _Urn:
-            return _Urn((lemma for synset in wordnet.synsets if keep(synset) for lemma in synset.lemmas), weight)
+        def sampler(select: Callable[[Synset], bool]) -> _WeightedSampler:
+            return _WeightedSampler(
+                (lemma for synset in wordnet.synsets if select(synset) for lemma in synset.lemmas), weight
+            )
 
         self._ing = wordnet.ing
-        self._verbs = urn(lambda s: s.part == "verb")
-        self._nouns = urn(lambda s: s.part == "noun")
-        self._things = urn(lambda s: s.part == "noun" and s.topic in _THINGS)
-        self._acts = urn(lambda s: s.part == "noun" and s.topic in _ACTS)
-        self._people = urn(lambda s: s.part == "noun" and s.topic in _PEOPLE)
-        self._adjectives = urn(lambda s: s.part == "adj")
+        self._verbs = sampler(lambda s: s.part == "verb")
+        self._nouns = sampler(lambda s: s.part == "noun")
+        self._things = sampler(lambda s: s.part == "noun" and s.topic in _THINGS)
+        self._acts = sampler(lambda s: s.part == "noun" and s.topic in _ACTS)
+        self._people = sampler(lambda s: s.part == "noun" and s.topic in _PEOPLE)
+        self._adjectives = sampler(lambda s: s.part == "adj")
         self._words = list(vocabulary)
         self._definitions = [s.definition for s in wordnet.synsets]
         self._examples = [example for s in wordnet.synsets for example in s.examples]
@@ -112,8 +114,8 @@ class TextStream:
             return rng.choice(_MORE_PROMPTS).replace("{}", phrase)
         return phrase
 
-    def _noun_phrase(self, rng: random.Random, urn: _Urn) -> str:
-        noun = urn.draw(rng)
+    def _noun_phrase(self, rng: random.Random, nouns: _WeightedSampler) -> str:
+        noun = nouns.draw(rng)
         if rng.random() < 0.15:
             noun = f"{self._adjectives.draw(rng)} {noun}"
         elif rng.random() < 0.15:
