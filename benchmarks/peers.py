@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from benchmarks.contestants import PEERS, find
 from benchmarks.inputs import ABSENT, FRAMES, Inputs
 from benchmarks.reference_flow import BATCH, answer, preprocess, read_frames, score, timed
 
@@ -26,24 +26,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
-# OpenAI's names, attention's matrices apart → transformers'.
-_TO_TRANSFORMERS = (
-    (r"^visual\.(?!proj)", "vision_model."),
-    (r"^(?=transformer|token_emb|positional|ln_final)", "text_model."),
-    (r"\.(token_embedding|class_embedding)", r".embeddings.\1"),
-    (r"positional_embedding$", "embeddings.position_embedding.weight"),
-    (r"conv1", "embeddings.patch_embedding"),
-    (r"ln_pre", "pre_layrnorm"),
-    (r"ln_post", "post_layernorm"),
-    (r"ln_final", "final_layer_norm"),
-    (r"transformer\.resblocks", "encoder.layers"),
-    (r"\.attn\.", ".self_attn."),
-    (r"\.ln_", ".layer_norm"),
-    (r"mlp\.c_fc", "mlp.fc1"),
-    (r"mlp\.c_proj", "mlp.fc2"),
-    (r"^visual\.proj$", "visual_projection.weight"),
-    (r"^text_projection$", "text_projection.weight"),
-)
 
 
 class Peer(ABC):
@@ -159,25 +141,6 @@ class OpenVino(Peer):
         return features
 
 
-def save_for_transformers(checkpoint: Path, folder: Path) -> None:
-    """The weights of the checkpoint's CLIP as a CLIPModel; nothing where transformers is not installed."""
-    try:
-        from transformers import CLIPConfig, CLIPModel
-    except ImportError:
-        return
-    import torch
-
-    from action_clip.export.checkpoint_reading import canonical, renamed
-
-    state = torch.load(checkpoint, mmap=True, weights_only=True)["model_state_dict"]
-    named = renamed(canonical(state), _TO_TRANSFORMERS)
-    for name in ("visual_projection.weight", "text_projection.weight"):
-        named[name] = named[name].T.contiguous()
-    model = CLIPModel(CLIPConfig(projection_dim=512))  # whose defaults are ViT-B/32's
-    model.load_state_dict(named)
-    model.save_pretrained(folder)
-
-
 def _open_clip() -> ModuleType:
     """open_clip's module of the model; the whole package imports torchvision too, which this model does not use."""
     spec = importlib.util.find_spec("open_clip")
@@ -193,14 +156,6 @@ def _open_clip() -> ModuleType:
     return importlib.import_module("open_clip.model")
 
 
-PEERS: dict[str, Callable[[Inputs, int | None], Peer]] = {
-    "transformers": Transformers,
-    "open_clip": OpenClip,
-    "OpenVINO, f32": lambda inputs, threads: OpenVino(inputs, threads, {"INFERENCE_PRECISION_HINT": "f32"}),
-    "OpenVINO, its default": lambda inputs, threads: OpenVino(inputs, threads, {}),
-}
-
-
 def main() -> None:
     """Classify the clip as the yardstick does; the exit code is ABSENT for what is not installed."""
     from action_clip.models.catalog.metadata import read_metadata
@@ -210,7 +165,8 @@ def main() -> None:
     timings_s: dict[str, float] = {}
     with timed(timings_s, "sessions"):
         try:
-            peer = PEERS[name](inputs, None)
+            contestant = find(PEERS, name)
+            peer: Peer = contestant.load()(inputs, None, *contestant.arguments)
         except ImportError as error:
             print(error, file=sys.stderr)
             sys.exit(ABSENT)

@@ -12,11 +12,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.contestants import VIDEO_LENGTHS_S
+
 RATE = 25
 WIDTH, HEIGHT = 1920, 1080
 KEYFRAME_EVERY = 250
 MASTER_S = 20
-LENGTHS_S = {"10 s": 10, "10 min": 600, "2 h": 7200}
 
 Reader = Callable[[Path, list[int], int], NDArray[np.uint8]]
 """A file, the numbers of frames and a number of threads → (T, H, W, 3) RGB; ImportError where it is not installed."""
@@ -25,13 +26,13 @@ Reader = Callable[[Path, list[int], int], NDArray[np.uint8]]
 def make_videos(folder: Path) -> dict[str, Path]:
     """Return the videos by their length, making in `folder` those that are not there: 3 GB, about two minutes."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {length: folder / f"{length.replace(' ', '')}.mp4" for length in LENGTHS_S}
+    paths = {length: folder / f"{length.replace(' ', '')}.mp4" for length in VIDEO_LENGTHS_S}
     missing = [length for length, path in paths.items() if not path.exists()]
     if missing:
         master = folder / "master.mp4"
         _whole(master, _encode)
         for length in missing:
-            _whole(paths[length], partial(_repeat, master, LENGTHS_S[length] * RATE))
+            _whole(paths[length], partial(_repeat, master, VIDEO_LENGTHS_S[length] * RATE))
         master.unlink()
     return paths
 
@@ -90,20 +91,23 @@ def _repeat(master: Path, frames: int, path: Path) -> None:
             writing.mux(packet)
 
 
-def _action_clip(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+def exact_frames(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    """This program's exact frames."""
     from action_clip.video.reader import read_clip
 
     return read_clip(path, lambda _: indices, threads=threads).frames
 
 
-def _keyframes(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+def keyframes(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    """This program's keyframes nearest to them."""
     from action_clip.video.reader import read_clip
     from action_clip.video.sampling import Keyframes
 
     return read_clip(path, Keyframes(lambda _: indices), threads=threads).frames
 
 
-def _torchcodec(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+def torchcodec(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    """Those of torchcodec."""
     try:
         decoders = import_module("torchcodec.decoders")
     except (OSError, RuntimeError) as error:  # what it raises where it finds no FFmpeg, or another PyTorch
@@ -113,14 +117,7 @@ def _torchcodec(path: Path, indices: list[int], threads: int) -> NDArray[np.uint
     return cast(NDArray[np.uint8], decoder.get_frames_at(indices).data.numpy())
 
 
-def _decord(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    decord = import_module("decord")
-    return cast(NDArray[np.uint8], decord.VideoReader(str(path), num_threads=threads).get_batch(indices).asnumpy())
-
-
-READERS: dict[str, Reader] = {
-    "action_clip": _action_clip,
-    "torchcodec": _torchcodec,
-    "decord": _decord,
-    "keyframes": _keyframes,
-}
+def decord(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
+    """Those of decord."""
+    module = import_module("decord")
+    return cast(NDArray[np.uint8], module.VideoReader(str(path), num_threads=threads).get_batch(indices).asnumpy())

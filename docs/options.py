@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-import action_clip
+import action_clip.commands.arguments
 import action_clip.export.command
 
 ROOT = Path(__file__).parent.parent
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- options: written by python -m docs.options -->\n", "<!-- end 
 def parsers() -> dict[Path, ArgumentParser]:
     """The documents that have a table, and what it is of."""
     return {
-        ROOT / "README.md": action_clip.command.build_parser(),
+        ROOT / "docs" / "command-line.md": action_clip.commands.arguments.build_parser(),
         ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
     }
 

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog import validators
 from action_clip.models.catalog.specs import ModelSpec

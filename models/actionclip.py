@@ -2,47 +2,60 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from threading import Event
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from action_clip.errors import ActionClipError
-from action_clip.models.model import Encoding, Model, Video, timed
+from action_clip.models.encoders import encode_frames, timed
+from action_clip.models.model import EncodedVideo, Model
+from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
-from action_clip.models.scoring import normalized, score
+from action_clip.models.scoring import LabelBank, score
 from action_clip.system.background import beside
 from action_clip.tokenizer.prompts import fill, is_template, remark_on_same, unique_labels
+
+if TYPE_CHECKING:
+    from action_clip.video.inputs import VideoInput
 
 DEFAULT_MODEL = "vit-32-8f"
 AVERAGES = ("probabilities", "embeddings")
 
 
 class ActionClip(Model):
-    """A zero-shot recogniser: `ActionClip("nano").classify("video.mp4", ["drinking", "eating"])`.
+    """A zero-shot model: `ActionClip("nano").classify("video.mp4", ["drinking", "eating"])`.
 
-    Making one is cheap; graphs are found (and downloaded, where they are published and not on this disk) and their
-    sessions created when they are first needed.
+    Labels are encoded once for many videos, and a video once for many sets of labels:
+
+        with ActionClip("nano") as model:
+            bank = model.labels(["drinking", "eating"])
+            predictions = [model.classify(path, bank) for path in paths]
+            video = model.encode_video("video.mp4")
+            predictions = [model.predict(video, model.labels(labels)) for labels in label_sets]
+
+    The constructor is cheap: graphs are downloaded, where they are published and not on this disk, and sessions made
+    when they are first needed.
     """
 
     kind = "zero-shot"
+    """The kind of catalog model that this class runs."""
 
     def __init__(
         self,
-        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        model: str | os.PathLike[str] | FoundModel = DEFAULT_MODEL,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         threads: int | None = None,
         prompts: Iterable[str] | None = None,
-        average: str = "probabilities",
+        average: str = AVERAGES[0],
         cache: bool = True,
     ) -> None:
         """Choose the model and how it runs.
 
         Args:
-            model: a name from the catalog, or a folder with three exported graphs.
-            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime.
+            model: a name from the catalog, a folder with three exported graphs, or what `find_model` returns.
+            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
+                the best one that starts.
             threads: of the CPU for decoding and for the graphs, at most one a core; None: all.
             prompts: templates with one `{}` each, in place of the model's own.
             average: "probabilities" takes one softmax a prompt and averages them (ActionCLIP); "embeddings" averages
@@ -53,88 +66,105 @@ class ActionClip(Model):
         Raises:
             ActionClipError: unknown model, device, average, or malformed prompts.
         """
-        super().__init__(model, device, threads, cache)
+        graphs = ModelGraphs(model, self.kind, device=device, threads=threads, cache=cache)
         if average not in AVERAGES:
             raise ActionClipError(f"average is '{average}': choose {' or '.join(AVERAGES)}")
-        self.prompts = self.spec.prompts if prompts is None else tuple(prompts)
+        self.prompts = graphs.spec.prompts if prompts is None else tuple(prompts)
         if not self.prompts or not all(map(is_template, self.prompts)):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
         self._last_labels: list[str] = []
-
-    def _arguments(self) -> dict[str, Any]:
-        return super()._arguments() | {"prompts": self.prompts, "average": self.average}
+        super().__init__(graphs, encode_frames, prompts=self.prompts, average=average)
 
     def classify(
         self,
-        video: Video,
-        labels: Iterable[str] | None = None,
+        video: "VideoInput",
+        labels: Iterable[str] | LabelBank,
         *,
         top_k: int = 5,
         sampling: str = "uniform",
         seed: int = 0,
+        channels: str = "rgb",
     ) -> Prediction:
-        """Say which of the labels happens in the video.
+        """Predict which of the labels happens in the video.
 
         Args:
-            video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8 RGB.
-            labels: in plain words, at least one; repeated ones are used once.
+            video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
+                `video.inputs.read_frames` takes.
+            labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned.
             top_k: how many of them to rank; clamped to the number of labels.
             sampling: "uniform", the official evaluation's frames; "random", one from each segment;
                 "keyframes", the nearest ones, approximate.
             seed: of the random sampling.
+            channels: "rgb" or "bgr": of frames that are arrays.
 
         Raises:
             ActionClipError: anything wrong with the video, the labels or the model.
         """
-        if labels is None:
-            raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
-        labels = self._clean(labels)
         check_top_k(top_k)
-        if not self._is_on_disk():
-            # A label that does not fit is better known of before the download than after it.
+        if isinstance(labels, LabelBank):
+            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
+            return self.predict(encoded, labels, top_k=top_k)
+        names = self._unique(labels)
+        if not self._graphs.is_on_disk:
+            # A label that is too long is an error before the download, not after it.
             from action_clip.tokenizer.bpe import default_tokenizer
 
-            default_tokenizer().encode(fill(self.prompts, labels), labels * len(self.prompts))
-        timings: dict[str, float] = {}
-        with beside(lambda stop: self._bank(labels, stop, timings), at_once=self._works_side_by_side()) as found:
-            encoded = self.encode_video(video, sampling=sampling, seed=seed)
-        bank = found.result()
-        timings = encoded.timings_s | timings
-        with timed(timings, "score"):
-            probabilities = score(encoded.features, bank, self.spec.logit_scale)
-        return self._prediction(labels, probabilities, top_k, encoded, timings)
+            default_tokenizer().encode(fill(self.prompts, names), names * len(self.prompts))
+        with beside(lambda stop: self._bank(names, stop), at_once=self._graphs.works_in_background) as future:
+            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
+        bank = future.result()
+        return self.predict(replace(encoded, timings_s=encoded.timings_s | bank.timings_s), bank, top_k=top_k)
 
-    def encode_clip(self, tensor: NDArray[np.float32], timings_s: dict[str, float] | None = None) -> Encoding:
-        timings = {} if timings_s is None else timings_s
-        with timed(timings, "image"):
-            frame_features = self._graph("image")(tensor)
-        with timed(timings, "fusion"):
-            features = self._graph("fusion")(frame_features[np.newaxis])[0]
-        return Encoding(normalized(features), None)
+    def labels(self, labels: Iterable[str]) -> LabelBank:
+        """Encode labels for any number of videos.
 
-    def encode_labels(self, labels: Iterable[str]) -> NDArray[np.float32]:
-        """The label bank: (prompts, labels, D) float32, L2-normalised; (1, labels, D) when averaging embeddings.
+        Only texts that are not cached go through the text graph; where all are, it is not loaded.
 
-        Only texts that were never seen before, or are no longer kept, go through the text graph; when there are none it
-        is not loaded.
+        Args:
+            labels: in plain words, at least one; repeated ones are used once.
 
         Raises:
-            ActionClipError: a label is blank or too long for the model's 77 tokens.
+            ActionClipError: a label is blank or too long for the model's 77 tokens, or the graphs cannot be had.
         """
-        return self._bank(self._clean(labels), Event(), {})
+        return self._bank(self._unique(labels), Event())
 
-    def _clean(self, labels: Iterable[str]) -> list[str]:
-        labels = unique_labels(labels)
-        # Said once, however many videos they are for.
-        if labels != self._last_labels:
-            remark_on_same(labels)
-            self._last_labels = labels
-        return labels
+    def predict(self, encoded: EncodedVideo, bank: LabelBank, *, top_k: int = 5) -> Prediction:
+        """Predict which of the labels of a bank happens in an encoded video.
 
-    def _bank(self, labels: Sequence[str], stop: Event, timings_s: dict[str, float]) -> NDArray[np.float32]:
+        Args:
+            encoded: what `encode_video` of this model returned.
+            bank: what `labels` of this model returned.
+            top_k: how many labels to rank; clamped to their number.
+
+        Raises:
+            ActionClipError: `top_k` is no whole number above 0, or the bank is another model's.
+        """
+        check_top_k(top_k)
+        if bank.model not in ("", self.spec.name):
+            raise ActionClipError(
+                f"the label bank is of the model {bank.model}, not of {self.spec.name}: make one with its own labels()"
+            )
+        timings: dict[str, float] = {}
+        with timed(timings, "score"):
+            scores = score(encoded.features, bank)
+        return self._prediction(encoded, bank.labels, scores, top_k, timings)
+
+    def _unique(self, labels: Iterable[str]) -> list[str]:
+        if not isinstance(labels, Iterable):
+            raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
+        names = unique_labels(labels)
+        # One remark for the same labels, however many videos they are used for.
+        if names != self._last_labels:
+            remark_on_same(names)
+            self._last_labels = names
+        return names
+
+    def _bank(self, labels: Sequence[str], stop: Event) -> LabelBank:
         from action_clip.models.label_encoder import LabelEncoder
 
-        with timed(timings_s, "text"):
-            encoder = LabelEncoder(self._graph("text"), self.prompts, self.average, keep=self._keep)
-            return encoder.encode(labels, stop)
+        timings: dict[str, float] = {}
+        with timed(timings, "text"):
+            encoder = LabelEncoder(self._graphs["text"], self.prompts, self.average, cache=self._graphs.cache)
+            embeddings = encoder.encode(labels, stop)
+        return LabelBank(tuple(labels), embeddings, self.spec.logit_scale, self.spec.name, timings)

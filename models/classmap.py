@@ -1,4 +1,4 @@
-"""Class maps: names of classes and their indices, as dictionaries and as files."""
+"""Class maps: names of classes by their indices, from dictionaries and files."""
 
 import os
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ ClassMap = Mapping[str, int] | Mapping[int, str]
 
 
 def class_names(classmap: Mapping[Any, Any], count: int | None = None) -> list[str]:
-    """The names of a class map in the order of their indices.
+    """The class names of a class map in the order of their indices.
 
     Args:
         classmap: {name: index} or {index: name}; indices may be written as texts, as in JSON. Line ends in a name
             become spaces.
-        count: of a closed set: the indices must be 0 … count - 1.
+        count: number of classes of a closed-set model: the indices must be 0 … count - 1.
 
     Raises:
-        ActionClipError: it is neither, an index stands twice, or it is not that of the closed set.
+        ActionClipError: it is no class map, has an index twice, or does not name each of the `count` classes.
     """
     pairs = numbered(classmap.items()) if isinstance(classmap, Mapping) else None
     if not pairs:
@@ -36,9 +36,9 @@ def class_names(classmap: Mapping[Any, Any], count: int | None = None) -> list[s
 
 
 def read_classmap(path: str | os.PathLike[str]) -> dict[int, str]:
-    """Read a class map from a file in any form that `read_names` knows: names by index, lines by their place from 0.
+    """The class names in a file by index, in any form that `read_names` reads; lines without one count from 0.
 
     Raises:
-        ActionClipError: the file cannot be read or is none of them.
+        ActionClipError: the file cannot be read or has none of these forms.
     """
     return read_names(path, "class map").by_id

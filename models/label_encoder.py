@@ -1,4 +1,4 @@
-"""Labels → the label bank, from what is kept of an earlier time or through the text graph."""
+"""Labels → text features, from memory, from the cache on disk or through the text graph."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from action_clip.models.cache.text_feature_cache import TextFeatureCache, space_of
 from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
+from action_clip.system.terminal import no_progress_bars
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 from action_clip.tokenizer.prompts import fill
 
 if TYPE_CHECKING:
     from action_clip.models.runtime.graph import Graph
 
-# Texts at a time, from reading what is kept to keeping it: bounds the memory, and what an interrupted run loses.
+# Texts from one look-up in the cache to the next: bounds the memory, and what an interrupted run loses.
 _CHUNK = 512
 _BAR_AFTER_S = 1.0
 
@@ -25,34 +26,34 @@ Features = NDArray[np.float32]
 
 
 class LabelEncoder:
-    """The text side of a model with its prompts."""
+    """Encodes labels in the prompts of a model; what was encoded before is looked up."""
 
-    def __init__(self, graph: "Graph", prompts: Sequence[str], average: str, *, keep: bool) -> None:
+    def __init__(self, graph: "Graph", prompts: Sequence[str], average: str, *, cache: bool) -> None:
         """Choose the graph and what is made of its features.
 
         Args:
-            graph: the text graph; it is started only when a label comes that was never seen before.
+            graph: the text graph; it is started only for texts that are not in the cache.
             prompts: templates with one `{}` each.
-            average: one of recognizer.AVERAGES.
-            keep: keep features on disk too, and not only in memory: of each text or, averaging embeddings, of each
+            average: one of actionclip.AVERAGES.
+            cache: keep features on disk too, and not only in memory: of each text or, averaging embeddings, of each
                 label.
         """
         self._graph = graph
         self._prompts = prompts
         self._is_mean = average == "embeddings"
-        # Where nothing is kept, the graph need not be read to know it again: features are this object's own.
-        parts = [graph.identity() if keep else graph.name]
-        # Other tokens give other features, and so does another average of the same texts.
+        # Without the cache features are of this graph object alone, whose file need not be read for its hash.
+        parts = [graph.identity() if cache else graph.name]
+        # Features depend on the tokens too, and means on all prompts.
         parts += [default_tokenizer().identity, *(prompts if self._is_mean else ())]
-        folder = cache_home() if keep else None
+        folder = cache_home() if cache else None
         self._cache = TextFeatureCache(None if folder is None else folder / LABEL_BANK, space_of(*parts))
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
-        """(prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.
+        """The features of labels, (prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.
 
         Args:
-            labels: clean, each once.
-            stop: once it is set, the work ends with the chunk that it is at.
+            labels: at least one, as `unique_labels` returns them.
+            stop: once it is set, encoding ends after the chunk in progress.
 
         Raises:
             ActionClipError: a label is too long for the model.
@@ -62,56 +63,57 @@ class LabelEncoder:
         chunks = [labels[first : first + step] for first in range(0, len(labels), step)]
         for chunk in chunks:
             self._require_fit(chunk)
-        bank: Features | None = None
+        embeddings = np.empty((0, 0, 0), np.float32)
         first = 0
         for chunk in _with_progress(chunks):
             if stop.is_set():
                 raise CancelledError
             features = self._chunk(chunk)
-            if bank is None:
-                bank = np.empty((features.shape[0], len(labels), features.shape[2]), np.float32)
-            bank[:, first : first + len(chunk)] = features
+            if first == 0:
+                embeddings = np.empty((features.shape[0], len(labels), features.shape[2]), np.float32)
+            embeddings[:, first : first + len(chunk)] = features
             first += len(chunk)
-        assert bank is not None
-        return bank
+        return embeddings
 
     def _require_fit(self, labels: Sequence[str]) -> None:
-        """Raise for what does not fit before anything is encoded, not in the midst of the work."""
-        # A byte is a token at most, unless cleaning makes more of it: that it does of no plain ASCII.
-        room = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
-        doubtful = [label for label in labels if len(label) > room or not label.isascii() or "&" in label]
-        keys = doubtful if self._is_mean else fill(self._prompts, doubtful)
+        """Raise ActionClipError for a label that is too long, before any is encoded."""
+        # A byte is one token at most, unless cleaning the text adds bytes, which it does not to plain ASCII.
+        longest = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
+        unsure = [label for label in labels if len(label) > longest or not label.isascii() or "&" in label]
+        keys = unsure if self._is_mean else fill(self._prompts, unsure)
         if keys and len(self._cache.read(keys)) < len(set(keys)):
-            default_tokenizer().encode(fill(self._prompts, doubtful), doubtful * len(self._prompts))
+            default_tokenizer().encode(fill(self._prompts, unsure), unsure * len(self._prompts))
 
     def _chunk(self, labels: Sequence[str]) -> Features:
         if self._is_mean:
-            return self._remembered(labels, self._means)[np.newaxis]
+            return self._look_up(labels, self._means)[np.newaxis]
         texts = fill(self._prompts, labels)
-        return self._remembered(texts, self._features).reshape(len(self._prompts), len(labels), -1)
+        return self._look_up(texts, self._features).reshape(len(self._prompts), len(labels), -1)
 
-    def _remembered(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
-        """(keys, D): what is not known goes through `encode`, and is known from then on."""
-        known = self._cache.read(keys)
-        missing = [key for key in dict.fromkeys(keys) if key not in known]
+    def _look_up(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
+        """The features of the keys, (keys, D); those that are not cached are encoded, and cached from then on."""
+        cached = self._cache.read(keys)
+        missing = [key for key in dict.fromkeys(keys) if key not in cached]
         if missing:
-            fresh = {key: row.copy() for key, row in zip(missing, encode(missing), strict=True)}
-            self._cache.write(fresh)
-            known |= fresh
-        return np.stack([known[key] for key in keys])
+            encoded = {key: row.copy() for key, row in zip(missing, encode(missing), strict=True)}
+            self._cache.write(encoded)
+            cached |= encoded
+        return np.stack([cached[key] for key in keys])
 
     def _means(self, labels: list[str]) -> Features:
+        """The normalised mean over the prompts of each label, (labels, D)."""
         texts = self._features(fill(self._prompts, labels))
         return normalized(texts.reshape(len(self._prompts), len(labels), -1).mean(axis=0))
 
     def _features(self, texts: list[str]) -> Features:
+        """The features of texts, (texts, D), L2-normalised, through the text graph."""
         from action_clip.models.runtime.graph import encode_tokens
 
         return normalized(encode_tokens(self._graph, default_tokenizer().encode(texts)))
 
 
 def _with_progress(chunks: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
-    """The same, with a bar on the terminal where it takes a while."""
+    """Yield the chunks; where there are several and it takes longer than a second, a terminal shows a progress bar."""
     if len(chunks) == 1:
         yield from chunks
         return
@@ -119,7 +121,12 @@ def _with_progress(chunks: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
 
     total = sum(map(len, chunks))
     with tqdm(
-        total=total, desc="encoding labels", unit=" labels", delay=_BAR_AFTER_S, leave=False, disable=None
+        total=total,
+        desc="encoding labels",
+        unit=" labels",
+        delay=_BAR_AFTER_S,
+        leave=False,
+        disable=no_progress_bars(),
     ) as bar:
         for chunk in chunks:
             yield chunk

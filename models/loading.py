@@ -1,24 +1,45 @@
-"""One way in for all models."""
+"""Loading a model of any kind by its name or folder."""
 
-import os
-from typing import Any
+from collections.abc import Iterable
 
-from action_clip.models.actionclip import DEFAULT_MODEL, ActionClip
-from action_clip.models.model import find_model
+from action_clip.errors import ActionClipError
+from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL, ActionClip
+from action_clip.models.classmap import ClassMap
+from action_clip.models.model_graphs import ModelName, find_model
 from action_clip.models.timesformer import TimeSformer
 
-CLASSES: dict[str, type[ActionClip] | type[TimeSformer]] = {model.kind: model for model in (ActionClip, TimeSformer)}
 
-
-def load(model: str | os.PathLike[str] = DEFAULT_MODEL, **options: Any) -> ActionClip | TimeSformer:
+def load(
+    model: ModelName = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    cache: bool = True,
+    prompts: Iterable[str] | None = None,
+    average: str = AVERAGES[0],
+    classmap: ClassMap | None = None,
+) -> ActionClip | TimeSformer:
     """The model of that name or folder, as an object of the class for its kind.
 
     Args:
-        model: a name from the catalog, or a folder with exported graphs.
-        options: keyword arguments of that class.
+        model: a name from the catalog, a folder with exported graphs, or what `find_model` returns.
+        device, threads, cache: as of both classes.
+        prompts, average: of a zero-shot model, as of ActionClip.
+        classmap: of a closed-set model, as of TimeSformer.
 
     Raises:
-        ActionClipError: unknown model, or an option with a wrong value.
-        TypeError: an option that the class does not have.
+        ActionClipError: unknown model, an option with a wrong value, or one of the other kind of model.
     """
-    return CLASSES[find_model(model)[0].kind](model, **options)
+    found = find_model(model)
+    if found.spec.kind == ActionClip.kind:
+        if classmap is not None:
+            raise ActionClipError(f"--classmap is for closed-set models, {found.name} takes labels: use --desc_file")
+        return ActionClip(found, device=device, threads=threads, cache=cache, prompts=prompts, average=average)
+    if prompts is not None:
+        raise ActionClipError(
+            f"{found.name} is a closed-set model, it knows its own classes and no other labels: leave out --prompts, "
+            f"or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
+        )
+    if average != AVERAGES[0]:
+        raise ActionClipError(f"--average is over prompts, and {found.name} has none: leave it out")
+    return TimeSformer(found, device=device, threads=threads, cache=cache, classmap=classmap)

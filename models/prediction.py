@@ -1,12 +1,16 @@
 """The answer for one video."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
+
+_REPR_LABELS = 3
+_REPR_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -19,20 +23,22 @@ class Ranked:
     probability: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The answer for one video.
 
     Attributes:
         labels: the labels in the order they were given, repeated ones once; or the classes of a closed set.
         probabilities: (labels,) float64, sum 1.
+        similarities: (labels,) float64, from -1 to 1: cosine of video and label features, mean over the prompts; of a
+            closed set the logits, which have no bounds.
         top_k: length of `ranked`, at most the number of labels.
         video_features: (D,) float32, L2-normalised.
         frame_indices: which frames of the video were looked at, from 0; with the sampling "keyframes", about which.
         model: name of the model.
-        video: path or URL, without its password or token; None where frames were given.
-        duration_s: of the video in seconds; None where frames were given.
-        frame_times_s: seconds from the first frame; () where frames were given.
+        video: path or URL, without its password or token; None where something else was given.
+        duration_s: of the video in seconds; None where it is not known, as of arrays and images.
+        frame_times_s: seconds from the first frame; () where they are not known.
         frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most.
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
@@ -40,6 +46,7 @@ class Prediction:
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
+    similarities: NDArray[np.float64]
     top_k: int
     video_features: NDArray[np.float32]
     frame_indices: tuple[int, ...]
@@ -47,7 +54,7 @@ class Prediction:
     video: str | None
     duration_s: float | None
     frame_times_s: tuple[float, ...]
-    frames: NDArray[np.uint8] = field(repr=False)
+    frames: NDArray[np.uint8]
     timings_s: dict[str, float]
 
     @cached_property
@@ -58,6 +65,39 @@ class Prediction:
             Ranked(rank, int(index), self.labels[index], float(self.probabilities[index]))
             for rank, index in enumerate(order, start=1)
         )
+
+    def __repr__(self) -> str:
+        """One line of at most some hundred characters: the best labels, the number of all, video and model."""
+        best = [f"{_quoted(entry.label)} {entry.probability:.1%}" for entry in self.ranked[:_REPR_LABELS]]
+        if len(best) < len(self.labels):
+            best.append(f"… of {len(self.labels)} labels")
+        video = "frames" if self.video is None else _quoted(self.video)
+        return f"<Prediction {', '.join(best)}; video: {video}; model: {_quoted(self.model)}>"
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the sheet that `--save` draws, or a table where OpenCV cannot draw it."""
+        from action_clip.output.html import prediction_html
+
+        return prediction_html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `--format json` writes: the ranked labels and where they come from, in plain Python types."""
+        return {
+            "video": self.video,
+            "model": self.model,
+            "class_count": len(self.labels),
+            "frames": [int(index) for index in self.frame_indices],
+            "frame_times_s": [float(time) for time in self.frame_times_s],
+            "duration_s": None if self.duration_s is None else float(self.duration_s),
+            "predictions": [asdict(entry) for entry in self.ranked],
+            "timings_s": {stage: float(seconds) for stage, seconds in self.timings_s.items()},
+        }
+
+
+def _quoted(text: str) -> str:
+    """The text in quotes and without its middle where it is long; control characters are escaped."""
+    half = _REPR_CHARACTERS // 2
+    return repr(text if len(text) <= _REPR_CHARACTERS else f"{text[:half]}…{text[-half:]}")
 
 
 def check_top_k(top_k: int) -> None:

@@ -1,34 +1,33 @@
 """TimeSformer: a video in, probabilities of a closed set of classes out."""
 
 import os
-from collections.abc import Iterable
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import Encoding, Model, Video, timed
+from action_clip.models.encoders import encode_whole_clips, timed
+from action_clip.models.model import EncodedVideo, Model
+from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
-from action_clip.models.scoring import normalized, softmax
+from action_clip.models.scoring import score_logits
+
+if TYPE_CHECKING:
+    from action_clip.video.inputs import VideoInput
 
 DEFAULT_MODEL = "timesformer_k400_8x224"
 
 
 class TimeSformer(Model):
-    """A closed-set classifier: `TimeSformer().classify("video.mp4")`.
-
-    It knows the classes that it was trained on and no others.
-    """
+    """A closed-set model, for the classes that it was trained on: `TimeSformer().classify("video.mp4")`."""
 
     kind = "closed-set"
+    """The kind of catalog model that this class runs."""
 
     def __init__(
         self,
-        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        model: str | os.PathLike[str] | FoundModel = DEFAULT_MODEL,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         threads: int | None = None,
         classmap: ClassMap | None = None,
         cache: bool = True,
@@ -36,8 +35,9 @@ class TimeSformer(Model):
         """Choose the model and how it runs.
 
         Args:
-            model: a name from the catalog, or a folder with an exported graph.
-            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime.
+            model: a name from the catalog, a folder with an exported graph, or what `find_model` returns.
+            device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
+                the best one that starts.
             threads: of the CPU for decoding and for the graph, at most one a core; None: all.
             classmap: {name: index} or {index: name}, in place of the model's own names.
             cache: keep the graph, as it is optimised for this machine, on disk between runs.
@@ -45,66 +45,47 @@ class TimeSformer(Model):
         Raises:
             ActionClipError: unknown model or device, or a class map that does not name each class.
         """
-        super().__init__(model, device, threads, cache)
+        graphs = ModelGraphs(model, self.kind, device=device, threads=threads, cache=cache)
+        super().__init__(graphs, encode_whole_clips, classmap=classmap)
         self.classes = self.spec.classes
-        self._classmap = classmap
         if classmap is not None:
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
 
-    def _arguments(self) -> dict[str, Any]:
-        return super()._arguments() | {"classmap": self._classmap}
-
     def classify(
-        self,
-        video: Video,
-        labels: Iterable[str] | None = None,
-        *,
-        top_k: int = 5,
-        sampling: str = "uniform",
-        seed: int = 0,
+        self, video: "VideoInput", *, top_k: int = 5, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
     ) -> Prediction:
-        """Say which of the model's classes happens in the video.
+        """Predict which of the model's classes happens in the video.
 
         Args:
-            video: a file, an http(s) URL, or frames already decoded, (T, H, W, 3) uint8 RGB.
-            labels: None: what the model knows is fixed.
+            video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
+                `video.inputs.read_frames` takes.
             top_k: how many classes to rank; clamped to their number.
             sampling: "uniform", the model's own rule; "random", one frame from each segment; "keyframes", the nearest
                 ones, approximate.
             seed: of the random sampling.
+            channels: "rgb" or "bgr": of frames that are arrays.
 
         Raises:
-            ActionClipError: labels are given, or anything is wrong with the video or the model.
+            ActionClipError: anything wrong with the video or the model.
         """
-        if labels is not None:
-            raise ActionClipError(
-                f"{self.spec.name} is a closed-set model, it tells its {len(self.classes)} classes apart and knows no "
-                "other labels: leave the labels out, or take a zero-shot model, such as vit-32-8f"
-            )
         check_top_k(top_k)
-        encoded = self.encode_video(video, sampling=sampling, seed=seed)
-        timings = dict(encoded.timings_s)
+        encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
+        return self.predict(encoded, top_k=top_k)
+
+    def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
+        """Predict which of the model's classes happens in an encoded video.
+
+        Args:
+            encoded: what `encode_video` of this model returned.
+            top_k: how many classes to rank; clamped to their number.
+
+        Raises:
+            ActionClipError: `top_k` is no whole number above 0, or another model has encoded the video.
+        """
+        check_top_k(top_k)
+        if encoded.logits.shape != (len(self.classes),):
+            raise ActionClipError(f"another model has encoded the video: encode it with {self.spec.name}")
+        timings: dict[str, float] = {}
         with timed(timings, "score"):
-            probabilities = self.score(encoded)
-        return self._prediction(self.classes, probabilities, top_k, encoded, timings)
-
-    def encode_clip(self, tensor: NDArray[np.float32], timings_s: dict[str, float] | None = None) -> Encoding:
-        graph = self._graph("video")
-        # Graphs declare frames first, (N, T, 3, S, S), or colours first, (N, 3, T, S, S).
-        colours_first = graph.shape[1:2] == (3,) and graph.shape[2:3] != (3,)
-        clip = tensor.swapaxes(0, 1) if colours_first else tensor
-        with timed({} if timings_s is None else timings_s, "video"):
-            logits, features = graph.outputs(clip[np.newaxis], 2)
-        if logits.shape != (1, len(self.classes)) or features.ndim != 2 or len(features) != 1:
-            raise ActionClipError(
-                f"the graph {graph.path.name} gives logits of the shape {logits.shape} and features of "
-                f"{features.shape}, not (1, {len(self.classes)}) and (1, D): export it again"
-            )
-        if not np.isfinite(logits).all():
-            raise ActionClipError(f"the graph {graph.path.name} gives logits that are not finite: export it again")
-        return Encoding(normalized(features[0]), logits[0])
-
-    def score(self, encoding: Encoding) -> NDArray[np.float64]:
-        """Probabilities of the classes, (classes,) float64, for what `encode_video` or `encode_clip` returned."""
-        assert encoding.logits is not None
-        return softmax(encoding.logits.astype(np.float64))
+            scores = score_logits(encoded.logits)
+        return self._prediction(encoded, self.classes, scores, top_k, timings)

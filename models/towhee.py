@@ -1,5 +1,6 @@
 """ActionCLIP and TimeSformer as operators of Towhee pipelines and as plain functions: frames in, best classes out."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -11,13 +12,13 @@ from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import ActionClip
 from action_clip.models.catalog.specs import kinetics_400
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import Encoding, Model
+from action_clip.models.encoders import EncodedClips
+from action_clip.models.model import EncodedVideo, Model
 from action_clip.models.prediction import check_top_k
-from action_clip.models.scoring import score
+from action_clip.models.scoring import LabelBank, Scores, score, score_logits
 from action_clip.models.timesformer import DEFAULT_MODEL, TimeSformer
 from action_clip.system.forks import cached_property
 from action_clip.tokenizer.prompts import unique_labels
-from action_clip.video.sampling import make_sampler
 
 Answer = tuple[list[str], list[float], NDArray[np.float32]]
 Frames = Iterable[NDArray[Any]]
@@ -37,9 +38,9 @@ class _Operator(ABC):
         """Classify one clip.
 
         Args:
-            frames: RGB images of one size, (H, W, 3) uint8 each, or Towhee's VideoFrames, as many as there are; with
-                `skip_preprocess`, the preprocessed clip that the model takes: floats, (T, 3, S, S) or (3, T, S, S),
-                with or without a batch of 1 before it.
+            frames: any number of images of one size: Towhee's VideoFrames, RGB arrays (H, W, 3) of uint8, PIL images;
+                or one array (T, H, W, 3). With `skip_preprocess`, the preprocessed clip that the model takes: floats,
+                (T, 3, S, S) or (3, T, S, S), with or without a batch of 1 before it.
 
         Returns:
             The names of the `topk` best classes, their probabilities from high to low, and the features of the clip,
@@ -48,49 +49,41 @@ class _Operator(ABC):
         Raises:
             ActionClipError: the frames are not what was described, or anything is wrong with the model.
         """
-        encoding = self._model.encode_clip(self._tensor(frames)) if self._skip_preprocess else self._encode(frames)
-        probabilities = self._score(encoding)
+        encoded = self._model.encode_clips(self._clips(frames)) if self._skip_preprocess else self._encode(frames)
+        probabilities = np.ravel(self._score(encoded).probabilities)
         order = np.argsort(-probabilities, kind="stable")[: self._topk]
         names = [self._labels[index] for index in order]
-        return names, [float(probabilities[index]) for index in order], encoding.features
+        return names, [float(probabilities[index]) for index in order], np.ravel(encoded.features)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: Towhee copies its operators whenever a pipeline grows, and what is loaded should be so once."""
         return self
 
     @abstractmethod
-    def _score(self, encoding: Encoding) -> NDArray[np.float64]:
-        """Probabilities of the labels, (labels,)."""
+    def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
+        """Scores of the labels for one clip."""
 
-    def _encode(self, frames: Frames) -> Encoding:
-        try:
-            items = iter(frames)
-        except TypeError as error:
-            raise ActionClipError(f"the frames are one {type(frames).__name__}: give a list of RGB images") from error
-        images = [_rgb(frame) for frame in items]
-        if not images:
-            raise ActionClipError("there are no frames: give at least one RGB image")
-        if len({image.shape for image in images}) > 1:
-            raise ActionClipError("the frames differ in size: give those of one video")
-        spec = self._model.spec
-        # Of frames as many as the model looks at, it looks at each: only these are copied.
-        indices = make_sampler("uniform", spec.frames, 0, spec.uniform)(len(images))
-        return self._model.encode_video(np.stack([images[index] for index in indices]))
+    def _encode(self, frames: Frames) -> EncodedVideo:
+        if isinstance(frames, str | os.PathLike) or not isinstance(frames, Iterable):
+            raise ActionClipError(f"the frames are one {type(frames).__name__}: give a list of RGB images")
+        return self._model.encode_video(frames)
 
-    def _tensor(self, frames: Frames) -> NDArray[np.float32]:
+    def _clips(self, frames: Frames) -> NDArray[np.float32]:
+        from action_clip.video.images import as_array
+
         spec = self._model.spec
-        tensor = _array(frames)
-        wanted = (spec.frames, 3, spec.image_size, spec.image_size)
+        tensor = as_array(frames)
+        shape = (spec.frames, 3, spec.image_size, spec.image_size)
         if tensor.ndim == 5 and len(tensor) == 1:
             tensor = tensor[0]
-        if tensor.shape == (3, spec.frames, *wanted[2:]) and tensor.shape != wanted:
+        if tensor.shape == (3, spec.frames, *shape[2:]) and tensor.shape != shape:
             tensor = tensor.swapaxes(0, 1)
-        if tensor.shape != wanted or not np.issubdtype(tensor.dtype, np.floating):
+        if tensor.shape != shape or not np.issubdtype(tensor.dtype, np.floating):
             raise ActionClipError(
-                f"with skip_preprocess the frames must be one float32 array of the shape {wanted}, not "
+                f"with skip_preprocess the frames must be one float32 array of the shape {shape}, not "
                 f"{tensor.dtype} {tensor.shape}: preprocess them, or leave out skip_preprocess"
             )
-        return tensor.astype(np.float32)
+        return tensor.astype(np.float32)[np.newaxis]
 
 
 class ActionClipOperator(_Operator):
@@ -126,11 +119,11 @@ class ActionClipOperator(_Operator):
         return {name: value for name, value in vars(self).items() if name != "_bank"}
 
     @cached_property
-    def _bank(self) -> NDArray[np.float32]:
-        return self._recognizer.encode_labels(self._labels)
+    def _bank(self) -> LabelBank:
+        return self._recognizer.labels(self._labels)
 
-    def _score(self, encoding: Encoding) -> NDArray[np.float64]:
-        return score(encoding.features, self._bank, self._recognizer.spec.logit_scale)
+    def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
+        return score(encoded.features, self._bank)
 
 
 class TimeSformerOperator(_Operator):
@@ -161,23 +154,5 @@ class TimeSformerOperator(_Operator):
         self._classifier = TimeSformer(model_name, device=device, threads=threads, classmap=classmap)
         super().__init__(self._classifier, self._classifier.classes, skip_preprocess, topk)
 
-    def _score(self, encoding: Encoding) -> NDArray[np.float64]:
-        return self._classifier.score(encoding)
-
-
-def _rgb(frame: Any) -> NDArray[np.uint8]:
-    """An image as (H, W, 3) uint8 RGB; Towhee's frames say in `mode` when they are BGR."""
-    image = _array(frame)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ActionClipError(f"a frame is {image.dtype} {image.shape}, not uint8 (H, W, 3): give RGB images")
-    mode = getattr(frame, "mode", None) or "RGB"
-    if mode not in ("RGB", "BGR"):
-        raise ActionClipError(f"a frame is {mode}: give RGB images")
-    return image[..., ::-1] if mode == "BGR" else image
-
-
-def _array(value: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(value)
-    except Exception as error:  # whatever an array of another library, or a list of lists, raises
-        raise ActionClipError(f"the frames cannot be read as an array ({error}): give numpy arrays") from error
+    def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
+        return score_logits(encoded.logits)

@@ -1,1 +1,1 @@
-"""Prediction to text, JSON, CSV (`output.writers`) and to a picture (`output.sheet`)."""
+"""A Prediction as text, JSON or CSV (writers), on a terminal (terminal_writer) or as a picture (sheet)."""

@@ -1,4 +1,4 @@
-"""The sheet that `--save` asks for: the frames that were looked at, the top labels as bars."""
+"""The sheet of `--save`: a picture of the frames that were looked at and of the top labels with bars."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
+from action_clip.output.captions import counted, duration, ranking, title
 from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def encoded_sheet(prediction: Prediction, extension: str) -> bytes:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Without OpenCV's pool, which has a thread for each core of the machine, for what is done in no time."""
+    """Let OpenCV use one thread instead of its pool, which has one for each core: drawing takes milliseconds."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -78,17 +77,17 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
 
     Labels that OpenCV's font cannot draw get their number, a note in the picture and a logged warning.
     """
-    shown = prediction.ranked[:_MOST_BARS]
-    title = _title(prediction.video)
-    names, undrawable = _names(shown)
-    if drawable(title)[1]:
-        undrawable.append(title)
+    entries = prediction.ranked[:_MOST_BARS]
+    heading = title(prediction.video)
+    names, undrawable = _names(entries)
+    if drawable(heading)[1]:
+        undrawable.append(heading)
     grid = _Grid.of(*prediction.frames.shape[:3])
     bars_top = 130 + grid.height + 24
-    height = bars_top + 40 + _BAR_ROW * len(shown) + (30 if undrawable else 0) + 22
+    height = bars_top + 40 + _BAR_ROW * len(entries) + (30 if undrawable else 0) + 22
     sheet = np.full((height, WIDTH, 3), _PAPER, np.uint8)
 
-    _draw_heading(sheet, title, prediction)
+    _draw_heading(sheet, heading, prediction)
     _draw_frames(sheet, 130, grid, prediction)
     _draw_bars(sheet, bars_top, prediction, names)
     if undrawable:
@@ -101,7 +100,7 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
 
 
 def _names(entries: Sequence[Ranked]) -> tuple[list[str], list[str]]:
-    """How the labels are shown, and those of them that cannot be drawn as they are."""
+    """The labels as they are drawn, and those labels that cannot be drawn as they are."""
     names = []
     undrawable = []
     for entry in entries:
@@ -113,27 +112,17 @@ def _names(entries: Sequence[Ranked]) -> tuple[list[str], list[str]]:
     return names, undrawable
 
 
-def _title(video: str | None) -> str:
-    if video is None:
-        return "decoded frames"
-    if "://" in video:
-        address = urlsplit(video)
-        return unquote(PurePath(address.path).name) or address.hostname or video
-    return Path(video).name
-
-
-def _draw_heading(sheet: NDArray[np.uint8], title: str, prediction: Prediction) -> None:
-    count = len(prediction.frames)
-    facts = [drawable(prediction.model)[0], f"{count} frame{'' if count == 1 else 's'}"]
+def _draw_heading(sheet: NDArray[np.uint8], heading: str, prediction: Prediction) -> None:
+    facts = [drawable(prediction.model)[0], counted(len(prediction.frames), "frame")]
     if prediction.duration_s is not None:
-        facts.append(_seconds(prediction.duration_s))
-    put_text(sheet, fit(drawable(title)[0], _INNER, 34, SEMIBOLD), (_MARGIN, 66), 34, _INK, SEMIBOLD)
+        facts.append(duration(prediction.duration_s))
+    put_text(sheet, fit(drawable(heading)[0], _INNER, 34, SEMIBOLD), (_MARGIN, 66), 34, _INK, SEMIBOLD)
     put_text(sheet, fit("  ·  ".join(facts), _INNER, 21), (_MARGIN, 102), 21, _GREY)
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where the frames go: `columns` cells in a row, in each a picture of (picture_height, picture_width)."""
+    """The layout of the frames: `columns` cells in a row, in each a picture of (picture_height, picture_width)."""
 
     rows: int
     columns: int
@@ -156,35 +145,35 @@ class _Grid:
     def of(cls, count: int, height: int, width: int) -> _Grid:
         """The grid with the largest pictures for `count` frames of (height, width) and few empty cells."""
 
-        def arranged(columns: int) -> _Grid:
+        def with_columns(columns: int) -> _Grid:
             cell = (_INNER - (columns - 1) * _GAP) / columns
             scale = min(cell / width, _PICTURE_HEIGHT / height, _ENLARGED_AT_MOST)
             return cls(-(-count // columns), columns, max(1, round(width * scale)), max(1, round(height * scale)))
 
-        def merit(grid: _Grid) -> float:
+        def score(grid: _Grid) -> float:
             filled = count / (grid.rows * grid.columns)
             return grid.picture_width * grid.picture_height * filled**6
 
-        grids = [arranged(columns) for columns in range(1, min(count, _MOST_COLUMNS) + 1)]
-        return max((grid for grid in grids if grid.height <= _GRID_HEIGHT), key=merit, default=grids[-1])
+        grids = [with_columns(columns) for columns in range(1, min(count, _MOST_COLUMNS) + 1)]
+        return max((grid for grid in grids if grid.height <= _GRID_HEIGHT), key=score, default=grids[-1])
 
 
 def _draw_frames(sheet: NDArray[np.uint8], top: int, grid: _Grid, prediction: Prediction) -> None:
-    shrunk = grid.picture_width < prediction.frames.shape[2]
+    is_reduced = grid.picture_width < prediction.frames.shape[2]
     pairs = zip(prediction.frames, prediction.frame_indices, strict=True)
-    for place, (frame, index) in enumerate(pairs):
-        row, column = divmod(place, grid.columns)
+    for position, (frame, index) in enumerate(pairs):
+        row, column = divmod(position, grid.columns)
         left = _MARGIN + column * (grid.cell_width + _GAP)
         x = left + (grid.cell_width - grid.picture_width) // 2
         y = top + row * grid.row_height
         sheet[y : y + grid.picture_height, x : x + grid.picture_width] = cv2.resize(
             cv2.cvtColor(frame, cv2.COLOR_RGB2BGR),
             (grid.picture_width, grid.picture_height),
-            interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_CUBIC,
+            interpolation=cv2.INTER_AREA if is_reduced else cv2.INTER_CUBIC,
         )
         baseline = y + grid.picture_height + 21
         number = f"frame {index}" if grid.cell_width >= 200 else f"#{index}"
-        time = _seconds(prediction.frame_times_s[place]) if prediction.frame_times_s else ""
+        time = duration(prediction.frame_times_s[position]) if prediction.frame_times_s else ""
         put_text(sheet, time, (left, baseline), 17, _INK)
         right = left + grid.cell_width - text_width(number, 17)
         if left + text_width(time, 17) + _GAP <= right:
@@ -192,30 +181,18 @@ def _draw_frames(sheet: NDArray[np.uint8], top: int, grid: _Grid, prediction: Pr
 
 
 def _draw_bars(sheet: NDArray[np.uint8], top: int, prediction: Prediction, names: Sequence[str]) -> None:
-    count = len(prediction.labels)
-    shown = f"top {len(names)} of " if len(names) < count else ""
-    heading = f"{shown}{count} label{'' if count == 1 else 's'}"
-    put_text(sheet, heading, (_MARGIN, top + 16), 19, _GREY)
+    put_text(sheet, ranking(len(names), len(prediction.labels)), (_MARGIN, top + 16), 19, _GREY)
 
     column = min(560, max(200, *(text_width(name, 23, SEMIBOLD) for name in names)))
     start = _MARGIN + column + 24
     end = WIDTH - _MARGIN - _PERCENT_COLUMN
-    for place, (name, entry) in enumerate(zip(names, prediction.ranked, strict=False)):
-        weight = REGULAR if place else SEMIBOLD
-        middle = top + 40 + place * _BAR_ROW + _BAR_ROW // 2
+    for position, (name, entry) in enumerate(zip(names, prediction.ranked, strict=False)):
+        weight = REGULAR if position else SEMIBOLD
+        middle = top + 40 + position * _BAR_ROW + _BAR_ROW // 2
         put_text(sheet, fit(name, column, 23, weight), (_MARGIN, middle + 8), 23, _INK, weight)
         bar = slice(middle - _BAR // 2, middle + _BAR // 2)
         sheet[bar, start:end] = _TRACK
-        sheet[bar, start : start + round((end - start) * entry.probability)] = _OTHERS if place else _FIRST
+        sheet[bar, start : start + round((end - start) * entry.probability)] = _OTHERS if position else _FIRST
         percent = f"{entry.probability:.1%}"
         right = WIDTH - _MARGIN - text_width(percent, 23, weight)
         put_text(sheet, percent, (right, middle + 8), 23, _INK, weight)
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    tenths = round(seconds * 10)
-    if tenths < 36000:
-        return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
-    return f"{tenths // 36000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}"

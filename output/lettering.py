@@ -1,4 +1,4 @@
-"""Text in pictures: OpenCV's built-in TrueType font, and what to do where it has no letters."""
+"""Text in pictures, in OpenCV's built-in TrueType font; characters that the font lacks become question marks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SEMIBOLD = 600
 
 Colour = tuple[int, int, int]
 
-# A size that no text reaches: OpenCV measures text as laid out in a picture of this size.
-_BOUNDLESS = (1 << 24, 1 << 24)
+# OpenCV measures text as laid out in a picture of this size, which is larger than any text.
+_UNLIMITED = (1 << 24, 1 << 24)
 
 
 @cache
@@ -45,23 +45,23 @@ def _can_draw(character: str) -> bool:
 
 
 def drawable(text: str) -> tuple[str, bool]:
-    """`text` on one line, "?" for each character that the font cannot draw, and whether there were any.
+    """Return `text` on one line with "?" for each character that the font cannot draw, and whether there were any.
 
     The font has Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters, and no emoji.
     """
     one_line = unicodedata.normalize("NFC", " ".join(text.split()))
-    shown = [char for char in one_line if unicodedata.category(char) not in ("Cc", "Cf")]
-    drawn = "".join(char if _can_draw(char) else "?" for char in shown)
-    return drawn, drawn != "".join(shown)
+    visible = [char for char in one_line if unicodedata.category(char) not in ("Cc", "Cf")]
+    drawn = "".join(char if _can_draw(char) else "?" for char in visible)
+    return drawn, drawn != "".join(visible)
 
 
 def text_width(text: str, size: int, weight: int = REGULAR) -> int:
     """Width in pixels of drawable `text` at font size `size` (pixels)."""
-    return int(cv2.getTextSize(_BOUNDLESS, text, (0, 0), _face(), size, weight)[2])
+    return int(cv2.getTextSize(_UNLIMITED, text, (0, 0), _face(), size, weight)[2])
 
 
 def fit(text: str, width: int, size: int, weight: int = REGULAR) -> str:
-    """Drawable `text`, or as much of its beginning as fits with an ellipsis in `width` pixels."""
+    """Drawable `text`, cut and ended with an ellipsis where it is wider than `width` pixels."""
     if text_width(text, size, weight) <= width:
         return text
 

@@ -30,23 +30,24 @@ def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
     Raises ActionClipError as `check_path` does, when the disk refuses, and where OpenCV is too old, or not there.
     """
     check_path(path)
-    _check_opencv(path)
+    check_opencv(path)
     from action_clip.output.drawing import encoded_sheet
 
     write_file(path, encoded_sheet(prediction, Path(path).suffix.lower()))
 
 
-def _check_opencv(path: str | os.PathLike[str]) -> None:
-    wanted = f"cannot save the sheet {os.fspath(path)}, which takes OpenCV 5.0 or newer"
-    cure = "pip install --upgrade opencv-python"
+def check_opencv(path: str | os.PathLike[str]) -> None:
+    """Raise ActionClipError, which names the sheet, where OpenCV is too old or cannot be loaded."""
+    problem = f"cannot save the sheet {os.fspath(path)}, which takes OpenCV 5.0 or newer"
+    remedy = "pip install --upgrade opencv-python"
     try:
         import cv2
     except Exception as error:  # whatever an OpenCV for another NumPy, or a damaged one, raises
         raise ActionClipError(
-            f"{wanted}, and it cannot be loaded ({error}): {cure}, and for a system library (lib….so) see "
-            "Troubleshooting in the README"
+            f"{problem}, and it cannot be loaded ({error}): {remedy}, and for a system library (lib….so) see "
+            "docs/troubleshooting.md"
         ) from error
     if not hasattr(cv2, "FontFace"):  # text in any script
-        # What pip leaves of a removed one is a package without anything in it.
-        found = getattr(cv2, "__version__", "none, but a folder of its name")
-        raise ActionClipError(f"{wanted}, and this is {found}: {cure}")
+        # pip can leave an empty folder of a removed OpenCV, which is then an empty package.
+        version = getattr(cv2, "__version__", "none, but a folder of its name")
+        raise ActionClipError(f"{problem}, and this is {version}: {remedy}")

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from action_clip.models.prediction import Prediction
 
 
-# What makes a formula of a cell in Excel, LibreOffice and Google Sheets (OWASP, "CSV Injection").
+# Cells that begin with one of these are formulas in Excel, LibreOffice and Google Sheets (OWASP, "CSV Injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class ResultWriter(ABC):
     """Writes Predictions in one format.
 
-    Streams should be UTF-8 with errors="backslashreplace": then a file name that is not valid Unicode (Python
-    carries its odd bytes as lone surrogates) never stops a run, and the escape is the one that JSON defines.
+    Streams should be UTF-8 with errors="backslashreplace": a file name that is not valid Unicode (Python decodes such
+    bytes to lone surrogates) is then written with escapes, which are those of JSON, instead of raising an error.
     """
 
     @abstractmethod
@@ -32,18 +32,18 @@ class ResultWriter(ABC):
         """Write `prediction` to a text stream, with a line end after the last line."""
 
     def text(self, prediction: Prediction) -> str:
-        """What `write` writes."""
+        """Return what `write` writes."""
         stream = io.StringIO()
         self.write(prediction, stream)
         return stream.getvalue()
 
     def save(self, prediction: Prediction, path: str | os.PathLike[str]) -> None:
-        """Write `prediction` to the file `path`, UTF-8, whole or not at all; else ActionClipError."""
+        """Write `prediction` to the file `path` in UTF-8, whole or not at all. Raises ActionClipError."""
         write_file(path, self.text(prediction).encode("utf-8", errors="backslashreplace"))
 
 
 class TextWriter(ResultWriter):
-    """The layout of the scripts that this program replaces, so that whatever parses theirs parses this."""
+    """The layout of the scripts that this program replaces: what parses their output parses this one's, too."""
 
     def write(self, prediction: Prediction, stream: TextIO) -> None:
         stream.write("=" * 62 + "\n")
@@ -59,31 +59,14 @@ class JsonWriter(ResultWriter):
     """One object on one line: the outputs of several runs, one after the other, are JSON Lines."""
 
     def write(self, prediction: Prediction, stream: TextIO) -> None:
-        answer = {
-            "video": prediction.video,
-            "model": prediction.model,
-            "class_count": len(prediction.labels),
-            "frames": [int(index) for index in prediction.frame_indices],
-            "duration_s": prediction.duration_s,
-            "predictions": [
-                {
-                    "rank": entry.rank,
-                    "index": entry.index,
-                    "label": entry.label,
-                    "probability": float(entry.probability),
-                }
-                for entry in prediction.ranked
-            ],
-            "timings_s": prediction.timings_s,
-        }
-        stream.write(json_escaped(json.dumps(answer, ensure_ascii=False)) + "\n")
+        stream.write(json_escaped(json.dumps(prediction.to_dict(), ensure_ascii=False)) + "\n")
 
 
 class CsvWriter(ResultWriter):
     """A header, then one row a prediction; the video is empty where frames were given instead of a file."""
 
     def __init__(self, *, for_spreadsheets: bool = False) -> None:
-        """`for_spreadsheets`: put ' before what would be taken for a formula. Else the texts are as they are."""
+        """`for_spreadsheets`: put ' before cells that spreadsheets would take for formulas; else change no cell."""
         self._for_spreadsheets = for_spreadsheets
 
     def write(self, prediction: Prediction, stream: TextIO) -> None:

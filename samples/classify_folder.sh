@@ -13,6 +13,8 @@ Each OPTION is passed to action_clip.py (all but --output and --format, which ar
     classify_folder.sh holiday out.csv --model nano --text swimming --text "riding a bicycle"
     classify_folder.sh holiday out.csv --desc_file samples/labels.txt
 
+With --model nano, --quiet leaves out the note that it is a stand-in.
+
 A video that fails is named on stderr and gets a row with empty fields; the others go on.
 Exit status: 0 all classified, 1 any failed or no video there, 2 wrong use.
 PYTHON=/path/to/python chooses the interpreter; else it is the active virtual environment's, that of

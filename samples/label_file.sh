@@ -14,6 +14,8 @@ the order given, with its most probable label. What follows -- is passed to acti
     label_file.sh samples/labels.txt out.csv holiday/*.mp4
     label_file.sh samples/labels.txt out.csv first.mp4 second.webm -- --model nano
 
+With --model nano, --quiet leaves out the note that it is a stand-in.
+
 A video that fails is named on stderr and gets a row with empty fields; the others go on.
 Exit status: 0 all classified, 1 any failed, 2 wrong use.
 PYTHON=/path/to/python chooses the interpreter; else it is the active virtual environment's, that of

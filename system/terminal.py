@@ -41,6 +41,11 @@ def json_escaped(text: str) -> str:
     return _STEERING_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def no_progress_bars() -> bool | None:
+    """What tqdm takes as `disable`: True under --quiet; else None, no bars where stderr is not a terminal."""
+    return None if logging.getLogger("action_clip").isEnabledFor(logging.WARNING) else True
+
+
 class LogFormatter(logging.Formatter):
     """Messages whose arguments, names and reasons from elsewhere, stay within their line."""
 

@@ -73,6 +73,7 @@ def _own_home(
     log = logging.getLogger("action_clip")
     log.handlers[:] = []
     log.propagate = True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ def save_closed_model(
     model: SmallClosedModel,
     folder: Path,
     *,
-    colours_first: bool = False,
+    channels_first: bool = False,
     classes: Sequence[str] = CLASSES,
     uniform: str = "linspace",
     batch: int | str = "N",
@@ -254,11 +254,11 @@ def save_closed_model(
         "classes": json.dumps(list(classes)),
         "licence": "none",
     }
-    axes = f"3, {model.frames}" if colours_first else f"{model.frames}, 3"
+    axes = f"3, {model.frames}" if channels_first else f"{model.frames}, 3"
     count = model.head.shape[1]
     video = f"""video (float[{batch}, {axes}, {model.size}, {model.size}] clip)
         => (float[{batch}, {count}] logits, float[{batch}, {WIDTH}] features) {{
-        frames = Transpose<perm={[0, 2, 1, 3, 4] if colours_first else [0, 1, 2, 3, 4]}>(clip)
+        frames = Transpose<perm={[0, 2, 1, 3, 4] if channels_first else [0, 1, 2, 3, 4]}>(clip)
         images = Reshape(frames, image)
         means = AveragePool<kernel_shape=[{PATCH}, {PATCH}], strides=[{PATCH}, {PATCH}]>(images)
         flat = Reshape(means, row)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import pytest
 
 import action_clip
+import action_clip.commands.arguments
 import action_clip.export.command
 import benchmarks.accuracy
 
-PARSERS = [action_clip.command.build_parser, action_clip.export.command.build_parser]
+PARSERS = [action_clip.commands.arguments.build_parser, action_clip.export.command.build_parser]
 TWICE = "it is given twice: give it once"
 
 
@@ -34,7 +35,10 @@ def test_no_option_with_a_value_is_given_twice(
 
 
 def test_a_flag_means_twice_what_it_means_once() -> None:
-    assert action_clip.command.build_parser().parse_args(["--no-cache", "--debug", "--no-cache"]).no_cache is True
+    assert (
+        action_clip.commands.arguments.build_parser().parse_args(["--no-cache", "--debug", "--no-cache"]).no_cache
+        is True
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -19,7 +20,7 @@ from small_models import CLASSES, random_closed_model, random_model, save_closed
 from test_sample import ACTION
 
 from action_clip import ActionClip, TimeSformer, main
-from action_clip.command import LABELS, SAMPLE_LABELS
+from action_clip.commands.samples import LABELS, SAMPLE_LABELS
 from action_clip.models.catalog.specs import find
 from action_clip.models.store.home import LABEL_BANK
 
@@ -103,6 +104,7 @@ def test_json_holds_the_whole_answer(capsys: pytest.CaptureFixture[str], model: 
         "model",
         "class_count",
         "frames",
+        "frame_times_s",
         "duration_s",
         "predictions",
         "timings_s",
@@ -111,6 +113,7 @@ def test_json_holds_the_whole_answer(capsys: pytest.CaptureFixture[str], model: 
     assert answer["model"] == "small"
     assert answer["class_count"] == 3
     assert answer["frames"] == [0, 3, 5, 8, 10, 13, 15, 18]
+    assert answer["frame_times_s"] == pytest.approx([0.0, 0.3, 0.5, 0.8, 1.0, 1.3, 1.5, 1.8])
     assert answer["duration_s"] == pytest.approx(2.0)
     assert [line["rank"] for line in answer["predictions"]] == [1, 2, 3]
     assert [(line["index"], line["label"], line["probability"]) for line in answer["predictions"]] == [
@@ -298,10 +301,10 @@ def test_list_models_shows_the_catalog(capsys: pytest.CaptureFixture[str]) -> No
     assert code == 0
     assert re.search(r"clip_vit_b32 +8 +681 MB +no +Kinetics-400.*78\.36.*MIT", lines["vit-32-8f"])
     assert re.search(r"nano +8 +\d+ MB +yes .*Apache-2\.0", lines["nano"])
-    row = r"clip_vit_b16 +8 +674 MB +no: python -m export vit-b-16-8f  +Kinetics-400.*81\.09.*MIT"
+    row = r"clip_vit_b16 +8 +674 MB +no: action-clip export vit-b-16-8f  +Kinetics-400.*81\.09.*MIT"
     assert re.search(row, lines["vit-b-16-8f"])
-    assert re.search(r"clip-vit-b-32 +8 +605 MB +no: python -m export clip-vit-b-32 +not stated +MIT", out)
-    row = r"8 +486 MB +no: python -m export timesformer_k400_8x224  +Kinetics-400, closed set: 77\.9 %.*CC-BY-NC-4\.0"
+    assert re.search(r"clip-vit-b-32 +8 +605 MB +no: action-clip export clip-vit-b-32 +not stated +MIT", out)
+    row = r"8 +486 MB +no: action-clip export timesformer_k400_8x224  +Kinetics-400, closed set: 77\.9 %.*CC-BY-NC-4\.0"
     assert re.search(row, lines["timesformer_k400_8x224"])
 
 
@@ -315,6 +318,178 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--version")
     assert code == 0
     assert re.fullmatch(r"action_clip \d+\.\d+\.\d+\n", out)
+
+
+@pytest.mark.parametrize("arguments", [["-v", "VIDEO"], ["VIDEO"], ["--text", "eating", "VIDEO"], ["VIDEO", "-t", "a"]])
+def test_a_lone_word_is_the_video(
+    capsys: pytest.CaptureFixture[str], model: str, video: str, arguments: list[str]
+) -> None:
+    arguments = [video if word == "VIDEO" else word for word in arguments]
+    code, out, err = run(capsys, "-m", model, *arguments, "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["video"] == video
+
+
+def test_a_lone_address_is_a_video_too(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    with FaultServer() as server:
+        server.add("/clip.mp4", Path(video).read_bytes())
+        code, out, err = run(capsys, "-m", model, f"{server.url}/clip.mp4", "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["duration_s"] == pytest.approx(2.0)
+
+
+def test_a_subcommand_comes_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str, video: str
+) -> None:
+    code, out, _ = run(capsys, "export", "--help")
+    assert code == 0
+    assert "--precision" in out
+    code, _, err = run(capsys, "export", "--nosuch")
+    assert code == 2
+    assert "unrecognized arguments: --nosuch" in err
+    monkeypatch.chdir(tmp_path)
+    Path("export").write_bytes(Path(video).read_bytes())
+    for arguments in (["--video", "export", "-m", model], ["-m", model, "export"], ["./export", "-m", model]):
+        code, out, err = run(capsys, *arguments, "--format", "json")
+        assert (code, err) == (0, "")
+        assert Path(json.loads(out)["video"]).name == "export"
+
+
+def test_classifying_imports_nothing_of_the_subcommands(model: str, video: str) -> None:
+    program = (
+        "import sys\n"
+        "from action_clip import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print([name for name in sys.modules if name.startswith('action_clip.export')], file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, "-m", model, video]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["my.pt"], "my.pt"),
+        (["a model.PTH"], "'a model.PTH'"),
+        (["x.safetensors"], "x.safetensors"),
+        (["hf/config.json", "hf/model.safetensors"], "hf"),
+        (["clip/open_clip_config.json", "clip/open_clip_model.bin"], "clip/"),
+    ],
+)
+@pytest.mark.parametrize("verify", [[], ["--verify"]])
+def test_a_checkpoint_is_to_be_exported(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    files: list[str],
+    name: str,
+    verify: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in map(Path, files):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    model = name.strip("'")
+    assert run(capsys, "--model", model, *verify) == (
+        1,
+        "",
+        f"action_clip: error: {model} is a checkpoint, and models run as graphs: run action-clip export {name} "
+        "--out FOLDER once, then use --model FOLDER\n",
+    )
+
+
+def test_a_folder_of_graphs_beside_its_checkpoint_is_a_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, video: str
+) -> None:
+    folder = save_model(random_model(1, 8, True), tmp_path, frames=8)
+    (folder / "my.pt").touch()
+    assert run(capsys, "-m", str(folder), video)[0] == 0
+
+
+STAND_IN = (
+    "the embedded model nano is a stand-in that sees objects, not motion: leave out --model for ActionCLIP itself "
+    "(681 MB, downloaded once)"
+)
+
+
+def test_the_embedded_model_says_that_it_is_a_stand_in(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    code, _, err = run(capsys, "-m", "nano", "--format", "csv")
+    assert (code, err) == (0, f"action_clip: {STAND_IN}\n")
+    assert run(capsys, "-m", "nano", "--quiet")[2] == ""
+    assert run(capsys, "-m", model)[2] == ""
+
+
+def test_quiet_leaves_errors_on_stderr(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    twice = ["-t", "eating", "-t", "eating", "-m", model]
+    assert run(capsys, *twice, video)[2] == "action_clip: labels given more than once are used once: 'eating'\n"
+    code, out, err = run(capsys, *twice, video, "-q", "--benchmark", "--format", "json")
+    assert (code, err) == (0, "")
+    assert "whole" in json.loads(out)["timings_s"]
+    code, _, err = run(capsys, *twice, "missing.mp4", "--quiet")
+    assert code == 1
+    assert err.startswith("action_clip: error: the video missing.mp4 does not exist")
+    assert err.count("\n") == 1
+
+
+def on_a_terminal(*arguments: str, columns: int = 80, **variables: str) -> tuple[int, str, str]:
+    """Exit code, what a terminal of so many columns gets, and stderr, which is none."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    try:
+        ours, terminal = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"no terminal can be made here ({error})")
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "LC_ALL")}
+    environment |= {"TERM": "xterm", "LANG": "en_US.UTF-8", "LC_CTYPE": "en_US.UTF-8"} | variables
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while part := os.read(ours, 1 << 16):
+                shown += part
+        except OSError:  # as Linux says that the other side is closed
+            pass
+        finally:
+            os.close(ours)
+        assert process.stderr is not None
+        err = process.stderr.read()
+    return process.returncode, shown.decode("utf-8").replace("\r\n", "\n"), err
+
+
+def test_a_terminal_gets_text_for_people(model: str, video: str) -> None:
+    labels = ["-t", "drinking", "-t", "eating", "--top-k", "1"]
+    best = ActionClip(model).classify(video, ["drinking", "eating"]).ranked[0]
+    row = rf"{best.label}   +{best.probability:.1%}  █+▌?"
+    code, shown, err = on_a_terminal("-m", model, video, *labels)
+    assert (code, err) == (0, "")
+    heading = "clip.mp4 · 2.00 s, 8 frames looked at · small · top 1 of 2 labels\n"
+    assert re.fullmatch(re.escape(heading) + rf"\x1b\[1m{row}\x1b\[0m\n", shown)
+    _, plain, _ = on_a_terminal("-m", model, video, *labels, NO_COLOR="1")
+    assert re.fullmatch(re.escape(heading) + rf"{row}\n", plain)
+    _, dumb, _ = on_a_terminal("-m", model, video, *labels, columns=40, TERM="dumb", LANG="C", LC_CTYPE="C")
+    heading = "clip.mp4 - 2.00 s, 8 frames looked at\nsmall - top 1 of 2 labels\n"
+    assert re.fullmatch(re.escape(heading) + row.replace("█+▌?", "#+") + r"\n", dumb)
+    assert max(map(len, dumb.splitlines())) < 40
+
+
+def test_a_format_is_the_same_on_a_terminal_and_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, video: str
+) -> None:
+    arguments = ["-m", model, video, "-t", "drinking", "-t", "eating"]
+    _, piped, _ = run(capsys, *arguments)
+    assert piped.startswith("=" * 62 + "\nclass_count = 2\n")
+    assert on_a_terminal(*arguments, "--format", "text") == (0, piped, "")
+    assert on_a_terminal(*arguments, "--output", str(tmp_path / "answer.txt")) == (0, "", "")
+    assert (tmp_path / "answer.txt").read_text("utf-8") == piped
 
 
 def completed(arguments: list[str], model: str, video: str) -> list[str]:
@@ -363,8 +538,11 @@ def test_errors_are_one_sentence_and_exit_1(
         (["--seed", "3"], "--seed belongs to --sampling random"),
         (["--sampling", "random", "--seed", "-1"], "-1 is below 0"),
         (["--format", "xml"], "invalid choice"),
-        (["-i", "folder"], "unrecognized arguments: -i folder"),
-        (["clip.mp4"], "unrecognized arguments: clip.mp4"),
+        (["-i", "folder"], "unrecognized arguments: -i"),
+        (["clip.mp4", "other.mp4"], "unrecognized arguments: other.mp4"),
+        (["clip.mp4", "--video", "other.mp4"], "two videos, clip.mp4 and other.mp4: give one"),
+        (["--video", "clip.mp4", "clip.mp4"], "two videos, clip.mp4 and clip.mp4: give one"),
+        ([""], "it is empty"),
     ],
 )
 def test_wrong_arguments_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -612,7 +790,7 @@ def test_timesformer_is_used_once_it_is_exported(capsys: pytest.CaptureFixture[s
         "(it needs requirements-export.txt), or use --model nano, which needs no download\n",
     )
     small = random_closed_model(5, frames=8, classes=400, size=224)
-    save_closed_model(small, Path(os.environ["ACTION_CLIP_HOME"]) / name, colours_first=True)
+    save_closed_model(small, Path(os.environ["ACTION_CLIP_HOME"]) / name, channels_first=True)
     code, out, err = run(capsys, "--model", name, "-v", video, "--format", "json")
     answer = json.loads(out)
     assert (code, err) == (0, "")

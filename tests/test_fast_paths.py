@@ -14,9 +14,9 @@ from small_models import decoded, random_closed_model, random_model, save_closed
 import action_clip.models.label_encoder
 import action_clip.models.runtime.graph
 from action_clip import ActionClip, TimeSformer
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import ModelSpec
-from action_clip.models.model import find_model
+from action_clip.models.model_graphs import find_model
 from action_clip.models.store.home import home
 from action_clip.models.store.model_store import fetch
 from action_clip.tokenizer.bpe import default_tokenizer
@@ -79,7 +79,7 @@ def tensor_of(frames: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]
 
 def by_hand(model: str, prompts: Sequence[str] | None = None, *, one_text_at_a_time: bool = False) -> Case:
     """What onnxruntime's own sessions say, every text at 77 tokens."""
-    spec, paths = find_model(model)
+    spec, paths, _ = find_model(model)
     sessions = {role: onnxruntime.InferenceSession(path) for role, path in (paths or fetch(spec)).items()}
 
     def run(role: str, rows: NDArray[np.generic]) -> Floats:

@@ -85,7 +85,7 @@ def test_the_command_writes_what_it_is_asked_for_and_connects_to_nobody(tmp_path
     outputs = {tmp_path / "answer.json", tmp_path / "sheet.png"}
     arguments = ["--output", str(tmp_path / "answer.json"), "--save", str(tmp_path / "sheet.png"), "--format", "json"]
     network, changed = traced(
-        tmp_path, "action_clip.py", "--model", "nano", *arguments, *([] if cache else ["--no-cache"])
+        tmp_path, "action_clip.py", "--quiet", "--model", "nano", *arguments, *([] if cache else ["--no-cache"])
     )
     assert network == []
     drafts = {path for path in changed if re.fullmatch(r"\.[0-9a-f]{32}\.tmp", path.name) and path.parent == tmp_path}
@@ -111,7 +111,7 @@ def test_a_session_of_a_minute_connects_to_nobody(tmp_path: Path) -> None:
 
 
 def test_the_users_own_choice_of_telemetry_stands() -> None:
-    code = "import os, models; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    code = "import os, action_clip.models; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     for chosen, expected in (({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")):
         own = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | chosen
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True, text=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from action_clip import ActionClip
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.tokenizer.prompts import read_labels
 from benchmarks.accuracy import measure
 

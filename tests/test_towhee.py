@@ -9,7 +9,7 @@ import pytest
 from small_models import CLASSES, decoded, random_closed_model, save_closed_model
 
 from action_clip import ActionClipOperator, TimeSformerOperator
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.tokenizer.prompts import read_labels
 
 Decoder = Callable[[str], list[Any]]

@@ -103,6 +103,7 @@ def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
         folder=str(folder.resolve()),
         checkpoint=None,
         files=tuple(ModelFile(role=role, name=paths[role].name) for role in ROLES[kind]),
+        temporal=line("temporal", ""),
     )
     return spec, paths
 

@@ -76,6 +76,8 @@ class ModelSpec:
     checkpoint: ModelFile | None
     """What the graphs are exported from (`python -m export NAME`); None: they are downloaded or embedded."""
     files: tuple[ModelFile, ...]
+    temporal: str = ""
+    """How frames of a clip attend to each other in the image graph: "shift" or "joint"; "": each is seen alone."""
 
 
 def find(name: str) -> ModelSpec | None:

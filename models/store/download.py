@@ -19,6 +19,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.store.resumable import Part, WrongContentError
 from action_clip.system.connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
 from action_clip.system.interrupts import interruptible
+from action_clip.system.terminal import no_progress_bars
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
@@ -140,7 +141,7 @@ def _receive(url: str, part: Part, size: int | None, most: int | None, patience:
                     unit="B",
                     unit_scale=True,
                     desc=part.target.name,
-                    disable=None,
+                    disable=no_progress_bars(),
                 ) as bar,
             ):
                 _write(response.chunks(), file, part, most if size is None else size, bar)

@@ -1,9 +1,12 @@
 """Turns, whole processes, and that what the cases name exists; no time is looked at."""
 
+import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,11 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from benchmarks import cases
-from benchmarks.inputs import ABSENT, ROOT, VIDEO_LENGTHS, VIDEO_READERS, Inputs
+from benchmarks import cases, video
+from benchmarks.contestants import PEERS, PREPROCESS, SCORE_AVERAGED, STAGES, VIDEO_LENGTHS_S, Contestant, find
+from benchmarks.inputs import ABSENT, ROOT, Inputs
 from benchmarks.measure import Command, Raw, processes, turns, workers
-from benchmarks.peers import PEERS
-from benchmarks.video import LENGTHS_S, READERS
-from benchmarks.worker import STAGES, flops, products
+from benchmarks.work import flops, products
 
 
 def python(code: str, home: Path, *, is_exact: bool = True, forget: tuple[Path, ...] = ()) -> Command:
@@ -71,20 +73,25 @@ def test_a_peer_that_is_not_installed(tmp_path: Path) -> None:
 
 
 def test_workers(tmp_path: Path) -> None:
-    contestants = (cases.PREPROCESS, cases.SCORE_AVERAGED)
-    raw = workers("small", dict.fromkeys(contestants, False), tmp_path, 2)
-    assert {name: len(samples) for name, samples in raw.samples.items()} == dict.fromkeys(contestants, 2)
+    names = (PREPROCESS, SCORE_AVERAGED)
+    contestants = [find(STAGES["small"], name) for name in names]
+    raw = workers("small", contestants, tmp_path, 2)
+    assert {name: len(samples) for name, samples in raw.samples.items()} == dict.fromkeys(names, 2)
     assert not raw.answers
-    with pytest.raises(RuntimeError, match=f"{cases.SCORE_AVERAGED} answers otherwise than {cases.PREPROCESS}"):
-        workers("small", dict.fromkeys(contestants, True), tmp_path, 1)
+    with pytest.raises(RuntimeError, match=f"{SCORE_AVERAGED} answers otherwise than {PREPROCESS}"):
+        workers("small", [replace(contestant, is_exact=True) for contestant in contestants], tmp_path, 1)
     with pytest.raises(RuntimeError, match="ended with 1"):
-        workers("small", {"nothing": True}, tmp_path, 1)
+        workers("small", [Contestant("nothing", "work:nothing")], tmp_path, 1)
 
 
-def test_names_are_those_of_the_modules_that_are_too_large_to_import() -> None:
-    assert tuple(PEERS) == cases.PEERS
-    assert tuple(READERS) == VIDEO_READERS
-    assert tuple(LENGTHS_S) == VIDEO_LENGTHS
+@pytest.mark.parametrize("contestant", [*PEERS, *chain(*STAGES.values())], ids=lambda contestant: contestant.name)
+def test_every_contestant_can_be_called_with_its_arguments(contestant: Contestant) -> None:
+    first = (Inputs(Path()), None) if contestant in PEERS else (Inputs(Path()),)
+    inspect.signature(contestant.load()).bind(*first, *contestant.arguments)
+    if contestant.make == "work:read_video":
+        length, reader = contestant.arguments
+        assert length in VIDEO_LENGTHS_S
+        inspect.signature(getattr(video, reader)).bind(Path(), [0], 1)
 
 
 def test_the_runner_stays_small() -> None:
@@ -92,11 +99,11 @@ def test_the_runner_stays_small() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_every_contestant_has_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stages = set()
 
-    def known(stage: str, contestants: Mapping[str, bool], work: Path, rounds: int) -> Raw:
-        assert set(contestants) == set(STAGES[stage])
+    def known(stage: str, contestants: Sequence[Contestant], work: Path, rounds: int) -> Raw:
+        assert contestants == STAGES[stage]
         stages.add(stage)
         return Raw()
 

@@ -1,12 +1,17 @@
 """What is written twice must be the same."""
 
+import json
 import re
-import tomllib
 from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 
+from action_clip import ActionClip
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.output.terminal_writer import TerminalWriter
+from action_clip.output.writers import FORMATS
+from action_clip.tokenizer.prompts import read_labels
 from docs.options import parsers, with_table
 
 ROOT = Path(__file__).parents[2]
@@ -19,16 +24,6 @@ def test_the_options_in_the_documents_are_the_commands(document: Path, parser: A
     assert re.search(r"^\| `(-v`, `--video` `VIDEO|SOURCE)` \|", text, re.MULTILINE)
 
 
-def test_pep_723_names_what_requirements_txt_names() -> None:
-    script = (ROOT / "action_clip.py").read_text("utf-8")
-    block = re.match(r"# /// script\n(.*?)# ///\n", script, re.DOTALL)
-    assert block
-    metadata = tomllib.loads(re.sub(r"^# ?", "", block[1], flags=re.MULTILINE))
-    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
-    assert metadata["dependencies"] == [line for line in lines if line and not line.startswith("#")]
-    assert metadata["requires-python"] == ">=3.11"
-
-
 def test_the_files_that_documents_link_to_exist() -> None:
     for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
@@ -36,12 +31,41 @@ def test_the_files_that_documents_link_to_exist() -> None:
         assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+def test_the_answer_in_the_readme_is_that_of_a_terminal() -> None:
+    prediction = ActionClip("nano").classify(SAMPLE_VIDEO, read_labels(SAMPLE_LABELS))
+    shown = TerminalWriter(80, unicode=True, bold=False).text(prediction)
+    assert f"```\n{shown}```\n" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_layout_and_the_keys_in_the_documents_are_the_writers() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    prediction = ActionClip("nano").classify(SAMPLE_VIDEO, read_labels(SAMPLE_LABELS))
+    layout = re.findall(r"```\n(=.*?)\n…\n(.*?)```", text, re.DOTALL)
+    assert len(layout) == 1
+    written = FORMATS["text"].text(prediction)
+    probability = re.compile(r"(prob = 0\.\d{4})\d*")
+    assert probability.sub(r"\1", written).startswith(probability.sub(r"\1", layout[0][0]))
+    assert written.endswith(layout[0][1])
+    keys = "".join(re.findall(r"^\| (`[^|]*`) \| [^|]*\|$", text[text.index("`--format json`") :], re.MULTILINE)[:6])
+    assert re.findall(r"`(\w+)`", keys) == list(json.loads(FORMATS["json"].text(prediction)))
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_the_python_in_the_documents_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], document: str
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    exec("".join(blocks), {})
+    assert capsys.readouterr().out.startswith("1. playing piano: 9")
+
+
 @pytest.mark.usefixtures("towhee")
-def test_the_pipeline_in_the_readme_says_what_is_shown(
+def test_the_pipeline_in_the_documents_says_what_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, shown = re.findall(
-        r"```python\n([^`]*towhee[^`]*)```\n\n```\n([^`]*)```", (ROOT / "README.md").read_text("utf-8")
+        r"```python\n([^`]*towhee[^`]*)```\n\n```\n([^`]*)```", (ROOT / "docs" / "pipelines.md").read_text("utf-8")
     )[0]
     monkeypatch.chdir(ROOT)
     exec(code, {})

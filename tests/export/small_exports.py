@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from random_checkpoints import Sizes, State, openai_state
 
 import action_clip
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.clip.assemble import Networks
-from action_clip.models.scoring import score
+from action_clip.models.scoring import LabelBank, score
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
 from action_clip.video.preprocess import clip_tensor
@@ -45,7 +45,7 @@ def by_hand(networks: Networks, labels: list[str], resize: int, scale: float) ->
     video = networks.fusion(networks.image(torch.from_numpy(frames))[None])[0].numpy()
     tokens = torch.from_numpy(default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels)))
     bank = networks.text(tokens).numpy().reshape(len(DEFAULT_PROMPTS), len(labels), -1)
-    return score(unit(video), unit(bank), scale)
+    return score(unit(video), LabelBank(tuple(labels), unit(bank), scale)).probabilities
 
 
 def node_row(printed: str, kind: str) -> list[tuple[int, int]]:

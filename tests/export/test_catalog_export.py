@@ -25,7 +25,7 @@ from small_exports import (
 )
 
 from action_clip import ActionClip
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.export.clip.assemble import assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
 from action_clip.export.command import main

@@ -42,7 +42,7 @@ from torch.export import Dim
 
 import action_clip
 from action_clip import ActionClip
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.export.choices import PRECISIONS, Bound
 from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint

@@ -16,7 +16,7 @@ from random_checkpoints import VIT_B_32, State, head_state, openai_state
 from small_exports import MEAN, STD, node_row, probabilities
 from torch.nn import functional
 
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.export.command import main
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, read_labels

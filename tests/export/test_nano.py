@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from action_clip import ActionClip
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
 from action_clip.export.command import main
 from action_clip.export.nano.build import MeanFusion, class_embeddings, package_file, save_fusion

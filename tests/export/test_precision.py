@@ -24,7 +24,7 @@ from torch.export import Dim
 from torch.nn import functional
 
 from action_clip import ActionClip
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.choices import PRECISIONS
 from action_clip.export.clip.assemble import Networks, assemble
 from action_clip.export.clip.checkpoints import read_checkpoint
@@ -378,7 +378,7 @@ def unseen_labels() -> list[str]:
 
 @pytest.mark.slow
 def test_int8_nano_on_texts_that_it_was_not_measured_on(nano_int8: tuple[Path, Path]) -> None:
-    float32, int8 = (ActionClip(folder, cache=False).encode_labels(unseen_labels()) for folder in nano_int8)
+    float32, int8 = (ActionClip(folder, cache=False).labels(unseen_labels()).embeddings for folder in nano_int8)
     found = (float32 * int8).sum(2)
     print(f"int8 nano: cosine of {found.size} texts {found.min():.5f} at least, {found.mean():.5f} on average")
     assert found.shape == (16, 49 if CLIPS else 51)

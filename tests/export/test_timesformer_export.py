@@ -32,7 +32,7 @@ from small_exports import command, probabilities
 
 import action_clip
 from action_clip import TimeSformer, TimeSformerOperator
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.command import main
 from action_clip.export.timesformer.checkpoints import assemble_timesformer, read_timesformer
 from action_clip.export.timesformer.networks import DIVIDED, JOINT, SPACE_ONLY

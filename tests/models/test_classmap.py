@@ -59,7 +59,7 @@ def test_names_come_in_the_order_of_their_indices(classmap: dict[Any, Any], name
     ],
     ids=repr,
 )
-def test_what_is_no_class_map_is_refused(classmap: Any) -> None:
+def test_other_input_than_a_class_map_is_refused(classmap: Any) -> None:
     with pytest.raises(ActionClipError) as caught:
         class_names(classmap)
     assert str(caught.value) == ("the class map must be {name: index} or {index: name}, with whole numbers from 0")

@@ -1,4 +1,4 @@
-"""Labels to the label bank: in chunks, from what is kept, refused before the work or stopped in its midst."""
+"""Encoding labels: in chunks, from the cache, refused before anything is encoded, and stopped half-way."""
 
 import sqlite3
 import sys
@@ -67,14 +67,14 @@ def rows_and_bytes() -> tuple[int, int]:
 
 @AVERAGES
 @pytest.mark.parametrize("chunk", [1, 3, 16, 33, 72, 10_000])
-def test_chunks_give_what_one_go_gives(
+def test_chunks_give_the_same_as_all_at_once(
     folder: Path, model: SmallModel, average: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", chunk)
     expected = by_hand(model, average, LABELS, PROMPTS)
     for keep in (False, True, True):
         MEMORY.clear()
-        encoder = LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, average, keep=keep)
+        encoder = LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, average, cache=keep)
         bank = encoder.encode(LABELS, Event())
         assert bank.dtype == np.float32
         np.testing.assert_allclose(bank, expected, rtol=0, atol=1e-5)
@@ -96,21 +96,21 @@ class _StoppingGraph(Graph):
 
 
 @AVERAGES
-def test_what_was_done_before_a_stop_is_known_after_it(
+def test_chunks_encoded_before_a_stop_are_cached(
     folder: Path, model: SmallModel, average: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(action_clip.models.label_encoder, "_CHUNK", 15)  # 5 labels
     stop = Event()
     graph = _StoppingGraph(folder / "text.onnx", stop)
     with pytest.raises(CancelledError):
-        LabelEncoder(graph, PROMPTS, average, keep=True).encode(LABELS, stop)
+        LabelEncoder(graph, PROMPTS, average, cache=True).encode(LABELS, stop)
     assert graph.texts == [15, 15]
     kept = 10 if average == "embeddings" else 30
     assert rows_and_bytes()[0] == kept
 
     MEMORY.clear()
     rest = _StoppingGraph(folder / "text.onnx", Event())
-    bank = LabelEncoder(rest, PROMPTS, average, keep=True).encode(LABELS, Event())
+    bank = LabelEncoder(rest, PROMPTS, average, cache=True).encode(LABELS, Event())
     assert sum(rest.texts) == 3 * (len(LABELS) - 10)
     np.testing.assert_allclose(bank, by_hand(model, average, LABELS, PROMPTS), rtol=0, atol=1e-5)
 
@@ -123,18 +123,18 @@ def test_a_label_too_long_is_named_before_any_text_is_encoded(
     labels = [f"label {i}" for i in range(4000)]
     labels.insert(3999, TOO_LONG)
     with pytest.raises(ActionClipError, match=r"the label 'very very .* makes, in its prompt, \d\d tokens"):
-        ActionClip(folder, average=average, cache=cache).encode_labels(labels)
+        ActionClip(folder, average=average, cache=cache).labels(labels)
     assert opened == []
     assert not (home() / LABEL_BANK).exists()
 
 
 @AVERAGES
 def test_a_label_too_long_among_known_ones_is_named(folder: Path, opened: list[Path], average: str) -> None:
-    ActionClip(folder, average=average).encode_labels(LABELS)
+    ActionClip(folder, average=average).labels(LABELS)
     known = rows_and_bytes()
     opened.clear()
     with pytest.raises(ActionClipError, match=r"the label 'very very .* makes, in its prompt, \d\d tokens"):
-        ActionClip(folder, average=average).encode_labels([*LABELS, TOO_LONG])
+        ActionClip(folder, average=average).labels([*LABELS, TOO_LONG])
     assert opened == []
     assert rows_and_bytes() == known
 
@@ -143,11 +143,11 @@ def test_a_label_too_long_among_known_ones_is_named(folder: Path, opened: list[P
 def test_the_longest_prompt_decides_what_is_too_long(folder: Path, opened: list[Path], average: str) -> None:
     label = "a b c d e " * 6  # 32 tokens with start and end, few letters
     short, long = "a {}", "and " * 50 + "{}"
-    fits = ActionClip(folder, average=average, prompts=[short]).encode_labels(["eating", label])
+    fits = ActionClip(folder, average=average, prompts=[short]).labels(["eating", label]).embeddings
     assert np.isfinite(fits).all()
     opened.clear()
     with pytest.raises(ActionClipError, match=r"the label 'a b c .* makes, in its prompt, 82 tokens"):
-        ActionClip(folder, average=average, prompts=[short, long]).encode_labels(["eating", label])
+        ActionClip(folder, average=average, prompts=[short, long]).labels(["eating", label])
     assert opened == []
 
 
@@ -156,7 +156,7 @@ def test_known_labels_need_no_tokenizer_however_long(
     folder: Path, opened: list[Path], average: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = ["eating", "somebody who is eating a great many ripe plums in the shade of an old tree"]
-    first = ActionClip(folder, average=average).encode_labels(labels)
+    first = ActionClip(folder, average=average).labels(labels).embeddings
     MEMORY.clear()
 
     def refuse(*_: object) -> None:
@@ -164,23 +164,23 @@ def test_known_labels_need_no_tokenizer_however_long(
 
     monkeypatch.setattr(Tokenizer, "tokenize", refuse)
     opened.clear()
-    np.testing.assert_array_equal(ActionClip(folder, average=average).encode_labels(labels), first)
+    np.testing.assert_array_equal(ActionClip(folder, average=average).labels(labels).embeddings, first)
     assert opened == []
     with pytest.raises(AssertionError, match="tokenized"):
-        ActionClip(folder, average=average).encode_labels([*labels, "something new"])
+        ActionClip(folder, average=average).labels([*labels, "something new"])
 
 
 def test_averaged_embeddings_are_kept_once_a_label(folder: Path, opened: list[Path]) -> None:
-    first = ActionClip(folder, average="embeddings").encode_labels(LABELS)
+    first = ActionClip(folder, average="embeddings").labels(LABELS).embeddings
     mean_rows, mean_bytes = rows_and_bytes()
     assert mean_rows == len(LABELS)
     MEMORY.clear()
     opened.clear()
-    again = ActionClip(folder, average="embeddings").encode_labels(LABELS[::-1])
+    again = ActionClip(folder, average="embeddings").labels(LABELS[::-1]).embeddings
     np.testing.assert_array_equal(again, first[:, ::-1])
     assert opened == []
 
-    ActionClip(folder, average="probabilities").encode_labels(LABELS)
+    ActionClip(folder, average="probabilities").labels(LABELS)
     rows, size = rows_and_bytes()
     assert rows - mean_rows == len(DEFAULT_PROMPTS) * mean_rows
     assert size - mean_bytes == len(DEFAULT_PROMPTS) * mean_bytes
@@ -190,7 +190,7 @@ def test_means_over_other_prompts_are_kept_apart(folder: Path, model: SmallModel
     for prompts in (PROMPTS, PROMPTS[::-1], PROMPTS[:2]):
         for _ in range(2):
             MEMORY.clear()
-            bank = ActionClip(folder, average="embeddings", prompts=prompts).encode_labels(LABELS)
+            bank = ActionClip(folder, average="embeddings", prompts=prompts).labels(LABELS).embeddings
             np.testing.assert_allclose(bank, by_hand(model, "embeddings", LABELS, prompts), rtol=0, atol=1e-5)
     assert rows_and_bytes()[0] == 3 * len(LABELS)
 
@@ -204,10 +204,10 @@ def test_memory_is_little_more_than_that_of_the_label_bank(
     save_model(replace(model, text_out=wide), tmp_path, frames=8)
     labels = [f"label {i}" for i in range(3000)]
     recogniser = ActionClip(tmp_path, prompts=["{}", "a {}"])
-    recogniser.encode_labels(labels if known else ["imports"])
+    recogniser.labels(labels if known else ["imports"])
     tracemalloc.start()
     try:
-        bank = recogniser.encode_labels(labels)
+        bank = recogniser.labels(labels).embeddings
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -235,7 +235,7 @@ def test_progress_is_shown_on_a_terminal_where_there_is_any(
     monkeypatch.setattr(action_clip.models.label_encoder, "_BAR_AFTER_S", 0)
     stream = _Stream(is_terminal)
     monkeypatch.setattr(sys, "stderr", stream)
-    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", keep=False).encode(LABELS, Event())
+    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", cache=False).encode(LABELS, Event())
     if shown:
         assert "encoding labels" in stream.getvalue()
         assert "labels/s" in stream.getvalue()
@@ -249,7 +249,7 @@ def test_a_short_wait_shows_no_progress(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(action_clip.models.label_encoder, "_BAR_AFTER_S", 1000)
     stream = _Stream(True)
     monkeypatch.setattr(sys, "stderr", stream)
-    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", keep=False).encode(LABELS, Event())
+    LabelEncoder(Graph(folder / "text.onnx"), PROMPTS, "probabilities", cache=False).encode(LABELS, Event())
     assert "encoding labels" not in stream.getvalue()
 
 
@@ -273,7 +273,7 @@ def test_a_video_that_cannot_be_read_stops_the_encoding(
         assert failed.wait(PATIENCE_S)
         return call(graph, rows)
 
-    monkeypatch.setattr(action_clip.video.reader, "read_clip", read_while_encoding)
+    monkeypatch.setattr("action_clip.video.inputs.read_clip", read_while_encoding)
     monkeypatch.setattr(Graph, "__call__", encode_until_it_fails)
     (tmp_path / "broken.mp4").write_bytes(b"this is no video")
     threads = set(threading.enumerate())
@@ -288,5 +288,5 @@ def test_a_label_that_cleaning_makes_longer_is_named_before_any_text_is_encoded(
     recogniser = ActionClip(tmp_path, prompts=["{}"])
     grows = "Ⱥ" * 36  # 72 bytes, in lower case 108
     with pytest.raises(ActionClipError, match=f"the label '{grows}' makes"):
-        recogniser.encode_labels([*(f"label {i}" for i in range(600)), grows])
+        recogniser.labels([*(f"label {i}" for i in range(600)), grows])
     assert not (home() / LABEL_BANK).exists()

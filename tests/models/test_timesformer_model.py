@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from small_models import CLASSES, SmallClosedModel, decoded, preprocessed, random_closed_model, save_closed_model
 
 from action_clip import ActionClipError, TimeSformer
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 
-BOTH_ORDERS = pytest.mark.parametrize("colours_first", [False, True], ids=["(N, T, 3, S, S)", "(N, 3, T, S, S)"])
+BOTH_ORDERS = pytest.mark.parametrize("channels_first", [False, True], ids=["(N, T, 3, S, S)", "(N, 3, T, S, S)"])
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def frames_of(count: int, seed: int = 0) -> NDArray[np.uint8]:
 @BOTH_ORDERS
 @pytest.mark.parametrize("batch", ["N", 1, 2])
 def test_frames_get_the_probabilities_computed_by_hand(
-    tmp_path: Path, small: SmallClosedModel, colours_first: bool, batch: int | str
+    tmp_path: Path, small: SmallClosedModel, channels_first: bool, batch: int | str
 ) -> None:
-    save_closed_model(small, tmp_path, colours_first=colours_first, batch=batch)
+    save_closed_model(small, tmp_path, channels_first=channels_first, batch=batch)
     frames = frames_of(11)
     # From the first to the last: i * 10 / 3, rounded down.
     looked_at = frames[[0, 3, 6, 10]]
@@ -52,9 +52,9 @@ def test_frames_get_the_probabilities_computed_by_hand(
 
 @BOTH_ORDERS
 def test_a_video_gets_the_probabilities_computed_by_hand(
-    tmp_path: Path, small: SmallClosedModel, colours_first: bool
+    tmp_path: Path, small: SmallClosedModel, channels_first: bool
 ) -> None:
-    save_closed_model(small, tmp_path, colours_first=colours_first)
+    save_closed_model(small, tmp_path, channels_first=channels_first)
     frames = decoded(SAMPLE_VIDEO)
     indices = [i * (len(frames) - 1) // 3 for i in range(4)]
 
@@ -110,14 +110,9 @@ def test_random_sampling_follows_its_seed(folder: Path, small: SmallClosedModel)
     assert len({model.classify(frames, sampling="random", seed=seed).frame_indices for seed in range(5)}) > 1
 
 
-@pytest.mark.parametrize("labels", [["drinking"], [], "drinking"])
-def test_labels_are_refused(folder: Path, labels: list[str]) -> None:
-    with pytest.raises(ActionClipError) as caught:
-        TimeSformer(folder).classify("missing.mp4", labels)
-    assert str(caught.value) == (
-        "small-closed is a closed-set model, it tells its 7 classes apart and knows no other labels: "
-        "leave the labels out, or take a zero-shot model, such as vit-32-8f"
-    )
+def test_a_closed_set_takes_no_labels(folder: Path) -> None:
+    with pytest.raises(TypeError, match="positional arguments"):
+        TimeSformer(folder).classify("missing.mp4", ["drinking"])  # type: ignore[call-arg, arg-type]
 
 
 @pytest.mark.parametrize(
@@ -172,14 +167,26 @@ def test_logits_that_are_not_finite_are_an_error(tmp_path: Path, small: SmallClo
         TimeSformer(tmp_path).classify(frames_of(4))
 
 
-@pytest.mark.parametrize("shape", [(8, 3, 32, 32), (4, 3, 16, 16), (32, 32), (1, 4, 3, 32, 32)])
+@pytest.mark.parametrize("shape", [(1, 8, 3, 32, 32), (1, 4, 3, 16, 16), (32, 32), (4, 3, 32, 32), (0, 4, 3, 32, 32)])
+def test_clips_of_another_shape_are_an_error(folder: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ActionClipError) as caught:
+        TimeSformer(folder).encode_clips(np.zeros(shape, np.float32))
+    assert str(caught.value) == (
+        f"the clips are float32 {shape}, and small-closed takes float32 (N, 4, 3, 32, 32): "
+        "preprocess one clip or more, and stack them"
+    )
+
+
 @BOTH_ORDERS
-def test_a_clip_of_another_shape_is_an_error(
-    tmp_path: Path, small: SmallClosedModel, colours_first: bool, shape: tuple[int, ...]
+def test_a_graph_that_takes_other_clips_than_its_metadata_says_is_an_error(
+    tmp_path: Path, small: SmallClosedModel, channels_first: bool
 ) -> None:
-    save_closed_model(small, tmp_path, colours_first=colours_first)
-    with pytest.raises(ActionClipError, match=r"video\.onnx takes \(any, [34], [34], 32, 32\), not \(1, "):
-        TimeSformer(tmp_path).encode_clip(np.zeros(shape, np.float32))
+    save_closed_model(small, tmp_path, channels_first=channels_first)
+    graph = onnx.load(tmp_path / "video.onnx")
+    next(entry for entry in graph.metadata_props if entry.key == "frames").value = "5"
+    onnx.save(graph, tmp_path / "video.onnx")
+    with pytest.raises(ActionClipError, match=r"video\.onnx takes \(any, [34], [34], 32, 32\), not \(1, [35], [35], "):
+        TimeSformer(tmp_path).classify(frames_of(4))
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 2.5, "5", None])

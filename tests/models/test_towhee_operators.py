@@ -26,7 +26,7 @@ from action_clip import (
     ActionClipOperator,
     TimeSformerOperator,
 )
-from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import kinetics_400
 from action_clip.tokenizer.prompts import read_labels
 
@@ -152,9 +152,9 @@ def test_topk_is_a_whole_number_above_0(closed: str, zero_shot: str, topk: int) 
             make()
 
 
-@pytest.mark.parametrize("colours_first", [False, True], ids=["graph frames first", "graph colours first"])
-def test_a_preprocessed_clip_is_taken_as_it_is(tmp_path: Path, small: SmallClosedModel, colours_first: bool) -> None:
-    save_closed_model(small, tmp_path, colours_first=colours_first)
+@pytest.mark.parametrize("channels_first", [False, True], ids=["graph frames first", "graph colours first"])
+def test_a_preprocessed_clip_is_taken_as_it_is(tmp_path: Path, small: SmallClosedModel, channels_first: bool) -> None:
+    save_closed_model(small, tmp_path, channels_first=channels_first)
     operator = TimeSformerOperator(str(tmp_path), skip_preprocess=True, topk=7)
     tensor = np.random.default_rng(5).normal(size=(4, 3, 32, 32)).astype(np.float32)
     expected = small.scores(tensor)
@@ -213,26 +213,36 @@ def test_a_clip_of_another_shape_is_refused(closed: str, clip: Any, found: str) 
         ([*frames_of(2), frames_of(1)[0, :40]], "the frames differ in size: give those of one video"),
         (
             [np.zeros((48, 60), np.uint8)],
-            "a frame is uint8 (48, 60), not uint8 (H, W, 3): give RGB images",
+            "a frame is uint8 (48, 60), not uint8 (H, W, 3): it is grey; make three channels of it, "
+            "np.stack([array] * 3, axis=-1)",
         ),
         (
             [*frames_of(8), np.zeros((48, 60, 1), np.uint8)],
-            "a frame is uint8 (48, 60, 1), not uint8 (H, W, 3): give RGB images",
+            "a frame is uint8 (48, 60, 1), not uint8 (H, W, 3): it is grey; make three channels of it, "
+            "np.repeat(array, 3, axis=-1)",
         ),
         (
             [np.zeros((48, 60, 4), np.uint8)],
-            "a frame is uint8 (48, 60, 4), not uint8 (H, W, 3): give RGB images",
+            "a frame is uint8 (48, 60, 4), not uint8 (H, W, 3): it has an alpha channel; leave it out, array[..., :3]",
         ),
         (
             list(frames_of(2).astype(np.float32)),
-            "a frame is float32 (48, 60, 3), not uint8 (H, W, 3): give RGB images",
+            "a frame is float32 (48, 60, 3), not uint8 (H, W, 3): give whole numbers from 0 to 255; of values "
+            "from 0 to 1, (255 * array).round().astype('uint8')",
         ),
         ([np.zeros((0, 60, 3), np.uint8)], "a frame is uint8 (0, 60, 3), not uint8 (H, W, 3): give RGB images"),
         ([moded(frames_of(1)[0], "HSV")], "a frame is HSV: give RGB images"),
-        ([None], "a frame is object (), not uint8 (H, W, 3): give RGB images"),
-        (frames_of(1)[0], "a frame is uint8 (60, 3), not uint8 (H, W, 3): give RGB images"),
+        (
+            [None],
+            "a frame is None, which cv2.imread and VideoCapture.read return where there is nothing to read: check the "
+            "file's name, or leave the frame out",
+        ),
+        (
+            frames_of(1)[0],
+            "the array is uint8 (48, 60, 3), not uint8 (T, H, W, 3): it is a single image; give it in a list, [array]",
+        ),
         (None, "the frames are one NoneType: give a list of RGB images"),
-        (np.array(5), "the frames are one ndarray: give a list of RGB images"),
+        (np.array(5, np.uint8), "the array is uint8 (), not uint8 (T, H, W, 3): give RGB images"),
         (Path("clip.mp4"), f"the frames are one {type(Path()).__name__}: give a list of RGB images"),
     ],
 )

@@ -45,6 +45,7 @@ def prediction(
     return Prediction(
         labels=tuple(labels),
         probabilities=scores / scores.sum(),
+        similarities=scores,
         top_k=top_k or len(labels),
         video_features=np.zeros(4, np.float32),
         frame_indices=tuple(range(3, 3 + 4 * count, 4)),

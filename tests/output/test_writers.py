@@ -20,6 +20,7 @@ from action_clip.system.files import write_file
 PREDICTION = Prediction(
     labels=("eating", "走路, slowly", "driving"),
     probabilities=np.array([0.125, 0.3147339820861816, 0.5602660179138184]),
+    similarities=np.array([0.1, 0.2, 0.3]),
     top_k=2,
     video_features=np.zeros(4, np.float32),
     frame_indices=(0, 2, 5),
@@ -60,7 +61,7 @@ def test_text_is_the_layout_that_scripts_parse() -> None:
 def test_json_is_one_object_on_one_line_with_the_documented_keys_in_order() -> None:
     assert written("json", PREDICTION) == (
         '{"video": "clips/пример.mp4", "model": "nano", "class_count": 3, "frames": [0, 2, 5], '
-        '"duration_s": 1.5, "predictions": ['
+        '"frame_times_s": [0.0, 0.5, 1.25], "duration_s": 1.5, "predictions": ['
         '{"rank": 1, "index": 2, "label": "driving", "probability": 0.5602660179138184}, '
         '{"rank": 2, "index": 1, "label": "走路, slowly", "probability": 0.3147339820861816}], '
         '"timings_s": {"decode": 0.25, "score": 0.001}}\n'
@@ -87,6 +88,7 @@ def test_decoded_frames_have_no_video_and_no_duration() -> None:
     frames = replace(PREDICTION, video=None, duration_s=None, frame_times_s=(), top_k=1)
     answer = json.loads(written("json", frames))
     assert answer["video"] is None
+    assert answer["frame_times_s"] == []
     assert answer["duration_s"] is None
     assert written("csv", frames).splitlines()[1] == ",1,2,driving,0.5602660179138184"
 

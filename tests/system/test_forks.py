@@ -18,7 +18,7 @@ import gc, os, sys, threading, time
 import action_clip.models.cache.session_cache, action_clip.models.store.model_store
 from action_clip.system import interrupts
 from action_clip import ActionClip
-from action_clip.command import SAMPLE_VIDEO
+from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.system.forks import cached_property
 
 def answer(model):
@@ -134,7 +134,7 @@ thread = threading.Thread(target=Slow)
 CHILD = {
     "ends": "pass",
     "drops the model": "del model, globals()['model']; gc.collect()",
-    "classifies": "go_on.set(); Slow(); model.encode_labels(['eating']); assert same(answer(model), expected)",
+    "classifies": "go_on.set(); Slow(); model.labels(['eating']); assert same(answer(model), expected)",
 }
 
 

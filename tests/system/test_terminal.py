@@ -37,6 +37,7 @@ def prediction(label: str, video: str | None = NAME) -> Prediction:
     return Prediction(
         labels=(label,),
         probabilities=np.array([1.0]),
+        similarities=np.array([0.3]),
         top_k=1,
         video_features=np.ones(2, np.float32),
         frame_indices=(0,),

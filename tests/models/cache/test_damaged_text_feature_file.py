@@ -66,7 +66,7 @@ class Bench:
         forget()
         self.patch.setenv("ACTION_CLIP_HOME", str(home))
         self.graph.texts = 0
-        features = LabelEncoder(self.graph, PROMPTS, "probabilities", keep=True).encode(LABELS, Event())
+        features = LabelEncoder(self.graph, PROMPTS, "probabilities", cache=True).encode(LABELS, Event())
         return features, self.graph.texts
 
     def damaged(self, home: Path, damage: Damage) -> Path:

@@ -182,11 +182,11 @@ def test_models_share_what_is_the_same_and_nothing_else(folder: Path, tmp_path: 
 def test_labels_that_do_not_fit_into_it_are_all_right(
     folder: Path, texts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = ActionClip(folder).encode_labels(LABELS)
+    expected = ActionClip(folder).labels(LABELS).embeddings
     monkeypatch.setattr(MEMORY, "most_bytes", 3000)
     recogniser = ActionClip(folder, cache=False)
     for _ in range(2):
-        np.testing.assert_allclose(recogniser.encode_labels(LABELS), expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(recogniser.labels(LABELS).embeddings, expected, rtol=0, atol=1e-6)
     assert sum(texts) > 2 * 48
 
 
@@ -238,12 +238,12 @@ def beside(folder: Path, seed: int) -> Path:
 def test_weights_in_another_file_are_another_graph(tmp_path: Path, in_memory: bool) -> None:
     one, other = beside(tmp_path / "one", 1), beside(tmp_path / "other", 2)
     mixed = beside(tmp_path / "mixed", 1)
-    first = ActionClip(one).encode_labels(LABELS)
+    first = ActionClip(one).labels(LABELS).embeddings
     (mixed / "text.data").write_bytes((other / "text.data").read_bytes())
     if not in_memory:
         MEMORY.clear()
-    expected = ActionClip(other, cache=False).encode_labels(LABELS)
-    np.testing.assert_allclose(ActionClip(mixed).encode_labels(LABELS), expected, rtol=0, atol=1e-6)
+    expected = ActionClip(other, cache=False).labels(LABELS).embeddings
+    np.testing.assert_allclose(ActionClip(mixed).labels(LABELS).embeddings, expected, rtol=0, atol=1e-6)
     assert not np.allclose(first, expected, atol=1e-3)
 
 
@@ -264,7 +264,7 @@ def test_features_made_in_other_conditions_are_not_used(folder: Path, condition:
     def space() -> str:
         from action_clip.models.label_encoder import LabelEncoder
 
-        encoder = LabelEncoder(Graph(folder / "text.onnx", keep=True), ["{}"], "probabilities", keep=True)
+        encoder = LabelEncoder(Graph(folder / "text.onnx", keep=True), ["{}"], "probabilities", cache=True)
         return encoder._cache.space
 
     first = space()
@@ -276,13 +276,13 @@ def test_features_made_in_other_conditions_are_not_used(folder: Path, condition:
 
 
 def test_a_graph_that_is_replaced_while_it_is_in_use_is_not_taken_for_the_first(folder: Path, tmp_path: Path) -> None:
-    ActionClip(folder).encode_labels(LABELS)
+    ActionClip(folder).labels(LABELS)
     MEMORY.clear()
     recogniser = ActionClip(folder)
-    recogniser.encode_labels(LABELS)  # out of the label bank: no session is made
+    recogniser.labels(LABELS)  # out of the label bank: no session is made
     other = save_model(random_model(5, 8, False), tmp_path / "other", frames=8)
     (other / "text.onnx").replace(folder / "text.onnx")
     with pytest.raises(ActionClipError, match=r"text\.onnx was replaced while it was in use: start again"):
-        recogniser.encode_labels([*LABELS, "something new"])
-    expected = ActionClip(folder, cache=False).encode_labels(["something new"])
-    np.testing.assert_allclose(ActionClip(folder).encode_labels(["something new"]), expected, rtol=0, atol=1e-6)
+        recogniser.labels([*LABELS, "something new"])
+    expected = ActionClip(folder, cache=False).labels(["something new"]).embeddings
+    np.testing.assert_allclose(ActionClip(folder).labels(["something new"]).embeddings, expected, rtol=0, atol=1e-6)

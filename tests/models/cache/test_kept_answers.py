@@ -103,10 +103,10 @@ def test_a_pickled_model_is_its_arguments(tmp_path: Path, closed: Path, monkeypa
 
 def test_a_model_of_the_catalog_is_pickled_by_its_name() -> None:
     model = ActionClip("nano", threads=1)
-    model.encode_labels(LABELS)
+    model.labels(LABELS)
     again = pickle.loads(pickle.dumps(model))
     assert again.spec == model.spec
-    np.testing.assert_array_equal(again.encode_labels(LABELS), model.encode_labels(LABELS))
+    np.testing.assert_array_equal(again.labels(LABELS).embeddings, model.labels(LABELS).embeddings)
 
 
 def test_pickled_operators_have_no_features(tmp_path: Path, closed: Path) -> None:

@@ -313,10 +313,10 @@ def test_what_helps_depends_on_where_the_graph_is_from(folder: Path, capsys: pyt
 def test_weights_beside_the_graph_are_used_through_links_too(folder: Path, tmp_path: Path) -> None:
     """As a download cache lays them out: both are links into a folder of blobs."""
     path = folder / "image.onnx"
-    expected = ActionClip(folder).encode_clip(np.ones((8, 3, 32, 32), np.float32)).features
+    expected = ActionClip(folder).encode_clips(np.ones((1, 8, 3, 32, 32), np.float32)).features
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="image.data", size_threshold=100)
     assert check_graph(path)
-    features = ActionClip(folder).encode_clip(np.ones((8, 3, 32, 32), np.float32)).features
+    features = ActionClip(folder).encode_clips(np.ones((1, 8, 3, 32, 32), np.float32)).features
     np.testing.assert_array_equal(features, expected)
     blobs = tmp_path / "blobs"
     blobs.mkdir()

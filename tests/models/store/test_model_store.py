@@ -20,7 +20,7 @@ from fault_server import Fault, FaultServer, RawServer, wait_until
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-import action_clip.models.model
+import action_clip.models.model_graphs
 import action_clip.models.store.download
 import action_clip.models.store.hashes
 import action_clip.models.store.records
@@ -677,7 +677,7 @@ def test_a_downloaded_graph_that_cannot_be_loaded_is_named(
     server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It looks like a graph, and onnxruntime knows better.
-    monkeypatch.setattr(action_clip.models.model, "find", lambda name: example() if name == "tiny" else None)
+    monkeypatch.setattr(action_clip.models.model_graphs, "find", lambda name: example() if name == "tiny" else None)
     with pytest.raises(ActionClipError) as caught:
         ActionClip("tiny", cache=False).classify(np.zeros((8, 40, 40, 3), np.uint8), ["eating"])
     assert str(caught.value).startswith(f"the graph {home / 'tiny' / 'image.onnx'} cannot be loaded on 'cpu' (")

@@ -1,0 +1,93 @@
+"""Who is measured at what: the one list that the cases, the workers and the page of results share.
+
+Imports nothing large, as the process that starts and times the others reads it; `make` names what a worker loads.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+THREADS = 2
+VIDEO_LENGTHS_S = {"10 s": 10, "10 min": 600, "2 h": 7200}
+
+OPENVINO_DEFAULT = "OpenVINO, its default"
+PROGRAM, PROGRAM_INT8 = "program, fp32", "program, int8"
+PLAIN, PLAIN_INT8 = "plain onnxruntime, fp32", "plain onnxruntime, int8"
+YARDSTICK = "yardstick"
+EXACT_FRAMES, KEYFRAMES = "action_clip", "keyframes"
+SCORE, SCORE_AVERAGED = "score 10,000 labels × 16 prompts", "score 10,000 labels, --average embeddings"
+READ_FEATURES, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight 1080p frames to a clip tensor"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One of those that are measured in turns at a stage, each in a warm process of its own."""
+
+    name: str
+    make: str
+    """`module:function` of benchmarks/, which, called with the inputs and `arguments`, returns the work."""
+    arguments: tuple[Any, ...] = ()
+    is_exact: bool = True
+    """Whether its answer must be the first one's."""
+
+    def load(self) -> Any:
+        """The function that `make` names; ImportError where what it needs is not installed."""
+        module, _, function = self.make.partition(":")
+        return getattr(import_module(f"benchmarks.{module}"), function)
+
+
+PEERS: tuple[Contestant, ...] = (
+    Contestant("transformers", "peers:Transformers"),
+    Contestant("open_clip", "peers:OpenClip"),
+    Contestant("OpenVINO, f32", "peers:OpenVino", ({"INFERENCE_PRECISION_HINT": "f32"},)),
+    Contestant(OPENVINO_DEFAULT, "peers:OpenVino", ({},), is_exact=False),
+)
+"""Others at the same task; `make` is the peer's class."""
+
+
+def _peers(make: str) -> tuple[Contestant, ...]:
+    return tuple(Contestant(peer.name, make, (peer.name,), peer.is_exact) for peer in PEERS)
+
+
+STAGES: dict[str, tuple[Contestant, ...]] = {
+    "clip": (
+        Contestant(PROGRAM, "work:program_clip", ("fp32",)),
+        Contestant(PROGRAM_INT8, "work:program_clip", ("int8",), is_exact=False),
+        Contestant(PLAIN, "work:plain_clip", ("fp32",)),
+        Contestant(PLAIN_INT8, "work:plain_clip", ("int8",), is_exact=False),
+        *_peers("work:peer_clip"),
+        Contestant("sgemm of numpy, the graphs' products", "work:numpy_products"),
+        Contestant("sgemm of PyTorch, the graphs' products", "work:torch_products"),
+        Contestant("sgemm of numpy, 2048 wide", "work:numpy_products", (True,)),
+        Contestant("sgemm of PyTorch, 2048 wide", "work:torch_products", (True,)),
+    ),
+    "text": (
+        Contestant(YARDSTICK, "work:plain_text"),
+        Contestant(PROGRAM, "work:program_text", ("fp32",)),
+        Contestant(PROGRAM_INT8, "work:program_text", ("int8",), is_exact=False),
+        *_peers("work:peer_text"),
+    ),
+    **{
+        f"video of {length}": tuple(
+            Contestant(name, "work:read_video", (length, reader), name != KEYFRAMES)
+            for name, reader in (
+                (EXACT_FRAMES, "exact_frames"),
+                ("torchcodec", "torchcodec"),
+                ("decord", "decord"),
+                (KEYFRAMES, "keyframes"),
+            )
+        )
+        for length in VIDEO_LENGTHS_S
+    },
+    "small": (
+        Contestant(SCORE, "work:many_labels", (16,), is_exact=False),
+        Contestant(SCORE_AVERAGED, "work:many_labels", (1,), is_exact=False),
+        Contestant(READ_FEATURES, "work:known_labels", is_exact=False),
+        Contestant(PREPROCESS, "work:preprocess", is_exact=False),
+    ),
+}
+
+
+def find(contestants: tuple[Contestant, ...], name: str) -> Contestant:
+    """The one of that name; KeyError where there is none."""
+    return {contestant.name: contestant for contestant in contestants}[name]

@@ -1,0 +1,210 @@
+"""What contestants do at a stage: each function gets ready and returns the work, which is then timed.
+
+Their names are in benchmarks.contestants. They raise ImportError where what they need is not installed.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action_clip.models.actionclip import ActionClip
+from action_clip.models.cache.feature_memory import MEMORY
+from action_clip.models.scoring import LabelBank, score
+from action_clip.tokenizer.bpe import default_tokenizer
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from benchmarks.contestants import PEERS, THREADS, VIDEO_LENGTHS_S, find
+from benchmarks.inputs import FRAMES, LABELS_400, SEED, Inputs
+
+if TYPE_CHECKING:
+    from benchmarks.peers import Peer
+
+Work = Callable[[], NDArray[Any] | None]
+Product = tuple[int, int, int, int]
+MANY_LABELS = 10_000
+
+
+def random_clip() -> NDArray[np.float32]:
+    """A preprocessed clip of ViT-B/32."""
+    return np.random.default_rng(SEED).normal(size=(FRAMES, 3, 224, 224)).astype(np.float32)
+
+
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """To length 1."""
+    scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return scaled
+
+
+def program_clip(inputs: Inputs, precision: str) -> Work:
+    """Image graph and fusion as the program runs them."""
+    model, clip = ActionClip(inputs.graphs(precision), threads=THREADS), random_clip()
+    return lambda: model.encode_clips(clip[np.newaxis]).features[0]
+
+
+def plain_clip(inputs: Inputs, precision: str) -> Work:
+    """The same graphs in plain sessions of onnxruntime."""
+    image, fusion = (_session(inputs.graphs(precision) / f"{role}.onnx") for role in ("image", "fusion"))
+    clip = random_clip()
+    return lambda: unit(fusion(image(clip)[np.newaxis])[0])
+
+
+def peer_clip(inputs: Inputs, name: str) -> Work:
+    """The same of a peer."""
+    peer, clip = _peer(inputs, name), random_clip()
+    return lambda: unit(peer.video(clip))
+
+
+def program_text(inputs: Inputs, precision: str) -> Work:
+    """Ten labels in 16 prompts, tokens and features, as the program does it."""
+    model, labels = ActionClip(inputs.graphs(precision), threads=THREADS, cache=False), read_labels(inputs.labels_10)
+    return lambda: _as_in_a_new_process(model, labels)
+
+
+def plain_text(inputs: Inputs) -> Work:
+    """The text graph at 77 tokens in a plain session."""
+    text = _session(inputs.fp32 / "text.onnx")
+    return lambda: unit(text(_tokens(inputs)))
+
+
+def peer_text(inputs: Inputs, name: str) -> Work:
+    """The same of a peer."""
+    peer = _peer(inputs, name)
+    return lambda: unit(peer.text(_tokens(inputs)))
+
+
+def products(inputs: Inputs) -> list[Product]:
+    """(times, rows, inner, columns) of every MatMul, Gemm and Conv that a clip passes in the fp32 graphs."""
+    import onnx
+
+    found = []
+    for role, shape in (("image", (FRAMES, 3, 224, 224)), ("fusion", (1, FRAMES, 512))):
+        model = onnx.load(inputs.fp32 / f"{role}.onnx")
+        for dimension, size in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
+            dimension.dim_value = size
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        values = [*graph.value_info, *graph.output]
+        shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in values}
+        shapes |= {weight.name: list(weight.dims) for weight in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Conv":
+                outputs, *patch = shapes[node.input[1]]
+                count, _, height, width = shapes[node.output[0]]
+                found.append((1, count * height * width, int(np.prod(patch)), outputs))
+            elif node.op_type in ("MatMul", "Gemm"):
+                left, right = (shapes[name] for name in node.input[:2])
+                # A matrix of weights takes all rows at once.
+                batch = int(np.prod(left[:-2])) if len(right) > 2 else 1
+                found.append((batch, int(np.prod(left[:-1])) // batch, left[-1], right[-1]))
+    return found
+
+
+def flops(inputs: Inputs) -> int:
+    """Of those products: two for each number that is multiplied."""
+    return sum(2 * times * rows * inner * columns for times, rows, inner, columns in products(inputs))
+
+
+def numpy_products(inputs: Inputs, is_square: bool = False) -> Work:
+    """The graphs' products of matrices in numpy, which is OpenBLAS; or, square, as many FLOPs in one product."""
+    factors = _factors(square(inputs) if is_square else products(inputs))
+
+    def work() -> None:
+        for left, right, product in factors:
+            np.matmul(left, right, out=product)
+
+    return work
+
+
+def torch_products(inputs: Inputs, is_square: bool = False) -> Work:
+    """The same in PyTorch, which is MKL or oneDNN."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    shapes = square(inputs) if is_square else products(inputs)
+    factors = [tuple(map(torch.from_numpy, matrices)) for matrices in _factors(shapes)]
+
+    def work() -> None:
+        for left, right, product in factors:
+            torch.matmul(left, right, out=product)
+
+    return work
+
+
+def square(inputs: Inputs) -> list[Product]:
+    """As many FLOPs in one product with a matrix of 2048 × 2048."""
+    return [(1, flops(inputs) // (2 * 2048 * 2048), 2048, 2048)]
+
+
+def read_video(inputs: Inputs, length: str, reader: str) -> Work:
+    """The eight uniform frames of a video."""
+    from action_clip.video.sampling import uniform_indices
+    from benchmarks import video
+
+    path = video.make_videos(inputs.videos)[length]
+    indices = uniform_indices(VIDEO_LENGTHS_S[length] * video.RATE, FRAMES)
+    read: video.Reader = getattr(video, reader)
+    # Enough of them to tell frames apart.
+    return lambda: read(path, indices, THREADS)[:, ::128, ::128]
+
+
+def many_labels(inputs: Inputs, prompts: int) -> Work:
+    """Scores of a bank of random features."""
+    generator = np.random.default_rng(SEED)
+    embeddings = unit(generator.standard_normal((prompts, MANY_LABELS, 512), np.float32))
+    bank = LabelBank(tuple(map(str, range(MANY_LABELS))), embeddings, 100.0)
+    video = unit(generator.standard_normal(512, np.float32))
+    return lambda: score(video, bank).probabilities
+
+
+def known_labels(inputs: Inputs) -> Work:
+    """Kinetics' 400 labels out of the label bank, which has them after one run."""
+    os.environ["ACTION_CLIP_HOME"] = str(inputs.work / "home-worker")
+    model, labels = ActionClip(inputs.fp32, threads=THREADS), read_labels(LABELS_400)
+    return lambda: _as_in_a_new_process(model, labels)
+
+
+def preprocess(inputs: Inputs) -> Work:
+    """Eight frames of 1080p to a clip tensor."""
+    from action_clip.video.preprocess import clip_tensor
+
+    frames = np.random.default_rng(SEED).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    return lambda: clip_tensor(frames, 224, mean, std)
+
+
+def _as_in_a_new_process(model: ActionClip, labels: list[str]) -> NDArray[np.float32]:
+    MEMORY.clear()
+    return model.labels(labels).embeddings
+
+
+def _session(path: Path) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    return lambda rows: np.asarray(session.run(None, {given.name: rows})[0])
+
+
+def _tokens(inputs: Inputs) -> NDArray[np.int64]:
+    return default_tokenizer().encode(fill(DEFAULT_PROMPTS, read_labels(inputs.labels_10)))
+
+
+def _factors(shapes: list[Product]) -> list[tuple[NDArray[np.float32], ...]]:
+    """Left, right and product of each."""
+    generator = np.random.default_rng(SEED)
+    factors: list[tuple[NDArray[np.float32], ...]] = []
+    for times, rows, inner, columns in shapes:
+        sides = ((times, rows, inner), (times, inner, columns), (times, rows, columns))
+        left, right, product = (generator.standard_normal(side, np.float32) for side in sides)
+        factors.append((left, right, product) if times > 1 else (left[0], right[0], product[0]))
+    return factors
+
+
+def _peer(inputs: Inputs, name: str) -> "Peer":
+    contestant = find(PEERS, name)
+    peer: Peer = contestant.load()(inputs, THREADS, *contestant.arguments)
+    return peer

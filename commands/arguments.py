@@ -1,0 +1,149 @@
+"""The arguments of the command where it classifies."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import action_clip
+from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL
+from action_clip.system.terminal import ArgumentParser
+from action_clip.video.sampling import SAMPLINGS
+
+BENCHMARK_RUNS = 5
+SHELLS = ("bash", "zsh", "fish")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `build_parser`, `video` also where it is the positional argument; exits with 2 on wrong ones."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.positional_video is not None:
+        if options.video is not None:
+            parser.error(f"two videos, {options.positional_video} and {options.video}: give one")
+        options.video = options.positional_video
+    if options.seed is not None and options.sampling != "random":
+        parser.error("--seed belongs to --sampling random")
+    if options.spreadsheet and options.format != "csv":
+        parser.error("--spreadsheet belongs to --format csv")
+    return options
+
+
+def program_name() -> str:
+    """The program's name in messages: the installed command's, or that of the file in a clone."""
+    script = os.path.basename(sys.argv[0])
+    return script if script == "action_clip.py" else "action-clip"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; the table of options in docs/command-line.md is made from it."""
+    parser = ArgumentParser(
+        prog=program_name(),
+        description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",
+        epilog=f"Without arguments it classifies its sample. `{program_name()} export --help` is about exporting "
+        "checkpoints. Results go to stdout, everything else to stderr; the exit code is 0, 1 when something went "
+        "wrong, 2 for wrong arguments.",
+        allow_abbrev=False,
+    )
+    _add_input(parser)
+    _add_model(parser)
+    _add_output(parser)
+    _add_others(parser)
+    return parser
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what to look at, and for").add_argument
+    add("positional_video", metavar="VIDEO", nargs="?", type=_nonempty, help="the same as --video VIDEO")
+    add("-v", "--video", metavar="VIDEO", type=_nonempty, help="a video file or an http(s) URL; default: the sample")
+    add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
+    add("--desc_file", metavar="FILE", type=_nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
+    add("--classmap", metavar="FILE", type=_nonempty, help="names of a closed-set model's classes, in the same forms")
+    add("--prompts", metavar="FILE", type=_nonempty, help="prompt templates, one a line in UTF-8, each with one {}")
+    add(
+        "--sampling",
+        choices=SAMPLINGS,
+        default="uniform",
+        help="which frames: the official evaluation's; a random one from each segment; or the keyframes nearest to the "
+        "official ones, quick for hours of video (exact where a short one has too few) (default: %(default)s)",
+    )
+    add("--seed", metavar="N", type=_integer_from(0), help="seed of --sampling random (default: 0)")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("the model").add_argument
+    add(
+        "-m",
+        "--model",
+        metavar="NAME_OR_FOLDER",
+        type=_nonempty,
+        default=DEFAULT_MODEL,
+        help="a name that --list-models shows, or a folder with exported graphs (default: %(default)s)",
+    )
+    add(
+        "--average",
+        choices=AVERAGES,
+        default="probabilities",
+        help="over the prompts: probabilities as ActionCLIP, embeddings as open_clip (default: %(default)s)",
+    )
+    add(
+        "--device",
+        type=_nonempty,
+        default="auto",
+        help="auto, the best that starts; or cpu, cuda, openvino, coreml, … as the installed onnxruntime has them "
+        "(default: %(default)s)",
+    )
+    add("--threads", metavar="N", type=_integer_from(1), help="CPU threads (default: all cores that it may use)")
+    add("--no-cache", action="store_true", help="encode every label anew, and keep nothing on disk")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("the answer").add_argument
+    add("--top-k", metavar="K", type=_integer_from(1), default=5, help="how many labels (default: %(default)s)")
+    add(
+        "--format",
+        choices=("text", "json", "csv"),
+        help="default: bars on a terminal, and text, a fixed layout for scripts, everywhere else",
+    )
+    add(
+        "--spreadsheet",
+        action="store_true",
+        help="in CSV, put ' before what a spreadsheet would take for a formula (names that begin with =, +, -, @)",
+    )
+    add("--output", metavar="FILE", type=_nonempty, help="write the answer to a file instead of stdout")
+    add("--save", metavar="SHEET.png", type=_nonempty, help="also draw the frames looked at and the top labels")
+    add(
+        "--benchmark",
+        action="store_true",
+        help=f"time each stage: median of {BENCHMARK_RUNS} runs after one to warm up, labels encoded anew",
+    )
+
+
+def _add_others(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("other").add_argument
+    add("-q", "--quiet", action="store_true", help="nothing on stderr but errors")
+    add("--list-models", action="store_true", help="show every model and exit")
+    add("--verify", action="store_true", help="read the model's files anew, compare their sha256 and exit")
+    add("--completion", choices=SHELLS, help="print what makes the shell complete this command's arguments, and exit")
+    add("--version", action="version", version=f"action_clip {action_clip.__version__}")
+    add("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _integer_from(lowest: int) -> Callable[[str], int]:
+    def parse_integer(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{value} is below {lowest}")
+        return value
+
+    return parse_integer
+
+
+def _nonempty(text: str) -> str:
+    # An empty argument is an unset variable of a shell script, not a choice of the default.
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text

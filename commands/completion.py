@@ -1,0 +1,64 @@
+"""Shell completion by argcomplete, which is only imported where a shell asks for it."""
+
+import os
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from action_clip.errors import ActionClipError
+
+REQUEST = "_ARGCOMPLETE"
+"""argcomplete's environment variable: set where a shell asks for completions of COMP_LINE, which ends at COMP_POINT."""
+
+
+def shell_code(shell: str) -> str:
+    """What `shell` has to evaluate to complete arguments. Raises ActionClipError where argcomplete is not installed."""
+    try:
+        import argcomplete
+    except ImportError as error:
+        raise ActionClipError("completion needs argcomplete: pip install 'action-clip[completion]'") from error
+    code: str = argcomplete.shellcode(["action-clip"], shell=shell)
+    return f"{code}\n"
+
+
+def complete(
+    build_parser: Callable[[], ArgumentParser], subcommands: Mapping[str, Callable[[], ArgumentParser]]
+) -> NoReturn:
+    """Answer the shell's request for completions and end the process.
+
+    Args:
+        build_parser: returns the parser of the command without a sub-command.
+        subcommands: what returns the parser of each sub-command, by its name.
+    """
+    try:
+        import argcomplete
+    except ImportError:
+        os._exit(1)  # and not classify something because a key was pressed
+    words = (os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])] + "|").split()
+    if len(words) > 2 and words[1] in subcommands:
+        os.environ[REQUEST] = "2"  # the sub-command's name stands for the program's
+        argcomplete.autocomplete(subcommands[words[1]]())
+    else:
+        argcomplete.autocomplete(_with_completers(build_parser(), subcommands))
+    raise AssertionError  # autocomplete has ended the process
+
+
+def _with_completers(parser: ArgumentParser, subcommands: Mapping[str, object]) -> ArgumentParser:
+    """The parser, with names proposed besides files for the positional argument and for --model."""
+    from argcomplete.completers import FilesCompleter
+
+    from action_clip.models.catalog.specs import catalog
+
+    names = {
+        "positional_video": list(subcommands),
+        "model": [name for spec in catalog() for name in (spec.name, *spec.aliases)],
+    }
+    files = FilesCompleter()
+    for action in parser._actions:
+        if action.dest in names:
+
+            def completer(prefix: str, dest: str = action.dest, **_: Any) -> list[str]:
+                return [*names[dest], *files(prefix)]
+
+            action.completer = completer  # type: ignore[attr-defined]
+    return parser

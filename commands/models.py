@@ -1,0 +1,61 @@
+"""The models that --model can name: chosen, listed, verified."""
+
+import os
+import shlex
+from pathlib import Path
+
+from action_clip.errors import ActionClipError
+from action_clip.models.catalog.specs import catalog, find
+from action_clip.models.model_graphs import FoundModel, find_model
+from action_clip.system.terminal import printable
+
+_CHECKPOINTS = {".pt", ".pth", ".pyth", ".bin", ".safetensors"}
+
+
+def chosen_model(model: str) -> FoundModel:
+    """The model of that name or in that folder.
+
+    Raises:
+        ActionClipError: there is none, or it is a checkpoint that has yet to be exported.
+    """
+    if find(model) is None and _is_checkpoint(Path(model)):
+        raise ActionClipError(
+            f"{model} is a checkpoint, and models run as graphs: run action-clip export {shlex.quote(model)} "
+            "--out FOLDER once, then use --model FOLDER"
+        )
+    return find_model(model)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether it is a file of PyTorch weights, or a folder with some and without graphs."""
+    # os.path's functions, unlike Path's, are False for what no path can be.
+    if os.path.isfile(path):
+        return path.suffix.lower() in _CHECKPOINTS
+    suffixes = {file.suffix.lower() for file in path.glob("*")} if os.path.isdir(path) else set()
+    return bool(suffixes & _CHECKPOINTS) and ".onnx" not in suffixes
+
+
+def model_table() -> str:
+    """Every model of the catalog, a line each."""
+    from action_clip.models.store.model_store import locate
+
+    rows = [("name", "frames", "size", "on this disk", "published accuracy", "licence")]
+    for spec in catalog():
+        names = ", ".join((spec.name, *spec.aliases))
+        absent = "no" if spec.checkpoint is None else f"no: action-clip export {spec.name}"
+        here = "yes" if locate(spec) else absent
+        rows.append((names, str(spec.frames), f"{spec.size / 1e6:.0f} MB", here, spec.accuracy, spec.licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def verification(model: str) -> str:
+    """The sha256 of the model's files, read anew, and what they were equal to; ActionClipError where they differ."""
+    from action_clip.models.store.model_store import verify
+
+    lines = []
+    for file in verify(chosen_model(model).spec):
+        known = "nothing to compare it with" if file.against == "nothing" else f"equal to {file.against}"
+        lines.append(f"{printable(str(file.path))}\n  sha256 {file.sha256}, {known}\n")
+    return "".join(lines)

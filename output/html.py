@@ -1,0 +1,41 @@
+"""Prediction to HTML, as notebooks show it: the sheet as a picture, or a table where OpenCV cannot draw one."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from typing import TYPE_CHECKING
+
+from action_clip.errors import ActionClipError
+from action_clip.output.sheet import check_opencv
+from action_clip.system.terminal import printable
+
+if TYPE_CHECKING:
+    from action_clip.models.prediction import Prediction
+
+
+def prediction_html(prediction: Prediction) -> str:
+    """Return an `<img>` with the sheet in it, or a `<table>` where there is no OpenCV 5."""
+    try:
+        check_opencv("sheet.png")
+    except ActionClipError:
+        return _table(prediction)
+    from action_clip.output.drawing import encoded_sheet
+
+    picture = base64.b64encode(encoded_sheet(prediction, ".png")).decode()
+    return f'<img style="max-width: 100%" alt="{escape(repr(prediction))}" src="data:image/png;base64,{picture}">'
+
+
+def _table(prediction: Prediction) -> str:
+    video = "decoded frames" if prediction.video is None else prediction.video
+    rows = "".join(
+        f'<tr><td style="text-align: left">{_text(entry.label)}</td><td>{entry.probability:.1%}</td></tr>'
+        for entry in prediction.ranked
+    )
+    caption = _text(f"{video} · {prediction.model} · {len(prediction.labels)} labels")
+    return f"<table><caption>{caption}</caption><tr><th>label</th><th>probability</th></tr>{rows}</table>"
+
+
+def _text(text: str) -> str:
+    """The text as HTML, with escapes for what would change the order of the letters around it or is no character."""
+    return escape(printable(text))

@@ -1,1 +1,0 @@
-../../action_clip.py

@@ -1,0 +1,176 @@
+"""The frames of whatever a video is given as: a path, an array, images, an OpenCV capture or a PyAV container."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+from av.container import InputContainer, OutputContainer
+from numpy.typing import NDArray
+from PIL import Image
+
+from action_clip.errors import ActionClipError
+from action_clip.video.frame_streams import CaptureStream, ContainerStream, FrameStream, IterableStream
+from action_clip.video.images import CHANNELS, RGBImage, check_array, refuse_tensor, to_rgb
+from action_clip.video.pixels import check_total
+from action_clip.video.reader import Clip, read_clip
+from action_clip.video.sampling import Sampler
+
+if TYPE_CHECKING:
+    import cv2
+
+    VideoInput = str | os.PathLike[str] | NDArray[np.uint8] | Iterable[Any] | cv2.VideoCapture | InputContainer
+
+MOST_BYTES = 2**31
+"""Of the images of an iterator of unknown length, all of which are kept: 345 of 1920 × 1080, 2330 of 640 × 480."""
+_FORMS = "give a path, an address, an array (T, H, W, 3), a list of images, a cv2.VideoCapture or a PyAV container"
+
+
+def read_frames(video: "VideoInput", sampler: Sampler, *, channels: str = "rgb", threads: int | None = None) -> Clip:
+    """Return the frames at the indices that `sampler` gives for the number of frames in the video.
+
+    Args:
+        video: one of these:
+
+            * a path or an http(s) URL, as for `read_clip`;
+            * an array (T, H, W, 3) of uint8;
+            * a sequence of images, or an iterable of them, such as a generator: NumPy arrays (H, W, 3) of uint8, PIL
+              images, Towhee's frames or PyAV's. Of a sequence only the chosen ones are looked at. An iterator that
+              does not know how many it has left (`operator.length_hint`) is kept whole until its end, in up to
+              `MOST_BYTES`: any of its images can be among the chosen ones until the last has come;
+            * an open `cv2.VideoCapture` or PyAV input container, read from where it stands to its end, and not closed.
+              Its count of frames is an estimate: where another number comes, it goes back and is read a second time.
+              A container gives the frames that its path gives; a capture's are converted by OpenCV, which leaves
+              pixels that are not square as they are.
+        sampler: from the number of frames to the chosen ones.
+        channels: of arrays, "rgb" or "bgr". Everything else says it itself: a capture is always BGR.
+        threads: for decoding a path or URL; None: one a core.
+
+    Returns:
+        The chosen frames. Of captures and containers, indices, times and duration count from where they stood; of
+        arrays and images, the times are () and the duration is 0.0.
+
+    Raises:
+        ActionClipError: the video has another type or shape, its images differ in size, or they cannot be read.
+    """
+    if channels not in CHANNELS:
+        raise ActionClipError(f"channels is {channels!r}: choose {' or '.join(CHANNELS)}")
+    if isinstance(video, str | os.PathLike):
+        return read_clip(video, sampler, threads=threads)
+    if isinstance(video, InputContainer):
+        return _from_stream(ContainerStream(video), sampler)
+    if _is_capture(video):
+        return _from_stream(CaptureStream(video), sampler)
+    _reject_other_types(video)
+    images: Any = video
+    if isinstance(images, np.ndarray) and images.ndim != 1:
+        images = check_array(images, "the array", 4)
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+        return _from_sequence(images, sampler, channels)
+    return _from_stream(IterableStream(images, channels), sampler)
+
+
+def _is_capture(video: object) -> TypeGuard["cv2.VideoCapture"]:
+    """Whether it is a `cv2.VideoCapture`; OpenCV is not loaded for this: where there is a capture, it is loaded."""
+    capture = getattr(sys.modules.get("cv2"), "VideoCapture", None)
+    return capture is not None and isinstance(video, capture)
+
+
+def _from_sequence(images: Sequence[Any], sampler: Sampler, channels: str) -> Clip:
+    total = len(images)
+    if not total:
+        raise ActionClipError("there are no frames: give at least one RGB image")
+    indices = sampler(total)
+    return _clip({index: to_rgb(images[index], channels) for index in dict.fromkeys(indices)}, indices, total)
+
+
+def _from_stream(stream: FrameStream, sampler: Sampler) -> Clip:
+    expected = stream.expected
+    images, times = _read_to_end(stream, None if expected is None else set(sampler(expected) if expected else ()))
+    total = len(times)
+    if not total:
+        raise ActionClipError(stream.empty_message)
+    indices = sampler(total)
+    if not images.keys() >= set(indices):
+        images, times_again = _read_to_end(stream, set(indices))
+        if len(times_again) != total:
+            raise stream.restart_error()
+    starts_s, duration_s = _timeline(times, stream.rate)
+    return _clip(images, indices, total, starts_s, duration_s)
+
+
+def _read_to_end(stream: FrameStream, indices: set[int] | None) -> tuple[dict[int, RGBImage], list[float | None]]:
+    """Return copies of the frames at the indices, or of all, and the times of all.
+
+    Raises ActionClipError where these frames are too large, or all are more than MOST_BYTES.
+    """
+    images: dict[int, RGBImage] = {}
+    times: list[float | None] = []
+    size = 0
+    for number, (convert, time_s) in enumerate(stream.frames()):
+        times.append(time_s)
+        if indices is not None and number not in indices:
+            continue
+        images[number] = image = np.array(convert())
+        height, width, _ = image.shape
+        size += image.nbytes
+        if indices is not None:
+            check_total(len(images), height, width)
+        elif size > MOST_BYTES:
+            raise ActionClipError(
+                f"{stream.name} does not say how many frames are left, and {size / 2**30:.1f} GiB of them, "
+                f"{number + 1} of {width} × {height}, have come: {stream.remedy}, or fewer frames"
+            )
+    return images, times
+
+
+def _timeline(times: Sequence[float | None], rate: float) -> tuple[list[float], float]:
+    """Return when each frame starts, in seconds from the first one, and when the last one ends.
+
+    Frames without times, or with times that do not grow, are counted at the rate; ([], 0.0) where there is none.
+    """
+    known = [time for time in times if time is not None]
+    if len(known) < len(times) or any(later <= time for time, later in pairwise(known)):
+        known = [number / rate for number in range(len(times))] if rate else []
+    starts_s = [time - known[0] for time in known]
+    if len(starts_s) > 1:
+        return starts_s, starts_s[-1] + starts_s[-1] / (len(starts_s) - 1)
+    return starts_s, 1 / rate if rate else 0.0
+
+
+def _clip(
+    images: Mapping[int, RGBImage],
+    indices: Sequence[int],
+    total: int,
+    starts_s: Sequence[float] = (),
+    duration_s: float = 0.0,
+) -> Clip:
+    if len({image.shape for image in images.values()}) > 1:
+        raise ActionClipError("the frames differ in size: give those of one video")
+    times_s = tuple(starts_s[index] for index in indices) if starts_s else ()
+    return Clip(np.stack([images[index] for index in indices]), tuple(indices), times_s, total, duration_s)
+
+
+def _reject_other_types(video: object) -> None:
+    """Raise ActionClipError for what is neither an array nor an iterable of images, and say what to give instead."""
+    refuse_tensor(video, "the video", "(T, H, W, 3)")
+    kind = type(video).__name__
+    if isinstance(video, int | np.integer):
+        raise ActionClipError(
+            f"the video is the number {video}: of a camera, read as many frames as are meant from "
+            f'cv2.VideoCapture({video}), and give them as a list with channels="bgr"'
+        )
+    if isinstance(video, bytes | bytearray | memoryview):
+        raise ActionClipError(f"the video is {kind}: give a path, or open them, av.open(io.BytesIO(data))")
+    if hasattr(video, "read") and hasattr(video, "seek"):
+        raise ActionClipError(f"the video is an open file ({kind}): give its path, or open it, av.open(file)")
+    if isinstance(video, OutputContainer):
+        raise ActionClipError("the container is being written: close it, and give the path of its file")
+    if isinstance(video, Image.Image):
+        raise ActionClipError("the video is a single PIL image: give it in a list, [image], or the path of its file")
+    if isinstance(video, Mapping | Set):
+        raise ActionClipError(f"the video is a {kind}, which has no first and last image: give a list of images")
+    if not isinstance(video, Iterable) and not hasattr(video, "__getitem__"):
+        raise ActionClipError(f"the video is {'None' if video is None else f'a {kind}'}: {_FORMS}")
