@@ -96,7 +96,7 @@ class ActionClipOperator(_Operator):
         classmap: ClassMap | None = None,
         topk: int = 5,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         threads: int | None = None,
     ) -> None:
         """Choose model and labels.
@@ -136,7 +136,7 @@ class TimeSformerOperator(_Operator):
         classmap: ClassMap | None = None,
         topk: int = 5,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         threads: int | None = None,
     ) -> None:
         """Choose the model.
