@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from action_clip.system.cores import usable_cores
 from action_clip.system.interrupts import in_thread
+from action_clip.video.packets import demux
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.seeking import Store, StrategyError
-from action_clip.video.source import MOST_READERS, Video, demux, opened
+from action_clip.video.source import MOST_READERS, Video, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
 """How the names of the formats begin whose index tells of keyframes anywhere in the file."""

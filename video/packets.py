@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
 from action_clip.video.alpha import SIDE_DATA
-from action_clip.video.source import Video, VideoSource, demux, read_packets
+from action_clip.video.source import Video, VideoSource, read_failure
 
 CACHED_BYTES = 16 * 2**20
 """Up to so many bytes of packets are cached in memory, so that nothing is read twice."""
@@ -146,6 +146,34 @@ def scan(video: Video) -> PacketTable:
         starts_anywhere=starts_anywhere,
         cached=tuple(cached) if fits else None,
     )
+
+
+def demux(video: Video) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets of the video stream that hold data, from where the container is.
+
+    Raises FFmpegError where they cannot be read.
+    """
+    try:
+        for packet in video.container.demux(video.stream):
+            if packet.size:
+                yield packet
+    except IndexError:  # of PyAV 18 at the end, where streams have begun in the middle
+        return
+
+
+def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets of the video stream, in decoding order, from where the container is.
+
+    A cut or damaged file ends where it can no longer be read. Raises ActionClipError when the connection or
+    the disk fails.
+    """
+    try:
+        for packet in demux(video):
+            video.source.check()
+            yield packet
+    except av.FFmpegError as error:
+        if video.source.is_url or isinstance(error, OSError):
+            raise read_failure(video.source, error) from error
 
 
 def read_run(video: Video, table: PacketTable, first: int, last: int) -> Iterator[Packet[VideoStream]]:

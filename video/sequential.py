@@ -11,9 +11,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from action_clip.video.packets import PacketTable
+from action_clip.video.packets import PacketTable, read_packets
 from action_clip.video.pixels import SQUARE, check_total, upright_rgb
-from action_clip.video.source import VideoSource, opened, read_packets
+from action_clip.video.source import VideoSource, opened
 
 
 @dataclass

@@ -158,7 +158,7 @@ class VideoSource:
         try:
             self.status.check()
         except (OSError, ValueError) as error:
-            raise _failure(self, error) from error
+            raise read_failure(self, error) from error
 
 
 @dataclass
@@ -300,34 +300,6 @@ def opened(source: VideoSource, threads: int, *, strict: bool = False) -> Iterat
         source.check()
 
 
-def demux(video: Video) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets of the video stream that hold data, from where the container is.
-
-    Raises FFmpegError where they cannot be read.
-    """
-    try:
-        for packet in video.container.demux(video.stream):
-            if packet.size:
-                yield packet
-    except IndexError:  # of PyAV 18 at the end, where streams have begun in the middle
-        return
-
-
-def read_packets(video: Video) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets of the video stream, in decoding order, from where the container is.
-
-    A cut or damaged file ends where it can no longer be read. Raises ActionClipError when the connection or
-    the disk fails.
-    """
-    try:
-        for packet in demux(video):
-            video.source.check()
-            yield packet
-    except av.FFmpegError as error:
-        if video.source.is_url or isinstance(error, OSError):
-            raise _failure(video.source, error) from error
-
-
 @contextmanager
 def _copied(name: str) -> Iterator[Path]:
     """Yield a temporary copy of what comes through a pipe."""
@@ -369,7 +341,7 @@ def _container(source: VideoSource, file: FFmpegFile) -> InputContainer:
         return container
     except (av.FFmpegError, ValueError) as error:
         source.check()
-        raise _failure(source, error) from error
+        raise read_failure(source, error) from error
 
 
 def _decoder_options() -> dict[str, str]:
@@ -406,7 +378,7 @@ def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
     return ActionClipError(f"the video {name!r} cannot be opened ({reason}); check its name and rights")
 
 
-def _failure(source: VideoSource, error: Exception) -> ActionClipError:
+def read_failure(source: VideoSource, error: Exception) -> ActionClipError:
     reason = getattr(error, "strerror", None) or error
     if source.is_url:
         return ActionClipError(

@@ -30,12 +30,12 @@ import action_clip.video.packets
 import action_clip.video.seeking
 import action_clip.video.strategies
 from action_clip.errors import ActionClipError
-from action_clip.video.packets import SeekError, read_run, scan
+from action_clip.video.packets import SeekError, demux, read_run, scan
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.reader import Clip, read_clip
 from action_clip.video.sampling import Sampler, make_sampler
 from action_clip.video.sequential import DecodedFrames, decode_all
-from action_clip.video.source import VideoSource, demux, opened
+from action_clip.video.source import VideoSource, opened
 
 eight = make_sampler("uniform", 8, 0)
 

@@ -24,6 +24,7 @@ from make_videos import (
 )
 from PIL import Image
 
+import action_clip.video.decoders
 import action_clip.video.packets
 import action_clip.video.seeking
 import action_clip.video.strategies
@@ -56,7 +57,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError(f"{name} was called")
 
-    monkeypatch.setattr(action_clip.video.strategies, name, fail)
+    module = action_clip.video.decoders if name == "scan" else action_clip.video.strategies
+    monkeypatch.setattr(module, name, fail)
 
 
 X264 = "keyint=40:scenecut=0:bframes=3:b-adapt=0:"
@@ -241,7 +243,7 @@ def test_a_wrong_index_is_found_out(tmp_path: Path, what: str, monkeypatch: pyte
 
     path = constant(tmp_path)
     monkeypatch.setattr(action_clip.video.packets, "CACHED_BYTES", 0)
-    monkeypatch.setattr(action_clip.video.strategies, "table_of_index", wrong)
+    monkeypatch.setattr(action_clip.video.decoders, "table_of_index", wrong)
     refuse(monkeypatch, "decode_all")
     clip = read_clip(path, eight)
     assert numbers_in(clip.frames) == list(clip.indices) == [3, 10, 18, 25, 33, 40, 48, 55]

@@ -14,6 +14,7 @@ from make_videos import break_packets, copy_packets, damage, moving, numbered, n
 from PIL import Image
 from servers import ranges, serving
 
+import action_clip.video.decoders
 import action_clip.video.keyframes
 import action_clip.video.packets
 import action_clip.video.pixels
@@ -203,8 +204,8 @@ def test_a_video_is_opened_and_read_through_once(
         scanned += 1
         return scan(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(action_clip.video.strategies, "open_video", count_open)
-    monkeypatch.setattr(action_clip.video.strategies, "scan", count_scan)
+    monkeypatch.setattr(action_clip.video.decoders, "open_video", count_open)
+    monkeypatch.setattr(action_clip.video.decoders, "scan", count_scan)
     with VideoReader(make(tmp_path), threads=2) as video:
         for first in range(20):
             assert numbers_in(video.frames_at([first, first + 9]).frames) == [first, first + 9]
