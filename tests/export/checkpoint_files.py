@@ -61,13 +61,13 @@ def assert_same_network(found: nn.Module, wanted: nn.Module) -> None:
 def assert_same(found: Networks, wanted: Networks) -> None:
     """Both have the same networks, whose features differ from row to row.
 
-    The last bits of features depend on where in memory the weights are.
+    The last bits of features depend on where and how the weights lie in memory: Hugging Face's projections are transposed.
     """
     for part in ("text", "image", "fusion"):
         assert_same_network(getattr(found, part), getattr(wanted, part))
     mine, theirs = features(found), features(wanted)
     for role, values in mine.items():
-        assert (values - theirs[role]).abs().max() <= 2e-6, role
+        assert (values - theirs[role]).abs().max() <= 1e-5, role
         assert (values[0] - values[-1]).abs().max() > 0.1, role
 
 

@@ -173,7 +173,7 @@ def assert_same(found: TimeSformerCheckpoint, wanted: TimeSformerCheckpoint) -> 
     assert_same_network(own, other)
     frames = torch.randn(2, other.frames, 3, 32, 32)
     for ours, theirs in zip(own(frames), other(frames), strict=True):
-        assert (ours - theirs).abs().max() <= 2e-6
+        assert (ours - theirs).abs().max() <= 1e-5
         assert (ours[0] - ours[1]).abs().max() > 0.01
 
 

@@ -447,7 +447,7 @@ def test_the_model_of_the_catalog(mirror: Mirror, capsys: pytest.CaptureFixture[
     assert (code, err) == (0, "")
     assert np.abs(probabilities(answer) - wanted).max() < 1e-4
     assert wanted.max() > 5 / 400
-    kinetics = (ROOT / "models" / "kinetics400.txt").read_text("utf-8").splitlines()
+    kinetics = (ROOT / "models" / "catalog" / "kinetics400.txt").read_text("utf-8").splitlines()
     best = [kinetics[index] for index in np.argsort(-wanted)[:5]]
     code, text, err = command(capsys, *ask)
     assert (code, err) == (0, "")
