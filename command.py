@@ -18,7 +18,7 @@ from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.model import find_model
 from action_clip.models.prediction import Prediction
 from action_clip.models.timesformer import TimeSformer
-from action_clip.system.connection import redacted
+from action_clip.system.addresses import redacted
 from action_clip.system.terminal import ArgumentParser, LogFormatter, printable, sentence
 from action_clip.video.sampling import SAMPLINGS
 
@@ -186,9 +186,9 @@ def _how(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
-    from action_clip.tokenizer.prompts import read_labels, remark_on_lists
+    from action_clip.tokenizer.prompts import read_labels, warn_about_lists
 
-    remark_on_lists(options.text)
+    warn_about_lists(options.text)
     labels = [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
     return labels or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))
 

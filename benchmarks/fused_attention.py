@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from onnxruntime.transformers import optimizer
 
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.system.terminal import ArgumentParser
 
 RUNS = 15
@@ -26,7 +26,7 @@ def main() -> None:
     """Print the figures."""
     parser = ArgumentParser(prog="python -m benchmarks.fused_attention", description=__doc__)
     parser.add_argument("folder", type=Path, help="of an exported model")
-    spec, graphs = folder_model(parser.parse_args().folder)
+    spec, graphs = read_model_directory(parser.parse_args().folder)
     frames = np.random.default_rng(0).normal(size=(spec.frames, 3, spec.image_size, spec.image_size)).astype(np.float32)
     graph = onnx.load(graphs["image"]).graph
     norm = next(node for node in graph.node if node.op_type == "LayerNormalization")

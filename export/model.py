@@ -22,7 +22,7 @@ from action_clip.export.timesformer.checkpoints import read_timesformer
 from action_clip.export.timesformer.model import timesformer_model
 from action_clip.export.verify import compare, difference_table, node_counts, node_table
 from action_clip.models.catalog.metadata import read_metadata
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ROLES, ModelSpec
 from action_clip.models.store.model_store import fetch_checkpoint, folder_of, install
 from action_clip.system.files import draft_folder
@@ -105,7 +105,7 @@ def check(folder: Path, source: Path, *, trust: bool = False) -> str:
     Raises:
         ActionClipError: one of them cannot be read, or they differ by more than the graphs' precision allows.
     """
-    spec, graphs = folder_model(folder)
+    spec, graphs = read_model_directory(folder)
     metadata = read_metadata(graphs[ROLES[spec.kind][0]])
     precision = metadata.get("precision")
     if precision not in PRECISIONS:

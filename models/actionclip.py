@@ -12,8 +12,8 @@ from action_clip.errors import ActionClipError
 from action_clip.models.model import Encoding, Model, Video, timed
 from action_clip.models.prediction import Prediction, check_top_k
 from action_clip.models.scoring import normalized, score
-from action_clip.system.background import beside
-from action_clip.tokenizer.prompts import fill, is_template, remark_on_same, unique_labels
+from action_clip.system.background import run_in_background
+from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
 
 DEFAULT_MODEL = "vit-32-8f"
 AVERAGES = ("probabilities", "embeddings")
@@ -95,9 +95,11 @@ class ActionClip(Model):
             # A label that does not fit is better known of before the download than after it.
             from action_clip.tokenizer.bpe import default_tokenizer
 
-            default_tokenizer().encode(fill(self.prompts, labels), labels * len(self.prompts))
+            default_tokenizer().encode(fill_prompts(self.prompts, labels), labels * len(self.prompts))
         timings: dict[str, float] = {}
-        with beside(lambda stop: self._bank(labels, stop, timings), at_once=self._works_side_by_side()) as found:
+        with run_in_background(
+            lambda stop: self._bank(labels, stop, timings), concurrent=self._works_side_by_side()
+        ) as found:
             encoded = self.encode_video(video, sampling=sampling, seed=seed)
         bank = found.result()
         timings = encoded.timings_s | timings
@@ -128,7 +130,7 @@ class ActionClip(Model):
         labels = unique_labels(labels)
         # Said once, however many videos they are for.
         if labels != self._last_labels:
-            remark_on_same(labels)
+            warn_about_equal_labels(labels)
             self._last_labels = labels
         return labels
 

@@ -13,7 +13,7 @@ from action_clip.models.cache.label_bank import LabelBank, space_of
 from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from action_clip.tokenizer.prompts import fill
+from action_clip.tokenizer.prompts import fill_prompts
 
 if TYPE_CHECKING:
     from action_clip.models.runtime.graph import Graph
@@ -82,14 +82,14 @@ class LabelEncoder:
         # A byte is a token at most, unless cleaning makes more of it: that it does of no plain ASCII.
         room = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
         doubtful = [label for label in labels if len(label) > room or not label.isascii() or "&" in label]
-        keys = doubtful if self._is_mean else fill(self._prompts, doubtful)
+        keys = doubtful if self._is_mean else fill_prompts(self._prompts, doubtful)
         if keys and len(self._known(keys)) < len(set(keys)):
-            default_tokenizer().encode(fill(self._prompts, doubtful), doubtful * len(self._prompts))
+            default_tokenizer().encode(fill_prompts(self._prompts, doubtful), doubtful * len(self._prompts))
 
     def _chunk(self, labels: Sequence[str]) -> Features:
         if self._is_mean:
             return self._remembered(labels, self._means)[np.newaxis]
-        texts = fill(self._prompts, labels)
+        texts = fill_prompts(self._prompts, labels)
         return self._remembered(texts, self._features).reshape(len(self._prompts), len(labels), -1)
 
     def _remembered(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
@@ -114,7 +114,7 @@ class LabelEncoder:
         return known
 
     def _means(self, labels: list[str]) -> Features:
-        texts = self._features(fill(self._prompts, labels))
+        texts = self._features(fill_prompts(self._prompts, labels))
         return normalized(texts.reshape(len(self._prompts), len(labels), -1).mean(axis=0))
 
     def _features(self, texts: list[str]) -> Features:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES, ModelSpec, catalog, find
 from action_clip.models.prediction import Prediction
-from action_clip.system.background import beside
-from action_clip.system.connection import shown
+from action_clip.system.addresses import display_name
+from action_clip.system.background import run_in_background
 from action_clip.system.cores import usable_cores
-from action_clip.system.forks import register
+from action_clip.system.forks import reset_in_children
 from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Model(ABC):
         self._keep = keep
         self._graphs: dict[str, Graph] = {}
         self._finding = Lock()
-        register(self)
+        reset_in_children(self)
 
     def __reduce__(self) -> tuple["partial[Model]", tuple[()]]:
         """Pickled, it is its arguments: where it is unpickled, it makes sessions of its own."""
@@ -93,7 +93,7 @@ class Model(ABC):
     def _arguments(self) -> dict[str, Any]:
         return {"device": self._device, "threads": self._threads, "cache": self._keep}
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: another thread may have held the lock."""
         self._finding = Lock()
 
@@ -130,7 +130,7 @@ class Model(ABC):
             # Where the graphs have yet to be exported, that is better known of before the video is read than after it.
             self._graph_paths()
         timings: dict[str, float] = {}
-        with beside(lambda _: self._start_graphs(), at_once=self._works_side_by_side()) as started:
+        with run_in_background(lambda _: self._start_graphs(), concurrent=self._works_side_by_side()) as started:
             with timed(timings, "decode"):
                 clip = self._clip(video, sampler)
             with timed(timings, "preprocess"):
@@ -139,7 +139,7 @@ class Model(ABC):
                 clip = replace(clip, frames=thumbnails(clip.frames, threads))
         started.result()
         encoding = self.encode_clip(tensor, timings)
-        source = None if isinstance(video, np.ndarray) else shown(os.fspath(video))
+        source = None if isinstance(video, np.ndarray) else display_name(os.fspath(video))
         return EncodedVideo(encoding.features, encoding.logits, clip, source, timings)
 
     def _prediction(
@@ -227,9 +227,9 @@ def find_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, Path
         return spec, None
     # Unlike Path.is_dir, this is False for what no path can be.
     if os.path.isdir(name):
-        from action_clip.models.catalog.model_directory import folder_model
+        from action_clip.models.catalog.model_directory import read_model_directory
 
-        return folder_model(Path(name))
+        return read_model_directory(Path(name))
     raise ActionClipError(
         f"there is no model or folder '{name}': the models are {', '.join(known.name for known in catalog())}"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 from action_clip.errors import ActionClipError
+from action_clip.system.addresses import display_address, may_follow
 
 if TYPE_CHECKING:
     import requests
@@ -23,17 +24,7 @@ SLOWEST = 32 << 10
 """Bytes of announced content for which a second more is waited."""
 CHUNK = 1 << 16
 _CHUNKS_AHEAD = 16
-_SHOWN_DATA = 40  # characters of an address that holds the data itself
 _POLL_S = 0.2  # how soon a wait notices what it is not woken by: on Windows, Ctrl-C
-# The values of these are secrets: in user:password@host and in ?token=…
-_PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s]*):[^/?#\s]*(?=@)")
-# The same with characters that should have been written otherwise, such as a slash; a port is no password.
-_ODD_PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s\[]*):(?!\*\*\*@)(?!\d{1,5}(?:[/?#\s]|$))[^@\n]*(?=@)")
-_SECRET = re.compile(
-    r"(?i)([?&;][^=&;#\s]*(?:passw|pwd|token|secret|signature|credential|api_?key)[^=&;#\s]*="
-    r"|[?&;](?:sig|key|auth|jwt|pass)=)[^&;#\s]+"
-)
-
 # What a transfer's thread passes on: the answer, its content chunk by chunk, b"" after the last; or what went wrong.
 Item: TypeAlias = "requests.Response | bytes | BaseException"
 
@@ -46,59 +37,7 @@ class SlowError(Exception):
     """The server takes longer than is waited for it; the text is the reason."""
 
 
-def is_offline() -> bool:
-    """Whether ACTION_CLIP_OFFLINE forbids every connection."""
-    return os.environ.get("ACTION_CLIP_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
-
-
-def is_address(text: str) -> bool:
-    """Whether it is an http(s) address, whatever the case of its scheme, and the spaces around it."""
-    return re.match(r"\s*https?://", text, re.IGNORECASE) is not None
-
-
-def is_other_address(text: str) -> bool:
-    """Whether it is an address of another kind, where it is no file's name."""
-    return re.match(r"\s*([a-z][a-z0-9+.-]+://|(data|blob):)", text, re.IGNORECASE) is not None
-
-
-def not_opened(address: str) -> ActionClipError:
-    """What to say of such an address: of a file on this machine its path."""
-    from urllib.request import url2pathname
-
-    here = re.match(r"file://(?:localhost)?(/.*)", address.strip(), re.IGNORECASE)
-    cure = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
-    return ActionClipError(f"the address {named(address)} is neither http nor https; {cure}")
-
-
-def named(address: str) -> str:
-    """An address as an error names it: without its secrets, and of data no more than their beginning."""
-    address = address.strip()
-    is_data = address.lower().startswith("data:")
-    return f"{address[:_SHOWN_DATA]}…" if is_data and len(address) > _SHOWN_DATA else redacted(address)
-
-
-def may_lead(url: str, following: str) -> bool:
-    """Whether we go from one address to the other: nowhere but to http(s), and never from https to http.
-
-    Raises ValueError where the other is no address.
-    """
-    allowed = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
-    return urlsplit(following).scheme in allowed
-
-
-def redacted(text: str) -> str:
-    """The text with `***` for each password and token in an address: for whatever is shown, logged or written."""
-    for pattern in (_PASSWORD, _ODD_PASSWORD):
-        text = pattern.sub(r"\1\2:***", text)
-    return _SECRET.sub(r"\1***", text)
-
-
-def shown(name: str) -> str:
-    """A file name as it is; an address without its secrets."""
-    return redacted(name.strip()) if is_address(name) else name
-
-
-class Patience:
+class WaitBudget:
     """How long servers are waited for, in all, while one thing is fetched; what we do meanwhile does not count.
 
     That is ACTION_CLIP_TIMEOUT seconds (120), and a second more for every 32 KiB that arrive of content whose length is
@@ -109,7 +48,7 @@ class Patience:
         """Begin with nothing waited.
 
         Args:
-            stop: ends a wait when it is set, for want of patience.
+            stop: ends a wait when it is set, for want of budget.
 
         Raises:
             ActionClipError: ACTION_CLIP_TIMEOUT is no number of seconds above 0.
@@ -147,7 +86,7 @@ class Patience:
 class Transfer:
     """The answer to a GET request after redirects; a context manager.
 
-    A thread of its own does the waiting, so that Ctrl-C and patience end it whatever the server does: even a silent
+    A thread of its own does the waiting, so that Ctrl-C and budget end it whatever the server does: even a silent
     look-up of its name, or headers that never end.
 
     Attributes:
@@ -165,7 +104,7 @@ class Transfer:
         url: str,
         headers: Mapping[str, str],
         timeout_s: tuple[float, float],
-        patience: Patience,
+        budget: WaitBudget,
         *,
         has_known_length: bool = False,
     ) -> None:
@@ -175,15 +114,15 @@ class Transfer:
             url: http or https; what begins as https stays https.
             headers: of every request, besides Accept-Encoding: content comes as it is.
             timeout_s: seconds to connect, and between any two bytes.
-            patience: in all.
+            budget: in all.
             has_known_length: whether the content's length is known even where the answer does not say it.
 
         Raises:
             RedirectError: a redirect from https to something else, to neither http nor https, or too many of them.
-            SlowError: the patience is at its end.
+            SlowError: the budget is at its end.
             requests.RequestException: the request fails.
         """
-        self._patience = patience
+        self._budget = budget
         self._items: Queue[Item] = Queue(_CHUNKS_AHEAD)
         self._is_closed = Event()
         work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s)
@@ -224,13 +163,13 @@ class Transfer:
         """The content, piece by piece.
 
         Raises:
-            SlowError: the patience is at its end.
+            SlowError: the budget is at its end.
             requests.RequestException, urllib3.exceptions.HTTPError: the connection fails.
         """
         while chunk := self._next():
             assert isinstance(chunk, bytes)
             if self._is_sized:
-                self._patience.grow(len(chunk))
+                self._budget.grow(len(chunk))
             yield chunk
 
     def close(self) -> None:
@@ -249,7 +188,7 @@ class Transfer:
         self.close()
 
     def _next(self) -> "requests.Response | bytes":
-        item = self._patience.wait_for(self._items)
+        item = self._budget.wait_for(self._items)
         if isinstance(item, BaseException):
             raise item
         return item
@@ -300,16 +239,16 @@ def _following(url: str, location: str) -> str:
     location = re.sub("[\x80-\xff]", lambda found: f"%{ord(found[0]):02X}", location)
     try:
         following = urljoin(url, location)
-        is_allowed = may_lead(url, following)
+        is_allowed = may_follow(url, following)
     except ValueError:
-        raise RedirectError(f"the server redirects to {named(location)}, which is no address") from None
+        raise RedirectError(f"the server redirects to {display_address(location)}, which is no address") from None
     if not is_allowed:
         wanted = "https" if urlsplit(url).scheme == "https" else "http or https"
-        raise RedirectError(f"the server redirects to {named(following)}, which is not {wanted}")
+        raise RedirectError(f"the server redirects to {display_address(following)}, which is not {wanted}")
     return following
 
 
-def reason(error: BaseException) -> tuple[str, bool]:
+def failure_reason(error: BaseException) -> tuple[str, bool]:
     """A network library's exception in few words, and whether trying again may help."""
     # Here: who never connects need not wait for them.
     import socket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -10,12 +11,14 @@ import tempfile
 import uuid
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from action_clip.errors import ActionClipError
 
 MOST_TEXT = 16 << 20
 """Bytes of a text file: a million short labels; to read more, all of them short, would take many GB of memory."""
+Buffer = bytes | mmap
 _drafts: set[Path] = set()
 
 
@@ -162,3 +165,26 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8")
     # Files that were joined have marks in the midst, and no line end before them where the first had none at its end.
     return re.sub("(?<=[^\r\n\ufeff])\ufeff", "\n", text).replace("\ufeff", "")
+
+
+def require_regular_file(path: Path) -> None:
+    """Raise OSError where there is no file, or something else; asked before it is opened, which a pipe never does."""
+    if not os.path.isfile(path):
+        if os.path.lexists(path):
+            raise OSError(errno.EINVAL, "it is no file")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+@contextlib.contextmanager
+def memory_mapped(path: Path) -> Iterator[Buffer]:
+    """What is in a file, without reading all of it.
+
+    Raises OSError when it cannot be read.
+    """
+    require_regular_file(path)
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
+            yield b""
+            return
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            yield content

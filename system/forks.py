@@ -36,11 +36,11 @@ else:
             self.lock = nullcontext()
 
 
-class Heir(Protocol):
+class ForkAware(Protocol):
     """What has locks, or sessions."""
 
-    def start_anew(self) -> None:
-        """Called in a child, while nothing else runs there: make new locks, and let `keep_for_ever` have sessions."""
+    def reset_after_fork(self) -> None:
+        """Called in a child, while nothing else runs there: make new locks, and let `never_destroy` have sessions."""
 
 
 def at_fork(**hooks: Callable[[], object]) -> None:
@@ -49,25 +49,25 @@ def at_fork(**hooks: Callable[[], object]) -> None:
         os.register_at_fork(**hooks)
 
 
-def keep_whole(lock: RLock) -> None:
+def hold_during_forks(lock: RLock) -> None:
     """Fork only while no other thread has this lock: what it guards is whole in a child, and the lock is free."""
     at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
-_heirs: "WeakSet[Heir]" = WeakSet()
+_fork_aware: "WeakSet[ForkAware]" = WeakSet()
 
 
-def register(heir: Heir) -> None:
-    """Have its `start_anew` called in each child, as long as it lives."""
-    _heirs.add(heir)
+def reset_in_children(thing: ForkAware) -> None:
+    """Have its `reset_after_fork` called in each child, as long as it lives."""
+    _fork_aware.add(thing)
 
 
-def _start_anew() -> None:
-    for heir in list(_heirs):
-        heir.start_anew()
+def _reset_all() -> None:
+    for thing in list(_fork_aware):
+        thing.reset_after_fork()
 
 
-at_fork(after_in_child=_start_anew)
+at_fork(after_in_child=_reset_all)
 
 
 def _are_importing(frame: FrameType | None) -> bool:
@@ -94,7 +94,7 @@ def _wait_for_imports() -> None:
 at_fork(before=_wait_for_imports)
 
 
-def keep_for_ever(thing: object) -> None:
+def never_destroy(thing: object) -> None:
     """Whatever refers to it or not, it is never destroyed, not even at Python's end."""
     import ctypes
 

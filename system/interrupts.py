@@ -26,7 +26,7 @@ _PATIENCE_S = 10.0
 """How long Python's end waits for graphs."""
 
 
-def leave_at_once() -> None:
+def exit_on_interrupt() -> None:
     """From now on Ctrl-C ends the process where it is: during imports, and when the work is done."""
     if not _is_ignored():
         signal.signal(signal.SIGINT, _end)
@@ -45,7 +45,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
     except KeyboardInterrupt:
         code = EXIT_CODE
-    leave_at_once()
+    exit_on_interrupt()
     if code == EXIT_CODE:
         _end()  # without Python's own end, which breaks the graphs that still run in other threads
     import gc
@@ -82,7 +82,7 @@ def _watch() -> None:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    leave_at_once()  # at the next one
+    exit_on_interrupt()  # at the next one
     raise KeyboardInterrupt
 
 
@@ -103,7 +103,7 @@ _running: set["Future[Any]"] = set()
 at_fork(after_in_child=_running.clear)  # what runs does so in the parent
 
 
-def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":
+def run_in_thread(work: Callable[[], T], *, awaited_at_exit: bool = True) -> "Future[T]":
     """What `work` returns, once it is there; it is done in a thread of its own.
 
     When Python ends, it waits some seconds for what still runs, since graphs do not survive its end; not for what may
@@ -115,16 +115,16 @@ def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":
     future: Future[T] = Future()
     future.add_done_callback(_running.discard)
     try:
-        if ends:
+        if awaited_at_exit:
             _running.add(future)
-        Thread(target=fulfil, args=(future, work), daemon=True).start()
+        Thread(target=complete, args=(future, work), daemon=True).start()
     except BaseException:
         future.cancel()  # has no effect on what has begun, which ends by itself
         raise
     return future
 
 
-def fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
+def complete(future: "Future[T]", work: Callable[[], T]) -> None:
     """Do the work, unless it was cancelled, and give its result to the future, or what it raises."""
     if not future.set_running_or_notify_cancel():
         return
@@ -143,12 +143,12 @@ def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
         timeout_s -= _POLL_S
 
 
-def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, ends: bool = True) -> T:
+def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, awaited_at_exit: bool = True) -> T:
     """Return what `work` returns, or raise what it raises.
 
     Ctrl-C raises KeyboardInterrupt here at once, whatever `work` is doing, and sets `stop`, which `work` looks at where
-    it can; `ends` is as of `in_thread`. In other threads than the main one, which is the one that Ctrl-C reaches, this
-    is just a call.
+    it can; `awaited_at_exit` is as of `run_in_thread`. In other threads than the main one, which Ctrl-C does not reach,
+    this is just a call.
     """
     from threading import current_thread, main_thread
 
@@ -156,7 +156,7 @@ def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, ends: b
         return work()
     future: Future[T] | None = None
     try:
-        future = in_thread(work, ends=ends)
+        future = run_in_thread(work, awaited_at_exit=awaited_at_exit)
         wait_for(future)
     except BaseException:
         if stop is not None:

@@ -5,7 +5,7 @@ import logging
 import re
 from typing import Any, NoReturn
 
-from action_clip.system.connection import redacted
+from action_clip.system.addresses import redacted
 
 # Control characters, line separators, marks and overrides of the writing direction, and what stands for odd bytes.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

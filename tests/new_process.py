@@ -10,7 +10,7 @@ def forget() -> None:
     """Forget features, files that were given up, what was said once, and quotas."""
     MEMORY.clear()
     for known in (
-        action_clip.models.store.home._said,
+        action_clip.models.store.home._warned,
         action_clip.models.cache.label_bank._unusable,
         action_clip.models.cache.label_bank._unwritable,
     ):

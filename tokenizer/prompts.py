@@ -44,7 +44,7 @@ def is_template(text: str) -> bool:
     return text.count("{}") == 1
 
 
-def fill(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
+def fill_prompts(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
     """Put every label into every prompt: label l in prompt p is text `p * len(labels) + l`."""
     return [prompt.replace("{}", label) for prompt in prompts for label in labels]
 
@@ -97,7 +97,7 @@ def read_labels(path: str | os.PathLike[str], before: Iterable[str] = ()) -> lis
     return labels
 
 
-def remark_on_lists(labels: Iterable[str]) -> None:
+def warn_about_lists(labels: Iterable[str]) -> None:
     """Say of labels that look as if they were several that each is one."""
     # In "5,000 meters" it is no list.
     if lists := [label for label in labels if re.search(r"[,;，；、](?!\d)", label)]:
@@ -133,7 +133,7 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     return list(counts)
 
 
-def same_labels(labels: Iterable[str]) -> list[list[str]]:
+def groups_of_equal_labels(labels: Iterable[str]) -> list[list[str]]:
     """The groups of those labels that have the same tokens."""
     from action_clip.tokenizer.bpe import Tokenizer, is_plain
 
@@ -152,9 +152,9 @@ def same_labels(labels: Iterable[str]) -> list[list[str]]:
     ]
 
 
-def remark_on_same(labels: Iterable[str]) -> None:
+def warn_about_equal_labels(labels: Iterable[str]) -> None:
     """Name the labels that differ, but not to the model, in one warning."""
-    if same := same_labels(labels):
+    if same := groups_of_equal_labels(labels):
         shown = "; ".join(map(_quoted, same[:_MOST_SHOWN])) + ("; …" if len(same) > _MOST_SHOWN else "")
         _log.warning(
             "labels that differ only in capitals, spaces or the way that their characters are written are the same to "

@@ -9,20 +9,12 @@ from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from action_clip.errors import ActionClipError
-from action_clip.system.connection import (
-    Patience,
-    RedirectError,
-    SlowError,
-    Transfer,
-    may_lead,
-    named,
-    reason,
-    redacted,
-)
+from action_clip.system.addresses import display_address, may_follow, redacted
+from action_clip.system.connection import RedirectError, SlowError, Transfer, WaitBudget, failure_reason
 from action_clip.video.kept import IN_MEMORY, Kept, check_room, no_room
 
 URL_TIMEOUT_S = 20.0
-"""To connect, and between any two bytes; in all there is `Patience`."""
+"""To connect, and between any two bytes; in all there is `WaitBudget`."""
 SKIPPED = 1 << 18
 """What lies between is read where it is no more than so many bytes; to go further takes another request."""
 ROOM_STEP = 64 << 20
@@ -39,19 +31,19 @@ class Address:
     it is much. Otherwise only so much is that fits into memory, and what is read again is asked for again.
     """
 
-    def __init__(self, name: str, url: str, patience: Patience, part: str = "") -> None:
+    def __init__(self, name: str, url: str, budget: WaitBudget, part: str = "") -> None:
         """Remember where to connect.
 
         Args:
             name: of the video, as it is shown.
             url: http or https.
-            patience: with all servers of the video.
+            budget: with all servers of the video.
             part: the address as it is shown, where it is that of a part of the video.
         """
         self._name = name
         self._part = part
         self._url = url
-        self._patience = patience
+        self._budget = budget
         self._kept = Kept()
         self._transfer: Transfer | None = None
         self._chunks: Iterator[bytes] = iter(())
@@ -76,16 +68,16 @@ class Address:
         """
         is_allowed = False
         with suppress(ValueError):
-            is_allowed = may_lead(self._url, url)
+            is_allowed = may_follow(self._url, url)
         if not is_allowed:
             raise ActionClipError(
-                f"the video at {self._name} names {named(url)}, which is not opened: from https only https is, from "
-                "http also http; give the address of a single file"
+                f"the video at {self._name} names {display_address(url)}, which is not opened: from https "
+                "only https is, from http also http; give the address of a single file"
             )
         mine, other = urlsplit(self._url), urlsplit(url)
         if (other.scheme, other.netloc) == (mine.scheme, mine.netloc.rpartition("@")[2]):
             url = urlunsplit(other._replace(netloc=mine.netloc))
-        return Address(self._name, url, self._patience, part=redacted(url))
+        return Address(self._name, url, self._budget, part=redacted(url))
 
     def read(self, at: int, size: int) -> bytes:
         """Up to `size` of the bytes from `at` on; none at the end.
@@ -133,7 +125,7 @@ class Address:
         except (SlowError, RedirectError) as error:
             raise self._failure(error) from error
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' errors are of the first kind
-            text, is_passing = reason(error)
+            text, is_passing = failure_reason(error)
             if not (is_passing and self._has_ranges and self._at > self._begun_at):
                 raise self._failure(text) from None  # its text has the address as it is
             self._end_transfer()  # something has come, so the rest is asked for
@@ -143,7 +135,7 @@ class Address:
         headers = {"User-Agent": "action_clip", "Range": f"bytes={at}-"}
         if at and self._validator:
             headers["If-Range"] = self._validator
-        answer = Transfer(self._url, headers, (URL_TIMEOUT_S, URL_TIMEOUT_S), self._patience)
+        answer = Transfer(self._url, headers, (URL_TIMEOUT_S, URL_TIMEOUT_S), self._budget)
         self._transfer = answer
         if answer.status_code not in (200, 206):
             raise self._failure(f"the server answers {answer.status_code} {answer.reason}".rstrip())

@@ -9,7 +9,7 @@ from itertools import chain
 import av
 from av.video.frame import VideoFrame
 
-from action_clip.system.interrupts import in_thread
+from action_clip.system.interrupts import run_in_thread
 from action_clip.video.packets import PacketTable, SeekError, read_run
 from action_clip.video.references import LeavesOut, nothing, unreferenced
 from action_clip.video.source import MOST_READERS, Video, opened
@@ -58,7 +58,7 @@ def _decode_apart(video: Video, table: PacketTable, runs: list[_Run], take: Take
 
     most = min(video.threads, MOST_READERS)
     for first in range(0, len(runs), most):
-        decoding = [in_thread(partial(decode, run)) for run in runs[first : first + most]]
+        decoding = [run_in_thread(partial(decode, run)) for run in runs[first : first + most]]
         wait(decoding)
         for done in decoding:
             done.result()

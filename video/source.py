@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from action_clip.errors import ActionClipError
-from action_clip.system import connection
+from action_clip.system import addresses, connection
 from action_clip.system.cores import usable_cores
 from action_clip.system.files import draft_folder
 from action_clip.system.forks import cached_property
@@ -195,15 +195,15 @@ def locate(source: str | os.PathLike[str]) -> Iterator[Origin]:
     http(s).
     """
     name = os.fspath(source)
-    if connection.is_address(name):
+    if addresses.is_address(name):
         name = name.strip()
-        shown = connection.redacted(name)
-        if connection.is_offline():
+        shown = addresses.redacted(name)
+        if addresses.is_offline():
             raise ActionClipError(
                 f"the video {shown} is an address, and ACTION_CLIP_OFFLINE forbids connecting; download it first"
             )
         trouble = Trouble()
-        address = Address(shown, name, connection.Patience(trouble.stop))
+        address = Address(shown, name, connection.WaitBudget(trouble.stop))
         try:
             yield Origin(shown, address=address, trouble=trouble)
         finally:
@@ -307,7 +307,7 @@ def _copied(name: str) -> Iterator[Path]:
     with ExitStack() as folders:
         try:
             target = folders.enter_context(draft_folder()) / "video"
-            interruptible(lambda: copy(target), stop, ends=False)
+            interruptible(lambda: copy(target), stop, awaited_at_exit=False)
         except OSError as error:
             raise no_room(name) from error
         if not target.stat().st_size:
@@ -359,8 +359,8 @@ def _video_stream(name: str, container: InputContainer) -> VideoStream:
 
 
 def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
-    if connection.is_other_address(name):
-        return connection.not_opened(name)
+    if addresses.is_other_address(name):
+        return addresses.unsupported_address(name)
     if isinstance(error, FileNotFoundError):
         return ActionClipError(f"the video {name} does not exist; check its name and folder")
     reason = getattr(error, "strerror", None) or error

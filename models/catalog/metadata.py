@@ -4,7 +4,7 @@ from pathlib import Path
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.protobuf import as_bytes, as_place, fields, walk
-from action_clip.system.regular_files import mapped
+from action_clip.system.files import memory_mapped
 
 # Fields of ModelProto and StringStringEntryProto (onnx.proto).
 _METADATA_PROPS = 14
@@ -23,7 +23,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """
     metadata = {}
     try:
-        with mapped(path) as content:
+        with memory_mapped(path) as content:
             if not content:
                 raise EOFError
             places: list[range] = []

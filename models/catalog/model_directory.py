@@ -20,7 +20,7 @@ _MOST_SHOWN = 100  # characters of what is wrong
 T = TypeVar("T")
 
 
-def folder_model(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
+def read_model_directory(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
     """The model in `folder` and where its graph of each role is.
 
     The metadata keys are written by the exporter: role in every graph; model, frames, image_size, resize, mean, std,

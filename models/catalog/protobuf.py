@@ -5,7 +5,7 @@ onnx, the package that knows all of it, belongs to exporting.
 
 from collections.abc import Container, Iterable, Iterator
 
-from action_clip.system.regular_files import Buffer
+from action_clip.system.files import Buffer
 
 # A field's number, and its value: a whole number, or what a string or a message consists of.
 Field = tuple[int, int | bytes]

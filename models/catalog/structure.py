@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from action_clip.models.catalog.protobuf import Part, as_place, varints, walk
-from action_clip.system.regular_files import Buffer, mapped
+from action_clip.system.files import Buffer, memory_mapped
 
 # Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto and StringStringEntryProto (onnx.proto).
 _GRAPH, _FUNCTION = 7, 25
@@ -38,7 +38,7 @@ def check_graph(path: Path) -> tuple[str, ...]:
             loops, functions, weights that are larger than its files, or in files outside of its folder.
         OSError: it cannot be read.
     """
-    with mapped(path) as content:
+    with memory_mapped(path) as content:
         outline = _Outline(path, content)
         try:
             outline.check()
@@ -52,7 +52,7 @@ def check_checkpoint(path: Path) -> None:
 
     Raises ValueError when it is not, OSError when it cannot be read.
     """
-    with mapped(path) as content:
+    with memory_mapped(path) as content:
         if content[:4] == b"PK\x03\x04":
             # The list of what is in the archive is its end.
             if not zipfile.is_zipfile(path):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.store.home import say_once
-from action_clip.system.forks import keep_for_ever, register
+from action_clip.models.store.home import warn_once
+from action_clip.system.forks import never_destroy, reset_in_children
 from action_clip.system.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Graph:
         self._identity: str | None = None
         self.name = uuid4().hex
         """Of this object and its session, in this process and others."""
-        register(self)
+        reset_in_children(self)
 
     def identity(self) -> str:
         """Names all that its outputs depend on, for keeping what was computed with it.
@@ -119,9 +119,9 @@ class Graph:
         # the layout of what is kept decide which operators and which of their kernels are run.
         return " ".join((graph, provider(self._device), form()))
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: the session is the parent's."""
-        keep_for_ever(self._made)
+        never_destroy(self._made)
         self._made, self._making = None, Lock()
 
     def start(self) -> None:
@@ -159,7 +159,7 @@ class Graph:
         if problem is not None:
             # Once, as what is wrong with the disk is so for every graph.
             text = "%s cannot be kept ready for this machine, so runs start slower: %s"
-            say_once("kept ready", text, self.path, _first_line(problem))
+            warn_once("kept ready", text, self.path, _first_line(problem))
         # A provider whose libraries are missing gives way to the CPU without an error.
         if wanted not in session.get_providers():
             raise ActionClipError(

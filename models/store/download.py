@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from action_clip.errors import ActionClipError
 from action_clip.models.store.resumable import Part, WrongContentError
-from action_clip.system.connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
+from action_clip.system.addresses import redacted
+from action_clip.system.connection import RedirectError, SlowError, Transfer, WaitBudget, failure_reason
 from action_clip.system.interrupts import interruptible
 
 CONNECT_TIMEOUT_S = 10.0
@@ -99,11 +100,11 @@ def _complete(
 ) -> str:
     farthest = part.received
     failures = wrong = 0
-    patience = Patience()
+    budget = WaitBudget()
     while True:
         try:
             if not part.complete:
-                _receive(url, part, size, most, patience)
+                _receive(url, part, size, most, budget)
             digest = part.check(size, sha256)
             if check is not None:
                 part.examine(check)
@@ -127,10 +128,10 @@ def _complete(
             pause(wait_s)
 
 
-def _receive(url: str, part: Part, size: int | None, most: int | None, patience: Patience) -> None:
+def _receive(url: str, part: Part, size: int | None, most: int | None, budget: WaitBudget) -> None:
     """One request; on return every byte that the server announced is on the disk."""
     try:
-        with _open(url, part, patience, has_known_length=size is not None) as response:
+        with _open(url, part, budget, has_known_length=size is not None) as response:
             _begin(response, part, size)
             with (
                 part.path.open("ab") as file,
@@ -174,14 +175,14 @@ def _sync(file: BinaryIO) -> None:
     interruptible(lambda: os.fsync(file.fileno()))
 
 
-def _open(url: str, part: Part, patience: Patience, *, has_known_length: bool) -> Transfer:
+def _open(url: str, part: Part, budget: WaitBudget, *, has_known_length: bool) -> Transfer:
     """The answer to a request for what is still missing, after redirects, none of which leaves https."""
     headers = {"User-Agent": "action_clip"}
     if part.received:
         headers |= {"Range": f"bytes={part.received}-", "If-Range": str(part.validator)}
     try:
         timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-        return Transfer(url, headers, timeout_s, patience, has_known_length=has_known_length)
+        return Transfer(url, headers, timeout_s, budget, has_known_length=has_known_length)
     except RedirectError as error:
         raise _PermanentError(str(error)) from error
 
@@ -245,5 +246,5 @@ def _retry_after(headers: Headers) -> float | None:
 
 
 def _failure(error: Exception) -> _PermanentError | _TransientError:
-    text, is_passing = reason(error)
+    text, is_passing = failure_reason(error)
     return _TransientError(text) if is_passing else _PermanentError(text)

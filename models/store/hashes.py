@@ -15,7 +15,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.catalog.structure import check_graph
 from action_clip.models.store.home import HASHES, cache_home, home
 from action_clip.models.store.records import read_record, update_record
-from action_clip.system.regular_files import require_file
+from action_clip.system.files import require_regular_file
 
 # Of a file, what is read each time: blocks of so many bytes, spread over it.
 _SAMPLES, _SAMPLE = 16, 4096
@@ -68,7 +68,7 @@ def read_sha256(path: Path) -> str:
     Raises ActionClipError when it cannot be read.
     """
     with _readable(path):
-        require_file(path)
+        require_regular_file(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -106,7 +106,7 @@ def _stamp(path: Path) -> list[int | str]:
     """
     sample = hashlib.sha256()
     with _readable(path):
-        require_file(path)
+        require_regular_file(path)
         with path.open("rb", buffering=0) as file:
             facts = os.fstat(file.fileno())
             for index in range(_SAMPLES):

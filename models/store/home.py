@@ -11,14 +11,14 @@ LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-2.json"
 _log = logging.getLogger("action_clip")
 
 
-class HomelessError(ActionClipError):
+class NoHomeError(ActionClipError):
     """There is no folder of the user's to keep anything in."""
 
 
 def home() -> Path:
     """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder.
 
-    Raises HomelessError where the user has none, ActionClipError where ACTION_CLIP_HOME is none.
+    Raises NoHomeError where the user has none, ActionClipError where ACTION_CLIP_HOME is none.
     """
     if chosen := os.environ.get("ACTION_CLIP_HOME"):
         try:
@@ -32,7 +32,7 @@ def home() -> Path:
     except RuntimeError:
         folder = Path("~")
     if str(folder).startswith("~"):  # which nothing stands for: no HOME, and a user without a name
-        raise HomelessError("this user has no home folder to keep anything in: set ACTION_CLIP_HOME to a folder")
+        raise NoHomeError("this user has no home folder to keep anything in: set ACTION_CLIP_HOME to a folder")
     return folder
 
 
@@ -40,16 +40,16 @@ def cache_home() -> Path | None:
     """home() for what only saves time; None, and a note, where the user has none."""
     try:
         return home()
-    except HomelessError as error:
-        say_once(str(error), "nothing is kept between runs: %s", error)
+    except NoHomeError as error:
+        warn_once(str(error), "nothing is kept between runs: %s", error)
         return None
 
 
-_said: dict[object, object] = {}
+_warned: dict[object, object] = {}
 
 
-def say_once(topic: object, text: str, *arguments: object) -> None:
+def warn_once(topic: object, text: str, *arguments: object) -> None:
     """Warn of what is wrong with what is kept, once a process for each topic."""
     mine = object()
-    if _said.setdefault(topic, mine) is mine:  # in one step: of threads with the same to say, one says it
+    if _warned.setdefault(topic, mine) is mine:  # in one step: of threads with the same to say, one says it
         _log.warning(text, *arguments)

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import CHECKPOINT, ModelFile, ModelSpec
 from action_clip.models.store.hashes import read_sha256, remember, sha256_of
-from action_clip.models.store.home import HomelessError, home
+from action_clip.models.store.home import NoHomeError, home
 from action_clip.models.store.records import read_record, update_record
-from action_clip.system.connection import is_offline, redacted
+from action_clip.system.addresses import is_offline, redacted
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -150,7 +150,7 @@ def cure_of(spec: ModelSpec) -> str:
 def _present(spec: ModelSpec, file: ModelFile) -> Path | None:
     try:
         folder = folder_of(spec)
-    except HomelessError:
+    except NoHomeError:
         return None
     paths = (folder / name for name in (file.name, *file.also_accepted))
     # Unlike Path.is_file, this is False for what is in a folder that may not be entered.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from action_clip.models.store.home import say_once
+from action_clip.models.store.home import warn_once
 from action_clip.system.files import write_file
 
 # More than any record needs; what is larger is something else.
@@ -30,7 +30,7 @@ def update_record(path: Path, entries: Mapping[str, Any], *, most: int | None = 
     """
     before = _content(path)
     if before is None:
-        say_once(path, "%s cannot be read as what this program writes there, and is left alone: move it away", path)
+        warn_once(path, "%s cannot be read as what this program writes there, and is left alone: move it away", path)
         return
     content = before | dict(entries)
     if content != before:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from action_clip.models.store.records import read_record
-from action_clip.system.connection import redacted
+from action_clip.system.addresses import redacted
 
 STALE_S = 24 * 3600.0
 _NOTE_SUFFIX = ".resume.json"

@@ -19,7 +19,7 @@ import action_clip.models.store.download
 from action_clip import ActionClip
 from action_clip.errors import ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.store import model_store as store
 from action_clip.models.store.resumable import Part
@@ -93,7 +93,7 @@ def _files() -> tuple[str, ...]:
 @cache
 def _spec() -> ModelSpec:
     """The model as one of a catalog."""
-    spec, _ = folder_model(_clean() / "model")
+    spec, _ = read_model_directory(_clean() / "model")
     files = tuple(replace(file, url=f"https://models.example/{file.name}") for file in spec.files)
     return replace(spec, name=NAME, folder=None, files=files)
 

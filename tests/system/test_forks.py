@@ -125,7 +125,7 @@ thread = threading.Thread(target=answer, args=(model,))
 """,
     "computing": """
 interrupts._PATIENCE_S = 1e6
-thread = threading.Thread(target=lambda: interrupts.in_thread(late(lambda: None)).result())
+thread = threading.Thread(target=lambda: interrupts.run_in_thread(late(lambda: None)).result())
 """,
     "computing a property": """
 thread = threading.Thread(target=Slow)

@@ -14,7 +14,7 @@ import pytest
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import class_names, read_classmap
 from action_clip.tokenizer.label_files import one_line
-from action_clip.tokenizer.prompts import read_labels, remark_on_lists, unique_labels
+from action_clip.tokenizer.prompts import read_labels, unique_labels, warn_about_lists
 
 PLAIN = (
     "is read as one label a line, {} included: a table begins with the line id{}name, and a list has each label on a"
@@ -290,5 +290,5 @@ def test_labels_that_look_like_several_are_remarked_upon(
     caplog: pytest.LogCaptureFixture, label: str, looks_so: bool
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="action_clip"):
-        remark_on_lists(["jump", label])
+        warn_about_lists(["jump", label])
     assert caplog.messages == [f"one label, not several: '{label}'; for several repeat --text"] * looks_so

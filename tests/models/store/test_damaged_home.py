@@ -20,7 +20,7 @@ from small_models import WIDTH, random_model, save_model
 
 from action_clip import ActionClip, ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.store import model_store as store
 from action_clip.models.store.home import HASHES, LABEL_BANK, home
 
@@ -66,7 +66,7 @@ class Clean:
     def run(self) -> NDArray[np.float64]:
         """The answer of a new process with what is kept in home()."""
         MEMORY.clear()
-        spec = replace(folder_model(self.model)[0], name="tiny", folder=None)
+        spec = replace(read_model_directory(self.model)[0], name="tiny", folder=None)
         store.fetch(spec)
         with suppress(ActionClipError):  # of what was recorded at first use it says every time that it is another
             store.verify(spec)
