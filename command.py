@@ -125,9 +125,9 @@ def _classify(options: argparse.Namespace) -> None:
 def _model_files(model: str) -> Iterable[Path]:
     """What is kept of the model, and beside it, on this disk."""
     from action_clip.models.store.home import HASHES, LABEL_BANK, cache_home
-    from action_clip.models.store.model_store import folder_of
+    from action_clip.models.store.locations import directory_of
 
-    folder = folder_of(find_model(model)[0])
+    folder = directory_of(find_model(model)[0])
     yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")
     if (home := cache_home()) is not None:
         yield from (home / name for name in (LABEL_BANK, HASHES))
@@ -195,7 +195,7 @@ def _labels(options: argparse.Namespace) -> list[str]:
 
 def _model_table() -> str:
     from action_clip.models.catalog.specs import catalog
-    from action_clip.models.store.model_store import locate
+    from action_clip.models.store.locations import locate
 
     rows = [("name", "frames", "size", "on this disk", "published accuracy", "licence")]
     for spec in catalog():
@@ -209,7 +209,7 @@ def _model_table() -> str:
 
 
 def _verified(model: str) -> str:
-    from action_clip.models.store.model_store import verify
+    from action_clip.models.store.verification import verify
 
     lines = []
     for file in verify(find_model(model)[0]):

@@ -24,7 +24,8 @@ from action_clip.export.verify import compare, difference_table, node_counts, no
 from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ROLES, ModelSpec
-from action_clip.models.store.model_store import fetch_checkpoint, folder_of, install
+from action_clip.models.store.installation import fetch_checkpoint, install
+from action_clip.models.store.locations import directory_of
 from action_clip.system.files import draft_folder
 
 _LOG = logging.getLogger("action_clip")
@@ -90,7 +91,7 @@ def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *,
             raise ActionClipError(
                 f"{source} {what.format(here)}, the catalog says {there}: delete it to download it again"
             )
-    parent = folder_of(spec) if folder is None else folder.absolute().parent
+    parent = directory_of(spec) if folder is None else folder.absolute().parent
     with _drafted(model, precision, model_facts(spec), parent) as (graphs, tables):
         if folder is None:
             install(spec, graphs)

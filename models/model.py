@@ -175,7 +175,7 @@ class Model(ABC):
         return Clip(video[indices], tuple(indices), (), len(video), 0.0)
 
     def _is_on_disk(self) -> bool:
-        from action_clip.models.store.model_store import locate
+        from action_clip.models.store.locations import locate
 
         return self._paths is not None or locate(self.spec) is not None
 
@@ -194,7 +194,7 @@ class Model(ABC):
 
     def _graph_paths(self) -> dict[str, Path]:
         if self._paths is None:
-            from action_clip.models.store.model_store import fetch
+            from action_clip.models.store.installation import fetch
 
             self._paths = fetch(self.spec, keep=self._keep)
         return self._paths
@@ -203,7 +203,7 @@ class Model(ABC):
         with self._finding:  # threads that work side by side share the graphs
             if role not in self._graphs:
                 from action_clip.models.runtime.graph import Graph
-                from action_clip.models.store.model_store import cure_of
+                from action_clip.models.store.locations import repair_hint
 
                 # An image graph may let the frames of a clip look at each other.
                 group = self.spec.frames if role == "image" else 1
@@ -214,7 +214,7 @@ class Model(ABC):
                     group=group,
                     keep=self._keep,
                     spins=role != "text",  # texts are encoded beside the video
-                    cure=cure_of(self.spec),
+                    cure=repair_hint(self.spec),
                 )
             return self._graphs[role]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import Any
 
 from action_clip.errors import ActionClipError
 
@@ -188,3 +190,13 @@ def memory_mapped(path: Path) -> Iterator[Buffer]:
             return
         with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             yield content
+
+
+def read_json_object(path: Path, most_bytes: int) -> dict[str, Any]:
+    """The JSON object in a file that the program keeps for itself; {} where there is none, or anything else."""
+    try:
+        require_regular_file(path)
+        content = json.loads(path.read_bytes()) if path.stat().st_size <= most_bytes else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -18,7 +18,7 @@ from action_clip.command import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.model import find_model
 from action_clip.models.store.home import home
-from action_clip.models.store.model_store import fetch
+from action_clip.models.store.installation import fetch
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import fill_prompts, read_labels
 from action_clip.video.sampling import make_sampler

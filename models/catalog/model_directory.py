@@ -47,7 +47,7 @@ def read_model_directory(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
     if missing:
         raise ActionClipError(
             f"{folder} is not a model: no graph in it says that it is the {' or the '.join(missing)} graph "
-            "(ONNX metadata key 'role'); export the model again with python -m export"
+            "(ONNX metadata key 'role'); export the model again with action-clip export"
         )
     # The graph that frames go into says what they must be like.
     first = paths["video" if kind == "closed-set" else "image"]

@@ -74,7 +74,7 @@ class ModelSpec:
     folder: str | None
     """Folder of an embedded model, relative to models/ (or an absolute path); None: downloaded or exported."""
     checkpoint: ModelFile | None
-    """What the graphs are exported from (`python -m export NAME`); None: they are downloaded or embedded."""
+    """What the graphs are exported from (`action-clip export NAME`); None: they are downloaded or embedded."""
     files: tuple[ModelFile, ...]
 
 

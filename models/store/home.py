@@ -7,7 +7,7 @@ from pathlib import Path
 from action_clip.errors import ActionClipError
 
 # With the numbers of their layouts: versions of the program that have others keep files of their own beside these.
-LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-2.json"
+LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-3.jsonl"
 _log = logging.getLogger("action_clip")
 
 

@@ -19,11 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from action_clip.models.store.records import read_record
 from action_clip.system.addresses import redacted
+from action_clip.system.files import read_json_object
 
 STALE_S = 24 * 3600.0
 _NOTE_SUFFIX = ".resume.json"
+_MOST_NOTE = 1 << 20  # bytes
 
 
 class WrongContentError(Exception):
@@ -152,7 +153,7 @@ def _note_of(target: Path) -> Path:
 
 def _read_note(target: Path) -> dict[str, Any] | None:
     """What an earlier run has noted of its part; None where it has not, or somebody else has written something."""
-    note = read_record(_note_of(target))
+    note = read_json_object(_note_of(target), _MOST_NOTE)
     whole = (
         isinstance(note.get("url"), str)
         and isinstance(note.get("part"), str)

@@ -21,8 +21,9 @@ from action_clip.errors import ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ModelSpec
-from action_clip.models.store import model_store as store
+from action_clip.models.store.installation import fetch
 from action_clip.models.store.resumable import Part
+from action_clip.models.store.verification import verify
 
 LABELS = ["eating", "drinking", "reading a book"]
 NAME = "tiny"
@@ -51,10 +52,10 @@ def target(data: bytes) -> None:
                 if not np.allclose(answer, _right_answer(), rtol=0, atol=1e-5):
                     raise AssertionError(f"the answer is {answer}, and should be {_right_answer()}")
             with suppress(ActionClipError):
-                store.verify(_spec())
+                verify(_spec())
             graph = home / NAME / "text.onnx"
             graph.unlink()
-            store.fetch(_spec())  # makes it of the part that is there
+            fetch(_spec())  # makes it of the part that is there
             if graph.read_bytes() != _right_graph():
                 raise AssertionError("a part that was damaged has become a graph")
 
@@ -82,7 +83,7 @@ def _files() -> tuple[str, ...]:
     shutil.copytree(_clean() / "model", home / NAME)
     _right_answer()
     with _at(home):
-        store.fetch(_spec())
+        fetch(_spec())
     part = Part(home / NAME / "text.onnx", f"{MIRROR}/text.onnx")
     part.path.write_bytes(_right_graph())
     digest = hashlib.md5(_right_graph(), usedforsecurity=False).digest()

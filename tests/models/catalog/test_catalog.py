@@ -305,7 +305,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_import_is_cheap() -> None:
     code = (
         "import sys; from action_clip.models.catalog.specs import catalog; catalog(); "
-        "import action_clip.models.store.model_store; "
+        "import action_clip.models.store.installation; "
         "heavy = {'requests', 'ssl', 'http.client', 'tqdm', 'filelock', 'platformdirs', 'onnxruntime', 'numpy'}; "
         "print(heavy & set(sys.modules))"
     )
