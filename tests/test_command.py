@@ -468,7 +468,8 @@ def test_a_model_that_is_not_exported_says_how(
             1,
             "",
             "action_clip: error: the graphs of vit-b-16-8f are not on this disk yet: run action-clip export "
-            "vit-b-16-8f once (it needs pip install 'action-clip[export]'), or use --model nano, which needs no download\n",
+            "vit-b-16-8f once (it needs pip install 'action-clip[export]'), or use --model nano, which needs no "
+            "download\n",
         )
 
 

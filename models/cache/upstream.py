@@ -7,10 +7,10 @@ For graphs as onnxruntime has optimised them: weights are constants, and shapes 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from action_clip.models.catalog.protobuf import Field, as_bytes, fields, message
+from action_clip.models.catalog.protobuf import Field, as_bytes, fields
 
 # Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, and on the way to a value's shape
 # (onnx.proto).
@@ -85,6 +85,9 @@ class _Graph:
     """Of constants: how many axes they have."""
     shapes: dict[bytes, Shape]
     """Of what only the graph itself reads, where they are known."""
+
+
+_VARINT, _BYTES = 0, 2
 
 
 def choose_early(model: bytes) -> bytes:
@@ -223,3 +226,24 @@ def _all(parts: Sequence[Field], number: int) -> tuple[bytes, ...]:
 def _last(parts: Sequence[Field], number: int) -> bytes:
     """A field that is there once; b"" where it is not."""
     return (b"", *_all(parts, number))[-1]
+
+
+def message(parts: Iterable[Field]) -> bytes:
+    """The message that consists of these fields."""
+    content = []
+    for number, value in parts:
+        if isinstance(value, int):
+            content += [_encoded(number * 8 + _VARINT), _encoded(value)]
+        else:
+            content += [_encoded(number * 8 + _BYTES), _encoded(len(value)), value]
+    return b"".join(content)
+
+
+def _encoded(value: int) -> bytes:
+    """A varint."""
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

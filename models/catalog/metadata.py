@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.protobuf import as_bytes, as_place, fields, walk
+from action_clip.models.catalog.protobuf import as_bytes, as_range, fields, walk
 from action_clip.system.files import memory_mapped
 
 # Fields of ModelProto and StringStringEntryProto (onnx.proto).
@@ -30,7 +30,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             size = 0
             for count, (number, value) in enumerate(walk(content, range(len(content)))):
                 if number == _METADATA_PROPS:
-                    places.append(as_place(value))
+                    places.append(as_range(value))
                     size += len(places[-1])
                 if count == _MOST_FIELDS or size > _MOST_BYTES:
                     raise ActionClipError(f"{path} has more metadata than any model needs: export it again")

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from action_clip.models.catalog.protobuf import Part, as_place, varints, walk
+from action_clip.models.catalog.protobuf import FieldRange, as_range, varints, walk
 from action_clip.system.files import Buffer, memory_mapped
 
 # Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto and StringStringEntryProto (onnx.proto).
@@ -98,7 +98,7 @@ class _Outline:
         try:
             for number, value in self._fields(range(len(self._content))):
                 if number == _GRAPH:
-                    graphs.append(as_place(value))
+                    graphs.append(as_range(value))
                 elif number == _FUNCTION:
                     raise _RefusalError("it has functions of its own")
             if len(graphs) != 1:
@@ -111,7 +111,7 @@ class _Outline:
         except ValueError as error:
             raise ValueError(f"it is no ONNX model{_beginning(self._content)}") from error
 
-    def _fields(self, place: range) -> Iterator[Part]:
+    def _fields(self, place: range) -> Iterator[FieldRange]:
         for part in walk(self._content, place):
             self._left -= 1
             if self._left < 0:
@@ -124,9 +124,9 @@ class _Outline:
         for number, value in self._fields(place):
             found.add(number)
             if number == _NODE:
-                self._check_node(as_place(value), depth)
+                self._check_node(as_range(value), depth)
             elif number == _INITIALIZER:
-                self._check_tensor(as_place(value))
+                self._check_tensor(as_range(value))
             elif number == _SPARSE_INITIALIZER:
                 raise _RefusalError("it has sparse weights, whose size is not that of the file")
         return found
@@ -140,7 +140,7 @@ class _Outline:
             elif number == _DOMAIN:
                 domain = self._bytes(value)
             elif number == _ATTRIBUTE:
-                graphs += self._check_attribute(as_place(value))
+                graphs += self._check_attribute(as_range(value))
         # If runs one of its graphs, once; all others that have any are loops.
         if graphs and not (kind == b"If" and domain in (b"", b"ai.onnx")):
             raise _RefusalError(f"it has the operator {_shown(kind)}, which may never end")
@@ -156,9 +156,9 @@ class _Outline:
         graphs = []
         for number, value in self._fields(place):
             if number in _TENSOR_ATTRIBUTES:
-                self._check_tensor(as_place(value))
+                self._check_tensor(as_range(value))
             elif number in _GRAPH_ATTRIBUTES:
-                graphs.append(as_place(value))
+                graphs.append(as_range(value))
             elif number in _SPARSE_ATTRIBUTES:
                 raise _RefusalError("it has sparse weights, whose size is not that of the file")
         return graphs
@@ -169,7 +169,7 @@ class _Outline:
         elsewhere = []
         for number, value in self._fields(place):
             if number == _DIMS:
-                for size in [value] if isinstance(value, int) else varints(self._content, as_place(value)):
+                for size in [value] if isinstance(value, int) else varints(self._content, as_range(value)):
                     count *= size
                     if count > 1 << 63:
                         break
@@ -178,7 +178,7 @@ class _Outline:
             elif number == _NAME:
                 name = self._bytes(value)
             elif number == _EXTERNAL_DATA:
-                elsewhere.append(as_place(value))
+                elsewhere.append(as_range(value))
         if elsewhere:
             held = self._size_of(self._location(elsewhere))
         if kind != _STRING and count > held * _NUMBERS_A_BYTE:
@@ -213,7 +213,7 @@ class _Outline:
         return self.sizes[location]
 
     def _bytes(self, value: int | range | None) -> bytes:
-        place = as_place(value)
+        place = as_range(value)
         return self._content[place.start : place.stop]
 
 

@@ -122,8 +122,7 @@ def _download(spec: ModelSpec, file: ModelFile, url: str, target: Path) -> None:
 
     # Without a known hash, its structure shows whether it is such a file at all.
     check = None if file.sha256 else check_checkpoint if file.role == CHECKPOINT else check_graph
-    most = _MOST_TIMES * spec.size
-    digest = download(url, target, size=file.size, sha256=file.sha256, most=most, check=check)
+    digest = download(url, target, size=file.size, sha256=file.sha256, most_bytes=_MOST_TIMES * spec.size, check=check)
     before = first_use_hashes(target.parent).get(file.name)
     if before is not None and before.sha256 != digest:
         _log.warning("%s is not the file it was before: sha256 %s, now %s", target, before.sha256, digest)

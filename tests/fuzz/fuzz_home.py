@@ -22,7 +22,7 @@ from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.store.installation import fetch
-from action_clip.models.store.resumable import Part
+from action_clip.models.store.resumable import ResumableFile
 from action_clip.models.store.verification import verify
 
 LABELS = ["eating", "drinking", "reading a book"]
@@ -84,7 +84,7 @@ def _files() -> tuple[str, ...]:
     _right_answer()
     with _at(home):
         fetch(_spec())
-    part = Part(home / NAME / "text.onnx", f"{MIRROR}/text.onnx")
+    part = ResumableFile(home / NAME / "text.onnx", f"{MIRROR}/text.onnx")
     part.path.write_bytes(_right_graph())
     digest = hashlib.md5(_right_graph(), usedforsecurity=False).digest()
     part.start('"one"', len(_right_graph()), [b64encode(digest).decode("ascii")])

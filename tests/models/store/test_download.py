@@ -412,7 +412,7 @@ def test_a_file_of_unknown_length_that_never_ends(tmp_path: Path, size: int | No
 
     said = f"the server sends more than {size or 100_000} bytes"
     with RawServer(flood) as url, pytest.raises(ActionClipError, match=said):
-        download(url + "/a.onnx", tmp_path / "a.onnx", size=size, sha256=None, most=100_000)
+        download(url + "/a.onnx", tmp_path / "a.onnx", size=size, sha256=None, most_bytes=100_000)
     assert names(tmp_path) == []
 
 
