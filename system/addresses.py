@@ -1,4 +1,4 @@
-"""Addresses of the network: which are opened, and what of them may be shown."""
+"""Network addresses: which are opened, and how they are shown without passwords and tokens."""
 
 import os
 import re
@@ -33,37 +33,37 @@ def is_other_address(text: str) -> bool:
 
 
 def unsupported_address(address: str) -> ActionClipError:
-    """What to say of such an address: of a file on this machine its path."""
+    """The error for such an address; of a file on this machine it names the path."""
     from urllib.request import url2pathname
 
     here = re.match(r"file://(?:localhost)?(/.*)", address.strip(), re.IGNORECASE)
-    cure = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
-    return ActionClipError(f"the address {display_address(address)} is neither http nor https; {cure}")
+    hint = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
+    return ActionClipError(f"the address {display_address(address)} is neither http nor https; {hint}")
 
 
 def display_address(address: str) -> str:
-    """An address as an error names it: without its secrets, and of data no more than their beginning."""
+    """An address for an error message: without its secrets, and of a data: address only the beginning."""
     address = address.strip()
     is_data = address.lower().startswith("data:")
     return f"{address[:_SHOWN_DATA]}…" if is_data and len(address) > _SHOWN_DATA else redacted(address)
 
 
 def may_follow(url: str, following: str) -> bool:
-    """Whether we go from one address to the other: nowhere but to http(s), and never from https to http.
+    """Whether an address that `url` redirects to, or names, is opened: only http(s), and from https only https.
 
-    Raises ValueError where the other is no address.
+    Raises ValueError where `following` is no address.
     """
     allowed = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
     return urlsplit(following).scheme in allowed
 
 
 def redacted(text: str) -> str:
-    """The text with `***` for each password and token in an address: for whatever is shown, logged or written."""
+    """The text with `***` in place of each password and token in an address."""
     for pattern in (_PASSWORD, _ODD_PASSWORD):
         text = pattern.sub(r"\1\2:***", text)
     return _SECRET.sub(r"\1***", text)
 
 
 def display_name(name: str) -> str:
-    """A file name as it is; an address without its secrets."""
+    """A file name unchanged; an address without its secrets."""
     return redacted(name.strip()) if is_address(name) else name

@@ -1,4 +1,4 @@
-"""Connecting to other hosts: whether that is allowed, redirects that never leave https, and an end to every wait."""
+"""Connecting to other hosts: redirects that never leave https, and a limit to every wait."""
 
 import os
 import re
@@ -21,7 +21,7 @@ REDIRECTS = 5
 WAIT_S = 120.0
 """How long is waited for a server in all, unless ACTION_CLIP_TIMEOUT says otherwise."""
 SLOWEST = 32 << 10
-"""Bytes of announced content for which a second more is waited."""
+"""Bytes of content with a known length that extend the wait by a second."""
 CHUNK = 1 << 16
 _CHUNKS_AHEAD = 16
 _POLL_S = 0.2  # how soon a wait notices what it is not woken by: on Windows, Ctrl-C
@@ -30,7 +30,7 @@ Item: TypeAlias = "requests.Response | bytes | BaseException"
 
 
 class RedirectError(Exception):
-    """The server redirects to where we do not go; the text is the reason."""
+    """The server redirects to an address that is not followed; the text is the reason."""
 
 
 class SlowError(Exception):
@@ -38,17 +38,17 @@ class SlowError(Exception):
 
 
 class WaitBudget:
-    """How long servers are waited for, in all, while one thing is fetched; what we do meanwhile does not count.
+    """How long servers are waited for, in all, while one file is fetched; time between the waits does not count.
 
     That is ACTION_CLIP_TIMEOUT seconds (120), and a second more for every 32 KiB that arrive of content whose length is
-    known. So a slow line is no failure, but a byte a second, or a live stream in place of a file, comes to an end.
+    known: a slow connection does not fail, but a server that sends a byte a second, or a live stream, is given up.
     """
 
     def __init__(self, stop: Event | None = None) -> None:
         """Begin with nothing waited.
 
         Args:
-            stop: ends a wait when it is set, for want of budget.
+            stop: ends a wait when it is set.
 
         Raises:
             ActionClipError: ACTION_CLIP_TIMEOUT is no number of seconds above 0.
@@ -64,7 +64,7 @@ class WaitBudget:
         self._stop = stop or Event()
 
     def grow(self, size: int) -> None:
-        """Wait longer: so many bytes of known length have arrived."""
+        """Extend the wait: so many bytes of content with a known length have arrived."""
         self._most_s += size / SLOWEST
 
     def wait_for(self, queue: "Queue[Item]") -> "Item":
@@ -86,8 +86,8 @@ class WaitBudget:
 class Transfer:
     """The answer to a GET request after redirects; a context manager.
 
-    A thread of its own does the waiting, so that Ctrl-C and budget end it whatever the server does: even a silent
-    look-up of its name, or headers that never end.
+    A thread of its own does the waiting, so that Ctrl-C and the budget end it whatever the server does: even while its
+    name is looked up, or its headers never end.
 
     Attributes:
         url: where the redirects led.
@@ -119,7 +119,7 @@ class Transfer:
 
         Raises:
             RedirectError: a redirect from https to something else, to neither http nor https, or too many of them.
-            SlowError: the budget is at its end.
+            SlowError: the budget is used up.
             requests.RequestException: the request fails.
         """
         self._budget = budget
@@ -143,15 +143,15 @@ class Transfer:
         """Bytes of the content, where the answer says that; what comes in chunks ends with the last of them."""
         if "Transfer-Encoding" in self.headers:
             return None
-        found = re.fullmatch(r"[0-9]{1,18}", self.headers.get("Content-Length", ""))
-        return int(found[0]) if found else None
+        match = re.fullmatch(r"[0-9]{1,18}", self.headers.get("Content-Length", ""))
+        return int(match[0]) if match else None
 
     @property
     def content_range(self) -> tuple[int, int | None] | None:
         """Where in the whole the content begins, and how long the whole is where the answer says that: of a 206."""
         stated = self.headers.get("Content-Range", "").strip()
-        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(0|[1-9][0-9]{0,17}|\*)", stated)
-        return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(0|[1-9][0-9]{0,17}|\*)", stated)
+        return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else None
 
     @property
     def validator(self) -> str | None:
@@ -163,7 +163,7 @@ class Transfer:
         """The content, piece by piece.
 
         Raises:
-            SlowError: the budget is at its end.
+            SlowError: the budget is used up.
             requests.RequestException, urllib3.exceptions.HTTPError: the connection fails.
         """
         while chunk := self._next():
@@ -205,7 +205,7 @@ class Transfer:
             self._pass_on(error)
 
     def _pass_on(self, item: "Item") -> bool:
-        """Whether somebody still waits for it."""
+        """Queue the item; False when the transfer was closed."""
         while not self._is_closed.is_set():
             with suppress(Full):
                 self._items.put(item, timeout=_POLL_S)
@@ -219,12 +219,12 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
     for _ in range(REDIRECTS + 1):
         try:
             with requests.Session() as session:
-                # To know what would follow, it would read the whole of a redirect's content, and fail at odd addresses.
+                # Otherwise requests reads the whole content of a redirect, and fails at malformed addresses.
                 session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
                 response = session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s)
         except requests.RequestException:
             raise
-        except ValueError as error:  # of the many parsers that an address goes through
+        except ValueError as error:  # from parsers of addresses
             raise requests.exceptions.InvalidURL(str(error)) from error
         if not response.is_redirect:
             return response
@@ -234,23 +234,23 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
 
 
 def _following(url: str, location: str) -> str:
-    """Where a redirect leads, if we go there."""
-    # As bytes of a header, whatever their encoding, come out of http.client.
-    location = re.sub("[\x80-\xff]", lambda found: f"%{ord(found[0]):02X}", location)
+    """The address that a redirect leads to. Raises RedirectError where it is not followed."""
+    # http.client decodes the bytes of a header as Latin-1, whatever their encoding is.
+    location = re.sub("[\x80-\xff]", lambda match: f"%{ord(match[0]):02X}", location)
     try:
         following = urljoin(url, location)
         is_allowed = may_follow(url, following)
     except ValueError:
         raise RedirectError(f"the server redirects to {display_address(location)}, which is no address") from None
     if not is_allowed:
-        wanted = "https" if urlsplit(url).scheme == "https" else "http or https"
-        raise RedirectError(f"the server redirects to {display_address(following)}, which is not {wanted}")
+        allowed = "https" if urlsplit(url).scheme == "https" else "http or https"
+        raise RedirectError(f"the server redirects to {display_address(following)}, which is not {allowed}")
     return following
 
 
 def failure_reason(error: BaseException) -> tuple[str, bool]:
-    """A network library's exception in few words, and whether trying again may help."""
-    # Here: who never connects need not wait for them.
+    """The cause of a network library's exception in few words, and whether trying again may help."""
+    # Imported here, since most runs connect to nothing.
     import socket
     import ssl
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected

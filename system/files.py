@@ -1,4 +1,4 @@
-"""Files that are either written whole or not at all, and texts that are read whole or refused."""
+"""Files that are written completely or not at all, texts that are read completely or refused, and mapped files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _drafts: set[Path] = set()
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Raise ActionClipError if `path` cannot be written; cheap enough to ask before the work begins."""
+    """Raise ActionClipError if `path` cannot be written; cheap enough to be called before the work begins."""
     target = Path(path)
     if os.path.isdir(target):
         raise ActionClipError(f"cannot write {target}: it is a folder; name a file in it")
@@ -93,11 +93,11 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _descriptor(path: str | os.PathLike[str]) -> int | None:
-    """Of an open file, the one that the path stands for: /dev/stdout, /dev/fd/3, /proc/self/fd/3, or a link to one."""
+    """The descriptor that a path stands for: /dev/stdout, /dev/fd/3, /proc/self/fd/3, or a link to one of these."""
     name = os.fspath(path)
     for _ in range(8):
-        if found := re.fullmatch(rf"/dev/(?:stdout|stderr)|/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", name):
-            return int(found[1]) if found[1] else 1 + name.endswith("err")
+        if match := re.fullmatch(rf"/dev/(?:stdout|stderr)|/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", name):
+            return int(match[1]) if match[1] else 1 + name.endswith("err")
         if not os.path.islink(name):
             break
         name = os.path.join(os.path.dirname(name), os.readlink(name))
@@ -106,7 +106,7 @@ def _descriptor(path: str | os.PathLike[str]) -> int | None:
 
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """The path, for a file or folder that is to get its name by renaming: what is left there afterwards is removed."""
+    """Yield the path, for a file or folder that the block renames when it is complete; afterwards it is removed."""
     _drafts.add(path)
     try:
         yield path
@@ -127,7 +127,7 @@ def draft_folder(parent: Path | None = None, prefix: str = "action_clip-") -> It
 
 
 def remove_drafts() -> None:
-    """Remove the drafts that there are: for a process that ends where it is."""
+    """Remove all drafts: for a process that ends without unwinding its stack."""
     for path in list(_drafts):
         _remove(path)
 
@@ -170,7 +170,7 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
 
 
 def require_regular_file(path: Path) -> None:
-    """Raise OSError where there is no file, or something else; asked before it is opened, which a pipe never does."""
+    """Raise OSError unless the path is a regular file; to be called before it is opened, since opening a pipe waits."""
     if not os.path.isfile(path):
         if os.path.lexists(path):
             raise OSError(errno.EINVAL, "it is no file")
@@ -179,7 +179,7 @@ def require_regular_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def memory_mapped(path: Path) -> Iterator[Buffer]:
-    """What is in a file, without reading all of it.
+    """The content of a file, read from the disk only where it is looked at.
 
     Raises OSError when it cannot be read.
     """

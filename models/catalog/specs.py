@@ -1,4 +1,4 @@
-"""The models this program knows: catalog.toml, read and checked."""
+"""The models that the program knows: catalog.toml, read and checked."""
 
 import tomllib
 from collections.abc import Callable, Collection, Mapping
@@ -46,7 +46,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What there is to know about a model without opening its graphs."""
+    """What is known about a model without opening its graphs."""
 
     name: str
     aliases: tuple[str, ...]
@@ -74,7 +74,7 @@ class ModelSpec:
     folder: str | None
     """Folder of an embedded model, relative to models/ (or an absolute path); None: downloaded or exported."""
     checkpoint: ModelFile | None
-    """What the graphs are exported from (`action-clip export NAME`); None: they are downloaded or embedded."""
+    """The file that the graphs are exported from (`action-clip export NAME`); None: they are downloaded or embedded."""
     files: tuple[ModelFile, ...]
 
 
@@ -154,7 +154,7 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
         raise ActionClipError(f"{table.where}: the keys 'folder' and '{CHECKPOINT}' exclude each other")
     checkpoint = None if source is None else _file(CHECKPOINT, source, f"{table.where}, {CHECKPOINT}", _EXPORTED_FROM)
     if checkpoint is not None:
-        # Nothing is known of them: their bytes depend on the machine and the precision.
+        # Without size and sha256, which depend on the machine and the precision.
         graphs = tuple(ModelFile(role, f"{role}.onnx") for role in roles)
     else:
         keys = _DOWNLOADED if folder is None else _EMBEDDED

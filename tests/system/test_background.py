@@ -37,7 +37,7 @@ def test_work_runs_while_the_block_does() -> None:
     assert future.result(timeout=0) is True
 
 
-def test_work_that_is_not_done_at_once_is_done_after_the_block_and_in_its_thread() -> None:
+def test_work_without_concurrency_runs_after_the_block_and_in_its_thread() -> None:
     order = []
 
     def work(_: Event) -> threading.Thread:
@@ -95,7 +95,7 @@ def test_an_error_in_the_work_is_raised_by_its_result(concurrent: bool) -> None:
         future.result(timeout=0)
 
 
-def test_of_two_errors_the_blocks_is_raised() -> None:
+def test_an_error_of_the_block_is_raised_before_one_of_the_work() -> None:
     def work(_: Event) -> None:
         raise ValueError("the work failed")
 

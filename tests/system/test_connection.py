@@ -55,7 +55,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_whatever_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_transfers_without_an_end_are_given_up(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "0.5")
     with (
         RawServer(ENDLESS[kind]) as url,
@@ -79,7 +79,7 @@ def test_a_long_transfer_that_goes_on_is_no_slow_one(monkeypatch: pytest.MonkeyP
         assert len(fetched(url)) == size
 
 
-def test_what_we_do_ourselves_meanwhile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_between_waits_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "1")
     with FaultServer() as server:
         server.add("/a", b"x" * (1 << 21))
@@ -155,7 +155,7 @@ def test_what_comes_in_chunks_has_their_length() -> None:
         (HEADERS + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhello", "the connection was cut"),
     ],
 )
-def test_what_goes_wrong_is_told_apart(sent: bytes, said: str) -> None:
+def test_failures_are_described_by_their_cause(sent: bytes, said: str) -> None:
     def answer(client: socket.socket, over: threading.Event) -> None:
         client.sendall(sent)
 
@@ -168,7 +168,7 @@ def test_what_goes_wrong_is_told_apart(sent: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://[", "http://", "http:///x", "http://a b/", "http://x:99999/", "http://" + "a" * 300]
 )
-def test_addresses_that_are_none(url: str) -> None:
+def test_invalid_addresses(url: str) -> None:
     with pytest.raises((requests.RequestException, urllib3.exceptions.HTTPError)):
         fetched(url)
 

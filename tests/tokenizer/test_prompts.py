@@ -205,7 +205,7 @@ def test_of_many_labels_that_are_the_same_some_are_named(caplog: pytest.LogCaptu
     assert len(message) < 1000
 
 
-def test_labels_without_repeats_are_not_remarked_upon(caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_without_repeats_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert unique_labels(label for label in ("b", "a")) == ["b", "a"]
     assert caplog.messages == []
 
@@ -218,7 +218,7 @@ def test_labels_without_repeats_are_not_remarked_upon(caplog: pytest.LogCaptureF
         ("run", "the labels are one string, 'run': give a list of strings"),
     ],
 )
-def test_labels_that_are_none(labels: list[str], message: str) -> None:
+def test_invalid_labels(labels: list[str], message: str) -> None:
     with pytest.raises(ActionClipError) as caught:
         unique_labels(labels)
     assert str(caught.value) == message

@@ -96,7 +96,9 @@ def test_a_file_that_was_replaced_is_read_again(path: Path, tmp_path: Path, how:
     assert sha256_of(path) == sha256(b"three" if how == "longer" else b"two")
 
 
-def test_where_the_system_tells_nothing_samples_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_of_the_content_tell_files_apart_without_times_and_inodes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a file system without numbers of files and times of change."""
     whole = np.random.default_rng(0).bytes(1 << 20)
     facts = SimpleNamespace(st_size=len(whole), st_mtime_ns=1, st_ctime_ns=1, st_ino=0)
@@ -152,7 +154,7 @@ def test_damage_to_the_record_changes_no_hash(path: Path, tmp_path: Path, caplog
     assert not caplog.records
 
 
-def test_no_more_is_remembered_than_is_soon_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_is_cut_down_to_the_files_last_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action_clip.models.store.hashes, "_MOST_LINES", 10)
     model = home() / "tiny"
     record_first_use({model / "text.onnx": sha256(b"text")})
@@ -167,7 +169,7 @@ def test_no_more_is_remembered_than_is_soon_read(tmp_path: Path, monkeypatch: py
     assert first_use_hashes(model)["text.onnx"].sha256 == sha256(b"text")
 
 
-def test_a_line_that_was_cut_off_costs_no_other(path: Path, read: list[Path]) -> None:
+def test_a_line_that_was_cut_off_does_not_affect_others(path: Path, read: list[Path]) -> None:
     """As where a process was killed while it wrote."""
     model = home() / "tiny"
     record_first_use({model / "text.onnx": sha256(b"text")})
@@ -213,7 +215,7 @@ def test_without_a_home(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert graph_identity(graph) == graph_identity(graph)
 
 
-def test_of_nothing(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_hash(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match=r"a\.onnx cannot be read \(No such file or directory\)"):
         sha256_of(tmp_path / "a.onnx")
 
@@ -249,7 +251,7 @@ def test_a_graph_is_known_by_its_weights_whatever_is_remembered(tmp_path: Path, 
     assert graph_identity(path) == identity
 
 
-def test_what_is_missing_or_no_graph_has_no_identity(tmp_path: Path) -> None:
+def test_a_missing_or_invalid_graph_has_no_identity(tmp_path: Path) -> None:
     path = beside(tmp_path, 1)
     (tmp_path / "text.data").rename(tmp_path / "moved")
     with pytest.raises(ValueError, match=r"in the file 'text.data', which is missing$"):

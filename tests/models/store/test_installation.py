@@ -207,7 +207,7 @@ def test_stale_parts_are_removed(home: Path) -> None:
     assert not part.exists()
 
 
-def test_what_is_downloaded_is_said(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_downloads_are_logged(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     place(home / "tiny", text=b"t")
     fetch(example())
     fetch(example())
@@ -292,7 +292,7 @@ def test_mirror_that_is_no_url(home: Path, monkeypatch: pytest.MonkeyPatch, mirr
     assert not home.exists()
 
 
-def test_a_password_of_the_mirror_is_sent_and_not_told(
+def test_a_password_of_the_mirror_is_sent_and_not_shown(
     server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url.replace("//", "//me:s3cret@"))
@@ -375,7 +375,7 @@ def test_two_processes_download_once(server: FaultServer) -> None:
     assert len(server.requests) == 3
 
 
-def test_another_run_that_hangs_is_not_waited_for_for_ever(
+def test_waiting_for_a_run_that_hangs_ends(
     home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place(home / "tiny", text=BODIES["text"])
@@ -715,7 +715,7 @@ def test_what_is_no_checkpoint_is_not_installed(server: FaultServer, home: Path,
         (example(os.path.abspath("mine")), "export it again, or get it anew from where it is from"),
     ],
 )
-def test_what_helps_depends_on_where_a_file_is_from(spec: ModelSpec, cure: str) -> None:
+def test_the_repair_hint_depends_on_the_source_of_the_file(spec: ModelSpec, cure: str) -> None:
     assert repair_hint(spec) == cure
 
 
@@ -764,7 +764,7 @@ def test_other_entries_of_a_record_stay(home: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
-def test_a_pipe_in_place_of_a_record_holds_nobody_up(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pipe_in_place_of_the_record_is_not_opened(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     place(home / "tiny", **BODIES)
     os.mkfifo(home / HASHES)
     assert set(fetch(example())) == set(BODIES)
