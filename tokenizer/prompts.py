@@ -98,7 +98,7 @@ def read_labels(path: str | os.PathLike[str], before: Iterable[str] = ()) -> lis
 
 
 def warn_about_lists(labels: Iterable[str]) -> None:
-    """Warn that labels which look like lists, \"a, b\", are one label each."""
+    """Warn that labels which look like lists, as "a, b" does, are one label each."""
     # In "5,000 meters" it is no list.
     if lists := [label for label in labels if re.search(r"[,;，；、](?!\d)", label)]:
         _log.warning("one label, not several: %s; for several repeat --text", _quoted(lists))
