@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from action_clip.errors import ActionClipError
-from action_clip.system.connection import redacted
+from action_clip.system.addresses import redacted
 from action_clip.system.terminal import LogFormatter, printable, sentence
 
 SUBCOMMANDS = {"export": "export.command"}

@@ -2,12 +2,12 @@
 
 from typing import NoReturn
 
-from action_clip.system.interrupts import leave_at_once, run
+from action_clip.system.interrupts import exit_on_interrupt, run
 
 
 def start() -> NoReturn:
     """Run the command and end the process with its exit code."""
-    leave_at_once()  # before the imports that take long
+    exit_on_interrupt()  # before the imports that take long
     from action_clip.command import main
 
     run(main)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.tokenizer.bpe import default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts, read_labels
 from benchmarks.contestants import PEERS, find
 from benchmarks.inputs import ABSENT, FRAMES, Inputs
 from benchmarks.reference_flow import BATCH, answer, preprocess, read_frames, score, timed
@@ -172,7 +172,7 @@ def main() -> None:
             sys.exit(ABSENT)
     facts = read_metadata(inputs.fp32 / "image.onnx")
     with timed(timings_s, "text"):
-        tokens = default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels))
+        tokens = default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, labels))
         texts = np.concatenate([peer.text(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)])
     with timed(timings_s, "decode"):
         frames = read_frames(inputs.clip, FRAMES)

@@ -22,7 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from action_clip.models.cache.session_cache import write_optimised
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.system.terminal import ArgumentParser
 from benchmarks.inputs import ROOT, SEED
 
@@ -137,7 +137,7 @@ def main() -> None:
     if options.session:
         make_session(options.folder)
         return
-    spec, graphs = folder_model(options.folder)
+    spec, graphs = read_model_directory(options.folder)
     session_table(graphs)
     print("\n| run | ms | of which |\n| --- | --- | --- |")
     for role, path in graphs.items():

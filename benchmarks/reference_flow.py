@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from action_clip.tokenizer.bpe import default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts, read_labels
 from action_clip.video.sampling import uniform_indices
 
 Floats = NDArray[np.float32]
@@ -90,7 +90,7 @@ def classify(folder: Path, video: Path, labels: Sequence[str], timings_s: dict[s
     facts = image.get_modelmeta().custom_metadata_map
     prompts = json.loads(facts["prompts"]) if "prompts" in facts else DEFAULT_PROMPTS
     with timed(timings_s, "text"):
-        tokens = default_tokenizer().encode(fill(prompts, labels))
+        tokens = default_tokenizer().encode(fill_prompts(prompts, labels))
         texts = np.concatenate([_run(text, tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)])
     with timed(timings_s, "decode"):
         frames = read_frames(video, int(facts["frames"]))

@@ -15,7 +15,7 @@ from action_clip.models.actionclip import ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.scoring import LabelBank, score
 from action_clip.tokenizer.bpe import default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts, read_labels
 from benchmarks.contestants import PEERS, THREADS, VIDEO_LENGTHS_S, find
 from benchmarks.inputs import FRAMES, LABELS_400, SEED, Inputs
 
@@ -190,7 +190,7 @@ def _session(path: Path) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
 
 
 def _tokens(inputs: Inputs) -> NDArray[np.int64]:
-    return default_tokenizer().encode(fill(DEFAULT_PROMPTS, read_labels(inputs.labels_10)))
+    return default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, read_labels(inputs.labels_10)))
 
 
 def _factors(shapes: list[Product]) -> list[tuple[NDArray[np.float32], ...]]:

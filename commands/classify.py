@@ -22,7 +22,7 @@ from action_clip.models.prediction import Prediction
 from action_clip.models.timesformer import TimeSformer
 from action_clip.output.stdout import is_terminal, write_stdout
 from action_clip.output.writers import FORMATS, CsvWriter, ResultWriter
-from action_clip.tokenizer.prompts import read_labels, read_prompts, remark_on_lists
+from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_lists
 
 _PROGRAM = Path(__file__).parents[1]
 _ROOMS = ("commands", "export", "models", "output", "system", "tokenizer", "video")
@@ -94,9 +94,9 @@ def _check_targets(options: argparse.Namespace, spec: ModelSpec) -> None:
 def _model_files(spec: ModelSpec) -> Iterable[Path]:
     """What is kept of the model, and beside it, on this disk."""
     from action_clip.models.store.home import HASHES, LABEL_BANK, cache_home
-    from action_clip.models.store.model_store import folder_of
+    from action_clip.models.store.locations import directory_of
 
-    folder = folder_of(spec)
+    folder = directory_of(spec)
     yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")
     if (home := cache_home()) is not None:
         yield from (home / name for name in (LABEL_BANK, HASHES))
@@ -136,7 +136,7 @@ def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
-    remark_on_lists(options.text)
+    warn_about_lists(options.text)
     labels = [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
     return labels or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))
 

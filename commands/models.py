@@ -37,7 +37,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 def model_table() -> str:
     """Every model of the catalog, a line each."""
-    from action_clip.models.store.model_store import locate
+    from action_clip.models.store.locations import locate
 
     rows = [("name", "frames", "size", "on this disk", "published accuracy", "licence")]
     for spec in catalog():
@@ -52,7 +52,7 @@ def model_table() -> str:
 
 def verification(model: str) -> str:
     """The sha256 of the model's files, read anew, and what they were equal to; ActionClipError where they differ."""
-    from action_clip.models.store.model_store import verify
+    from action_clip.models.store.verification import verify
 
     lines = []
     for file in verify(chosen_model(model).spec):

@@ -1,9 +1,9 @@
 """`python -m export` in a clone: the same as `action-clip export`."""
 
-from action_clip.system.interrupts import leave_at_once, run
+from action_clip.system.interrupts import exit_on_interrupt, run
 
 if __name__ == "__main__":
-    leave_at_once()  # before the imports that take long
+    exit_on_interrupt()  # before the imports that take long
     from action_clip.export.command import main
 
     run(main)

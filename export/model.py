@@ -21,9 +21,10 @@ from action_clip.export.timesformer.checkpoints import read_timesformer
 from action_clip.export.timesformer.model import timesformer_model
 from action_clip.export.verify import compare, difference_table, node_counts, node_table
 from action_clip.models.catalog.metadata import read_metadata
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ROLES, ModelSpec
-from action_clip.models.store.model_store import fetch_checkpoint, folder_of, install
+from action_clip.models.store.installation import fetch_checkpoint, install
+from action_clip.models.store.locations import directory_of
 from action_clip.system.files import draft_folder
 
 _LOG = logging.getLogger("action_clip")
@@ -78,7 +79,7 @@ def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *,
             raise ActionClipError(
                 f"{source} {fact.format(of_checkpoint)}, the catalog says {of_catalog}: delete it to download it again"
             )
-    parent = folder_of(spec) if folder is None else folder.absolute().parent
+    parent = directory_of(spec) if folder is None else folder.absolute().parent
     with _drafted(model, precision, model_facts(spec), parent) as (graphs, tables):
         if folder is None:
             install(spec, graphs)
@@ -93,7 +94,7 @@ def check(folder: Path, source: Path, *, trust: bool = False) -> str:
     Raises:
         ActionClipError: one of them cannot be read, or they differ by more than the graphs' precision allows.
     """
-    spec, graphs = folder_model(folder)
+    spec, graphs = read_model_directory(folder)
     metadata = read_metadata(graphs[ROLES[spec.kind][0]])
     precision = metadata.get("precision")
     if precision not in PRECISIONS:

@@ -12,8 +12,8 @@ from action_clip.models.model import EncodedVideo, Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
 from action_clip.models.scoring import LabelBank, score
-from action_clip.system.background import beside
-from action_clip.tokenizer.prompts import fill, is_template, remark_on_same, unique_labels
+from action_clip.system.background import run_in_background
+from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -110,8 +110,10 @@ class ActionClip(Model):
             # A label that is too long is an error before the download, not after it.
             from action_clip.tokenizer.bpe import default_tokenizer
 
-            default_tokenizer().encode(fill(self.prompts, names), names * len(self.prompts))
-        with beside(lambda stop: self._bank(names, stop), at_once=self._graphs.works_in_background) as future:
+            default_tokenizer().encode(fill_prompts(self.prompts, names), names * len(self.prompts))
+        with run_in_background(
+            lambda stop: self._bank(names, stop), concurrent=self._graphs.works_in_background
+        ) as future:
             encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
         bank = future.result()
         return self.predict(replace(encoded, timings_s=encoded.timings_s | bank.timings_s), bank, top_k=top_k)
@@ -156,7 +158,7 @@ class ActionClip(Model):
         names = unique_labels(labels)
         # One remark for the same labels, however many videos they are used for.
         if names != self._last_labels:
-            remark_on_same(names)
+            warn_about_equal_labels(names)
             self._last_labels = names
         return names
 

@@ -13,7 +13,7 @@ from action_clip.models.scoring import normalized
 from action_clip.models.store.home import LABEL_BANK, cache_home
 from action_clip.system.terminal import no_progress_bars
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from action_clip.tokenizer.prompts import fill
+from action_clip.tokenizer.prompts import fill_prompts
 
 if TYPE_CHECKING:
     from action_clip.models.runtime.graph import Graph
@@ -80,14 +80,14 @@ class LabelEncoder:
         # A byte is one token at most, unless cleaning the text adds bytes, which it does not to plain ASCII.
         longest = CONTEXT_LENGTH - 2 - max(len(prompt.encode()) for prompt in self._prompts)
         unsure = [label for label in labels if len(label) > longest or not label.isascii() or "&" in label]
-        keys = unsure if self._is_mean else fill(self._prompts, unsure)
+        keys = unsure if self._is_mean else fill_prompts(self._prompts, unsure)
         if keys and len(self._cache.read(keys)) < len(set(keys)):
-            default_tokenizer().encode(fill(self._prompts, unsure), unsure * len(self._prompts))
+            default_tokenizer().encode(fill_prompts(self._prompts, unsure), unsure * len(self._prompts))
 
     def _chunk(self, labels: Sequence[str]) -> Features:
         if self._is_mean:
             return self._look_up(labels, self._means)[np.newaxis]
-        texts = fill(self._prompts, labels)
+        texts = fill_prompts(self._prompts, labels)
         return self._look_up(texts, self._features).reshape(len(self._prompts), len(labels), -1)
 
     def _look_up(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
@@ -102,7 +102,7 @@ class LabelEncoder:
 
     def _means(self, labels: list[str]) -> Features:
         """The normalised mean over the prompts of each label, (labels, D)."""
-        texts = self._features(fill(self._prompts, labels))
+        texts = self._features(fill_prompts(self._prompts, labels))
         return normalized(texts.reshape(len(self._prompts), len(labels), -1).mean(axis=0))
 
     def _features(self, texts: list[str]) -> Features:

@@ -15,8 +15,8 @@ from action_clip.models.encoders import EncodedClips, timed
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Prediction
 from action_clip.models.scoring import Scores
-from action_clip.system.background import beside
-from action_clip.system.connection import shown
+from action_clip.system.addresses import display_name
+from action_clip.system.background import run_in_background
 from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Model:
         if spec.checkpoint is not None:
             graphs.paths()  # an error where they have yet to be exported, before the video is read
         roles = [role for role in ROLES[spec.kind] if role != "text"]
-        with beside(lambda _: graphs.start(roles), at_once=graphs.works_in_background) as started:
+        with run_in_background(lambda _: graphs.start(roles), concurrent=graphs.works_in_background) as started:
             tensor, clip, timings = _preprocessed(video, sampler, channels, graphs)
         started.result()
         encoded = self._encode(graphs, tensor[np.newaxis])
@@ -134,7 +134,7 @@ class Model:
             frame_features=None if encoded.frame_features is None else encoded.frame_features[0],
             logits=encoded.logits[0],
             clip=clip,
-            video=shown(os.fspath(video)) if isinstance(video, str | os.PathLike) else None,
+            video=display_name(os.fspath(video)) if isinstance(video, str | os.PathLike) else None,
             timings_s=timings | encoded.timings_s,
         )
 

@@ -11,7 +11,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ModelSpec, catalog, find
 from action_clip.models.runtime.devices import check_device
 from action_clip.system.cores import usable_cores
-from action_clip.system.forks import register
+from action_clip.system.forks import reset_in_children
 
 if TYPE_CHECKING:
     from action_clip.models.runtime.graph import Graph
@@ -46,9 +46,9 @@ def find_model(model: ModelName) -> FoundModel:
         return FoundModel(spec, None, name)
     # Unlike Path.is_dir, this is False for what no path can be.
     if os.path.isdir(name):
-        from action_clip.models.catalog.model_directory import folder_model
+        from action_clip.models.catalog.model_directory import read_model_directory
 
-        return FoundModel(*folder_model(Path(name)), name)
+        return FoundModel(*read_model_directory(Path(name)), name)
     raise ActionClipError(
         f"there is no model or folder '{name}': the models are {', '.join(known.name for known in catalog())}"
     )
@@ -85,9 +85,9 @@ class ModelGraphs:
         self.cache = cache
         self._graphs: dict[str, Graph] = {}
         self._lock = Lock()
-        register(self)
+        reset_in_children(self)
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Make a new lock in a forked child: another thread of the parent may have held the old one."""
         self._lock = Lock()
 
@@ -100,9 +100,9 @@ class ModelGraphs:
 
     def _make(self) -> dict[str, "Graph"]:
         from action_clip.models.runtime.graph import Graph
-        from action_clip.models.store.model_store import cure_of
+        from action_clip.models.store.locations import repair_hint
 
-        cure = cure_of(self.spec)
+        cure = repair_hint(self.spec)
         return {
             role: Graph(
                 path,
@@ -120,7 +120,7 @@ class ModelGraphs:
     def paths(self) -> dict[str, Path]:
         """The graphs' files by role, downloaded where they are not on this disk. Raises ActionClipError as `fetch`."""
         if self._paths is None:
-            from action_clip.models.store.model_store import fetch
+            from action_clip.models.store.installation import fetch
 
             self._paths = fetch(self.spec, keep=self.cache)
         return self._paths
@@ -138,7 +138,7 @@ class ModelGraphs:
     @property
     def is_on_disk(self) -> bool:
         """Whether nothing is to be downloaded or exported."""
-        from action_clip.models.store.model_store import locate
+        from action_clip.models.store.locations import locate
 
         return self._paths is not None or locate(self.spec) is not None
 

@@ -1,4 +1,4 @@
-"""Work beside other work, on another core."""
+"""Work in the background, while the caller does something else."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -6,31 +6,31 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TypeVar
 
-from action_clip.system.interrupts import fulfil, in_thread, wait_for
+from action_clip.system.interrupts import complete, run_in_thread, wait_for
 
 T = TypeVar("T")
 
 
 @contextmanager
-def beside(work: Callable[[Event], T], *, at_once: bool) -> Iterator[Future[T]]:
-    """Do `work` while the block runs, in a thread of its own; without `at_once`, after the block.
+def run_in_background(work: Callable[[Event], T], *, concurrent: bool) -> Iterator[Future[T]]:
+    """Call `work` in a thread of its own while the block runs; without `concurrent`, in this thread after the block.
 
-    Its result is for after the block. Where the block raises, or Ctrl-C is pressed, the event that `work` is given is
-    set: what takes long looks at it and stops. An error waits for that, Ctrl-C does not: the work may be in a library
-    that knows nothing of the event.
+    The future that is yielded has its result after the block. Where the block raises, or Ctrl-C is pressed, the event
+    that is passed to `work` is set, which tells it to stop. An error of the block is raised when `work` has stopped,
+    Ctrl-C at once: the work may be in a library that does not look at the event.
     """
     stop = Event()
     future = Future[T]()
     try:
-        if at_once:
-            future = in_thread(lambda: work(stop))
+        if concurrent:
+            future = run_in_thread(lambda: work(stop))
         yield future
-        if at_once:
+        if concurrent:
             wait_for(future)
         else:
-            fulfil(future, lambda: work(stop))
+            complete(future, lambda: work(stop))
     except BaseException as error:
         stop.set()
-        if at_once and not isinstance(error, KeyboardInterrupt):
+        if concurrent and not isinstance(error, KeyboardInterrupt):
             wait_for(future)
         raise

@@ -1,4 +1,4 @@
-"""Connecting to other hosts: whether that is allowed, redirects that never leave https, and an end to every wait."""
+"""Connecting to other hosts: redirects that never leave https, and a limit to every wait."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 from action_clip.errors import ActionClipError
+from action_clip.system.addresses import display_address, may_follow
 
 if TYPE_CHECKING:
     import requests
@@ -20,96 +21,34 @@ REDIRECTS = 5
 WAIT_S = 120.0
 """How long is waited for a server in all, unless ACTION_CLIP_TIMEOUT says otherwise."""
 SLOWEST = 32 << 10
-"""Bytes of announced content for which a second more is waited."""
+"""Bytes of content with a known length that extend the wait by a second."""
 CHUNK = 1 << 16
 _CHUNKS_AHEAD = 16
-_SHOWN_DATA = 40  # characters of an address that holds the data itself
 _POLL_S = 0.2  # how soon a wait notices what it is not woken by: on Windows, Ctrl-C
-# The values of these are secrets: in user:password@host and in ?token=…
-_PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s]*):[^/?#\s]*(?=@)")
-# The same with characters that should have been written otherwise, such as a slash; a port is no password.
-_ODD_PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s\[]*):(?!\*\*\*@)(?!\d{1,5}(?:[/?#\s]|$))[^@\n]*(?=@)")
-_SECRET = re.compile(
-    r"(?i)([?&;][^=&;#\s]*(?:passw|pwd|token|secret|signature|credential|api_?key)[^=&;#\s]*="
-    r"|[?&;](?:sig|key|auth|jwt|pass)=)[^&;#\s]+"
-)
-
 # What a transfer's thread passes on: the answer, its content chunk by chunk, b"" after the last; or what went wrong.
 Item: TypeAlias = "requests.Response | bytes | BaseException"
 
 
 class RedirectError(Exception):
-    """The server redirects to where we do not go; the text is the reason."""
+    """The server redirects to an address that is not followed; the text is the reason."""
 
 
 class SlowError(Exception):
     """The server takes longer than is waited for it; the text is the reason."""
 
 
-def is_offline() -> bool:
-    """Whether ACTION_CLIP_OFFLINE forbids every connection."""
-    return os.environ.get("ACTION_CLIP_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
-
-
-def is_address(text: str) -> bool:
-    """Whether it is an http(s) address, whatever the case of its scheme, and the spaces around it."""
-    return re.match(r"\s*https?://", text, re.IGNORECASE) is not None
-
-
-def is_other_address(text: str) -> bool:
-    """Whether it is an address of another kind, where it is no file's name."""
-    return re.match(r"\s*([a-z][a-z0-9+.-]+://|(data|blob):)", text, re.IGNORECASE) is not None
-
-
-def not_opened(address: str) -> ActionClipError:
-    """What to say of such an address: of a file on this machine its path."""
-    from urllib.request import url2pathname
-
-    here = re.match(r"file://(?:localhost)?(/.*)", address.strip(), re.IGNORECASE)
-    cure = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
-    return ActionClipError(f"the address {named(address)} is neither http nor https; {cure}")
-
-
-def named(address: str) -> str:
-    """An address as an error names it: without its secrets, and of data no more than their beginning."""
-    address = address.strip()
-    is_data = address.lower().startswith("data:")
-    return f"{address[:_SHOWN_DATA]}…" if is_data and len(address) > _SHOWN_DATA else redacted(address)
-
-
-def may_lead(url: str, following: str) -> bool:
-    """Whether we go from one address to the other: nowhere but to http(s), and never from https to http.
-
-    Raises ValueError where the other is no address.
-    """
-    allowed = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
-    return urlsplit(following).scheme in allowed
-
-
-def redacted(text: str) -> str:
-    """The text with `***` for each password and token in an address: for whatever is shown, logged or written."""
-    for pattern in (_PASSWORD, _ODD_PASSWORD):
-        text = pattern.sub(r"\1\2:***", text)
-    return _SECRET.sub(r"\1***", text)
-
-
-def shown(name: str) -> str:
-    """A file name as it is; an address without its secrets."""
-    return redacted(name.strip()) if is_address(name) else name
-
-
-class Patience:
-    """How long servers are waited for, in all, while one thing is fetched; what we do meanwhile does not count.
+class WaitBudget:
+    """How long servers are waited for, in all, while one file is fetched; time between the waits does not count.
 
     That is ACTION_CLIP_TIMEOUT seconds (120), and a second more for every 32 KiB that arrive of content whose length is
-    known. So a slow line is no failure, but a byte a second, or a live stream in place of a file, comes to an end.
+    known: a slow connection does not fail, but a server that sends a byte a second, or a live stream, is given up.
     """
 
     def __init__(self, stop: Event | None = None) -> None:
         """Begin with nothing waited.
 
         Args:
-            stop: ends a wait when it is set, for want of patience.
+            stop: ends a wait when it is set.
 
         Raises:
             ActionClipError: ACTION_CLIP_TIMEOUT is no number of seconds above 0.
@@ -125,7 +64,7 @@ class Patience:
         self._stop = stop or Event()
 
     def grow(self, size: int) -> None:
-        """Wait longer: so many bytes of known length have arrived."""
+        """Extend the wait: so many bytes of content with a known length have arrived."""
         self._most_s += size / SLOWEST
 
     def wait_for(self, queue: "Queue[Item]") -> "Item":
@@ -147,8 +86,8 @@ class Patience:
 class Transfer:
     """The answer to a GET request after redirects; a context manager.
 
-    A thread of its own does the waiting, so that Ctrl-C and patience end it whatever the server does: even a silent
-    look-up of its name, or headers that never end.
+    A thread of its own does the waiting, so that Ctrl-C and the budget end it whatever the server does: even while its
+    name is looked up, or its headers never end.
 
     Attributes:
         url: where the redirects led.
@@ -165,7 +104,7 @@ class Transfer:
         url: str,
         headers: Mapping[str, str],
         timeout_s: tuple[float, float],
-        patience: Patience,
+        budget: WaitBudget,
         *,
         has_known_length: bool = False,
     ) -> None:
@@ -175,15 +114,15 @@ class Transfer:
             url: http or https; what begins as https stays https.
             headers: of every request, besides Accept-Encoding: content comes as it is.
             timeout_s: seconds to connect, and between any two bytes.
-            patience: in all.
+            budget: in all.
             has_known_length: whether the content's length is known even where the answer does not say it.
 
         Raises:
             RedirectError: a redirect from https to something else, to neither http nor https, or too many of them.
-            SlowError: the patience is at its end.
+            SlowError: the budget is used up.
             requests.RequestException: the request fails.
         """
-        self._patience = patience
+        self._budget = budget
         self._items: Queue[Item] = Queue(_CHUNKS_AHEAD)
         self._is_closed = Event()
         work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s)
@@ -204,15 +143,15 @@ class Transfer:
         """Bytes of the content, where the answer says that; what comes in chunks ends with the last of them."""
         if "Transfer-Encoding" in self.headers:
             return None
-        found = re.fullmatch(r"[0-9]{1,18}", self.headers.get("Content-Length", ""))
-        return int(found[0]) if found else None
+        match = re.fullmatch(r"[0-9]{1,18}", self.headers.get("Content-Length", ""))
+        return int(match[0]) if match else None
 
     @property
     def content_range(self) -> tuple[int, int | None] | None:
         """Where in the whole the content begins, and how long the whole is where the answer says that: of a 206."""
         stated = self.headers.get("Content-Range", "").strip()
-        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(0|[1-9][0-9]{0,17}|\*)", stated)
-        return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(0|[1-9][0-9]{0,17}|\*)", stated)
+        return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else None
 
     @property
     def validator(self) -> str | None:
@@ -224,13 +163,13 @@ class Transfer:
         """The content, piece by piece.
 
         Raises:
-            SlowError: the patience is at its end.
+            SlowError: the budget is used up.
             requests.RequestException, urllib3.exceptions.HTTPError: the connection fails.
         """
         while chunk := self._next():
             assert isinstance(chunk, bytes)
             if self._is_sized:
-                self._patience.grow(len(chunk))
+                self._budget.grow(len(chunk))
             yield chunk
 
     def close(self) -> None:
@@ -249,7 +188,7 @@ class Transfer:
         self.close()
 
     def _next(self) -> "requests.Response | bytes":
-        item = self._patience.wait_for(self._items)
+        item = self._budget.wait_for(self._items)
         if isinstance(item, BaseException):
             raise item
         return item
@@ -266,7 +205,7 @@ class Transfer:
             self._pass_on(error)
 
     def _pass_on(self, item: "Item") -> bool:
-        """Whether somebody still waits for it."""
+        """Queue the item; False when the transfer was closed."""
         while not self._is_closed.is_set():
             with suppress(Full):
                 self._items.put(item, timeout=_POLL_S)
@@ -280,12 +219,12 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
     for _ in range(REDIRECTS + 1):
         try:
             with requests.Session() as session:
-                # To know what would follow, it would read the whole of a redirect's content, and fail at odd addresses.
+                # Otherwise requests reads the whole content of a redirect, and fails at malformed addresses.
                 session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
                 response = session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s)
         except requests.RequestException:
             raise
-        except ValueError as error:  # of the many parsers that an address goes through
+        except ValueError as error:  # from parsers of addresses
             raise requests.exceptions.InvalidURL(str(error)) from error
         if not response.is_redirect:
             return response
@@ -295,23 +234,23 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
 
 
 def _following(url: str, location: str) -> str:
-    """Where a redirect leads, if we go there."""
-    # As bytes of a header, whatever their encoding, come out of http.client.
-    location = re.sub("[\x80-\xff]", lambda found: f"%{ord(found[0]):02X}", location)
+    """The address that a redirect leads to. Raises RedirectError where it is not followed."""
+    # http.client decodes the bytes of a header as Latin-1, whatever their encoding is.
+    location = re.sub("[\x80-\xff]", lambda match: f"%{ord(match[0]):02X}", location)
     try:
         following = urljoin(url, location)
-        is_allowed = may_lead(url, following)
+        is_allowed = may_follow(url, following)
     except ValueError:
-        raise RedirectError(f"the server redirects to {named(location)}, which is no address") from None
+        raise RedirectError(f"the server redirects to {display_address(location)}, which is no address") from None
     if not is_allowed:
-        wanted = "https" if urlsplit(url).scheme == "https" else "http or https"
-        raise RedirectError(f"the server redirects to {named(following)}, which is not {wanted}")
+        allowed = "https" if urlsplit(url).scheme == "https" else "http or https"
+        raise RedirectError(f"the server redirects to {display_address(following)}, which is not {allowed}")
     return following
 
 
-def reason(error: BaseException) -> tuple[str, bool]:
-    """A network library's exception in few words, and whether trying again may help."""
-    # Here: who never connects need not wait for them.
+def failure_reason(error: BaseException) -> tuple[str, bool]:
+    """The cause of a network library's exception in few words, and whether trying again may help."""
+    # Imported here, since most runs connect to nothing.
     import socket
     import ssl
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected

@@ -1,4 +1,4 @@
-"""How many threads work at once: as many as this process has cores for, which can be far fewer than the machine has."""
+"""How many threads to use: as many as this process may use cores, which can be far fewer than the machine has."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 _ROOT = Path("/")
 _GROUP = re.compile(r"^\d+:([^:]*):(.*)$", re.MULTILINE)
-"""A cgroup: its controllers, none in version 2, and its path."""
+"""A cgroup: its controllers (none in version 2) and its path."""
 _MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$", re.MULTILINE)
 """A mounted tree of cgroups: which part of it, where, the version, the controllers among the options."""
 
@@ -41,7 +41,7 @@ def graph_threads(root: Path = _ROOT) -> int:
 
 
 def _siblings(root: Path, core: int) -> str:
-    """A name for what the core shares its units with."""
+    """Names the hardware threads that share the core's units."""
     try:
         return (root / f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text("ascii").strip()
     except (OSError, ValueError):
@@ -98,5 +98,5 @@ def _read(path: Path) -> str:
 
 
 def _unescaped(field: str) -> str:
-    """What mountinfo writes as \\040 is a space."""
+    """The path without mountinfo's escapes: \\040 is a space."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)

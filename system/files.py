@@ -1,8 +1,10 @@
-"""Files that are either written whole or not at all, and texts that are read whole or refused."""
+"""Files that are written completely or not at all, texts that are read completely or refused, and mapped files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import re
 import shutil
@@ -10,17 +12,20 @@ import tempfile
 import uuid
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import Any
 
 from action_clip.errors import ActionClipError
 
 MOST_TEXT = 16 << 20
 """Bytes of a text file: a million short labels; to read more, all of them short, would take many GB of memory."""
+Buffer = bytes | mmap
 _drafts: set[Path] = set()
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Raise ActionClipError if `path` cannot be written; cheap enough to ask before the work begins."""
+    """Raise ActionClipError if `path` cannot be written; cheap enough to be called before the work begins."""
     target = Path(path)
     if os.path.isdir(target):
         raise ActionClipError(f"cannot write {target}: it is a folder; name a file in it")
@@ -88,11 +93,11 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _descriptor(path: str | os.PathLike[str]) -> int | None:
-    """Of an open file, the one that the path stands for: /dev/stdout, /dev/fd/3, /proc/self/fd/3, or a link to one."""
+    """The descriptor that a path stands for: /dev/stdout, /dev/fd/3, /proc/self/fd/3, or a link to one of these."""
     name = os.fspath(path)
     for _ in range(8):
-        if found := re.fullmatch(rf"/dev/(?:stdout|stderr)|/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", name):
-            return int(found[1]) if found[1] else 1 + name.endswith("err")
+        if match := re.fullmatch(rf"/dev/(?:stdout|stderr)|/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", name):
+            return int(match[1]) if match[1] else 1 + name.endswith("err")
         if not os.path.islink(name):
             break
         name = os.path.join(os.path.dirname(name), os.readlink(name))
@@ -101,7 +106,7 @@ def _descriptor(path: str | os.PathLike[str]) -> int | None:
 
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """The path, for a file or folder that is to get its name by renaming: what is left there afterwards is removed."""
+    """Yield the path, for a file or folder that the block renames when it is complete; afterwards it is removed."""
     _drafts.add(path)
     try:
         yield path
@@ -122,7 +127,7 @@ def draft_folder(parent: Path | None = None, prefix: str = "action_clip-") -> It
 
 
 def remove_drafts() -> None:
-    """Remove the drafts that there are: for a process that ends where it is."""
+    """Remove all drafts: for a process that ends without unwinding its stack."""
     for path in list(_drafts):
         _remove(path)
 
@@ -162,3 +167,36 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8")
     # Files that were joined have marks in the midst, and no line end before them where the first had none at its end.
     return re.sub("(?<=[^\r\n\ufeff])\ufeff", "\n", text).replace("\ufeff", "")
+
+
+def require_regular_file(path: Path) -> None:
+    """Raise OSError unless the path is a regular file; to be called before it is opened, since opening a pipe waits."""
+    if not os.path.isfile(path):
+        if os.path.lexists(path):
+            raise OSError(errno.EINVAL, "it is no file")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+@contextlib.contextmanager
+def memory_mapped(path: Path) -> Iterator[Buffer]:
+    """The content of a file, read from the disk only where it is looked at.
+
+    Raises OSError when it cannot be read.
+    """
+    require_regular_file(path)
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
+            yield b""
+            return
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            yield content
+
+
+def read_json_object(path: Path, most_bytes: int) -> dict[str, Any]:
+    """The JSON object in a file that the program keeps for itself; {} where there is none, or anything else."""
+    try:
+        require_regular_file(path)
+        content = json.loads(path.read_bytes()) if path.stat().st_size <= most_bytes else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

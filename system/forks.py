@@ -1,11 +1,11 @@
-"""What a forked child does with what its parent has made.
+"""Locks and sessions across a fork.
 
-A child has one thread, the one that forked. A lock that another held stays locked there, and a session of onnxruntime,
-whose threads are not there, neither runs nor can be destroyed: both wait for ever. So does the import of a module that
-another thread was importing: a fork waits for the imports of ours.
+A forked child has only the thread that forked. A lock that another thread held stays locked there for ever. A session
+of onnxruntime, whose threads are missing there, blocks for ever when it runs or is destroyed. So does the import of a
+module that another thread was importing: a fork waits until no code of this package imports anything.
 """
 
-import concurrent.futures.thread  # noqa: F401 hooks of its own and of logging, which are to be there before ours
+import concurrent.futures.thread  # noqa: F401 registers its hooks, and those of logging, before ours
 import functools
 import os
 import sys
@@ -21,7 +21,7 @@ from weakref import WeakSet
 T = TypeVar("T")
 _ROOT = str(Path(__file__).parents[1])
 _IMPORTS_END_IN_S = 30.0
-"""After which a fork no longer waits for them."""
+"""How long a fork waits for imports in other threads."""
 _POLL_S = 0.01
 
 if sys.version_info >= (3, 12):
@@ -29,49 +29,49 @@ if sys.version_info >= (3, 12):
 else:
 
     class cached_property(functools.cached_property[T]):
-        """As of Python 3.12: without a lock that all objects of a class share."""
+        """As in Python 3.12: without the lock that all objects of a class share."""
 
         def __init__(self, compute: Callable[[Any], T]) -> None:
             super().__init__(compute)
             self.lock = nullcontext()
 
 
-class Heir(Protocol):
-    """What has locks, or sessions."""
+class ForkAware(Protocol):
+    """An object with locks or sessions."""
 
-    def start_anew(self) -> None:
-        """Called in a child, while nothing else runs there: make new locks, and let `keep_for_ever` have sessions."""
+    def reset_after_fork(self) -> None:
+        """Called in a child, while nothing else runs there: make new locks, and pass sessions to `never_destroy`."""
 
 
 def at_fork(**hooks: Callable[[], object]) -> None:
-    """As os.register_at_fork, where there are forks: `before`, `after_in_parent`, `after_in_child`."""
+    """os.register_at_fork, where the system has forks: `before`, `after_in_parent`, `after_in_child`."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(**hooks)
 
 
-def keep_whole(lock: RLock) -> None:
-    """Fork only while no other thread has this lock: what it guards is whole in a child, and the lock is free."""
+def hold_during_forks(lock: RLock) -> None:
+    """Hold this lock during every fork, so that a child finds it free and what it guards consistent."""
     at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
-_heirs: "WeakSet[Heir]" = WeakSet()
+_fork_aware: "WeakSet[ForkAware]" = WeakSet()
 
 
-def register(heir: Heir) -> None:
-    """Have its `start_anew` called in each child, as long as it lives."""
-    _heirs.add(heir)
+def reset_in_children(target: ForkAware) -> None:
+    """Call the object's `reset_after_fork` in each child, as long as the object exists."""
+    _fork_aware.add(target)
 
 
-def _start_anew() -> None:
-    for heir in list(_heirs):
-        heir.start_anew()
+def _reset_all() -> None:
+    for target in list(_fork_aware):
+        target.reset_after_fork()
 
 
-at_fork(after_in_child=_start_anew)
+at_fork(after_in_child=_reset_all)
 
 
 def _are_importing(frame: FrameType | None) -> bool:
-    """Whether our code, somewhere up the stack from this frame, imports something."""
+    """Whether code of this package, in this frame or a caller, is importing something."""
     while frame is not None:
         caller = frame.f_back
         is_import = frame.f_code.co_filename == "<frozen importlib._bootstrap>"
@@ -82,7 +82,7 @@ def _are_importing(frame: FrameType | None) -> bool:
 
 
 def _wait_for_imports() -> None:
-    """Fork before or after another thread imports: what it imports would be half there in a child, and locked."""
+    """Delay a fork until no other thread imports: the module would stay incomplete in a child, and locked."""
     end = time.monotonic() + _IMPORTS_END_IN_S
     while time.monotonic() < end:
         frames = sys._current_frames()
@@ -94,8 +94,8 @@ def _wait_for_imports() -> None:
 at_fork(before=_wait_for_imports)
 
 
-def keep_for_ever(thing: object) -> None:
-    """Whatever refers to it or not, it is never destroyed, not even at Python's end."""
+def never_destroy(target: object) -> None:
+    """Keep the object until the process ends, without calling its destructor even then."""
     import ctypes
 
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(target))

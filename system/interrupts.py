@@ -1,6 +1,7 @@
 """Ctrl-C ends every wait within a second, and a command with exit code 130 and without a traceback.
 
-Graphs, decoders and look-ups of names hear of no signals: they run in threads, and the main thread only waits for them.
+Running a graph, decoding and looking up host names cannot be interrupted by signals: they run in other threads, and the
+main thread, which can, waits for them.
 """
 
 import atexit
@@ -20,14 +21,14 @@ T = TypeVar("T")
 
 EXIT_CODE = 130
 _GRACE_S = 0.6
-"""For what notices that it is to stop."""
-_POLL_S = 0.2  # on Windows, Ctrl-C wakes nobody
-_PATIENCE_S = 10.0
-"""How long Python's end waits for graphs."""
+"""How long work that was told to stop is waited for."""
+_POLL_S = 0.2  # on Windows, Ctrl-C does not end a wait
+_EXIT_WAIT_S = 10.0
+"""How long Python's exit waits for running graphs."""
 
 
-def leave_at_once() -> None:
-    """From now on Ctrl-C ends the process where it is: during imports, and when the work is done."""
+def exit_on_interrupt() -> None:
+    """From now on Ctrl-C ends the process immediately: for imports, and when the work is done."""
     if not _is_ignored():
         signal.signal(signal.SIGINT, _end)
 
@@ -35,9 +36,9 @@ def leave_at_once() -> None:
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a command and end the process with its exit code; to be called once, in the main thread.
 
-    Ctrl-C raises KeyboardInterrupt in it. Where that has not ended it soon, the process is ended all the same.
+    Ctrl-C raises KeyboardInterrupt in it; a process that has not ended soon afterwards is terminated.
     """
-    if sys.stderr is None:  # closed: what would be said there is not to land elsewhere
+    if sys.stderr is None:  # closed: a file that is opened next must not get its number
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process
     try:
         if not _is_ignored():
@@ -45,17 +46,17 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
     except KeyboardInterrupt:
         code = EXIT_CODE
-    leave_at_once()
+    exit_on_interrupt()
     if code == EXIT_CODE:
-        _end()  # without Python's own end, which breaks the graphs that still run in other threads
+        _end()  # without Python's own exit, which crashes graphs that still run in other threads
     import gc
 
-    gc.freeze()  # else everything is searched for garbage before the process ends, which takes 0.03 s
+    gc.freeze()  # without a last garbage collection, which takes 0.03 s
     sys.exit(code)
 
 
 def _is_ignored() -> bool:
-    """Whether Ctrl-C is not for us, as where a shell script started us in the background."""
+    """Whether Ctrl-C is ignored, as in a process that a shell script started in the background."""
     return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
@@ -63,9 +64,9 @@ def _watch() -> None:
     from threading import Thread
 
     reader, writer = os.pipe()
-    if os.name != "nt":  # where it need not be
+    if os.name != "nt":  # where it is not required
         os.set_blocking(writer, False)
-    # The signal is written here at once, even while the main thread is in a graph and cannot look at it.
+    # The signal's number is written here at once, even while the main thread runs a graph and no Python code.
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     sys.unraisablehook = _quiet_when_interrupted
 
@@ -82,32 +83,32 @@ def _watch() -> None:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    leave_at_once()  # at the next one
+    exit_on_interrupt()  # for a second Ctrl-C
     raise KeyboardInterrupt
 
 
 def _end(*_: object) -> NoReturn:
-    # Not imported for it: where nobody has, nothing was written.
+    # Where the module was not imported, there are no drafts.
     if (files := sys.modules.get("action_clip.system.files")) is not None:
         files.remove_drafts()
     os._exit(EXIT_CODE)
 
 
 def _quiet_when_interrupted(unraisable: Any) -> None:
-    # A callback of a library that cannot pass an interrupt on reports it here; the process ends soon.
+    # Libraries whose callbacks cannot raise report a KeyboardInterrupt here; the process is about to end.
     if unraisable.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(unraisable)
 
 
 _running: set["Future[Any]"] = set()
-at_fork(after_in_child=_running.clear)  # what runs does so in the parent
+at_fork(after_in_child=_running.clear)  # the threads are the parent's
 
 
-def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":
-    """What `work` returns, once it is there; it is done in a thread of its own.
+def run_in_thread(work: Callable[[], T], *, awaited_at_exit: bool = True) -> "Future[T]":
+    """Call `work` in a thread of its own; the future has its result.
 
-    When Python ends, it waits some seconds for what still runs, since graphs do not survive its end; not for what may
-    never end, and is nothing but Python's own.
+    Python's exit waits some seconds for it, since a graph that runs while the interpreter is finalised crashes. Work in
+    Python code that may never end is excluded from that by `awaited_at_exit=False`.
     """
     from concurrent.futures import Future
     from threading import Thread
@@ -115,17 +116,17 @@ def in_thread(work: Callable[[], T], *, ends: bool = True) -> "Future[T]":
     future: Future[T] = Future()
     future.add_done_callback(_running.discard)
     try:
-        if ends:
+        if awaited_at_exit:
             _running.add(future)
-        Thread(target=fulfil, args=(future, work), daemon=True).start()
+        Thread(target=complete, args=(future, work), daemon=True).start()
     except BaseException:
-        future.cancel()  # has no effect on what has begun, which ends by itself
+        future.cancel()  # no effect once the work has begun
         raise
     return future
 
 
-def fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
-    """Do the work, unless it was cancelled, and give its result to the future, or what it raises."""
+def complete(future: "Future[T]", work: Callable[[], T]) -> None:
+    """Call `work` unless the future is cancelled, and set its result or exception."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -135,7 +136,7 @@ def fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
 
 
 def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
-    """Wait until it is there, or so long; Ctrl-C ends that."""
+    """Wait until the future is done, at most `timeout_s` seconds; Ctrl-C interrupts that."""
     from concurrent.futures import wait
 
     while not future.done() and timeout_s > 0:
@@ -143,12 +144,12 @@ def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
         timeout_s -= _POLL_S
 
 
-def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, ends: bool = True) -> T:
+def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, awaited_at_exit: bool = True) -> T:
     """Return what `work` returns, or raise what it raises.
 
     Ctrl-C raises KeyboardInterrupt here at once, whatever `work` is doing, and sets `stop`, which `work` looks at where
-    it can; `ends` is as of `in_thread`. In other threads than the main one, which is the one that Ctrl-C reaches, this
-    is just a call.
+    it can; `awaited_at_exit` is as of `run_in_thread`. In other threads than the main one, which Ctrl-C does not reach,
+    this is just a call.
     """
     from threading import current_thread, main_thread
 
@@ -156,7 +157,7 @@ def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, ends: b
         return work()
     future: Future[T] | None = None
     try:
-        future = in_thread(work, ends=ends)
+        future = run_in_thread(work, awaited_at_exit=awaited_at_exit)
         wait_for(future)
     except BaseException:
         if stop is not None:
@@ -171,4 +172,4 @@ def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, ends: b
 def _wait_for_all() -> None:
     from concurrent.futures import wait
 
-    wait(set(_running), _PATIENCE_S)
+    wait(set(_running), _EXIT_WAIT_S)

@@ -1,11 +1,11 @@
-"""Text for a terminal: nothing in it that a file, a label or a server put there can steer the terminal."""
+"""Text for a terminal, without control characters of file names, labels and servers; and the argument parser."""
 
 import argparse
 import logging
 import re
 from typing import Any, NoReturn
 
-from action_clip.system.connection import redacted
+from action_clip.system.addresses import redacted
 
 # Control characters, line separators, marks and overrides of the writing direction, and what stands for odd bytes.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -18,17 +18,17 @@ _LONGEST_WORD, _LONGEST = 300, 800
 def printable(text: str, *, lines: bool = False) -> str:
     r"""The text with escapes, as `\x1b` or `\u202e`, for what would steer a terminal; `lines`: it may have several."""
     pattern = _STEERING_IN_LINES if lines else _STEERING
-    return pattern.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return pattern.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says, on one line, and no longer than anybody reads."""
+    """The message of an error: on one line, shortened, printable, without secrets."""
     return shortened(printable(redacted(" ".join(str(error).split()))))
 
 
 def shortened(text: str) -> str:
-    """The text without the middle of long names, and of itself: what was wrong is in front, what to do at the end."""
-    return _cut(re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda found: _cut(found[0], _LONGEST_WORD), text), _LONGEST)
+    """The text without the middle of long words and of itself: a message ends with what to do."""
+    return _cut(re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda match: _cut(match[0], _LONGEST_WORD), text), _LONGEST)
 
 
 def _cut(text: str, most: int) -> str:
@@ -37,8 +37,8 @@ def _cut(text: str, most: int) -> str:
 
 
 def json_escaped(text: str) -> str:
-    """JSON with its own escapes in these places: the same data."""
-    return _STEERING_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """JSON in which control characters are written as JSON's escapes: the same data."""
+    return _STEERING_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def no_progress_bars() -> bool | None:
@@ -65,7 +65,7 @@ def _shown(value: object) -> str:
 
 
 class _Once(argparse.Action):
-    """The value of an option; given a second time, it is an error, and not the one that counts."""
+    """Stores the value of an option; a second one is an error, where argparse would use the last."""
 
     def __call__(
         self,
@@ -75,29 +75,29 @@ class _Once(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         assert isinstance(parser, ArgumentParser)
-        if self in parser.given:
+        if self in parser.seen:
             raise argparse.ArgumentError(self, "it is given twice: give it once")
         if option_string is not None:
-            parser.given.append(self)
+            parser.seen.append(self)
         setattr(namespace, self.dest, values)
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Takes each option that has a value once, and shows arguments that it does not understand as what they are.
+    """Accepts each option with a value once; names arguments that it does not understand without control characters.
 
     Attributes:
-        given: the options with a value that were met so far.
+        seen: the options with a value that were parsed so far.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.given: list[argparse.Action] = []
-        # Flags mean twice what they mean once, and are left as they are.
+        self.seen: list[argparse.Action] = []
+        # A flag that is repeated means the same.
         for name in (None, "store"):
             self.register("action", name, _Once)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.given.clear()
+        self.seen.clear()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

@@ -11,7 +11,7 @@ def forget() -> None:
     """Forget features, files that were given up, what was said once, quotas, and what device auto is."""
     MEMORY.clear()
     for known in (
-        action_clip.models.store.home._said,
+        action_clip.models.store.home._warned,
         action_clip.models.cache.text_feature_file._unusable,
         action_clip.models.cache.text_feature_file._unwritable,
     ):

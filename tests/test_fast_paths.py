@@ -18,9 +18,9 @@ from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.model_graphs import find_model
 from action_clip.models.store.home import home
-from action_clip.models.store.model_store import fetch
+from action_clip.models.store.installation import fetch
 from action_clip.tokenizer.bpe import default_tokenizer
-from action_clip.tokenizer.prompts import fill, read_labels
+from action_clip.tokenizer.prompts import fill_prompts, read_labels
 from action_clip.video.sampling import make_sampler
 
 LABELS = read_labels(SAMPLE_LABELS)
@@ -91,7 +91,7 @@ def by_hand(model: str, prompts: Sequence[str] | None = None, *, one_text_at_a_t
     of_frames = run("image", tensor_of(frames, spec))
     video = run("fusion", of_frames[np.newaxis].astype(np.float32))[0]
     chosen = tuple(spec.prompts if prompts is None else prompts)
-    tokens = default_tokenizer().encode(fill(chosen, LABELS))
+    tokens = default_tokenizer().encode(fill_prompts(chosen, LABELS))
     groups = np.split(tokens, len(tokens)) if one_text_at_a_time else [tokens]
     texts = np.concatenate([run("text", group) for group in groups])
     return Case(model, chosen, spec.logit_scale, unit(video), unit(texts).reshape(len(chosen), len(LABELS), -1))

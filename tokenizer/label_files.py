@@ -36,7 +36,7 @@ _log = logging.getLogger("action_clip")
 
 
 class Names(NamedTuple):
-    """What a file names: `by_id` in the order of the ids, which `has_ids` says whether the file has, or just counts."""
+    """The names in a file, in the order of their ids; without `has_ids` the ids count the names from 0."""
 
     by_id: dict[int, str]
     has_ids: bool
@@ -48,7 +48,7 @@ class _Line(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """Where a table has what; `id` is None where it has none."""
+    """The columns of a table; `id` is None where it has no ids."""
 
     delimiter: str
     width: int
@@ -57,7 +57,7 @@ class _Columns(NamedTuple):
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object with each pair that is written: of two with one key, a dict has but the last."""
+    """A JSON object as its list of pairs: of two pairs with one key, a dict would have only the last."""
 
     __slots__ = ()
 
@@ -87,7 +87,7 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     * JSON: a list of names; a list of objects with a name and perhaps an id; an object, names to ids or ids to names.
     * CSV with commas or semicolons, or TSV: a header, `id,name` in either order or `name` alone, and a row a name; or
       no header, and in each row an id and a name.
-    * Anything else: a name a line, perhaps numbered. What could be a table too is remarked upon.
+    * Anything else: a name a line, perhaps numbered. Lines that may be meant as a table cause a warning.
 
     Double quotes around a whole name, as some lists of Kinetics-400 have them, are no part of it.
 
@@ -102,16 +102,16 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     lines = [line.strip() for line in re.split("\r\n|\r|\n", read_text(path, what))]
     # Their places stay, for the numbers of lines.
     lines = ["" if _COMMENT.match(line) else line for line in lines]
-    kept = [_Line(number, line) for number, line in enumerate(lines, start=1) if line]
-    if kept and (content := _json("\n".join(lines), kept[0].text, source)) is not None:
+    content_lines = [_Line(number, line) for number, line in enumerate(lines, start=1) if line]
+    if content_lines and (content := _json("\n".join(lines), content_lines[0].text, source)) is not None:
         pairs, has_ids = _of_json(content, source)
-    elif kept and (columns := _header(kept[0].text)):
-        pairs, has_ids = _of_table(kept, columns, source), columns.id is not None
+    elif content_lines and (columns := _header(content_lines[0].text)):
+        pairs, has_ids = _of_table(content_lines, columns, source), columns.id is not None
     else:
-        rows = _rows_without_header(kept) or _numbered_lines(kept)
-        pairs, has_ids = rows or list(enumerate(line.text for line in kept)), rows is not None
+        rows = _rows_without_header(content_lines) or _numbered_lines(content_lines)
+        pairs, has_ids = rows or list(enumerate(line.text for line in content_lines)), rows is not None
         if rows is None:
-            _remark(kept, source)
+            _warn_if_ambiguous(content_lines, source)
     if not pairs:
         raise ActionClipError(f"{source} names nothing: write labels into it, one a line")
     by_id = {id: _unquoted(name) for id, name in sorted(pairs)}
@@ -157,13 +157,13 @@ def _of_json(content: Any, source: str) -> tuple[list[tuple[int, str]], bool]:
         has_ids = any(id is not None for id, _ in pairs)
     else:
         pairs = [(None, name) for name in content]
-    found = numbered(pairs if has_ids else [(place, name) for place, (_, name) in enumerate(pairs)])
-    if found is None:
+    by_id = numbered(pairs if has_ids else [(place, name) for place, (_, name) in enumerate(pairs)])
+    if by_id is None:
         raise ActionClipError(
             f"{source} must be a JSON list of names, or an object of names to ids or ids to names, or a list of "
             "objects with a name and an id each, ids whole numbers from 0"
         )
-    return found, has_ids
+    return by_id, has_ids
 
 
 def _value(item: Mapping[str, Any], heads: Sequence[str]) -> Any:
@@ -249,14 +249,14 @@ def _numbered_lines(lines: Sequence[_Line], *, doubtful: bool = False) -> list[t
         lines: of the file.
         doubtful: also where the numbers may be part of labels.
     """
-    found = [match for line in lines if (match := _NUMBERED.fullmatch(line.text))]
-    pairs = [(int(match[1]), match[3]) for match in found]
-    if len(found) < len(lines) or not pairs or len({name for _, name in pairs}) < len(pairs):
+    matches = [match for line in lines if (match := _NUMBERED.fullmatch(line.text))]
+    pairs = [(int(match[1]), match[3]) for match in matches]
+    if len(matches) < len(lines) or not pairs or len({name for _, name in pairs}) < len(pairs):
         return None
     first = pairs[0][0]
     if first > 1 or any(id != place for place, (id, _) in enumerate(pairs, start=first)):
         return None
-    return pairs if doubtful or len(pairs) >= _MANY or all(match[2] for match in found) else None
+    return pairs if doubtful or len(pairs) >= _MANY or all(match[2] for match in matches) else None
 
 
 def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -272,8 +272,8 @@ def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[st
             return
 
 
-def _remark(lines: Sequence[_Line], source: str) -> None:
-    """Say of plain lines that they could have been meant otherwise."""
+def _warn_if_ambiguous(lines: Sequence[_Line], source: str) -> None:
+    """Warn of plain lines that may be meant as a table or as several labels."""
     texts = [_THOUSANDS.sub("", line.text) for line in lines if _unquoted(line.text) == line.text]
     for delimiter, (them, shown) in _SHOWN.items():
         if 2 * sum(delimiter in text for text in texts) > len(lines):

@@ -1,4 +1,4 @@
-"""The prompts that a label is put into, the files that users write both in, and labels that are fit to use."""
+"""Prompts and labels: the default prompts, the files that both are read from, and checks of labels."""
 
 import io
 import logging
@@ -32,7 +32,7 @@ DEFAULT_PROMPTS: tuple[str, ...] = (
 )
 
 LONGEST_LABEL = 2000
-"""Characters; many more than any model reads of a text, and few enough to find that out quickly."""
+"""Characters: many more than any model reads of a text, and few enough to be tokenized quickly."""
 
 _MOST_SHOWN = 10
 
@@ -40,11 +40,11 @@ _log = logging.getLogger("action_clip")
 
 
 def is_template(text: str) -> bool:
-    """Whether a label has exactly one place in it, written `{}`."""
+    """Whether the text has exactly one place for a label, written `{}`."""
     return text.count("{}") == 1
 
 
-def fill(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
+def fill_prompts(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
     """Put every label into every prompt: label l in prompt p is text `p * len(labels) + l`."""
     return [prompt.replace("{}", label) for prompt in prompts for label in labels]
 
@@ -78,7 +78,7 @@ def read_labels(path: str | os.PathLike[str], before: Iterable[str] = ()) -> lis
 
     Args:
         path: of the file.
-        before: labels that will stand before them. Where an id is not the label's place among all, that is said.
+        before: labels that come before them. An id that is not the label's index among all of them causes a warning.
 
     Raises:
         ActionClipError: the file cannot be read or has no labels.
@@ -97,8 +97,8 @@ def read_labels(path: str | os.PathLike[str], before: Iterable[str] = ()) -> lis
     return labels
 
 
-def remark_on_lists(labels: Iterable[str]) -> None:
-    """Say of labels that look as if they were several that each is one."""
+def warn_about_lists(labels: Iterable[str]) -> None:
+    """Warn that labels which look like lists, as "a, b" does, are one label each."""
     # In "5,000 meters" it is no list.
     if lists := [label for label in labels if re.search(r"[,;，；、](?!\d)", label)]:
         _log.warning("one label, not several: %s; for several repeat --text", _quoted(lists))
@@ -112,10 +112,10 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     """
     if isinstance(labels, str):
         raise ActionClipError(f"the labels are one string, {labels!r}: give a list of strings")
-    given = list(labels)
-    if not all(isinstance(label, str) for label in given):
+    texts = list(labels)
+    if not all(isinstance(label, str) for label in texts):
         raise ActionClipError("the labels are not all strings: give a list of strings")
-    counts = Counter(map(one_line, given))
+    counts = Counter(map(one_line, texts))
     if not counts:
         raise ActionClipError("there are no labels to choose from: give at least one")
     if "" in counts:
@@ -133,15 +133,15 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     return list(counts)
 
 
-def same_labels(labels: Iterable[str]) -> list[list[str]]:
+def groups_of_equal_labels(labels: Iterable[str]) -> list[list[str]]:
     """The groups of those labels that have the same tokens."""
     from action_clip.tokenizer.bpe import Tokenizer, is_plain
 
     def groups(labels: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
-        found = defaultdict(list)
+        by_key = defaultdict(list)
         for label in labels:
-            found[key(label)].append(label)
-        return [group for group in found.values() if len(group) > 1]
+            by_key[key(label)].append(label)
+        return [group for group in by_key.values() if len(group) > 1]
 
     def letters(label: str) -> str:
         # All but the spaces of its words, for a fraction of the time where it needs no cleaning.
@@ -152,9 +152,9 @@ def same_labels(labels: Iterable[str]) -> list[list[str]]:
     ]
 
 
-def remark_on_same(labels: Iterable[str]) -> None:
+def warn_about_equal_labels(labels: Iterable[str]) -> None:
     """Name the labels that differ, but not to the model, in one warning."""
-    if same := same_labels(labels):
+    if same := groups_of_equal_labels(labels):
         shown = "; ".join(map(_quoted, same[:_MOST_SHOWN])) + ("; …" if len(same) > _MOST_SHOWN else "")
         _log.warning(
             "labels that differ only in capitals, spaces or the way that their characters are written are the same to "
@@ -168,7 +168,7 @@ def _quoted(labels: Sequence[str]) -> str:
 
 
 def _require_unicode(label: str) -> None:
-    # What comes from a command line that is not UTF-8 carries its odd bytes as lone surrogates.
+    # Arguments of a command line that are not UTF-8 have lone surrogates in place of the wrong bytes.
     try:
         label.encode()
     except UnicodeEncodeError as error:

@@ -13,19 +13,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from action_clip.errors import ActionClipError
-from action_clip.system.connection import (
-    Patience,
-    RedirectError,
-    SlowError,
-    Transfer,
-    may_lead,
-    named,
-    reason,
-    redacted,
-)
+from action_clip.system.addresses import display_address, may_follow, redacted
+from action_clip.system.connection import RedirectError, SlowError, Transfer, WaitBudget, failure_reason
 
 URL_TIMEOUT_S = 20.0
-"""To connect, and between any two bytes; in all there is `Patience`."""
+"""To connect, and between any two bytes; in all there is `WaitBudget`."""
 SKIPPED = 1 << 18
 """What lies between is read where it is no more than so many bytes; to go further takes another request."""
 ROOM_STEP = 64 << 20
@@ -49,7 +41,7 @@ class RemoteContent:
     read again.
     """
 
-    def __init__(self, name: str, url: str, patience: Patience, part: str = "") -> None:
+    def __init__(self, name: str, url: str, patience: WaitBudget, part: str = "") -> None:
         """Connect to nothing yet.
 
         Args:
@@ -86,18 +78,18 @@ class RemoteContent:
         """
         is_allowed = False
         with suppress(ValueError):
-            is_allowed = may_lead(self._url, url)
+            is_allowed = may_follow(self._url, url)
         if not is_allowed:
             raise ActionClipError(
-                f"the video at {self._name} names {named(url)}, which is not opened: from https only https is, from "
-                "http also http; give the address of a single file"
+                f"the video at {self._name} names {display_address(url)}, which is not opened: from https only "
+                "https is, from http also http; give the address of a single file"
             )
         mine, other = urlsplit(self._url), urlsplit(url)
         if (other.scheme, other.netloc) == (mine.scheme, mine.netloc.rpartition("@")[2]):
             url = urlunsplit(other._replace(netloc=mine.netloc))
         return RemoteContent(self._name, url, self._patience, part=redacted(url))
 
-    def anew(self, patience: Patience) -> RemoteContent:
+    def anew(self, patience: WaitBudget) -> RemoteContent:
         """Return the same content, of which nothing was received yet."""
         return RemoteContent(self._name, self._url, patience, self._part)
 
@@ -147,7 +139,7 @@ class RemoteContent:
         except (SlowError, RedirectError) as error:
             raise self._failure(error) from error
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' errors are of the first kind
-            text, is_passing = reason(error)
+            text, is_passing = failure_reason(error)
             if not (is_passing and self._has_ranges and self._at > self._begun_at):
                 raise self._failure(text) from None  # its text has the address as it is
             self._end_transfer()  # something has come, so the rest is asked for

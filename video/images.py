@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from action_clip.errors import ActionClipError
-from action_clip.system.connection import shown
+from action_clip.system.addresses import display_name
 from action_clip.video.pixels import on_white, upright_rgb
 
 RGBImage = NDArray[np.uint8]
@@ -38,8 +38,8 @@ def to_rgb(image: Any, channels: str = "rgb") -> RGBImage:
         )
     if isinstance(image, str | os.PathLike):
         raise ActionClipError(
-            f"the list has the path {shown(os.fspath(image))}, not an image: classify one video at a time, a call for "
-            "each path; where these are pictures, open them first, PIL.Image.open(path)"
+            f"the list has the path {display_name(os.fspath(image))}, not an image: classify one video at a time, a "
+            "call for each path; where these are pictures, open them first, PIL.Image.open(path)"
         )
     refuse_tensor(image, "a frame", "(H, W, 3)")
     array = check_array(as_array(image), "a frame", 3)

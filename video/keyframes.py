@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from action_clip.system.cores import usable_cores
-from action_clip.system.interrupts import in_thread
+from action_clip.system.interrupts import run_in_thread
 from action_clip.video.packets import demux
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.seeking import Store, StrategyError
@@ -166,7 +166,7 @@ def decode_keyframes(
             return [index.decode(again, keyframe, store) for keyframe in keyframes[first:last]]
 
     mine, *shares = pairwise(ends)
-    others = [in_thread(partial(decode, *share)) for share in shares]
+    others = [run_in_thread(partial(decode, *share)) for share in shares]
     try:
         shown = decode(*mine)
     finally:

@@ -18,7 +18,7 @@ from weakref import WeakSet
 import numpy as np
 
 from action_clip.errors import ActionClipError
-from action_clip.system.forks import cached_property, keep_for_ever, register
+from action_clip.system.forks import cached_property, never_destroy, reset_in_children
 from action_clip.system.interrupts import interruptible
 from action_clip.video.clip import Clip, Frame, Timeline
 from action_clip.video.ffmpeg_file import StoppedError
@@ -66,7 +66,7 @@ class VideoReader:
         self._resources = ExitStack()
         self._threads = threads or 0
         self._begin(self._resources.enter_context(locate(source)))
-        register(self)
+        reset_in_children(self)
 
     def _begin(self, source: VideoSource) -> None:
         self._source = source
@@ -76,9 +76,9 @@ class VideoReader:
         self._strategy: str | None = None
         self._known_timeline: Timeline | None = None
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: what the parent has opened is neither used nor closed."""
-        keep_for_ever((self._resources, self._source, self._decoders, self.strategies, list(self._streams)))
+        never_destroy((self._resources, self._source, self._decoders, self.strategies, list(self._streams)))
         self._resources = ExitStack()
         self._begin(self._resources.enter_context(self._source.for_child()))
 

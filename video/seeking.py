@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from action_clip.system.interrupts import in_thread
+from action_clip.system.interrupts import run_in_thread
 from action_clip.video.frame_buffer import Picture
 from action_clip.video.packets import PacketTable, SeekError, read_run
 from action_clip.video.pixels import upright_rgb
@@ -82,7 +82,7 @@ def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], stor
 
     most = min(video.threads, MOST_READERS)
     for first in range(0, len(runs), most):
-        decoding = [in_thread(partial(decode, run)) for run in runs[first : first + most]]
+        decoding = [run_in_thread(partial(decode, run)) for run in runs[first : first + most]]
         wait(decoding)
         for done in decoding:
             done.result()

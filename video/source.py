@@ -23,7 +23,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from action_clip.errors import ActionClipError
-from action_clip.system import connection
+from action_clip.system.addresses import is_address, is_offline, is_other_address, redacted, unsupported_address
+from action_clip.system.connection import WaitBudget
 from action_clip.system.cores import usable_cores
 from action_clip.system.files import draft_folder
 from action_clip.system.forks import cached_property
@@ -87,7 +88,7 @@ class VideoSource:
             yield replace(self, status=ReadStatus())
             return
         status = ReadStatus()
-        content = self.content.anew(connection.Patience(status.stop))
+        content = self.content.anew(WaitBudget(status.stop))
         try:
             yield replace(self, content=content, status=status)
         finally:
@@ -219,15 +220,15 @@ def locate(source: str | os.PathLike[str]) -> Iterator[VideoSource]:
     http(s).
     """
     name = os.fspath(source)
-    if connection.is_address(name):
+    if is_address(name):
         name = name.strip()
-        shown = connection.redacted(name)
-        if connection.is_offline():
+        shown = redacted(name)
+        if is_offline():
             raise ActionClipError(
                 f"the video {shown} is an address, and ACTION_CLIP_OFFLINE forbids connecting; download it first"
             )
         status = ReadStatus()
-        content = RemoteContent(shown, name, connection.Patience(status.stop))
+        content = RemoteContent(shown, name, WaitBudget(status.stop))
         try:
             yield VideoSource(shown, content=content, status=status)
         finally:
@@ -318,7 +319,7 @@ def _copied(name: str) -> Iterator[Path]:
     with ExitStack() as folders:
         try:
             target = folders.enter_context(draft_folder()) / "video"
-            interruptible(lambda: copy(target), stop, ends=False)
+            interruptible(lambda: copy(target), stop, awaited_at_exit=False)
         except OSError as error:
             raise no_disk_space(name) from error
         if not target.stat().st_size:
@@ -370,8 +371,8 @@ def _video_stream(name: str, container: InputContainer) -> VideoStream:
 
 
 def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
-    if connection.is_other_address(name):
-        return connection.not_opened(name)
+    if is_other_address(name):
+        return unsupported_address(name)
     if isinstance(error, FileNotFoundError):
         return ActionClipError(f"the video {name} does not exist; check its name and folder")
     reason = getattr(error, "strerror", None) or error

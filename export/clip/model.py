@@ -16,7 +16,7 @@ from action_clip.export.graphs import BATCH, MOST, to_onnx
 from action_clip.export.source_model import ExportOptions, SourceModel, sample_clip, spec_of_export
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts
 
 LABELS = ("eating", "playing the piano", "riding a bike", "a person falls down in the street")
 
@@ -85,7 +85,7 @@ class ClipModel(SourceModel):
         fusions = [clips[:1], clips]
         if not isinstance(networks.fusion, ClassTokenFusion):
             fusions.append(clips[:2, :3])
-        prompts = fill(DEFAULT_PROMPTS, LABELS)
+        prompts = fill_prompts(DEFAULT_PROMPTS, LABELS)
         return {
             "text": [_tokens(prompts), _tokens([LABELS[0]]), _tokens(prompts[:3], CONTEXT_LENGTH)],
             "image": images,

@@ -8,7 +8,7 @@ from threading import RLock
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.system.forks import keep_whole
+from action_clip.system.forks import hold_during_forks
 
 _MOST_BYTES = 64 << 20
 # Of the objects around a text and its numbers: the array, the key, and the dictionary's entry.
@@ -64,4 +64,4 @@ def _bytes_of(text: str, feature: NDArray[np.float32]) -> int:
 MEMORY = FeatureMemory()
 """The memory of this process, for all of its models."""
 
-keep_whole(MEMORY.lock)
+hold_during_forks(MEMORY.lock)

@@ -34,8 +34,7 @@ from action_clip.models.runtime.devices import CPU
 from action_clip.models.runtime.sessions import SessionError, make_session, session_options
 from action_clip.models.store.hashes import graph_identity
 from action_clip.models.store.home import cache_home
-from action_clip.system.files import draft
-from action_clip.system.regular_files import require_file
+from action_clip.system.files import draft, require_regular_file
 
 _LOG = logging.getLogger("action_clip")
 # Of an entry's files and what is in them: a change of either is another number.
@@ -167,7 +166,7 @@ def _checksum(path: Path) -> str:
     The interpreter's lock is released while a part is read, so that other threads can go on.
     """
     digest = xxhash.xxh3_128()
-    require_file(path)
+    require_regular_file(path)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         for start in range(0, size, _PART):

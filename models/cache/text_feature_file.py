@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from action_clip.models.store.home import say_once
+from action_clip.models.store.home import warn_once
 
 _LOG = logging.getLogger("action_clip")
 MOST_BYTES = 256 << 20
@@ -185,7 +185,7 @@ class TextFeatureFile:
 
     def _give_up(self, error: Exception) -> None:
         """Warn that the file is not used, once a process."""
-        say_once(
+        warn_once(
             self.path,
             "the label bank %s cannot be used (%s): labels are encoded anew in every run, until it is moved away or "
             "ACTION_CLIP_HOME names another folder",

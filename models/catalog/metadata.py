@@ -3,34 +3,34 @@
 from pathlib import Path
 
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.protobuf import as_bytes, as_place, fields, walk
-from action_clip.system.regular_files import mapped
+from action_clip.models.catalog.protobuf import as_bytes, as_range, fields, walk
+from action_clip.system.files import memory_mapped
 
 # Fields of ModelProto and StringStringEntryProto (onnx.proto).
 _METADATA_PROPS = 14
 _KEY, _VALUE = 1, 2
-# Far more than any model has to say: of fields of the model, and of bytes in those that are read.
+# Far more than any model has: fields of the model, and bytes of metadata.
 _MOST_FIELDS, _MOST_BYTES = 10_000, 4 << 20
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata_props of an ONNX file; {} when it has none.
 
-    Opening a session for them would read and optimise hundreds of megabytes; this skips over the graph.
+    Opening a session for them would read and optimise the graph; this skips it.
 
     Raises:
-        ActionClipError: the file cannot be read, is no ONNX file, or has too much to say.
+        ActionClipError: the file cannot be read, is no ONNX file, or has far too much metadata.
     """
     metadata = {}
     try:
-        with mapped(path) as content:
+        with memory_mapped(path) as content:
             if not content:
                 raise EOFError
             places: list[range] = []
             size = 0
             for count, (number, value) in enumerate(walk(content, range(len(content)))):
                 if number == _METADATA_PROPS:
-                    places.append(as_place(value))
+                    places.append(as_range(value))
                     size += len(places[-1])
                 if count == _MOST_FIELDS or size > _MOST_BYTES:
                     raise ActionClipError(f"{path} has more metadata than any model needs: export it again")

@@ -1,25 +1,25 @@
-"""Protobuf's wire format, which ONNX files are written in, as far as they use it: messages as lists of fields.
+"""Protobuf's wire format, in which ONNX files are written, as far as they use it.
 
-onnx, the package that knows all of it, belongs to exporting.
+The packages onnx and protobuf would read a whole file, weights included, into memory, and none beyond 2 GiB.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 
-from action_clip.system.regular_files import Buffer
+from action_clip.system.files import Buffer
 
-# A field's number, and its value: a whole number, or what a string or a message consists of.
+# A field's number, and its value: a whole number, or the bytes of a string or a message.
 Field = tuple[int, int | bytes]
-# The same with the place of what it consists of; None for kinds of numbers that have no use here.
-Part = tuple[int, int | range | None]
+# The same with the range of these bytes in the file; None for numbers of fixed size, which are not used here.
+FieldRange = tuple[int, int | range | None]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
-def walk(content: Buffer, place: range) -> Iterator[Part]:
-    """The fields of the message at that place.
+def walk(content: Buffer, place: range) -> Iterator[FieldRange]:
+    """The fields of the message in that range of the file.
 
     Raises:
-        ValueError: this is no message.
+        ValueError: it is no message.
         EOFError: it ends within a field.
     """
     at = place.start
@@ -44,23 +44,23 @@ def walk(content: Buffer, place: range) -> Iterator[Part]:
         yield number, value
 
 
-def fields(content: bytes, wanted: Container[int] = range(1, 1 << 29)) -> list[Field]:
-    """Those of a message with `wanted` numbers; without `wanted` all.
+def fields(content: bytes, numbers: Container[int] = range(1, 1 << 29)) -> list[Field]:
+    """The fields of a message that have one of these numbers.
 
-    Raises ValueError or EOFError when it is none.
+    Raises ValueError or EOFError when it is no message.
     """
-    found: list[Field] = []
+    chosen: list[Field] = []
     for number, value in walk(content, range(len(content))):
-        if number in wanted and isinstance(value, int):
-            found.append((number, value))
-        elif number in wanted:
-            place = as_place(value)
-            found.append((number, content[place.start : place.stop]))
-    return found
+        if number in numbers and isinstance(value, int):
+            chosen.append((number, value))
+        elif number in numbers:
+            place = as_range(value)
+            chosen.append((number, content[place.start : place.stop]))
+    return chosen
 
 
 def as_bytes(value: int | bytes) -> bytes:
-    """What a string or a message consists of.
+    """The bytes of a string or a message.
 
     Raises ValueError when the value is a number.
     """
@@ -69,8 +69,8 @@ def as_bytes(value: int | bytes) -> bytes:
     return value
 
 
-def as_place(value: int | range | None) -> range:
-    """Where that is.
+def as_range(value: int | range | None) -> range:
+    """The range of these bytes in the file.
 
     Raises ValueError when the value is a number.
     """
@@ -79,21 +79,10 @@ def as_place(value: int | range | None) -> range:
     return value
 
 
-def message(parts: Iterable[Field]) -> bytes:
-    """The message that consists of these fields."""
-    content = []
-    for number, value in parts:
-        if isinstance(value, int):
-            content += [_encoded(number * 8 + _VARINT), _encoded(value)]
-        else:
-            content += [_encoded(number * 8 + _BYTES), _encoded(len(value)), value]
-    return b"".join(content)
-
-
 def varints(content: Buffer, place: range) -> Iterator[int]:
-    """Whole numbers one after the other.
+    """The whole numbers of a packed field.
 
-    Raises ValueError or EOFError when they are none.
+    Raises ValueError or EOFError when it has something else in it.
     """
     at = place.start
     while at < place.stop:
@@ -114,13 +103,3 @@ def _varint(content: Buffer, at: int) -> tuple[int, int]:
     except IndexError:
         raise EOFError from None
     raise ValueError("varint too long")
-
-
-def _encoded(value: int) -> bytes:
-    """A varint."""
-    parts = bytearray()
-    while value >= 0x80:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)

@@ -1,4 +1,4 @@
-"""The models this program knows: catalog.toml, read and checked."""
+"""The models that the program knows: catalog.toml, read and checked."""
 
 import tomllib
 from collections.abc import Callable, Collection, Mapping
@@ -46,7 +46,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What there is to know about a model without opening its graphs."""
+    """What is known about a model without opening its graphs."""
 
     name: str
     aliases: tuple[str, ...]
@@ -74,7 +74,7 @@ class ModelSpec:
     folder: str | None
     """Folder of an embedded model, relative to models/ (or an absolute path); None: downloaded or exported."""
     checkpoint: ModelFile | None
-    """What the graphs are exported from (`python -m export NAME`); None: they are downloaded or embedded."""
+    """The file that the graphs are exported from (`action-clip export NAME`); None: they are downloaded or embedded."""
     files: tuple[ModelFile, ...]
     temporal: str = ""
     """How frames of a clip attend to each other in the image graph: "shift" or "joint"; "": each is seen alone."""
@@ -105,8 +105,8 @@ def read_catalog(path: Path) -> tuple[ModelSpec, ...]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ActionClipError(f"{path}: is not valid TOML: {error}") from error
     top = _Table(document, str(path))
-    entries = top.take("model", validators.tables)
-    top.finish()
+    entries = top.required("model", validators.tables)
+    top.refuse_unknown_keys()
     specs = tuple(_model(entry, f"{path}, model {number}") for number, entry in enumerate(entries, start=1))
     owners: dict[str, str] = {}
     for spec in specs:
@@ -120,13 +120,13 @@ def read_catalog(path: Path) -> tuple[ModelSpec, ...]:
 
 
 class _Table:
-    """A TOML table whose keys are taken one by one, so that an unknown key cannot go unnoticed."""
+    """A TOML table whose keys are removed as they are read: those that are left at the end are unknown."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self._values = dict(values)
         self.where = where
 
-    def take(self, key: str, parse: Callable[[Any], T]) -> T:
+    def required(self, key: str, parse: Callable[[Any], T]) -> T:
         if key not in self._values:
             raise ActionClipError(f"{self.where}: the key '{key}' is missing")
         value = self._values.pop(key)
@@ -135,59 +135,59 @@ class _Table:
         except ValueError as error:
             raise ActionClipError(f"{self.where}: the key '{key}' must be {error}, not {value!r}") from error
 
-    def take_or(self, key: str, parse: Callable[[Any], T], default: D) -> T | D:
-        return self.take(key, parse) if key in self._values else default
+    def optional(self, key: str, parse: Callable[[Any], T], default: D) -> T | D:
+        return self.required(key, parse) if key in self._values else default
 
-    def finish(self) -> None:
+    def refuse_unknown_keys(self) -> None:
         if self._values:
             raise ActionClipError(f"{self.where}: the key '{min(self._values)}' is not known")
 
 
 def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
     table = _Table(entry, where)
-    name = table.take("name", validators.model_name)
+    name = table.required("name", validators.model_name)
     table.where = f"{where} ('{name}')"
-    kind = table.take("kind", validators.kind)
+    kind = table.required("kind", validators.kind)
     roles = ROLES[kind]
     is_closed = kind == "closed-set"
-    folder = table.take_or("folder", validators.file_name, None)
-    source = table.take_or(CHECKPOINT, validators.table, None)
+    folder = table.optional("folder", validators.file_name, None)
+    source = table.optional(CHECKPOINT, validators.table, None)
     if folder is not None and source is not None:
         raise ActionClipError(f"{table.where}: the keys 'folder' and '{CHECKPOINT}' exclude each other")
     checkpoint = None if source is None else _file(CHECKPOINT, source, f"{table.where}, {CHECKPOINT}", _EXPORTED_FROM)
     if checkpoint is not None:
-        # Nothing is known of them: their bytes depend on the machine and the precision.
+        # Without size and sha256, which depend on the machine and the precision.
         graphs = tuple(ModelFile(role, f"{role}.onnx") for role in roles)
     else:
         keys = _DOWNLOADED if folder is None else _EMBEDDED
-        files = _Table(table.take("files", validators.table), f"{table.where}, files")
+        files = _Table(table.required("files", validators.table), f"{table.where}, files")
         graphs = tuple(
-            _file(role, files.take(role, validators.table), f"{table.where}, files.{role}", keys) for role in roles
+            _file(role, files.required(role, validators.table), f"{table.where}, files.{role}", keys) for role in roles
         )
-        files.finish()
+        files.refuse_unknown_keys()
     spec = ModelSpec(
         name=name,
-        aliases=table.take("aliases", validators.model_names),
+        aliases=table.required("aliases", validators.model_names),
         kind=kind,
-        description=table.take("description", validators.text),
-        frames=table.take("frames", validators.frame_count),
-        image_size=table.take("image_size", validators.pixels),
-        resize=table.take("resize", validators.pixels),
-        mean=table.take_or("mean", validators.three_numbers, CLIP_MEAN),
-        std=table.take_or("std", validators.three_positive_numbers, CLIP_STD),
-        uniform=table.take_or("uniform", validators.uniform_rule, "segments"),
-        logit_scale=1.0 if is_closed else table.take("logit_scale", validators.positive_number),
-        prompts=() if is_closed else table.take_or("prompts", validators.prompts, DEFAULT_PROMPTS),
-        classes=_read_classes(table.take("classes", validators.file_name), table.where) if is_closed else (),
-        licence=table.take("licence", validators.text),
-        accuracy=table.take("accuracy", validators.text),
-        citation=table.take("citation", validators.text),
-        size=table.take("size", validators.count),
+        description=table.required("description", validators.text),
+        frames=table.required("frames", validators.frame_count),
+        image_size=table.required("image_size", validators.pixels),
+        resize=table.required("resize", validators.pixels),
+        mean=table.optional("mean", validators.three_numbers, CLIP_MEAN),
+        std=table.optional("std", validators.three_positive_numbers, CLIP_STD),
+        uniform=table.optional("uniform", validators.uniform_rule, "segments"),
+        logit_scale=1.0 if is_closed else table.required("logit_scale", validators.positive_number),
+        prompts=() if is_closed else table.optional("prompts", validators.prompts, DEFAULT_PROMPTS),
+        classes=_read_classes(table.required("classes", validators.file_name), table.where) if is_closed else (),
+        licence=table.required("licence", validators.text),
+        accuracy=table.required("accuracy", validators.text),
+        citation=table.required("citation", validators.text),
+        size=table.required("size", validators.count),
         folder=folder,
         checkpoint=checkpoint,
         files=graphs,
     )
-    table.finish()
+    table.refuse_unknown_keys()
     if spec.resize < spec.image_size:
         raise ActionClipError(f"{table.where}: the key 'resize' must not be below image_size")
     return spec
@@ -205,16 +205,16 @@ def _file(role: str, entry: Mapping[str, Any], where: str, keys: Collection[str]
     """A file from its table: of `keys`, the url must be there, the others may."""
     table = _Table(entry, where)
 
-    def known(key: str, parse: Callable[[Any], T], default: D) -> T | D:
-        return table.take_or(key, parse, default) if key in keys else default
+    def allowed(key: str, parse: Callable[[Any], T], default: D) -> T | D:
+        return table.optional(key, parse, default) if key in keys else default
 
     file = ModelFile(
         role=role,
-        name=table.take("name", validators.file_name),
-        url=table.take("url", validators.https_url) if "url" in keys else None,
-        size=known("size", validators.count, None),
-        sha256=known("sha256", validators.sha256, None),
-        also_accepted=known("also_accepted", validators.file_names, ()),
+        name=table.required("name", validators.file_name),
+        url=table.required("url", validators.https_url) if "url" in keys else None,
+        size=allowed("size", validators.count, None),
+        sha256=allowed("sha256", validators.sha256, None),
+        also_accepted=allowed("also_accepted", validators.file_names, ()),
     )
-    table.finish()
+    table.refuse_unknown_keys()
     return file

@@ -1,7 +1,7 @@
-"""Whether a file can be what it should be: whole, an ONNX graph or a checkpoint, and nothing in it that has no end.
+"""Checks the structure of downloaded and foreign files: complete, an ONNX graph or a checkpoint, without endless loops.
 
-All that is asked here is answered by the file's outline, without reading its weights. What a graph computes can take as
-long and as much memory as its author likes all the same: shapes are only known when it runs.
+Only the structure is read, not the weights. How long a graph runs and how much memory it uses cannot be checked here:
+shapes are only known when it runs.
 """
 
 import json
@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from action_clip.models.catalog.protobuf import Part, as_place, varints, walk
-from action_clip.system.regular_files import Buffer, mapped
+from action_clip.models.catalog.protobuf import FieldRange, as_range, varints, walk
+from action_clip.system.files import Buffer, memory_mapped
 
 # Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto and StringStringEntryProto (onnx.proto).
 _GRAPH, _FUNCTION = 7, 25
@@ -31,30 +31,30 @@ _LONGEST_HEADER = 100 << 20  # as safetensors has it
 
 
 def check_graph(path: Path) -> tuple[str, ...]:
-    """The names of the files beside an ONNX model that it keeps weights in; they are checked too.
+    """The names of the files beside an ONNX model that have weights of it; they are checked too.
 
     Raises:
-        ValueError: it is no whole model, or has parts that no model needs and that may never end or lead elsewhere:
-            loops, functions, weights that are larger than its files, or in files outside of its folder.
+        ValueError: it is no complete model, or has what no model needs and what is dangerous: loops and functions,
+            which may never end, weights that are larger than its files, or weights in files outside of its directory.
         OSError: it cannot be read.
     """
-    with mapped(path) as content:
-        outline = _Outline(path, content)
+    with memory_mapped(path) as content:
+        check = _GraphCheck(path, content)
         try:
-            outline.check()
+            check.run()
         except EOFError:
             raise ValueError(f"it is cut off, or no ONNX model{_beginning(content)}") from None
-        return tuple(sorted(outline.sizes))
+        return tuple(sorted(check.sizes))
 
 
 def check_checkpoint(path: Path) -> None:
-    """Check that a file is of a kind that weights are published in, and whole as far as its outline tells.
+    """Check that a file has a format in which weights are published, and is complete as far as its structure tells.
 
     Raises ValueError when it is not, OSError when it cannot be read.
     """
-    with mapped(path) as content:
+    with memory_mapped(path) as content:
         if content[:4] == b"PK\x03\x04":
-            # The list of what is in the archive is its end.
+            # An archive ends with the list of its files.
             if not zipfile.is_zipfile(path):
                 raise ValueError("the archive is cut off")
         elif not (content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):  # a pickle
@@ -76,42 +76,42 @@ def _check_safetensors(content: Buffer) -> None:
 
 
 def _beginning(content: Buffer) -> str:
-    """The first words of what is text."""
+    """The beginning of the file for an error message, where it is text."""
     beginning = content[:40].decode("latin-1")
     is_text = beginning.isascii() and beginning and all(char.isprintable() or char.isspace() for char in beginning)
     return f" but text: {beginning!r}" if is_text else ""
 
 
-class _Outline:
-    """A walk through a model, from the whole to its parts."""
+class _GraphCheck:
+    """Walks through an ONNX model, from the model to its graphs, nodes and tensors."""
 
     def __init__(self, path: Path, content: Buffer) -> None:
         self._content = content
         self._left = _MOST_FIELDS
         self._path = path
         self.sizes: dict[str, int] = {}
-        """Of files beside the model that it keeps weights in, in bytes."""
+        """Bytes of each file beside the model that has weights of it."""
 
-    def check(self) -> None:
+    def run(self) -> None:
         """Raise ValueError or EOFError where something is wrong."""
         graphs = []
         try:
             for number, value in self._fields(range(len(self._content))):
                 if number == _GRAPH:
-                    graphs.append(as_place(value))
+                    graphs.append(as_range(value))
                 elif number == _FUNCTION:
                     raise _RefusalError("it has functions of its own")
             if len(graphs) != 1:
                 raise ValueError("no graph")
-            found = self._check_graph(graphs[0], 0)
-            if not {_NODE, _INPUT, _OUTPUT} <= found:
+            numbers = self._check_graph(graphs[0], 0)
+            if not {_NODE, _INPUT, _OUTPUT} <= numbers:
                 raise _RefusalError("its graph has no inputs, no outputs or no operators")
         except _RefusalError:
             raise
         except ValueError as error:
             raise ValueError(f"it is no ONNX model{_beginning(self._content)}") from error
 
-    def _fields(self, place: range) -> Iterator[Part]:
+    def _fields(self, place: range) -> Iterator[FieldRange]:
         for part in walk(self._content, place):
             self._left -= 1
             if self._left < 0:
@@ -119,17 +119,17 @@ class _Outline:
             yield part
 
     def _check_graph(self, place: range, depth: int) -> set[int]:
-        """Which fields the graph has."""
-        found = set()
+        """The numbers of the fields that the graph has."""
+        numbers = set()
         for number, value in self._fields(place):
-            found.add(number)
+            numbers.add(number)
             if number == _NODE:
-                self._check_node(as_place(value), depth)
+                self._check_node(as_range(value), depth)
             elif number == _INITIALIZER:
-                self._check_tensor(as_place(value))
+                self._check_tensor(as_range(value))
             elif number == _SPARSE_INITIALIZER:
                 raise _RefusalError("it has sparse weights, whose size is not that of the file")
-        return found
+        return numbers
 
     def _check_node(self, place: range, depth: int) -> None:
         kind, domain = b"", b""
@@ -140,8 +140,8 @@ class _Outline:
             elif number == _DOMAIN:
                 domain = self._bytes(value)
             elif number == _ATTRIBUTE:
-                graphs += self._check_attribute(as_place(value))
-        # If runs one of its graphs, once; all others that have any are loops.
+                graphs += self._check_attribute(as_range(value))
+        # If runs one of its graphs once; all other operators with graphs are loops.
         if graphs and not (kind == b"If" and domain in (b"", b"ai.onnx")):
             raise _RefusalError(f"it has the operator {_shown(kind)}, which may never end")
         if graphs and depth == _DEEPEST:
@@ -152,25 +152,25 @@ class _Outline:
             self._check_graph(graph, depth + 1)
 
     def _check_attribute(self, place: range) -> list[range]:
-        """The graphs in it."""
+        """The graphs in the attribute."""
         graphs = []
         for number, value in self._fields(place):
             if number in _TENSOR_ATTRIBUTES:
-                self._check_tensor(as_place(value))
+                self._check_tensor(as_range(value))
             elif number in _GRAPH_ATTRIBUTES:
-                graphs.append(as_place(value))
+                graphs.append(as_range(value))
             elif number in _SPARSE_ATTRIBUTES:
                 raise _RefusalError("it has sparse weights, whose size is not that of the file")
         return graphs
 
     def _check_tensor(self, place: range) -> None:
         count, kind, name = 1, 0, b""
-        held = len(place)
-        elsewhere = []
+        size = len(place)
+        external_data = []
         for number, value in self._fields(place):
             if number == _DIMS:
-                for size in [value] if isinstance(value, int) else varints(self._content, as_place(value)):
-                    count *= size
+                for length in [value] if isinstance(value, int) else varints(self._content, as_range(value)):
+                    count *= length
                     if count > 1 << 63:
                         break
             elif number == _DATA_TYPE:
@@ -178,10 +178,10 @@ class _Outline:
             elif number == _NAME:
                 name = self._bytes(value)
             elif number == _EXTERNAL_DATA:
-                elsewhere.append(as_place(value))
-        if elsewhere:
-            held = self._size_of(self._location(elsewhere))
-        if kind != _STRING and count > held * _NUMBERS_A_BYTE:
+                external_data.append(as_range(value))
+        if external_data:
+            size = self._size_of(self._location(external_data))
+        if kind != _STRING and count > size * _NUMBERS_A_BYTE:
             raise _RefusalError(f"its weight {_shown(name)} is said to be larger than the file that it is in")
 
     def _location(self, entries: list[range]) -> str:
@@ -196,12 +196,12 @@ class _Outline:
         return location.decode("utf-8")
 
     def _size_of(self, location: str) -> int:
-        """Bytes of a file beside the model; it may be a link, where the model itself is one into the same folder."""
+        """Bytes of a file beside the model; it may be a link, where the model is a link into the same folder."""
         if location not in self.sizes:
             shown = _shown(location.encode())
             target = Path(os.path.realpath(self._path.parent / location))
-            homes = {Path(os.path.realpath(self._path.parent)), Path(os.path.realpath(self._path)).parent}
-            if os.path.isabs(location) or homes.isdisjoint(target.parents):
+            allowed = {Path(os.path.realpath(self._path.parent)), Path(os.path.realpath(self._path)).parent}
+            if os.path.isabs(location) or allowed.isdisjoint(target.parents):
                 raise _RefusalError(f"its weights are in the file {shown}, which is outside of its folder")
             try:
                 facts = os.stat(target)
@@ -213,15 +213,15 @@ class _Outline:
         return self.sizes[location]
 
     def _bytes(self, value: int | range | None) -> bytes:
-        place = as_place(value)
+        place = as_range(value)
         return self._content[place.start : place.stop]
 
 
 class _RefusalError(ValueError):
-    """The text is the reason."""
+    """The model is refused; the text is the reason."""
 
 
 def _shown(name: bytes) -> str:
-    """A name of somebody else's, short and on one line."""
+    """A name from the file for an error message, short and on one line."""
     text = name[:200].decode("utf-8", "replace")
     return repr(text if len(text) <= 60 else text[:60] + "…")

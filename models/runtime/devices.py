@@ -7,7 +7,7 @@ from threading import RLock
 import numpy as np
 
 from action_clip.errors import ActionClipError
-from action_clip.system.forks import at_fork, keep_whole
+from action_clip.system.forks import at_fork, hold_during_forks
 from action_clip.system.interrupts import interruptible
 
 _LOG = logging.getLogger("action_clip")
@@ -78,7 +78,7 @@ def _best_provider() -> str:
 
 
 _deciding = RLock()
-keep_whole(_deciding)
+hold_during_forks(_deciding)
 # A GPU that the parent uses does not start in a forked child.
 at_fork(after_in_child=_best_provider.cache_clear)
 

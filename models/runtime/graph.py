@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.runtime.devices import AUTO, device_name, provider
-from action_clip.system.forks import keep_for_ever, register
+from action_clip.system.forks import never_destroy, reset_in_children
 from action_clip.system.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Graph:
         self._content: str | None = None
         self.name = uuid4().hex
         """Identifies this object, in this process and others."""
-        register(self)
+        reset_in_children(self)
 
     def identity(self) -> str:
         """Names all that the outputs depend on, as a key for caching them.
@@ -95,9 +95,9 @@ class Graph:
         except ValueError as error:
             raise self._unusable(error) from error
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: the session is the parent's."""
-        keep_for_ever(self._session)
+        never_destroy(self._session)
         self._session, self._starting = None, Lock()
 
     def start(self) -> "onnxruntime.InferenceSession":

@@ -9,7 +9,7 @@ from action_clip.models.cache.session_cache import cached_session
 from action_clip.models.catalog.structure import check_graph
 from action_clip.models.runtime.devices import CPU, device_name
 from action_clip.models.runtime.sessions import SessionError, make_session, session_options
-from action_clip.models.store.home import say_once
+from action_clip.models.store.home import warn_once
 
 
 def open_session(
@@ -32,7 +32,7 @@ def open_session(
     if problem is not None:
         # Once a process: what is wrong with the disk is wrong for every graph.
         text = "%s cannot be kept ready for this machine, so runs start slower: %s"
-        say_once("kept ready", text, path, problem)
+        warn_once("kept ready", text, path, problem)
     return session
 
 

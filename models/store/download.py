@@ -16,15 +16,16 @@ import urllib3
 from tqdm import tqdm
 
 from action_clip.errors import ActionClipError
-from action_clip.models.store.resumable import Part, WrongContentError
-from action_clip.system.connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
+from action_clip.models.store.resumable import ResumableFile, WrongContentError
+from action_clip.system.addresses import redacted
+from action_clip.system.connection import RedirectError, SlowError, Transfer, WaitBudget, failure_reason
 from action_clip.system.interrupts import interruptible
 from action_clip.system.terminal import no_progress_bars
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 ATTEMPTS = 5
-"""Failures in a row, without PROGRESS bytes more than ever before, after which a download is given up."""
+"""Failures in a row after which a download is given up; PROGRESS more bytes than ever before begin a new row."""
 PROGRESS = 1 << 20
 FIRST_PAUSE_S = 0.5
 """Doubled after every further failure, unless the server says Retry-After."""
@@ -33,7 +34,7 @@ _FOREVER_S = 1e9
 DISK_MARGIN = 64 << 20
 """Bytes that must stay free beside the file."""
 SYNC = 64 << 20
-"""Bytes after which it is seen to that they are on the disk, and that there is place for more."""
+"""Bytes after which they are flushed to the disk, and the free space is looked at again."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 pause = time.sleep
@@ -60,23 +61,23 @@ def download(
     *,
     size: int | None,
     sha256: str | None,
-    most: int | None = None,
+    most_bytes: int | None = None,
     check: Callable[[Path], object] | None = None,
 ) -> str:
     """Download url to target, whose folder exists and is locked by the caller; returns the file's sha256.
 
     size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header; of a file of
-    unknown length no more than `most` bytes are taken. `check` raises ValueError where the file is not what it should
-    be. What has arrived before a failure or an interruption is kept and continued by the next call. Raises
-    ActionClipError that names the URL, the reason, and what to do instead.
+    unknown length no more than `most_bytes` are accepted. `check` raises ValueError where the format is wrong. What has
+    arrived before a failure or an interruption is kept and continued by the next call. Raises ActionClipError that
+    names the URL, the reason, and what to do instead.
     """
     try:
-        part = Part(target, url)
+        file = ResumableFile(target, url)
         try:
-            return _complete(url, part, size, sha256, most, check)
+            return _complete(url, file, size, sha256, most_bytes, check)
         except BaseException:
-            if part.received == 0:
-                part.drop()
+            if file.received == 0:
+                file.discard()
             raise
     except _PermanentError as error:
         reason = str(error)
@@ -92,116 +93,116 @@ def download(
 
 def _complete(
     url: str,
-    part: Part,
+    file: ResumableFile,
     size: int | None,
     sha256: str | None,
-    most: int | None,
+    most_bytes: int | None,
     check: Callable[[Path], object] | None,
 ) -> str:
-    farthest = part.received
+    farthest = file.received
     failures = wrong = 0
-    patience = Patience()
+    budget = WaitBudget()
     while True:
         try:
-            if not part.complete:
-                _receive(url, part, size, most, patience)
-            digest = part.check(size, sha256)
+            if not file.complete:
+                _receive(url, file, size, most_bytes, budget)
+            digest = file.check(size, sha256)
             if check is not None:
-                part.examine(check)
-            part.publish()
+                file.check_format(check)
+            file.publish()
             return digest
         except WrongContentError as error:
-            part.drop()
+            file.discard()
             wrong += 1
             if wrong == 2:
                 raise _PermanentError(str(error)) from error
-            _log.warning("%s: %s; downloading it again", part.target.name, error)
+            _log.warning("%s: %s; downloading it again", file.target.name, error)
         except _TransientError as error:
-            failures = 1 if part.received > farthest + PROGRESS else failures + 1
-            farthest = max(farthest, part.received)
+            failures = 1 if file.received > farthest + PROGRESS else failures + 1
+            farthest = max(farthest, file.received)
             if failures == ATTEMPTS:
                 raise _PermanentError(str(error)) from error
             wait_s = FIRST_PAUSE_S * 2 ** (failures - 1) if error.wait_s is None else error.wait_s
             if wait_s > LONGEST_PAUSE_S:
                 raise _PermanentError(f"{error} and asks to wait {wait_s:.0f} s") from error
-            _log.warning("%s: %s; trying again in %.1f s", part.target.name, error, wait_s)
+            _log.warning("%s: %s; trying again in %.1f s", file.target.name, error, wait_s)
             pause(wait_s)
 
 
-def _receive(url: str, part: Part, size: int | None, most: int | None, patience: Patience) -> None:
+def _receive(url: str, file: ResumableFile, size: int | None, most_bytes: int | None, budget: WaitBudget) -> None:
     """One request; on return every byte that the server announced is on the disk."""
     try:
-        with _open(url, part, patience, has_known_length=size is not None) as response:
-            _begin(response, part, size)
+        with _open(url, file, budget, has_known_length=size is not None) as response:
+            _begin(response, file, size)
             with (
-                part.path.open("ab") as file,
+                file.path.open("ab") as stream,
                 tqdm(
-                    total=part.total,
-                    initial=part.received,
+                    total=file.total,
+                    initial=file.received,
                     unit="B",
                     unit_scale=True,
-                    desc=part.target.name,
+                    desc=file.target.name,
                     disable=no_progress_bars(),
                 ) as bar,
             ):
-                _write(response.chunks(), file, part, most if size is None else size, bar)
+                _write(response.chunks(), stream, file, most_bytes if size is None else size, bar)
     except SlowError as error:
-        kept = "; what has arrived is kept, and the next run goes on from there" if part.received else ""
+        kept = "; what has arrived is kept, and the next run goes on from there" if file.received else ""
         raise _PermanentError(f"{error}{kept}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _failure(error) from error
-    if part.total is not None and part.path.stat().st_size < part.total:
+    if file.total is not None and file.path.stat().st_size < file.total:
         raise _TransientError("the connection was cut")
 
 
-def _write(chunks: Iterator[bytes], file: BinaryIO, part: Part, most: int | None, bar: Any) -> None:
-    written = synced = file.tell()
+def _write(chunks: Iterator[bytes], stream: BinaryIO, file: ResumableFile, most_bytes: int | None, bar: Any) -> None:
+    written = synced = stream.tell()
     for chunk in chunks:
         written += len(chunk)
-        if part.total is None and most is not None and written > most:
-            raise _PermanentError(f"the server sends more than {most} bytes")
-        file.write(chunk)
+        if file.total is None and most_bytes is not None and written > most_bytes:
+            raise _PermanentError(f"the server sends more than {most_bytes} bytes")
+        stream.write(chunk)
         bar.update(len(chunk))
         if written - synced >= SYNC:
-            _sync(file)
-            _require_disk(part, written)
+            _sync(stream)
+            _require_disk(file, written)
             synced = written
     # The name must not appear before the bytes, even when the power goes.
-    _sync(file)
+    _sync(stream)
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    interruptible(lambda: os.fsync(file.fileno()))
+def _sync(stream: BinaryIO) -> None:
+    stream.flush()
+    interruptible(lambda: os.fsync(stream.fileno()))
 
 
-def _open(url: str, part: Part, patience: Patience, *, has_known_length: bool) -> Transfer:
+def _open(url: str, file: ResumableFile, budget: WaitBudget, *, has_known_length: bool) -> Transfer:
     """The answer to a request for what is still missing, after redirects, none of which leaves https."""
     headers = {"User-Agent": "action_clip"}
-    if part.received:
-        headers |= {"Range": f"bytes={part.received}-", "If-Range": str(part.validator)}
+    if file.received:
+        headers |= {"Range": f"bytes={file.received}-", "If-Range": str(file.validator)}
     try:
         timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-        return Transfer(url, headers, timeout_s, patience, has_known_length=has_known_length)
+        return Transfer(url, headers, timeout_s, budget, has_known_length=has_known_length)
     except RedirectError as error:
         raise _PermanentError(str(error)) from error
 
 
-def _begin(response: Transfer, part: Part, size: int | None) -> None:
-    """Make the part ready for the answer's body, which continues it or starts it anew."""
+def _begin(response: Transfer, file: ResumableFile, size: int | None) -> None:
+    """Prepare the file for the answer's body, which continues it or starts it again."""
     headers = response.headers
-    if response.status_code == 206 and part.received:
+    if response.status_code == 206 and file.received:
         if (
-            response.content_range not in ((part.received, None), (part.received, part.total))
-            or response.validator not in (None, part.validator)
+            response.content_range not in ((file.received, None), (file.received, file.total))
+            or response.validator not in (None, file.validator)
             or headers.get("Content-Encoding", "identity") != "identity"
         ):
-            part.drop()
+            file.discard()
             raise _TransientError("the server's answer does not continue what was there")
-        _require_disk(part, part.received)
+        _require_disk(file, file.received)
         return
-    if response.status_code == 416 and part.received:
-        part.drop()
+    if response.status_code == 416 and file.received:
+        file.discard()
         raise _TransientError("the server has no such range")
     if response.status_code in RETRIED_STATUSES:
         raise _TransientError(f"the server answers {response.status_code}", _retry_after(headers))
@@ -217,16 +218,16 @@ def _begin(response: Transfer, part: Part, size: int | None) -> None:
         raise _PermanentError("the server does not say how long the file is")
     if total is not None and size is not None and total != size:
         raise _PermanentError(f"the server's file has {total} bytes instead of {size}")
-    part.drop()
-    part.start(response.validator, total, md5)
-    _require_disk(part, 0)
+    file.discard()
+    file.start(response.validator, total, md5)
+    _require_disk(file, 0)
 
 
-def _require_disk(part: Part, written: int) -> None:
-    """Raise _PermanentError where there is no place for what is not written yet."""
-    folder = part.path.parent
+def _require_disk(file: ResumableFile, written: int) -> None:
+    """Raise _PermanentError where the disk has no space for what is not written yet."""
+    folder = file.path.parent
     free = shutil.disk_usage(folder).free
-    needed = max((part.total or 0) - written, 0) + DISK_MARGIN
+    needed = max((file.total or 0) - written, 0) + DISK_MARGIN
     if free < needed:
         raise _PermanentError(
             f"it needs {(needed >> 20) + 1} MiB on the disk of {folder}, where {free >> 20} MiB are free "
@@ -241,10 +242,10 @@ def _retry_after(headers: Headers) -> float | None:
         return min(float(value), _FOREVER_S)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, LookupError, ArithmeticError):  # of the many things that are no date
+    except (ValueError, TypeError, LookupError, ArithmeticError):  # what the parser raises for what is no date
         return None
 
 
 def _failure(error: Exception) -> _PermanentError | _TransientError:
-    text, is_passing = reason(error)
+    text, is_passing = failure_reason(error)
     return _TransientError(text) if is_passing else _PermanentError(text)

@@ -1,64 +1,84 @@
-"""What files and graphs are known by: their sha256, remembered under home() so that none is read twice for it.
+"""The record of hashes: each file's sha256 when it was last read, and when it was first used.
 
-Its file there has an entry a file, by its path, and one a graph, by its sha256: which files it keeps weights in.
+It is one file under home(), a JSON object on each line. Of two lines of one kind about one path, the later one counts:
+
+    {"kind": "last read", "path": "tiny/text.onnx", "sha256": "…", "stamp": […], "weights": […], "seal": "…"}
+    {"kind": "first use", "path": "tiny/text.onnx", "sha256": "…", "seal": "…"}
+
+"last read" saves reading the file again while its stamp stays the same; `weights` names the files that a graph keeps
+weights in, null until it was checked. "first use" is what the file is verified against. Paths are relative to home()
+where they are below it, so that it can be moved.
+
+Lines are appended, so that processes that run at once do not undo each other's. A line whose seal is wrong is ignored,
+which costs time only, and left out when the file is written anew: when it is damaged or has become too long.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.structure import check_graph
-from action_clip.models.store.home import HASHES, cache_home, home
-from action_clip.models.store.records import read_record, update_record
-from action_clip.system.regular_files import require_file
+from action_clip.models.store.home import HASHES, cache_home, home, warn_once
+from action_clip.system.files import read_json_object, require_regular_file, write_file
 
-# Of a file, what is read each time: blocks of so many bytes, spread over it.
+_LAST_READ, _FIRST_USE = "last read", "first use"
+_EARLIER_RECORD = "sha256.json"
+"""In a model's directory: the hashes of first use, as earlier versions of the program record them. It is only read."""
+# Lines of the record, which is read several times a run; when there are more, half as many files last read stay in it.
+_MOST_LINES = 1000
+_MOST_BYTES = 32 << 20
+"""More than any record has; what is larger is something else."""
+# What a record begins with, and what is in each of its lines.
+_BEGINNING, _HASH = b'{"kind": "', re.compile(rb'"[0-9a-f]{64}"')
+# Of a file, what is read for its stamp: blocks of so many bytes, spread over it.
 _SAMPLES, _SAMPLE = 16, 4096
-# Entries that are remembered: the file is read several times a run.
-_MOST = 1000
+
+Fact = dict[str, Any]
+"""A line of the record, without its seal."""
+Subject = tuple[str, str]
+"""The kind of a fact, and the path that it is about."""
+
+
+class FirstUse(NamedTuple):
+    """The sha256 that a file had at its first use."""
+
+    sha256: str
+    record: Path
+    """The file that says so."""
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256, remembered by its path and `_stamp`.
+    """The file's sha256, which is recorded with its stamp, so that the file is not read again for it.
 
-    Damage to what is remembered, or a home() that cannot be written, costs time, nothing else. Raises ActionClipError
-    when the file cannot be read.
+    A damaged record, or a home() that cannot be written, costs time, nothing else. Raises ActionClipError when the file
+    cannot be read.
     """
-    stamp = _stamp(path)
-    match _recall(os.path.abspath(path)):
-        case [*known, str(digest)] if known == stamp:
-            return digest
-    digest = read_sha256(path)
-    if _stamp(path) == stamp:
-        _remember(os.path.abspath(path), [*stamp, digest])
-    return digest
+    return str(_last_read(path)["sha256"])
 
 
 def graph_identity(path: Path) -> str:
-    """What all that the graph at `path` computes depends on: a sha256 over it and the files that it keeps weights in.
+    """A sha256 over a graph and the files that it keeps weights in: what it computes depends on nothing else.
 
-    Without any of those it is the sha256 of the graph's own file.
+    Where all weights are in the graph's own file, it is the sha256 of that file.
 
-    Raises ActionClipError when one of them cannot be read, ValueError when it is no graph that should be run
+    Raises ActionClipError when one of the files cannot be read, ValueError when it is no graph that should be run
     (`check_graph`).
     """
-    digest = sha256_of(path)
-    match _recall(digest):
-        case [*known] if all(isinstance(name, str) for name in known):
-            names = known
-        case _:
-            with _readable(path):
-                names = list(check_graph(path))
-            if sha256_of(path) == digest:
-                _remember(digest, names)
-    if not names:
-        return digest
-    parts = [digest, *([name, sha256_of(path.parent / name)] for name in names)]
+    fact = _last_read(path)
+    if fact["weights"] is None:
+        with _readable(path):
+            fact = fact | {"weights": list(check_graph(path))}
+        if _stamp(path) == fact["stamp"]:
+            _try_to_record(fact)
+    if not fact["weights"]:
+        return str(fact["sha256"])
+    parts = [fact["sha256"], *([name, sha256_of(path.parent / name)] for name in fact["weights"])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -68,33 +88,159 @@ def read_sha256(path: Path) -> str:
     Raises ActionClipError when it cannot be read.
     """
     with _readable(path):
-        require_file(path)
+        require_regular_file(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remember(path: Path, digest: str) -> None:
-    """Spare the next `sha256_of` reading what has just been written."""
-    _remember(os.path.abspath(path), [*_stamp(path), digest])
+def first_use_hashes(directory: Path) -> dict[str, FirstUse]:
+    """The hashes that the files of a directory in home() had at first use, by file name."""
+    earlier = directory / _EARLIER_RECORD
+    recorded = read_json_object(earlier, _MOST_BYTES).items()
+    hashes = {name: FirstUse(digest, earlier) for name, digest in recorded if isinstance(digest, str)}
+    prefix = f"{_key(directory)}/"
+    for (kind, path), fact in _recorded(prefix).items():
+        if kind == _FIRST_USE:
+            hashes[path.removeprefix(prefix)] = FirstUse(fact["sha256"], home() / HASHES)
+    return hashes
 
 
-def _recall(key: str) -> list[Any] | None:
-    """The facts that were remembered; None where there are none, or not as they were written."""
+def record_first_use(hashes: Mapping[Path, str]) -> None:
+    """Record the sha256 of files at their first use, where home() can be written."""
+    _try_to_record(*(_first_use(path, digest) for path, digest in hashes.items()))
+
+
+def record_new_file(path: Path, digest: str) -> None:
+    """Record the sha256 of a file that has just been written, in place of that of an earlier one.
+
+    Raises OSError or ActionClipError when the record cannot be written.
+    """
+    _record(_read(path, _stamp(path), digest), _first_use(path, digest))
+
+
+def can_be_recorded() -> bool:
+    """Whether home() can be written, as far as the system says."""
+    record = home() / HASHES
+    return os.access(record if os.path.lexists(record) else record.parent, os.W_OK)
+
+
+def _last_read(path: Path) -> Fact:
+    """The fact about the file's content, which is read unless its stamp is the one that is recorded."""
+    key, stamp = _key(path), _stamp(path)
+    fact = _recorded(key).get((_LAST_READ, key))
+    if fact is None or fact["stamp"] != stamp:
+        fact = _read(path, stamp, read_sha256(path))
+        if _stamp(path) == stamp:
+            _try_to_record(fact)
+    return fact
+
+
+def _read(path: Path, stamp: list[int | str], digest: str) -> Fact:
+    return {"kind": _LAST_READ, "path": _key(path), "sha256": digest, "stamp": stamp, "weights": None}
+
+
+def _first_use(path: Path, digest: str) -> Fact:
+    return {"kind": _FIRST_USE, "path": _key(path), "sha256": digest}
+
+
+def _key(path: Path) -> str:
+    """The path as the record has it."""
+    absolute, folder = Path(os.path.abspath(path)), cache_home()
+    is_below = folder is not None and absolute.is_relative_to(folder)
+    return absolute.relative_to(folder).as_posix() if folder is not None and is_below else str(absolute)
+
+
+def _recorded(start: str) -> dict[Subject, Fact]:
+    """The facts about files whose keys begin so."""
     folder = cache_home()
-    entry = None if folder is None else read_record(folder / HASHES).get(key)
-    match entry:
-        case [*facts, seal] if seal == _seal(key, facts):
-            return facts
-    return None
+    content = None if folder is None else _content(folder / HASHES)
+    return _facts(content or b"", start)
 
 
-def _remember(key: str, facts: list[Any]) -> None:
+def _try_to_record(*facts: Fact) -> None:
     with suppress(OSError, ActionClipError):
-        update_record(home() / HASHES, {key: [*facts, _seal(key, facts)]}, most=_MOST)
+        _record(*facts)
 
 
-def _seal(key: str, facts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps([key, facts]).encode()).hexdigest()[:16]
+def _record(*facts: Fact) -> None:
+    """Add the facts that are not recorded yet.
+
+    Raises OSError or ActionClipError when the record cannot be written.
+    """
+    path = home() / HASHES
+    content = _content(path)
+    if content is None:
+        warn_once(path, "%s cannot be read as what this program writes there, and is left alone: move it away", path)
+        return
+    recorded = _facts(content)
+    new = {_subject(fact): fact for fact in facts if recorded.get(_subject(fact)) != fact}
+    if not new:
+        return
+    lines = content.split(b"\n")
+    is_undamaged = lines.pop() == b"" and all(map(_parsed, lines))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_undamaged and len(lines) + len(new) <= _MOST_LINES:
+        with path.open("ab") as file:
+            file.write(b"".join(map(_line, new.values())))
+    else:
+        for subject in new:
+            recorded.pop(subject, None)
+        write_file(path, b"".join(map(_line, _newest(recorded | new))))
+
+
+def _newest(facts: dict[Subject, Fact]) -> list[Fact]:
+    """All facts about first uses, and those about the files that were read last."""
+    read = [subject for subject in facts if subject[0] == _LAST_READ]
+    left_out = set(read[: -(_MOST_LINES // 2)])
+    return [fact for subject, fact in facts.items() if subject not in left_out]
+
+
+def _facts(content: bytes, start: str = "") -> dict[Subject, Fact]:
+    """The facts in a record about files whose keys begin so, in the order of their lines."""
+    part = json.dumps(start)[:-1].encode()
+    facts: dict[Subject, Fact] = {}
+    for line in content.split(b"\n"):
+        if part in line and (fact := _parsed(line)) is not None and fact["path"].startswith(start):
+            facts.pop(_subject(fact), None)
+            facts[_subject(fact)] = fact
+    return facts
+
+
+def _subject(fact: Fact) -> Subject:
+    return fact["kind"], fact["path"]
+
+
+def _line(fact: Fact) -> bytes:
+    return json.dumps(fact | {"seal": _seal(fact)}).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> Fact | None:
+    """The fact in a line; None where it is not as it was written."""
+    try:
+        fact: Fact = json.loads(line)
+        return fact if fact.pop("seal") == _seal(fact) else None
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _seal(fact: Fact) -> str:
+    return hashlib.sha256(json.dumps(fact).encode()).hexdigest()[:16]
+
+
+def _content(path: Path) -> bytes | None:
+    """What is in a record, damaged or not; None where the file is something else."""
+    # Asked before it is opened: opening a pipe waits for whoever writes into it.
+    if not os.path.lexists(path):
+        return b""
+    try:
+        if not os.path.isfile(path) or path.stat().st_size > _MOST_BYTES:
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    # A power cut may leave zeros, or nothing.
+    was_record = content[: len(_BEGINNING)] == _BEGINNING[: len(content)] or _HASH.search(content)
+    return content if was_record or not content.strip(b"\0") else None
 
 
 def _stamp(path: Path) -> list[int | str]:
@@ -106,7 +252,7 @@ def _stamp(path: Path) -> list[int | str]:
     """
     sample = hashlib.sha256()
     with _readable(path):
-        require_file(path)
+        require_regular_file(path)
         with path.open("rb", buffering=0) as file:
             facts = os.fstat(file.fileno())
             for index in range(_SAMPLES):

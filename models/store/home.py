@@ -1,4 +1,4 @@
-"""The folder that everything is kept in."""
+"""The folder under which the program stores files: models, hashes, caches."""
 
 import logging
 import os
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from action_clip.errors import ActionClipError
 
-# With the numbers of their layouts: versions of the program that have others keep files of their own beside these.
-LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-2.json"
+# With the numbers of their layouts: versions of the program with other layouts store other files beside these.
+LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-3.jsonl"
 _log = logging.getLogger("action_clip")
 
 
-class HomelessError(ActionClipError):
-    """There is no folder of the user's to keep anything in."""
+class NoHomeError(ActionClipError):
+    """The user has no home folder, and ACTION_CLIP_HOME is not set."""
 
 
 def home() -> Path:
-    """The folder that everything is kept in: ACTION_CLIP_HOME, or the user's cache folder.
+    """The folder for all stored files: ACTION_CLIP_HOME, or the user's cache folder.
 
-    Raises HomelessError where the user has none, ActionClipError where ACTION_CLIP_HOME is none.
+    Raises NoHomeError where the user has no home folder, ActionClipError where ACTION_CLIP_HOME cannot be expanded.
     """
     if chosen := os.environ.get("ACTION_CLIP_HOME"):
         try:
@@ -31,25 +31,25 @@ def home() -> Path:
         folder = user_cache_path("action_clip", appauthor=False)
     except RuntimeError:
         folder = Path("~")
-    if str(folder).startswith("~"):  # which nothing stands for: no HOME, and a user without a name
-        raise HomelessError("this user has no home folder to keep anything in: set ACTION_CLIP_HOME to a folder")
+    if str(folder).startswith("~"):  # not expanded: no HOME, and a user without an entry in the user database
+        raise NoHomeError("this user has no home folder to keep anything in: set ACTION_CLIP_HOME to a folder")
     return folder
 
 
 def cache_home() -> Path | None:
-    """home() for what only saves time; None, and a note, where the user has none."""
+    """home() for caches: None, and a warning, where there is none."""
     try:
         return home()
-    except HomelessError as error:
-        say_once(str(error), "nothing is kept between runs: %s", error)
+    except NoHomeError as error:
+        warn_once(str(error), "nothing is kept between runs: %s", error)
         return None
 
 
-_said: dict[object, object] = {}
+_warned: dict[object, object] = {}
 
 
-def say_once(topic: object, text: str, *arguments: object) -> None:
-    """Warn of what is wrong with what is kept, once a process for each topic."""
+def warn_once(topic: object, text: str, *arguments: object) -> None:
+    """Log a warning, once in each process for each topic."""
     mine = object()
-    if _said.setdefault(topic, mine) is mine:  # in one step: of threads with the same to say, one says it
+    if _warned.setdefault(topic, mine) is mine:  # atomic: of several threads, one logs it
         _log.warning(text, *arguments)

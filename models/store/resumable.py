@@ -1,10 +1,9 @@
-"""A file that has not arrived entirely: where it waits, how a later run continues it, and when it is whole.
+"""A file that is being downloaded: where its bytes wait, how a later run continues it, and when it is complete.
 
-While it arrives, a file lies beside its target as `<target>.<random>.part`, and `<target>.resume.json` says
-which part that is, of which URL and with which validator. The caller holds a lock, which keeps two runs
-apart. The name is unique all the same, for file systems where locks do not hold: a later run takes a part
-over by renaming it, so that only one can, and what is checked in the end are the bytes on the disk, not
-those that this process saw.
+Until it is complete, a file lies beside its target as `<target>.<random>.part`, and `<target>.resume.json` notes which
+of these it is, of which URL and with which validator. The caller holds a lock, which keeps two runs apart. The name is
+unique all the same, for file systems where locks do not hold: a later run continues a file after renaming it, so that
+only one can, and what is checked in the end are the bytes on the disk, not those that this process received.
 """
 
 import base64
@@ -19,37 +18,43 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from action_clip.models.store.records import read_record
-from action_clip.system.connection import redacted
+from action_clip.system.addresses import redacted
+from action_clip.system.files import read_json_object
 
 STALE_S = 24 * 3600.0
 _NOTE_SUFFIX = ".resume.json"
+_MOST_NOTE = 1 << 20  # bytes
 
 
 class WrongContentError(Exception):
-    """The whole file is here and is not what was announced; the text says what differs."""
+    """The file is complete and is not what was announced; the text says what differs."""
 
 
-class Part:
-    """What has arrived of target from url; takes over what an earlier run left of it."""
+class ResumableFile:
+    """What has arrived of a download; continues what an earlier run has left.
+
+    Attributes:
+        target: where the complete file goes.
+        path: where the bytes are until then.
+        validator: what If-Range says of these bytes; None when they cannot be continued.
+        total: bytes of the complete file, where the server said.
+    """
 
     def __init__(self, target: Path, url: str) -> None:
         self.target = target
         self.path = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
         self.validator: str | None = None
-        """What If-Range says of these bytes; None: they cannot be continued."""
         self.total: int | None = None
-        """Bytes of the whole file, where the server said."""
-        self._url = redacted(url)  # what is written must not tell a password
+        self._url = redacted(url)  # the note must not contain a password
         self._md5: list[str] = []
         self._note = _note_of(target)
-        self._take_over(_read_note(target))
+        self._continue(_read_note(target))
 
-    def _take_over(self, note: dict[str, Any] | None) -> None:
+    def _continue(self, note: dict[str, Any] | None) -> None:
         if note is None:
             return
         left = self.target.with_name(note["part"])
-        # What is written to a link goes elsewhere.
+        # Bytes written to a link would go elsewhere.
         is_file = left.is_file() and not left.is_symlink()
         if note["url"] != self._url or not is_file or left.stat().st_size > note["total"]:
             left.unlink(missing_ok=True)
@@ -70,18 +75,26 @@ class Part:
         return self.total is not None and self.received == self.total
 
     def start(self, validator: str | None, total: int | None, md5: list[str]) -> None:
-        """Note what the server says of the file; without a validator and a length it cannot be continued."""
+        """Note what the server says of the file, so that a later run can continue it.
+
+        Without a validator and a length it cannot be continued.
+
+        Args:
+            validator: what If-Range can carry: an ETag or a date.
+            total: bytes of the complete file.
+            md5: the file's md5 in base64, as often as the server says it.
+        """
         self.validator = validator if total is not None and _can_be_sent(validator) else None
         self.total, self._md5 = total, md5
         if self.validator is not None:
             note: dict[str, Any] = {"url": self._url, "part": self.path.name}
             note |= {"validator": validator, "total": total, "md5": md5}
-            # Not into what is there: that may be a link, or a pipe.
+            # What is there may be a link or a pipe: it is replaced, not written into.
             self._note.unlink(missing_ok=True)
             self._note.write_text(json.dumps(note), encoding="utf-8")
 
-    def drop(self) -> None:
-        """Forget what has arrived."""
+    def discard(self) -> None:
+        """Delete what has arrived."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
         self.validator, self.total, self._md5 = None, None, []
@@ -108,7 +121,7 @@ class Part:
             raise WrongContentError(f"the file's sha256 is {sha256_hash.hexdigest()} instead of {sha256}")
         return sha256_hash.hexdigest()
 
-    def examine(self, check: Callable[[Path], object]) -> None:
+    def check_format(self, check: Callable[[Path], object]) -> None:
         """WrongContentError where `check` raises ValueError: the file is not what it should be."""
         try:
             check(self.path)
@@ -121,23 +134,23 @@ class Part:
         self._note.unlink(missing_ok=True)
 
 
-def remove_stale(folder: Path, names: Iterable[str]) -> None:
-    """Delete the parts of files with these names in folder that no run will continue; the caller holds the lock."""
+def remove_stale(directory: Path, names: Iterable[str]) -> None:
+    """Delete what no run will continue of downloads of files with these names; the caller holds the lock."""
     for name in names:
-        target = folder / name
+        target = directory / name
         with suppress(OSError):
             note = _read_note(target)
-            wanted = None if note is None or target.exists() else note["part"]
-            if wanted is None:
+            resumable = None if note is None or target.exists() else note["part"]
+            if resumable is None:
                 _note_of(target).unlink(missing_ok=True)
-            for part in folder.glob("*.part"):
+            for part in directory.glob("*.part"):
                 # A young one may be another run's, on a file system where locks do not hold.
-                is_stale = part.name != wanted and time.time() - part.lstat().st_mtime > STALE_S
-                if is_stale and _is_part(part.name, target):
+                is_stale = part.name != resumable and time.time() - part.lstat().st_mtime > STALE_S
+                if is_stale and _is_part_of(part.name, target):
                     part.unlink()
 
 
-def _is_part(name: str, target: Path) -> bool:
+def _is_part_of(name: str, target: Path) -> bool:
     return re.fullmatch(re.escape(target.name) + r"\.[0-9a-f]{8}\.part", name) is not None
 
 
@@ -151,15 +164,15 @@ def _note_of(target: Path) -> Path:
 
 
 def _read_note(target: Path) -> dict[str, Any] | None:
-    """What an earlier run has noted of its part; None where it has not, or somebody else has written something."""
-    note = read_record(_note_of(target))
-    whole = (
+    """What an earlier run has noted; None where it has noted nothing, or the note is not one of ours."""
+    note = read_json_object(_note_of(target), _MOST_NOTE)
+    is_valid = (
         isinstance(note.get("url"), str)
         and isinstance(note.get("part"), str)
-        and _is_part(note["part"], target)
+        and _is_part_of(note["part"], target)
         and _can_be_sent(note.get("validator"))
         and isinstance(note.get("total"), int)
         and isinstance(note.get("md5"), list)
         and all(isinstance(item, str) for item in note["md5"])
     )
-    return note if whole else None
+    return note if is_valid else None

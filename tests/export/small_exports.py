@@ -16,7 +16,7 @@ from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.export.clip.assemble import Networks
 from action_clip.models.scoring import LabelBank, score
 from action_clip.tokenizer.bpe import default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts
 from action_clip.video.preprocess import clip_tensor
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import UNIFORM_RULES
@@ -43,7 +43,7 @@ def by_hand(networks: Networks, labels: list[str], resize: int, scale: float) ->
     clip = read_clip(SAMPLE_VIDEO, partial(UNIFORM_RULES[networks.checkpoint.uniform], count=networks.frames))
     frames = clip_tensor(clip.frames, networks.image.image_size, MEAN, STD, resize)
     video = networks.fusion(networks.image(torch.from_numpy(frames))[None])[0].numpy()
-    tokens = torch.from_numpy(default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels)))
+    tokens = torch.from_numpy(default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, labels)))
     bank = networks.text(tokens).numpy().reshape(len(DEFAULT_PROMPTS), len(labels), -1)
     return score(unit(video), LabelBank(tuple(labels), unit(bank), scale)).probabilities
 

@@ -25,7 +25,7 @@ from action_clip.export.nano.training.distillation import distillation_loss, stu
 from action_clip.export.nano.training.texts import TextStream
 from action_clip.export.nano.wordnet import WordNet
 from action_clip.export.onnx_writing import large_weights, pack_weights, quantize, save_model
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import find
 from action_clip.tokenizer.bpe import default_tokenizer
 
@@ -183,7 +183,7 @@ def test_quantising_keeps_zeros_and_the_largest() -> None:
 def test_the_catalog_says_of_nano_what_its_graphs_say() -> None:
     spec = find("nano")
     assert spec is not None
-    exported, _ = folder_model(NANO)
+    exported, _ = read_model_directory(NANO)
     for key in ("name", "frames", "image_size", "resize", "mean", "std", "logit_scale", "prompts", "licence", "size"):
         assert getattr(exported, key) == getattr(spec, key), key
     assert sum(file.size or 0 for file in spec.files) == spec.size < 25e6

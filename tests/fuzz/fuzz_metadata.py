@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from small_models import CLASSES, MEAN, STD
 
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 
 FACTS = {
     "model": "small",
@@ -49,6 +49,6 @@ def target(data: bytes) -> None:
         else:
             path.write_bytes(graph(role))
     (folder / "frames.onnx").write_bytes(data)
-    spec, paths = folder_model(folder)
+    spec, paths = read_model_directory(folder)
     assert set(paths) in ({"text", "image", "fusion"}, {"video"})
     assert len(spec.prompts) > 0 or len(spec.classes) > 0

@@ -19,7 +19,7 @@ import action_clip.models.model_graphs
 from action_clip import ActionClip, ActionClipError
 from action_clip.models.cache.session_cache import cached_graph
 from action_clip.tokenizer.bpe import default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["drinking", "riding a bicycle", "playing the drums"]
@@ -36,7 +36,7 @@ def test_probabilities_are_those_computed_by_hand(tmp_path: Path, transformer: b
     save_model(model, tmp_path, frames=8)
     labels = [f"{LABELS[i % 3]} {i}" for i in range(count)]
     frames = frames_of(8)
-    tokens = default_tokenizer().encode(fill(DEFAULT_PROMPTS, labels))
+    tokens = default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, labels))
     expected = model.probabilities(frames, tokens, 16, scale=10.0)
 
     prediction = ActionClip(tmp_path).classify(frames, labels)
@@ -54,7 +54,7 @@ def test_probabilities_are_those_computed_by_hand(tmp_path: Path, transformer: b
 def test_averaged_embeddings_are_one_normalised_mean_a_label(tmp_path: Path) -> None:
     model = random_model(2, 4, False)
     save_model(model, tmp_path, frames=4)
-    tokens = default_tokenizer().encode(fill(DEFAULT_PROMPTS, LABELS))
+    tokens = default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, LABELS))
     text = model.text(tokens)
     text = (text / np.linalg.norm(text, axis=1, keepdims=True)).reshape(16, 3, -1).mean(axis=0)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
@@ -145,7 +145,7 @@ def test_own_prompts_replace_the_models(tmp_path: Path) -> None:
     own = ActionClip(tmp_path / "b", prompts=["someone is {}", "{}!"]).classify(frames_of(8), LABELS)
     exported = ActionClip(tmp_path / "a").classify(frames_of(8), LABELS)
     expected = model.probabilities(
-        frames_of(8), default_tokenizer().encode(fill(["someone is {}", "{}!"], LABELS)), 2, scale=10.0
+        frames_of(8), default_tokenizer().encode(fill_prompts(["someone is {}", "{}!"], LABELS)), 2, scale=10.0
     )
     np.testing.assert_allclose(own.probabilities, expected, atol=1e-5)
     np.testing.assert_array_equal(own.probabilities, exported.probabilities)
@@ -186,8 +186,8 @@ def test_graphs_to_be_exported_are_missed_before_the_video_is_opened(monkeypatch
         with pytest.raises(ActionClipError) as caught:
             call()
         assert str(caught.value) == (
-            "the graphs of vit-b-16-16f are not on this disk yet: run python -m export vit-b-16-16f once "
-            "(it needs requirements-export.txt), or use --model nano, which needs no download"
+            "the graphs of vit-b-16-16f are not on this disk yet: run action-clip export vit-b-16-16f once "
+            "(it needs pip install 'action-clip[export]'), or use --model nano, which needs no download"
         )
     # What is wrong with the labels is known earlier.
     with pytest.raises(ActionClipError, match="the label 'word word"):

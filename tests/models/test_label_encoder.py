@@ -27,7 +27,7 @@ from action_clip.models.label_encoder import LabelEncoder
 from action_clip.models.runtime.graph import Graph
 from action_clip.models.store.home import LABEL_BANK, home
 from action_clip.tokenizer.bpe import Tokenizer, default_tokenizer
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts
 
 LABELS = [
     f"{verb} {count} {things}" for verb in ("eating", "throwing") for count in range(6) for things in ("plums", "x")
@@ -49,7 +49,7 @@ def folder(tmp_path: Path, model: SmallModel) -> Path:
 
 
 def by_hand(model: SmallModel, average: str, labels: Sequence[str], prompts: Sequence[str]) -> NDArray[np.float32]:
-    features = model.text(default_tokenizer().encode(fill(prompts, labels)))
+    features = model.text(default_tokenizer().encode(fill_prompts(prompts, labels)))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     bank = features.reshape(len(prompts), len(labels), -1)
     if average == "embeddings":

@@ -9,7 +9,7 @@ from small_models import CLASSES, random_closed_model, random_model, save_closed
 
 import action_clip.models.catalog.model_directory
 from action_clip import ActionClip, ActionClipError, ActionClipOperator, Prediction, TimeSformer, load
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ModelSpec, catalog
 from action_clip.models.model_graphs import find_model
 
@@ -80,9 +80,9 @@ def test_a_model_is_found_once(zero_shot: Path, monkeypatch: pytest.MonkeyPatch)
 
     def watched(folder: Path) -> tuple[ModelSpec, dict[str, Path]]:
         looked_at.append(folder)
-        return folder_model(folder)
+        return read_model_directory(folder)
 
-    monkeypatch.setattr(action_clip.models.catalog.model_directory, "folder_model", watched)
+    monkeypatch.setattr(action_clip.models.catalog.model_directory, "read_model_directory", watched)
     load(zero_shot)
     assert looked_at == [zero_shot]
     load(find_model(zero_shot))

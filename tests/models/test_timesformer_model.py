@@ -198,5 +198,5 @@ def test_top_k_is_a_whole_number_above_0(folder: Path, top_k: int) -> None:
 def test_the_catalogs_model_names_what_to_run_once() -> None:
     model = TimeSformer()
     assert (model.spec.name, len(model.classes), model.classes[100]) == ("timesformer_k400_8x224", 400, "drinking")
-    with pytest.raises(ActionClipError, match="run python -m export timesformer_k400_8x224 once"):
+    with pytest.raises(ActionClipError, match="run action-clip export timesformer_k400_8x224 once"):
         model.classify("missing.mp4")

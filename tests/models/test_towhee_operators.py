@@ -296,7 +296,7 @@ def test_device_and_threads_are_the_models(zero_shot: str, closed: str) -> None:
 
 def test_the_defaults_are_the_large_models() -> None:
     for make, name in ((ActionClipOperator, "vit-b-16-8f"), (TimeSformerOperator, "timesformer_k400_8x224")):
-        with pytest.raises(ActionClipError, match=f"run python -m export {name} once"):
+        with pytest.raises(ActionClipError, match=f"run action-clip export {name} once"):
             make()(list(frames_of(8)))
 
 

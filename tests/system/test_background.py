@@ -10,15 +10,15 @@ from fault_server import wait_until
 
 import action_clip.system.background
 from action_clip.system import interrupts
-from action_clip.system.background import beside
+from action_clip.system.background import run_in_background
 from action_clip.system.interrupts import interruptible
 
 PATIENCE_S = 60.0
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_the_result_is_there_after_the_block(at_once: bool) -> None:
-    with beside(lambda _: "done", at_once=at_once) as future:
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_the_result_is_there_after_the_block(concurrent: bool) -> None:
+    with run_in_background(lambda _: "done", concurrent=concurrent) as future:
         pass
     assert future.done()
     assert future.result(timeout=0) == "done"
@@ -31,20 +31,20 @@ def test_work_runs_while_the_block_does() -> None:
         from_work.set()
         return from_block.wait(PATIENCE_S)
 
-    with beside(work, at_once=True) as future:
+    with run_in_background(work, concurrent=True) as future:
         assert from_work.wait(PATIENCE_S)
         from_block.set()
     assert future.result(timeout=0) is True
 
 
-def test_work_that_is_not_done_at_once_is_done_after_the_block_and_in_its_thread() -> None:
+def test_work_without_concurrency_runs_after_the_block_and_in_its_thread() -> None:
     order = []
 
     def work(_: Event) -> threading.Thread:
         order.append("work")
         return current_thread()
 
-    with beside(work, at_once=False) as future:
+    with run_in_background(work, concurrent=False) as future:
         assert not future.done()
         order.append("block")
     assert order == ["block", "work"]
@@ -58,7 +58,7 @@ def test_an_error_in_the_block_is_raised_and_stops_the_work() -> None:
         stopped.append(stop.wait(PATIENCE_S))
 
     before = set(threading.enumerate())
-    with pytest.raises(ValueError, match="the block failed"), beside(work, at_once=True):
+    with pytest.raises(ValueError, match="the block failed"), run_in_background(work, concurrent=True):
         raise ValueError("the block failed")
     assert stopped == [True]
     wait_until(lambda: not set(threading.enumerate()) - before)
@@ -66,7 +66,7 @@ def test_an_error_in_the_block_is_raised_and_stops_the_work() -> None:
 
 def test_after_an_error_in_the_block_no_work_is_begun() -> None:
     begun: list[Event] = []
-    with pytest.raises(ValueError, match="the block failed"), beside(begun.append, at_once=False):
+    with pytest.raises(ValueError, match="the block failed"), run_in_background(begun.append, concurrent=False):
         raise ValueError("the block failed")
     assert begun == []
 
@@ -79,27 +79,27 @@ def test_no_stop_without_an_error() -> None:
         ended.wait(PATIENCE_S)
         stops.append(stop.is_set())
 
-    with beside(work, at_once=True):
+    with run_in_background(work, concurrent=True):
         ended.set()
     assert stops == [False]
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_an_error_in_the_work_is_raised_by_its_result(at_once: bool) -> None:
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_an_error_in_the_work_is_raised_by_its_result(concurrent: bool) -> None:
     def work(_: Event) -> None:
         raise ValueError("the work failed")
 
-    with beside(work, at_once=at_once) as future:
+    with run_in_background(work, concurrent=concurrent) as future:
         pass
     with pytest.raises(ValueError, match="the work failed"):
         future.result(timeout=0)
 
 
-def test_of_two_errors_the_blocks_is_raised() -> None:
+def test_an_error_of_the_block_is_raised_before_one_of_the_work() -> None:
     def work(_: Event) -> None:
         raise ValueError("the work failed")
 
-    with pytest.raises(ValueError, match="the block failed"), beside(work, at_once=True):
+    with pytest.raises(ValueError, match="the block failed"), run_in_background(work, concurrent=True):
         raise ValueError("the block failed")
 
 
@@ -118,7 +118,7 @@ def test_an_interrupt_after_the_block_stops_the_work(monkeypatch: pytest.MonkeyP
         stopped.append(stop.wait(PATIENCE_S))
 
     monkeypatch.setattr(action_clip.system.background, "wait_for", noticed)
-    with pytest.raises(KeyboardInterrupt), beside(work, at_once=True):
+    with pytest.raises(KeyboardInterrupt), run_in_background(work, concurrent=True):
         pass
     wait_until(lambda: stopped)
     assert stopped == [True]
@@ -139,7 +139,7 @@ def test_an_interrupt_does_not_wait_for_work_that_goes_on(where: str) -> None:
         if where == "alone":
             interruptible(lambda: work(Event()))
             return
-        with beside(work, at_once=True):
+        with run_in_background(work, concurrent=True):
             begun.wait(PATIENCE_S)
             if where == "in the block":
                 signal.raise_signal(signal.SIGINT)

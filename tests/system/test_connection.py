@@ -15,7 +15,8 @@ import urllib3
 from fault_server import Fault, FaultServer, RawServer
 
 from action_clip.errors import ActionClipError
-from action_clip.system.connection import Patience, RedirectError, SlowError, Transfer, reason, redacted
+from action_clip.system.addresses import redacted
+from action_clip.system.connection import RedirectError, SlowError, Transfer, WaitBudget, failure_reason
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = (60.0, 60.0)
@@ -38,7 +39,7 @@ def drip(begin: bytes, drop: bytes, pause_s: float = 0.05) -> Callable[[socket.s
 
 
 def fetched(url: str, **named: bool) -> bytes:
-    with Transfer(url, {}, TIMEOUT_S, Patience(), **named) as transfer:
+    with Transfer(url, {}, TIMEOUT_S, WaitBudget(), **named) as transfer:
         return b"".join(transfer.chunks())
 
 
@@ -54,7 +55,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_whatever_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_transfers_without_an_end_are_given_up(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "0.5")
     with (
         RawServer(ENDLESS[kind]) as url,
@@ -78,11 +79,11 @@ def test_a_long_transfer_that_goes_on_is_no_slow_one(monkeypatch: pytest.MonkeyP
         assert len(fetched(url)) == size
 
 
-def test_what_we_do_ourselves_meanwhile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_between_waits_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "1")
     with FaultServer() as server:
         server.add("/a", b"x" * (1 << 21))
-        with Transfer(f"{server.url}/a", {}, TIMEOUT_S, Patience()) as transfer:
+        with Transfer(f"{server.url}/a", {}, TIMEOUT_S, WaitBudget()) as transfer:
             chunks = transfer.chunks()
             first = next(chunks)
             threading.Event().wait(1.5)
@@ -93,7 +94,7 @@ def test_what_we_do_ourselves_meanwhile_does_not_count(monkeypatch: pytest.Monke
 def test_a_timeout_is_a_number(monkeypatch: pytest.MonkeyPatch, chosen: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", chosen)
     with pytest.raises(ActionClipError, match=f"^ACTION_CLIP_TIMEOUT is '{chosen}': make it a number of seconds"):
-        Patience()
+        WaitBudget()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_what_comes_in_chunks_has_their_length() -> None:
     sent = HEADERS + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     with (
         RawServer(lambda client, over: client.sendall(sent)) as url,
-        Transfer(url, {}, TIMEOUT_S, Patience()) as transfer,
+        Transfer(url, {}, TIMEOUT_S, WaitBudget()) as transfer,
     ):
         assert b"".join(transfer.chunks()) == b"hello"
     assert transfer.length is None
@@ -154,20 +155,20 @@ def test_what_comes_in_chunks_has_their_length() -> None:
         (HEADERS + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhello", "the connection was cut"),
     ],
 )
-def test_what_goes_wrong_is_told_apart(sent: bytes, said: str) -> None:
+def test_failures_are_described_by_their_cause(sent: bytes, said: str) -> None:
     def answer(client: socket.socket, over: threading.Event) -> None:
         client.sendall(sent)
 
     errors = (requests.RequestException, urllib3.exceptions.HTTPError)
     with RawServer(answer) as url, pytest.raises(errors) as error:
         fetched(url)
-    assert reason(error.value)[0] == said
+    assert failure_reason(error.value)[0] == said
 
 
 @pytest.mark.parametrize(
     "url", ["http://[", "http://", "http:///x", "http://a b/", "http://x:99999/", "http://" + "a" * 300]
 )
-def test_addresses_that_are_none(url: str) -> None:
+def test_invalid_addresses(url: str) -> None:
     with pytest.raises((requests.RequestException, urllib3.exceptions.HTTPError)):
         fetched(url)
 
@@ -175,7 +176,7 @@ def test_addresses_that_are_none(url: str) -> None:
 def test_numbers_of_many_digits_in_headers() -> None:
     many = b"9" * 5000
     with RawServer(drip(HEADERS + b"Content-Length: " + many + b"\r\n\r\n", b"x")) as url:
-        transfer = Transfer(url, {}, TIMEOUT_S, Patience())
+        transfer = Transfer(url, {}, TIMEOUT_S, WaitBudget())
         transfer.close()
     assert transfer.headers["Content-Length"] == many.decode()
 
@@ -199,9 +200,9 @@ def test_ctrl_c_ends_a_wait_and_is_a_keyboard_interrupt(kind: str) -> None:
         ENDLESS[kind](client, over)
 
     code = (
-        "import sys; from action_clip.system.connection import Patience, Transfer\n"
+        "import sys; from action_clip.system.connection import WaitBudget, Transfer\n"
         "try:\n"
-        "    with Transfer(sys.argv[1], {}, (60, 60), Patience()) as transfer:\n"
+        "    with Transfer(sys.argv[1], {}, (60, 60), WaitBudget()) as transfer:\n"
         "        b''.join(transfer.chunks())\n"
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
@@ -221,7 +222,7 @@ def test_a_transfer_that_is_left_leaves_no_thread() -> None:
     with FaultServer() as server:
         server.add("/a", b"x" * (1 << 24))
         for _ in range(3):
-            with Transfer(f"{server.url}/a", {}, TIMEOUT_S, Patience()) as transfer:
+            with Transfer(f"{server.url}/a", {}, TIMEOUT_S, WaitBudget()) as transfer:
                 next(transfer.chunks())
     # Those of earlier tests, which still end by themselves, are not counted.
     begun = [thread for thread in threading.enumerate() if thread.name == "transfer" and thread not in before]

@@ -38,7 +38,7 @@ LINKS = ["symbolic", "hard", "through a folder", "written otherwise"]
 
 
 @pytest.mark.parametrize("kind", LINKS)
-def test_what_is_read_is_not_written_over(tmp_path: Path, kind: str) -> None:
+def test_inputs_are_not_overwritten(tmp_path: Path, kind: str) -> None:
     (tmp_path / "x").mkdir()
     labels = tmp_path / "labels.txt"
     labels.write_text("drinking\n")

@@ -15,7 +15,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 BEGINNING = """
 import gc, os, sys, threading, time
-import action_clip.models.cache.session_cache, action_clip.models.store.model_store
+import action_clip.models.cache.session_cache, action_clip.models.store.installation
 from action_clip.system import interrupts
 from action_clip import ActionClip
 from action_clip.commands.samples import SAMPLE_VIDEO
@@ -115,7 +115,7 @@ thread = threading.Thread(target=answer, args=(model,))
 """,
     "finding graphs": """
 model = ActionClip("nano", threads=4)
-action_clip.models.store.model_store.fetch = late(action_clip.models.store.model_store.fetch)
+action_clip.models.store.installation.fetch = late(action_clip.models.store.installation.fetch)
 thread = threading.Thread(target=answer, args=(model,))
 """,
     "making a session": """
@@ -125,7 +125,7 @@ thread = threading.Thread(target=answer, args=(model,))
 """,
     "computing": """
 interrupts._PATIENCE_S = 1e6
-thread = threading.Thread(target=lambda: interrupts.in_thread(late(lambda: None)).result())
+thread = threading.Thread(target=lambda: interrupts.run_in_thread(late(lambda: None)).result())
 """,
     "computing a property": """
 thread = threading.Thread(target=Slow)

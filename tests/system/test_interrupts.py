@@ -49,7 +49,7 @@ def interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
     ("command", "package"),
     [(["action_clip.py", "--model", "nano"], "numpy"), (["-m", "export", "x.pt", "--out", "x"], "torch")],
 )
-def test_from_the_first_import_on(command: list[str], package: str) -> None:
+def test_ctrl_c_during_imports(command: list[str], package: str) -> None:
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"no {package} here")
     # Python prints a line as each import ends, those within a package before the package itself.
@@ -59,7 +59,7 @@ def test_from_the_first_import_on(command: list[str], package: str) -> None:
     assert {line.split()[0] for line in err.splitlines()} <= {"import"}
 
 
-def test_while_python_works(tmp_path: Path) -> None:
+def test_ctrl_c_during_python_code(tmp_path: Path) -> None:
     code = (
         "import time; from action_clip.system import interrupts; from pathlib import Path\n"
         "from action_clip.system.files import draft\n"
@@ -77,7 +77,7 @@ def test_while_python_works(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_while_a_graph_runs(tmp_path: Path) -> None:
+def test_ctrl_c_while_a_graph_runs(tmp_path: Path) -> None:
     text = """endless (float x) => (float y) {
         n = Constant<value_int = 1000000000000>()
         y = Loop(n, , x)<body = one (int64 i, bool go, float a) => (bool on, float b) { on = Identity(go) b = Sin(a) }>
@@ -104,7 +104,7 @@ def test_while_a_graph_runs(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["endless.onnx"]
 
 
-def test_while_a_callback_of_a_library_runs() -> None:
+def test_ctrl_c_during_a_callback_of_a_library() -> None:
     code = (
         "import ctypes, time\n"
         "from action_clip.system import interrupts\n"
@@ -119,7 +119,7 @@ def test_while_a_callback_of_a_library_runs() -> None:
         assert interrupted(process) == ("", "")
 
 
-def test_more_than_once() -> None:
+def test_ctrl_c_more_than_once() -> None:
     code = (
         "import time; from action_clip.system import interrupts\n"
         "def main():\n"
@@ -173,7 +173,7 @@ def test_while_a_thread_is_being_started_its_work_is_not_waited_for_when_python_
     assert not interrupts._running
 
 
-def test_where_it_is_not_for_us_it_is_ignored() -> None:
+def test_ctrl_c_is_ignored_in_a_background_job() -> None:
     """As in a script that goes on in the background."""
     ignoring = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"

@@ -63,7 +63,7 @@ def test_words_of_any_language_and_emoji_are_left_alone() -> None:
     assert json_escaped(text) == text
 
 
-def test_unicode_knows_no_others() -> None:
+def test_all_control_characters_of_unicode_are_escaped() -> None:
     writing_direction = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
     marks = "\u061c\u200e\u200f"
     for char in map(chr, range(sys.maxunicode + 1)):

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 from pathlib import Path
 
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill, read_labels
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts, read_labels
 
 FOLDER = Path(__file__).with_name("golden")
 DATA_SETS = ("kinetics400", "ucf101", "hmdb51")
@@ -21,7 +21,7 @@ def read_golden(name: str) -> list[str]:
 def labelled_texts() -> list[tuple[str, str]]:
     """Return every label of the three data sets in every prompt, each text with its label."""
     labels = [label for name in DATA_SETS for label in read_labels(FOLDER / f"labels_{name}.txt")]
-    return list(zip(fill(DEFAULT_PROMPTS, labels), labels * len(DEFAULT_PROMPTS), strict=True))
+    return list(zip(fill_prompts(DEFAULT_PROMPTS, labels), labels * len(DEFAULT_PROMPTS), strict=True))
 
 
 def digest(tokens: list[int]) -> str:

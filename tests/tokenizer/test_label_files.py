@@ -14,7 +14,7 @@ import pytest
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import class_names, read_classmap
 from action_clip.tokenizer.label_files import one_line
-from action_clip.tokenizer.prompts import read_labels, remark_on_lists, unique_labels
+from action_clip.tokenizer.prompts import read_labels, unique_labels, warn_about_lists
 
 PLAIN = (
     "is read as one label a line, {} included: a table begins with the line id{}name, and a list has each label on a"
@@ -136,7 +136,7 @@ def test_what_a_file_names(
         ("id,key,category\n0,get,move\n1,put,move", ["id,key,category", "0,get,move", "1,put,move"]),
     ],
 )
-def test_what_is_ambiguous_is_read_as_lines_and_remarked_upon(
+def test_ambiguous_files_are_read_as_lines_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str, names: list[str]
 ) -> None:
     file = written(tmp_path / "labels", content)
@@ -150,7 +150,7 @@ def test_what_is_ambiguous_is_read_as_lines_and_remarked_upon(
     ]
 
 
-def test_few_lines_that_begin_with_numbers_are_labels_and_remarked_upon(
+def test_few_lines_that_begin_with_numbers_are_labels_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = written(tmp_path / "labels", "1 step forward\n2 jumps\n")
@@ -286,9 +286,9 @@ def test_spaces_inside_are_the_users_and_line_ends_become_one() -> None:
         ("running and walking", False),
     ],
 )
-def test_labels_that_look_like_several_are_remarked_upon(
+def test_labels_that_look_like_several_cause_a_warning(
     caplog: pytest.LogCaptureFixture, label: str, looks_so: bool
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="action_clip"):
-        remark_on_lists(["jump", label])
+        warn_about_lists(["jump", label])
     assert caplog.messages == [f"one label, not several: '{label}'; for several repeat --text"] * looks_so

@@ -10,12 +10,12 @@ from action_clip.errors import ActionClipError
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import (
     DEFAULT_PROMPTS,
-    fill,
+    fill_prompts,
+    groups_of_equal_labels,
     read_labels,
     read_prompts,
-    remark_on_same,
-    same_labels,
     unique_labels,
+    warn_about_equal_labels,
 )
 
 
@@ -29,13 +29,13 @@ def test_default_prompts_are_the_sixteen_of_actionclip() -> None:
 
 
 def test_fill_puts_every_label_into_one_prompt_before_the_next() -> None:
-    assert fill(["{}, an action", "A {}"], ["run", "{0} {x} 100%"]) == [
+    assert fill_prompts(["{}, an action", "A {}"], ["run", "{0} {x} 100%"]) == [
         "run, an action",
         "{0} {x} 100%, an action",
         "A run",
         "A {0} {x} 100%",
     ]
-    assert fill(["{now} {}"], ["run"]) == ["{now} run"]
+    assert fill_prompts(["{now} {}"], ["run"]) == ["{now} run"]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_repeated_labels_are_used_once_and_named(caplog: pytest.LogCaptureFixtur
 def test_labels_that_are_one_to_the_model_are_kept_and_named(
     caplog: pytest.LogCaptureFixture, labels: list[str], groups: list[list[str]]
 ) -> None:
-    assert same_labels(labels) == groups
+    assert groups_of_equal_labels(labels) == groups
     assert unique_labels(labels) == labels
     assert caplog.messages == []
-    remark_on_same(labels)
+    warn_about_equal_labels(labels)
     named = "; ".join(", ".join(f"'{label}'" for label in group) for group in groups)
     assert caplog.messages == [
         "labels that differ only in capitals, spaces or the way that their characters are written are the same to the "
@@ -193,19 +193,19 @@ def test_labels_are_the_same_where_their_tokens_are() -> None:
         by_tokens[tuple(default_tokenizer().tokenize(label))].append(label)
     expected = [group for group in by_tokens.values() if len(group) > 1]
     assert len(expected) > 20
-    assert sorted(same_labels(labels)) == sorted(expected)
+    assert sorted(groups_of_equal_labels(labels)) == sorted(expected)
 
 
 def test_of_many_labels_that_are_the_same_some_are_named(caplog: pytest.LogCaptureFixture) -> None:
     labels = [f"{word}{' ' * spaces}{number}" for number in range(2000) for word in ("run", "Run") for spaces in (0, 1)]
-    remark_on_same(labels)
+    warn_about_equal_labels(labels)
     (message,) = caplog.messages
     assert "'run0', 'run 0', 'Run0', 'Run 0'; 'run1'" in message
     assert message.endswith("; …")
     assert len(message) < 1000
 
 
-def test_labels_without_repeats_are_not_remarked_upon(caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_without_repeats_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert unique_labels(label for label in ("b", "a")) == ["b", "a"]
     assert caplog.messages == []
 
@@ -218,7 +218,7 @@ def test_labels_without_repeats_are_not_remarked_upon(caplog: pytest.LogCaptureF
         ("run", "the labels are one string, 'run': give a list of strings"),
     ],
 )
-def test_labels_that_are_none(labels: list[str], message: str) -> None:
+def test_invalid_labels(labels: list[str], message: str) -> None:
     with pytest.raises(ActionClipError) as caught:
         unique_labels(labels)
     assert str(caught.value) == message

@@ -24,7 +24,7 @@ from action_clip.models.cache.text_feature_file import TextFeatureFile
 from action_clip.models.label_encoder import LabelEncoder
 from action_clip.models.runtime.graph import Graph
 from action_clip.models.store.home import LABEL_BANK
-from action_clip.tokenizer.prompts import fill
+from action_clip.tokenizer.prompts import fill_prompts
 
 ROOT = Path(__file__).parents[3]
 LABELS = [f"{verb} {things}" for verb in ("eating", "throwing", "juggling") for things in ("plums", "pears", "x", "y")]
@@ -57,7 +57,7 @@ class Bench:
         clean = folder / "clean"
         self.expected = self.run(clean)[0]
         TextFeatureFile(clean / LABEL_BANK, space_of("another")).write(
-            {text: np.eye(1, 512, dtype=np.float32)[0] for text in fill(PROMPTS, LABELS)}
+            {text: np.eye(1, 512, dtype=np.float32)[0] for text in fill_prompts(PROMPTS, LABELS)}
         )
         self.file = clean / LABEL_BANK
 

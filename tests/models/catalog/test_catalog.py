@@ -170,7 +170,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert (image.size, image.sha256, image.also_accepted) == (None, None, ())
 
 
-def test_what_is_left_out_is_clips(tmp_path: Path) -> None:
+def test_defaults_are_those_of_clip(tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     kept = [line for line in GOOD.splitlines() if not line.startswith(("mean", "std", "prompts"))]
     path.write_text("\n".join(kept), encoding="utf-8")
@@ -271,7 +271,7 @@ def test_damaged_entry_of_an_exported_model(tmp_path: Path, old: str, new: str, 
         ("{}", ", checkpoint: the key 'name' is missing"),
     ],
 )
-def test_checkpoint_that_is_none(tmp_path: Path, checkpoint: str, message: str) -> None:
+def test_checkpoint_that_is_no_table(tmp_path: Path, checkpoint: str, message: str) -> None:
     text = HEAD + f"checkpoint = {checkpoint}" + FILES
     assert read(tmp_path, text) == f", model 1 ('tiny'){message}"
 
@@ -305,7 +305,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_import_is_cheap() -> None:
     code = (
         "import sys; from action_clip.models.catalog.specs import catalog; catalog(); "
-        "import action_clip.models.store.model_store; "
+        "import action_clip.models.store.installation; "
         "heavy = {'requests', 'ssl', 'http.client', 'tqdm', 'filelock', 'platformdirs', 'onnxruntime', 'numpy'}; "
         "print(heavy & set(sys.modules))"
     )

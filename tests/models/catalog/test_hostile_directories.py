@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, parser
+from protobuf_writer import message
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 
 from action_clip import ActionClip, TimeSformer, main
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.protobuf import message
 from action_clip.models.catalog.structure import check_graph
 
 OPSET = helper.make_opsetid("", 18)

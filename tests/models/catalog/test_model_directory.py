@@ -9,7 +9,7 @@ from small_models import CLASSES, random_closed_model, random_model, save_closed
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.metadata import read_metadata
-from action_clip.models.catalog.model_directory import folder_model
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.runtime.devices import provider
 from action_clip.models.runtime.graph import Graph, encode_tokens
 from action_clip.tokenizer.bpe import default_tokenizer
@@ -40,7 +40,7 @@ def test_metadata_is_what_onnx_reads(folder: Path) -> None:
 
 
 def test_a_folder_says_all_that_a_catalog_entry_does(folder: Path) -> None:
-    spec, paths = folder_model(folder)
+    spec, paths = read_model_directory(folder)
     assert (spec.name, spec.frames, spec.image_size, spec.resize, spec.logit_scale) == ("small", 8, 32, 40, 10.0)
     assert (spec.mean, spec.std) == ((0.4, 0.5, 0.6), (0.3, 0.25, 0.2))
     assert spec.prompts == ("{} – so",)
@@ -50,7 +50,7 @@ def test_a_folder_says_all_that_a_catalog_entry_does(folder: Path) -> None:
 def test_graphs_are_found_by_role_whatever_their_names(folder: Path) -> None:
     (folder / "text.onnx").rename(folder / "a.onnx")
     (folder / "fusion.onnx").rename(folder / "text.onnx")
-    _, paths = folder_model(folder)
+    _, paths = read_model_directory(folder)
     assert paths == {"text": folder / "a.onnx", "fusion": folder / "text.onnx", "image": folder / "image.onnx"}
 
 
@@ -59,13 +59,13 @@ def test_what_is_no_onnx_file_is_named(folder: Path, content: bytes | None) -> N
     path = folder / "image.onnx"
     path.write_bytes(path.read_bytes()[:1000] if content is None else content)
     with pytest.raises(ActionClipError, match=r"image\.onnx is not an ONNX graph"):
-        folder_model(folder)
+        read_model_directory(folder)
 
 
 def test_a_role_twice_is_an_error(folder: Path) -> None:
     (folder / "other.onnx").write_bytes((folder / "text.onnx").read_bytes())
     with pytest.raises(ActionClipError, match=r"two text graphs, other\.onnx and text\.onnx: keep one"):
-        folder_model(folder)
+        read_model_directory(folder)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_a_role_twice_is_an_error(folder: Path) -> None:
 def test_metadata_that_is_wrong_is_named(folder: Path, facts: dict[str, str], message: str) -> None:
     change(folder / "image.onnx", **facts)
     with pytest.raises(ActionClipError, match=r"image\.onnx") as caught:
-        folder_model(folder)
+        read_model_directory(folder)
     assert message in str(caught.value)
 
 
 def test_a_closed_set_is_one_graph_that_names_its_classes(closed: Path) -> None:
     (closed / "video.onnx").rename(closed / "model.onnx")
-    spec, paths = folder_model(closed)
+    spec, paths = read_model_directory(closed)
     assert paths == {"video": closed / "model.onnx"}
     assert (spec.name, spec.kind, spec.classes, spec.prompts) == ("small-closed", "closed-set", CLASSES, ())
     assert (spec.frames, spec.image_size, spec.resize, spec.uniform) == (4, 32, 40, "linspace")
@@ -105,10 +105,10 @@ def test_a_closed_set_is_one_graph_that_names_its_classes(closed: Path) -> None:
 
 def test_without_a_rule_uniform_is_the_official_one(closed: Path, folder: Path) -> None:
     change(closed / "video.onnx", uniform="")
-    assert folder_model(closed)[0].uniform == "segments"
-    assert folder_model(folder)[0].uniform == "segments"
+    assert read_model_directory(closed)[0].uniform == "segments"
+    assert read_model_directory(folder)[0].uniform == "segments"
     change(folder / "image.onnx", uniform="linspace")
-    assert folder_model(folder)[0].uniform == "linspace"
+    assert read_model_directory(folder)[0].uniform == "linspace"
 
 
 @pytest.mark.parametrize("kept", [("text", "image", "fusion"), ("text",), ("image", "fusion")])
@@ -116,7 +116,7 @@ def test_graphs_of_both_kinds_are_not_one_model(folder: Path, closed: Path, kept
     for role in kept:
         (folder / f"{role}.onnx").rename(closed / f"{role}.onnx")
     with pytest.raises(ActionClipError) as caught:
-        folder_model(closed)
+        read_model_directory(closed)
     foreign = " and the ".join(sorted(kept))
     assert str(caught.value) == f"{closed} has a video graph and the {foreign} graph: keep one model"
 
@@ -139,7 +139,7 @@ def test_graphs_of_both_kinds_are_not_one_model(folder: Path, closed: Path, kept
 def test_metadata_of_a_closed_set_that_is_wrong_is_named(closed: Path, facts: dict[str, str], message: str) -> None:
     change(closed / "video.onnx", **facts)
     with pytest.raises(ActionClipError, match=r"video\.onnx") as caught:
-        folder_model(closed)
+        read_model_directory(closed)
     assert message in str(caught.value)
 
 

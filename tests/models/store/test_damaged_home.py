@@ -20,9 +20,10 @@ from small_models import WIDTH, random_model, save_model
 
 from action_clip import ActionClip, ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
-from action_clip.models.catalog.model_directory import folder_model
-from action_clip.models.store import model_store as store
+from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.store.home import HASHES, LABEL_BANK, home
+from action_clip.models.store.installation import fetch
+from action_clip.models.store.verification import verify
 
 ROOT = Path(__file__).parents[3]
 LABELS = ["eating", "drinking", "reading a book"]
@@ -66,10 +67,10 @@ class Clean:
     def run(self) -> NDArray[np.float64]:
         """The answer of a new process with what is kept in home()."""
         MEMORY.clear()
-        spec = replace(folder_model(self.model)[0], name="tiny", folder=None)
-        store.fetch(spec)
+        spec = replace(read_model_directory(self.model)[0], name="tiny", folder=None)
+        fetch(spec)
         with suppress(ActionClipError):  # of what was recorded at first use it says every time that it is another
-            store.verify(spec)
+            verify(spec)
         return ActionClip(self.model, threads=1).classify(FRAMES, LABELS).probabilities
 
     def faults(self, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], *, bank: bool) -> list[str]:
@@ -106,6 +107,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clean]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACTION_CLIP_HOME", str(folder / "home"))
         shutil.copytree(models[0], folder / "home" / "tiny")
+        graph = models[0] / "text.onnx"
+        earlier = {graph.name: hashlib.sha256(graph.read_bytes()).hexdigest()}
+        (folder / "home" / "tiny" / "sha256.json").write_text(json.dumps(earlier))
         made = Clean(folder / "home", models[0], models[1], np.empty(0))
         ActionClip(models[1], threads=1).classify(FRAMES, LABELS)
         yield replace(made, answer=made.run())

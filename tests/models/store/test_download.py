@@ -328,7 +328,7 @@ def test_redirect_to_what_is_no_address(server: FaultServer, tmp_path: Path, pla
     assert "which is no address" in message or "the URL is not valid" in message
 
 
-def test_passwords_are_not_told(server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_passwords_are_not_shown(server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     away = (("Location", "ftp://you:hidden@host/?token=abcdef"),)
     server.add("/a.onnx", BODY, [Fault(status=503), Fault(status=302, headers=away)])
     with pytest.raises(ActionClipError) as caught:
@@ -412,7 +412,7 @@ def test_a_file_of_unknown_length_that_never_ends(tmp_path: Path, size: int | No
 
     said = f"the server sends more than {size or 100_000} bytes"
     with RawServer(flood) as url, pytest.raises(ActionClipError, match=said):
-        download(url + "/a.onnx", tmp_path / "a.onnx", size=size, sha256=None, most=100_000)
+        download(url + "/a.onnx", tmp_path / "a.onnx", size=size, sha256=None, most_bytes=100_000)
     assert names(tmp_path) == []
 
 
@@ -655,7 +655,7 @@ def test_damaged_note_is_ignored(server: FaultServer, tmp_path: Path, changes: d
 
 
 @pytest.mark.parametrize("note", ['{"url": ' + "[" * 100_000, '{"total": ' + "9" * 5000 + "}", "[]", "not a note"])
-def test_note_that_is_none_is_ignored(server: FaultServer, tmp_path: Path, note: str) -> None:
+def test_invalid_note_is_ignored(server: FaultServer, tmp_path: Path, note: str) -> None:
     leave(server, tmp_path, BODY[:7000])
     (tmp_path / "a.onnx.resume.json").write_text(note)
     server.add("/a.onnx", BODY)

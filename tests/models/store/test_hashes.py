@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,8 +18,10 @@ from small_models import random_model, save_model
 
 import action_clip.models.store.hashes
 from action_clip.errors import ActionClipError
-from action_clip.models.store.hashes import graph_identity, sha256_of
+from action_clip.models.store.hashes import first_use_hashes, graph_identity, record_first_use, sha256_of
 from action_clip.models.store.home import HASHES, home
+
+ROOT = Path(__file__).parents[3]
 
 
 def sha256(body: bytes) -> str:
@@ -52,6 +57,15 @@ def beside(folder: Path, seed: int) -> Path:
     return path
 
 
+def facts() -> list[dict[str, Any]]:
+    """The lines of the record."""
+    return [json.loads(line) for line in (home() / HASHES).read_text().splitlines()]
+
+
+def write_facts(facts: Iterable[dict[str, Any]]) -> None:
+    (home() / HASHES).write_text("".join(f"{json.dumps(fact)}\n" for fact in facts))
+
+
 def keep_times(path: Path, change: Callable[[], object]) -> None:
     stat = path.stat()
     change()
@@ -82,7 +96,9 @@ def test_a_file_that_was_replaced_is_read_again(path: Path, tmp_path: Path, how:
     assert sha256_of(path) == sha256(b"three" if how == "longer" else b"two")
 
 
-def test_where_the_system_tells_nothing_samples_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_of_the_content_tell_files_apart_without_times_and_inodes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a file system without numbers of files and times of change."""
     whole = np.random.default_rng(0).bytes(1 << 20)
     facts = SimpleNamespace(st_size=len(whole), st_mtime_ns=1, st_ctime_ns=1, st_ino=0)
@@ -94,46 +110,91 @@ def test_where_the_system_tells_nothing_samples_do(path: Path, monkeypatch: pyte
         assert sha256_of(path) == sha256(other)
 
 
-@pytest.mark.parametrize("content", ["", '{"KEY": 1}', '{"KEY": []}', '{"KEY": [3, 4]}', '{"KEY": {"a": 1}}'])
-def test_what_is_remembered_in_another_form_is_made_anew(path: Path, read: list[Path], content: str) -> None:
-    (home() / HASHES).write_text(content.replace('"KEY"', json.dumps(str(path))))
+FORMS = [
+    "",
+    "{FACT}",
+    '{FACT, "seal": 1}',
+    '{"kind": "", "path": KEY}',
+    '{"kind": "last read", "path": KEY, "seal": []}',
+]
+
+
+@pytest.mark.parametrize("content", FORMS)
+def test_a_line_of_another_form_is_replaced(path: Path, read: list[Path], content: str) -> None:
+    fact = '"kind": "last read", "path": KEY, "sha256": "other", "stamp": [], "weights": null'
+    (home() / HASHES).write_text(content.replace("FACT", fact).replace("KEY", json.dumps(str(path))))
     for _ in range(2):
         assert sha256_of(path) == sha256(b"one")
     assert read == [path]
+    assert [fact["sha256"] for fact in facts()] == [sha256(b"one")]
 
 
-def test_damage_to_what_is_remembered_does_not_matter(
-    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_to_the_record_changes_no_hash(path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = tmp_path / "b.onnx"
     other.write_bytes(b"two")
     sha256_of(path), sha256_of(other)
-    memory = home() / HASHES
-    entries = json.loads(memory.read_text())
-    clean = memory.read_bytes()
-    swapped = {str(path): entries[str(other)], str(other): entries[str(path)]}
-    # The other's hash with this one's facts.
-    mixed = {name: [*entry[:-2], sha256(b"two"), entry[-1]] for name, entry in entries.items()}
-    damages = [json.dumps(swapped).encode(), json.dumps(mixed).encode(), bytes(len(clean)), b"{"]
+    record = home() / HASHES
+    clean = record.read_bytes()
+    lines = facts()
+    write_facts(line | {"path": other_line["path"]} for line, other_line in zip(lines, reversed(lines), strict=True))
+    swapped = record.read_bytes()
+    # The other's hash with this one's stamp.
+    write_facts(line | {"sha256": sha256(b"two")} for line in lines)
+    mixed = record.read_bytes()
+    damages = [swapped, mixed, bytes(len(clean)), b"{", clean.replace(b"\n", b"")]
     damages += [clean[:size] for size in range(0, len(clean), 50)]
     rng = np.random.default_rng(0)
     for at in rng.integers(len(clean), size=100):
         damages.append(clean[:at] + bytes([clean[at] ^ 1 << rng.integers(8)]) + clean[at + 1 :])
     for damaged in damages:
-        memory.write_bytes(damaged)
+        record.write_bytes(damaged)
         assert [sha256_of(path), sha256_of(other)] == [sha256(b"one"), sha256(b"two")]
         # It is whole again.
-        assert {entry[-2] for entry in json.loads(memory.read_text()).values()} >= {sha256(b"one"), sha256(b"two")}
+        assert {fact["sha256"] for fact in facts()} == {sha256(b"one"), sha256(b"two")}
     assert not caplog.records
 
 
-def test_no_more_is_remembered_than_is_soon_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(action_clip.models.store.hashes, "_MOST", 10)
+def test_the_record_is_cut_down_to_the_files_last_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action_clip.models.store.hashes, "_MOST_LINES", 10)
+    model = home() / "tiny"
+    record_first_use({model / "text.onnx": sha256(b"text")})
     files = [tmp_path / str(number) for number in range(30)]
     for file in files:
         file.write_bytes(b"one")
         assert sha256_of(file) == sha256(b"one")
-    assert list(json.loads((home() / HASHES).read_text())) == [str(file) for file in files[-10:]]
+        assert len(facts()) <= 10
+    read = [fact["path"] for fact in facts() if fact["kind"] == "last read"]
+    assert len(read) >= 5
+    assert read == [str(file) for file in files[-len(read) :]]
+    assert first_use_hashes(model)["text.onnx"].sha256 == sha256(b"text")
+
+
+def test_a_line_that_was_cut_off_does_not_affect_others(path: Path, read: list[Path]) -> None:
+    """As where a process was killed while it wrote."""
+    model = home() / "tiny"
+    record_first_use({model / "text.onnx": sha256(b"text")})
+    sha256_of(path)
+    record = home() / HASHES
+    record.write_bytes(record.read_bytes()[:-20])
+    assert sha256_of(path) == sha256(b"one")
+    assert read == [path, path]
+    assert first_use_hashes(model)["text.onnx"].sha256 == sha256(b"text")
+
+
+def test_processes_that_run_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from action_clip.models.store.hashes import record_first_use
+for number in range(100):
+    record_first_use({Path(sys.argv[1], f"{number}.onnx"): f"{number:064}"})
+"""
+    models = [home() / str(number) for number in range(3)]
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(model)], cwd=ROOT) for model in models]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    hashes = {f"{number}.onnx": f"{number:064}" for number in range(100)}
+    for model in models:
+        assert {name: first_use.sha256 for name, first_use in first_use_hashes(model).items()} == hashes
 
 
 def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +215,7 @@ def test_without_a_home(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert graph_identity(graph) == graph_identity(graph)
 
 
-def test_of_nothing(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_hash(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match=r"a\.onnx cannot be read \(No such file or directory\)"):
         sha256_of(tmp_path / "a.onnx")
 
@@ -185,16 +246,12 @@ def test_a_graph_is_known_by_its_weights_too(tmp_path: Path, read: list[Path]) -
 def test_a_graph_is_known_by_its_weights_whatever_is_remembered(tmp_path: Path, what: str) -> None:
     path = beside(tmp_path, 1)
     identity = graph_identity(path)
-    memory = home() / HASHES
-    entries = json.loads(memory.read_text())
-    for key, entry in entries.items():
-        if (what == "the names") == (len(entry) == 2):
-            entries[key] = [] if len(entry) == 2 else [*entry[:-2], "0" * 64, entry[-1]]
-    memory.write_text(json.dumps(entries))
+    wrong: dict[str, Any] = {"weights": []} if what == "the names" else {"sha256": "0" * 64}
+    write_facts(fact | wrong for fact in facts())
     assert graph_identity(path) == identity
 
 
-def test_what_is_missing_or_no_graph_has_no_identity(tmp_path: Path) -> None:
+def test_a_missing_or_invalid_graph_has_no_identity(tmp_path: Path) -> None:
     path = beside(tmp_path, 1)
     (tmp_path / "text.data").rename(tmp_path / "moved")
     with pytest.raises(ValueError, match=r"in the file 'text.data', which is missing$"):

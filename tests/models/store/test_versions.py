@@ -20,6 +20,7 @@ def test_what_another_version_keeps_stays_as_it_is(tmp_path: Path, opened: list[
     # As the version before the layouts' numbers were in the names, which takes what else it finds there for older.
     remembered = {str(path): [path.stat().st_size, path.stat().st_mtime_ns, "0" * 64] for path in model.iterdir()}
     (home() / "hashes.json").write_text(json.dumps(remembered, indent=1))
+    (home() / "hashes-2.json").write_text(json.dumps(remembered, indent=1))
     with closing(sqlite3.connect(home() / "label_bank.sqlite3")) as bank, bank:
         bank.execute("CREATE TABLE features (space, text, vector, crc, PRIMARY KEY (space, text)) WITHOUT ROWID")
         bank.execute("INSERT INTO features VALUES ('a', 'eating', 'vector', 0)")

@@ -19,19 +19,22 @@ import pytest
 from fault_server import Fault, FaultServer, RawServer, wait_until
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
+from protobuf_writer import message
 
 import action_clip.models.model_graphs
 import action_clip.models.store.download
 import action_clip.models.store.hashes
-import action_clip.models.store.records
+import action_clip.models.store.lock
 from action_clip import ActionClip
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.protobuf import Field, message
+from action_clip.models.catalog.protobuf import Field
 from action_clip.models.catalog.specs import ModelFile, ModelSpec
-from action_clip.models.store import model_store as store
-from action_clip.models.store.hashes import sha256_of
+from action_clip.models.store.hashes import first_use_hashes, record_first_use, sha256_of
 from action_clip.models.store.home import HASHES
 from action_clip.models.store.home import home as home_folder
+from action_clip.models.store.installation import fetch, fetch_checkpoint, install
+from action_clip.models.store.locations import directory_of, locate, repair_hint
+from action_clip.models.store.verification import verify
 from action_clip.system import connection
 
 
@@ -47,18 +50,20 @@ def graph(filling: bytes, size: int) -> bytes:
 BODIES = {"text": graph(b"t", 3000), "image": graph(b"i", 2000), "fusion": graph(b"f", 1000)}
 CHECKPOINT = b"\x80\x02" + b"c" * 99_998
 EXPORT = (
-    "run python -m export tiny once (it needs requirements-export.txt), or use --model nano, which needs no download"
+    "run action-clip export tiny once (it needs pip install 'action-clip[export]'), "
+    "or use --model nano, which needs no download"
 )
 # What a child process does: the same as example(), from the URLs' host and the home of its environment.
 CHILD = """
 import logging, sys
 sys.path[:0] = sys.argv[1:]
-from action_clip.models.store import download, model_store as store
+from action_clip.models.store import download, lock
+from action_clip.models.store.installation import fetch
 from action_clip.system import connection
-from test_model_store import example
+from test_installation import example
 logging.basicConfig(format="%(message)s")
 connection.CHUNK = 100
-print(sorted(path.name for path in store.fetch(example()).values()))
+print(sorted(path.name for path in fetch(example()).values()))
 """
 
 
@@ -137,13 +142,18 @@ def place(folder: Path, **bodies: bytes) -> None:
 
 def refusal(spec: ModelSpec) -> str:
     with pytest.raises(ActionClipError) as caught:
-        store.fetch(spec)
+        fetch(spec)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
+
+
+def recorded(home: Path) -> dict[str, str]:
+    """The hashes of first use, by file name."""
+    return {name: first_use.sha256 for name, first_use in first_use_hashes(home / "tiny").items()}
 
 
 def paths(server: FaultServer) -> list[str]:
@@ -159,19 +169,19 @@ def test_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fetch_downloads_once(server: FaultServer, home: Path) -> None:
-    assert store.locate(example()) is None
+    assert locate(example()) is None
     assert not home.exists()
-    found = store.fetch(example())
+    found = fetch(example())
     assert found == {role: home / "tiny" / f"{role}.onnx" for role in BODIES}
     assert {role: path.read_bytes() for role, path in found.items()} == BODIES
-    assert store.locate(example()) == found
-    assert store.fetch(example()) == found
+    assert locate(example()) == found
+    assert fetch(example()) == found
     assert paths(server) == ["/base/text.onnx", "/base/image.onnx", "/base/fusion.onnx"]
 
 
 def test_files_that_are_there_are_used(server: FaultServer, home: Path) -> None:
     place(home / "tiny", old=b"first export", image=b"by hand")
-    found = store.fetch(example())
+    found = fetch(example())
     assert found["text"] == home / "tiny" / "old.onnx"
     assert found["image"].read_bytes() == b"by hand"
     assert paths(server) == ["/base/fusion.onnx"]
@@ -179,11 +189,11 @@ def test_files_that_are_there_are_used(server: FaultServer, home: Path) -> None:
 
 def test_name_of_the_catalog_goes_first(home: Path) -> None:
     place(home / "tiny", old=b"first export", **BODIES)
-    assert store.fetch(example())["text"].name == "text.onnx"
+    assert fetch(example())["text"].name == "text.onnx"
 
 
 def test_hash_of_a_download_is_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = store.fetch(example())["image"]
+    path = fetch(example())["image"]
     monkeypatch.delattr(action_clip.models.store.hashes, "read_sha256")
     assert sha256_of(path) == sha256(BODIES["image"])
 
@@ -193,21 +203,21 @@ def test_stale_parts_are_removed(home: Path) -> None:
     part = home / "tiny" / "text.onnx.0123abcd.part"
     part.write_bytes(b"")
     os.utime(part, (0, 0))
-    store.fetch(example())
+    fetch(example())
     assert not part.exists()
 
 
-def test_what_is_downloaded_is_said(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_downloads_are_logged(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     place(home / "tiny", text=b"t")
-    store.fetch(example())
-    store.fetch(example())
+    fetch(example())
+    fetch(example())
     assert caplog.messages == [f"downloading image.onnx and fusion.onnx (tiny is about 0 MB in all) to {home / 'tiny'}"]
 
 
-def test_files_of_a_read_only_folder_are_not_hashed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_not_hashed_where_home_cannot_be_written(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place(home / "tiny", **BODIES)
-    monkeypatch.setattr(os, "access", lambda path, mode: not (path == home / "tiny" and mode == os.W_OK))
-    assert set(store.fetch(example())) == set(BODIES)
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == home and mode == os.W_OK))
+    assert set(fetch(example())) == set(BODIES)
     assert not (home / HASHES).exists()
 
 
@@ -215,10 +225,10 @@ def test_hashes_that_cannot_be_recorded(home: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise ActionClipError
 
-    monkeypatch.setattr(action_clip.models.store.records, "write_file", refuse)
-    assert set(store.fetch(example())) == set(BODIES)
-    assert [item.against for item in store.verify(example())] == ["nothing"] * 3
-    assert not (home / "tiny" / "sha256.json").exists()
+    monkeypatch.setattr(action_clip.models.store.hashes, "_record", refuse)
+    assert set(fetch(example())) == set(BODIES)
+    assert [item.against for item in verify(example())] == ["nothing"] * 3
+    assert not (home / HASHES).exists()
 
 
 def test_failed_download(server: FaultServer, home: Path) -> None:
@@ -230,7 +240,7 @@ def test_failed_download(server: FaultServer, home: Path) -> None:
     )
     # What had arrived before is kept.
     assert (home / "tiny" / "text.onnx").read_bytes() == BODIES["text"]
-    assert store.locate(example()) is None
+    assert locate(example()) is None
 
 
 @pytest.mark.parametrize("value", ["1", "true", " YES "])
@@ -244,21 +254,21 @@ def test_offline(server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatc
         f"{server.url}/base/fusion.onnx), or use --model nano, which needs no download"
     )
     place(home / "tiny", text=b"t", fusion=b"f")
-    assert set(store.fetch(example())) == set(BODIES)
+    assert set(fetch(example())) == set(BODIES)
     assert server.requests == []
 
 
 @pytest.mark.parametrize("value", ["", "0", "false", "No"])
 def test_not_offline(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("ACTION_CLIP_OFFLINE", value)
-    assert set(store.fetch(example())) == set(BODIES)
+    assert set(fetch(example())) == set(BODIES)
 
 
 def test_mirror_with_a_path(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url + "/copies/of/")
     for role, body in BODIES.items():
         server.add(f"/copies/of/base/{role}.onnx", body)
-    store.fetch(example())
+    fetch(example())
     assert paths(server) == [f"/copies/of/base/{role}.onnx" for role in BODIES]
 
 
@@ -282,7 +292,7 @@ def test_mirror_that_is_no_url(home: Path, monkeypatch: pytest.MonkeyPatch, mirr
     assert not home.exists()
 
 
-def test_a_password_of_the_mirror_is_sent_and_not_told(
+def test_a_password_of_the_mirror_is_sent_and_not_shown(
     server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ACTION_CLIP_MIRROR", server.url.replace("//", "//me:s3cret@"))
@@ -296,7 +306,7 @@ def test_a_password_of_the_mirror_is_sent_and_not_told(
     assert note.exists()
     assert all(shown in message for message in messages)
     # What had arrived is continued all the same.
-    store.fetch(example())
+    fetch(example())
     assert server.asked("Range")[:3] == [None, "bytes=1000-", "bytes=1000-"]
     assert set(server.asked("Authorization")) == {"Basic " + b64encode(b"me:s3cret").decode()}
     told = "\n".join([*messages, caplog.text])
@@ -326,19 +336,19 @@ def test_embedded_model(server: FaultServer, home: Path, tmp_path: Path) -> None
     folder = tmp_path / "embedded"
     spec = example(folder=str(folder))
     place(folder, text=b"t", image=b"i")
-    assert store.locate(spec) is None
+    assert locate(spec) is None
     assert refusal(spec) == (
         f"fusion.onnx of the model tiny is missing in {folder}: put it back or reinstall the program"
     )
     place(folder, fusion=b"f")
-    assert store.fetch(spec) == {role: folder / f"{role}.onnx" for role in BODIES}
+    assert fetch(spec) == {role: folder / f"{role}.onnx" for role in BODIES}
     assert sorted(path.name for path in folder.iterdir()) == ["fusion.onnx", "image.onnx", "text.onnx"]
     assert server.requests == []
     assert not home.exists()
 
 
 def test_folder_of_an_embedded_model() -> None:
-    assert store.folder_of(example(folder="nano")) == Path(store.__file__).parents[1] / "nano"
+    assert directory_of(example(folder="nano")) == Path(action_clip.models.model.__file__).parent / "nano"
 
 
 def child(more: str = "") -> "subprocess.Popen[str]":
@@ -365,14 +375,14 @@ def test_two_processes_download_once(server: FaultServer) -> None:
     assert len(server.requests) == 3
 
 
-def test_another_run_that_hangs_is_not_waited_for_for_ever(
+def test_waiting_for_a_run_that_hangs_ends(
     home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place(home / "tiny", text=BODIES["text"])
-    monkeypatch.setattr(store, "_HOLDER_S", 0.2)
+    monkeypatch.setattr(action_clip.models.store.lock, "_HOLDER_S", 0.2)
     with FileLock(home / "tiny" / ".lock"):
         # Not of this process, which could acquire it once more.
-        process = child("store._HOLDER_S = 0.2")
+        process = child("lock._HOLDER_S = 0.2")
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "waiting for another run" in err
@@ -386,7 +396,7 @@ def test_another_run_that_makes_progress_is_waited_for(home: Path, monkeypatch: 
     """For hours of a clock that is in the hands of the test."""
     (home / "tiny").mkdir(parents=True)
     hours = iter(range(0, 10**6, 300))
-    monkeypatch.setattr(store, "monotonic", lambda: next(hours))
+    monkeypatch.setattr(action_clip.models.store.lock, "monotonic", lambda: next(hours))
 
     def acquire(lock: FileLock, timeout: float | None = None) -> None:
         part = home / "tiny" / "image.onnx.0123abcd.part"
@@ -396,7 +406,7 @@ def test_another_run_that_makes_progress_is_waited_for(home: Path, monkeypatch: 
             raise Timeout("still another's")
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    assert set(store.fetch(example())) == set(BODIES)
+    assert set(fetch(example())) == set(BODIES)
     assert next(hours) > 100 * 300
 
 
@@ -433,13 +443,13 @@ def test_ctrl_c_ends_every_wait(server: FaultServer, home: Path, phase: str) -> 
     if phase == "the content":
         (part,) = (home / "tiny").glob("*.part")
         arrived = part.stat().st_size
-        store.fetch(example())
+        fetch(example())
         assert server.asked("Range")[:2] == [None, f"bytes={arrived}-"]
 
 
 def test_two_threads_download_once(server: FaultServer) -> None:
     found: list[dict[str, Path]] = []
-    threads = [threading.Thread(target=lambda: found.append(store.fetch(example()))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: found.append(fetch(example()))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -459,77 +469,113 @@ def test_killed_process_is_continued(server: FaultServer, home: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     stop.set()
-    assert store.locate(example()) is None
+    assert locate(example()) is None
     assert not (folder / "text.onnx").exists()
     (part,) = folder.glob("*.part")
     arrived = part.stat().st_size
-    store.fetch(example())
+    fetch(example())
     assert server.asked("Range") == [None, f"bytes={arrived}-", None, None]
     assert (folder / "text.onnx").read_bytes() == body
-    kept = {f"{role}.onnx" for role in BODIES} | {"sha256.json", ".lock"}
-    assert {path.name for path in folder.iterdir()} == kept
+    assert {path.name for path in folder.iterdir()} == {*(f"{role}.onnx" for role in BODIES), ".lock"}
 
 
 def test_first_use_is_recorded_and_verified(home: Path) -> None:
     place(home / "tiny", image=b"by hand")
-    found = store.fetch(example())
+    found = fetch(example())
     expected = {f"{role}.onnx": sha256(path.read_bytes()) for role, path in found.items()}
-    assert json.loads((home / "tiny" / "sha256.json").read_text()) == expected
-    verified = store.verify(example())
+    assert recorded(home) == expected
+    verified = verify(example())
     assert [(item.role, item.path, item.sha256, item.against) for item in verified] == [
         (role, path, expected[path.name], "first use") for role, path in found.items()
     ]
 
 
 def test_verify_notices_a_change_that_keeps_size_and_time(home: Path) -> None:
-    path = store.fetch(example())["text"]
+    path = fetch(example())["text"]
     stat = path.stat()
     path.write_bytes(b"T" * 3000)
     # The next use is not the first one.
-    store.fetch(example())
+    fetch(example())
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with pytest.raises(ActionClipError) as caught:
-        store.verify(example())
+        verify(example())
     assert str(caught.value) == (
         f"{path} has the sha256 {sha256(b'T' * 3000)} instead of {sha256(BODIES['text'])} (first use): "
-        f"delete it to download it again, or delete {home / 'tiny' / 'sha256.json'} if the change was yours"
+        f"delete it to download it again, or delete its lines in {home / HASHES} if the change was yours"
     )
-    (home / "tiny" / "sha256.json").unlink()
-    assert [item.against for item in store.verify(example())] == ["nothing"] * 3
-    assert [item.against for item in store.verify(example())] == ["first use"] * 3
+    lines = (home / HASHES).read_text().splitlines(keepends=True)
+    (home / HASHES).write_text("".join(line for line in lines if "tiny/text.onnx" not in line))
+    assert [item.against for item in verify(example())] == ["nothing", "first use", "first use"]
+    assert [item.against for item in verify(example())] == ["first use"] * 3
+
+
+def test_what_an_earlier_version_recorded_is_verified(home: Path) -> None:
+    """A file that is changed between the last run of the earlier version and the first of this one."""
+    place(home / "tiny", **BODIES)
+    earlier = home / "tiny" / "sha256.json"
+    content = json.dumps({f"{role}.onnx": sha256(body) for role, body in BODIES.items()}, indent=1)
+    earlier.write_text(content)
+    place(home / "tiny", image=b"other")
+    fetch(example())
+    for _ in range(2):
+        with pytest.raises(ActionClipError) as caught:
+            verify(example())
+        assert str(caught.value) == (
+            f"{home / 'tiny' / 'image.onnx'} has the sha256 {sha256(b'other')} instead of {sha256(BODIES['image'])} "
+            f"(first use): delete it to download it again, or delete its lines in {earlier} if the change was yours"
+        )
+    assert earlier.read_text() == content
+    earlier.write_text("".join(line for line in content.splitlines(keepends=True) if "image.onnx" not in line))
+    assert [item.against for item in verify(example())] == ["first use", "nothing", "first use"]
+    assert [item.against for item in verify(example())] == ["first use"] * 3
+
+
+def test_a_new_download_counts_more_than_what_an_earlier_version_recorded(home: Path) -> None:
+    (home / "tiny").mkdir(parents=True)
+    (home / "tiny" / "sha256.json").write_text(json.dumps({"text.onnx": sha256(b"other")}))
+    fetch(example())
+    assert [item.against for item in verify(example())] == ["first use"] * 3
+
+
+def test_hashes_of_first_use_move_with_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch(example())
+    home.rename(tmp_path / "moved")
+    monkeypatch.setenv("ACTION_CLIP_HOME", str(tmp_path / "moved"))
+    place(tmp_path / "moved" / "tiny", image=b"other")
+    with pytest.raises(ActionClipError, match=r"image\.onnx has the sha256 .* \(first use\)"):
+        verify(example())
 
 
 def test_verify_names_every_file_that_changed(home: Path) -> None:
-    store.fetch(example())
+    fetch(example())
     place(home / "tiny", text=b"1", fusion=b"2")
     with pytest.raises(ActionClipError, match=r"text\.onnx has .*; .*fusion\.onnx has ") as caught:
-        store.verify(example())
+        verify(example())
     assert "image.onnx" not in str(caught.value)
 
 
 def test_verify_of_a_model_that_is_not_there(home: Path) -> None:
     with pytest.raises(ActionClipError, match=r"text\.onnx of the model tiny is missing in .*--model tiny"):
-        store.verify(example())
+        verify(example())
     assert not home.exists()
 
 
 def test_verify_against_the_catalog(home: Path) -> None:
     right = example(sha256=sha256(BODIES["text"]))
-    store.fetch(right)
-    assert [item.against for item in store.verify(right)] == ["catalog", "first use", "first use"]
+    fetch(right)
+    assert [item.against for item in verify(right)] == ["catalog", "first use", "first use"]
     with pytest.raises(ActionClipError, match=r"instead of 0{64} \(catalog\)"):
-        store.verify(example(sha256="0" * 64))
+        verify(example(sha256="0" * 64))
 
 
 def test_verify_of_an_embedded_model(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "embedded"
     place(folder, **BODIES)
-    good = store.verify(example(str(folder), sha256(BODIES["text"])))
+    good = verify(example(str(folder), sha256(BODIES["text"])))
     assert [item.against for item in good] == ["catalog", "nothing", "nothing"]
     with pytest.raises(ActionClipError, match=r"\(catalog\): reinstall the program"):
-        store.verify(example(str(folder), "0" * 64))
+        verify(example(str(folder), "0" * 64))
     assert not home.exists()
-    assert not (folder / "sha256.json").exists()
 
 
 def test_much_more_than_the_catalog_expects_is_not_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,10 +595,10 @@ def test_nothing_is_recorded_where_nothing_is_to_be_kept(home: Path) -> None:
     for role, body in BODIES.items():
         (home / "tiny" / f"{role}.onnx").write_bytes(body)
     before = sorted(home.rglob("*"))
-    assert len(store.fetch(example(), keep=False)) == 3
+    assert len(fetch(example(), keep=False)) == 3
     assert sorted(home.rglob("*")) == before
-    store.fetch(example())
-    assert (home / "tiny" / "sha256.json").exists()
+    fetch(example())
+    assert set(recorded(home)) == {f"{role}.onnx" for role in BODIES}
 
 
 def test_file_by_hand_that_is_not_the_catalogs(home: Path) -> None:
@@ -566,21 +612,21 @@ def test_file_by_hand_that_is_not_the_catalogs(home: Path) -> None:
     )
     # The first export is another file, of which the catalog knows nothing.
     path.rename(home / "tiny" / "old.onnx")
-    assert store.fetch(spec)["text"].name == "old.onnx"
-    assert store.verify(spec)[0].against == "first use"
+    assert fetch(spec)["text"].name == "old.onnx"
+    assert verify(spec)[0].against == "first use"
 
 
 def test_download_that_is_not_the_earlier_file(
     server: FaultServer, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = store.fetch(example())["text"]
+    path = fetch(example())["text"]
     path.unlink()
     body = graph(b"new", 300)
     server.add("/base/text.onnx", body)
-    store.fetch(example())
+    fetch(example())
     old, new = sha256(BODIES["text"]), sha256(body)
     assert f"{path} is not the file it was before: sha256 {old}, now {new}" in caplog.messages
-    assert store.verify(example())[0].sha256 == new
+    assert verify(example())[0].sha256 == new
 
 
 # What servers, proxies and mirrors answer instead of a graph, whatever they say that it is.
@@ -609,10 +655,10 @@ def test_what_is_no_graph_is_not_installed(
     message = refusal(example())
     assert f"could not download {server.url}/base/image.onnx: the file is not what it should be: it" in message
     assert f"put the file into {home / 'tiny'} by hand" in message
-    assert sorted(path.name for path in (home / "tiny").iterdir()) == [".lock", "sha256.json", "text.onnx"]
+    assert sorted(path.name for path in (home / "tiny").iterdir()) == [".lock", "text.onnx"]
     # It may have been a moment's.
     server.add("/base/image.onnx", BODIES["image"], [Fault(body=NO_GRAPHS[kind], without=("x-goog-hash",))])
-    assert store.fetch(example())["image"].read_bytes() == BODIES["image"]
+    assert fetch(example())["image"].read_bytes() == BODIES["image"]
 
 
 def archive(files: dict[str, bytes]) -> bytes:
@@ -649,7 +695,7 @@ NO_CHECKPOINTS = {
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 def test_a_checkpoint_is_installed(server: FaultServer, home: Path, kind: str) -> None:
     server.add("/base/tiny.pth", CHECKPOINTS[kind])
-    assert store.fetch_checkpoint(exported()).read_bytes() == CHECKPOINTS[kind]
+    assert fetch_checkpoint(exported()).read_bytes() == CHECKPOINTS[kind]
 
 
 @pytest.mark.parametrize("kind", NO_CHECKPOINTS)
@@ -664,13 +710,13 @@ def test_what_is_no_checkpoint_is_not_installed(server: FaultServer, home: Path,
     ("spec", "cure"),
     [
         (example(), "delete it to download it again"),
-        (exported(), "run python -m export tiny to export it again"),
+        (exported(), "run action-clip export tiny to export it again"),
         (example("nano", "0" * 64), "reinstall the program"),
         (example(os.path.abspath("mine")), "export it again, or get it anew from where it is from"),
     ],
 )
-def test_what_helps_depends_on_where_a_file_is_from(spec: ModelSpec, cure: str) -> None:
-    assert store.cure_of(spec) == cure
+def test_the_repair_hint_depends_on_the_source_of_the_file(spec: ModelSpec, cure: str) -> None:
+    assert repair_hint(spec) == cure
 
 
 def test_a_downloaded_graph_that_cannot_be_loaded_is_named(
@@ -687,39 +733,41 @@ def test_a_downloaded_graph_that_cannot_be_loaded_is_named(
 def test_a_known_hash_is_enough(server: FaultServer) -> None:
     body = b"what the catalog says that it is"
     server.add("/base/tiny.pth", body)
-    assert store.fetch_checkpoint(exported(sha256=sha256(body))).read_bytes() == body
+    assert fetch_checkpoint(exported(sha256=sha256(body))).read_bytes() == body
 
 
 @pytest.mark.parametrize(
     "content", [b"my list of hashes", b"{x", b"[]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
 )
-@pytest.mark.parametrize("name", [HASHES, "tiny/sha256.json"])
 def test_a_record_that_holds_something_else_is_left_alone(
-    home: Path, caplog: pytest.LogCaptureFixture, name: str, content: bytes
+    home: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     place(home / "tiny", **BODIES)
-    (home / name).write_bytes(content)
+    (home / HASHES).write_bytes(content)
     for _ in range(2):
-        assert set(store.fetch(example())) == set(BODIES)
-        assert [item.sha256 for item in store.verify(example())] == [sha256(body) for body in BODIES.values()]
-    assert (home / name).read_bytes() == content
+        assert set(fetch(example())) == set(BODIES)
+        assert [item.sha256 for item in verify(example())] == [sha256(body) for body in BODIES.values()]
+    assert (home / HASHES).read_bytes() == content
     assert caplog.messages == [
-        f"{home / name} cannot be read as what this program writes there, and is left alone: move it away"
+        f"{home / HASHES} cannot be read as what this program writes there, and is left alone: move it away"
     ]
 
 
 def test_other_entries_of_a_record_stay(home: Path) -> None:
     place(home / "tiny", **BODIES)
-    (home / HASHES).write_text('{"mine": {"a": [1]}}')
-    store.fetch(example())
-    assert json.loads((home / HASHES).read_text())["mine"] == {"a": [1]}
+    place(home / "other", text=b"another model's")
+    record_first_use({home / "other" / "text.onnx": sha256(b"another model's")})
+    before = (home / HASHES).read_bytes()
+    fetch(example())
+    assert (home / HASHES).read_bytes().startswith(before)
+    assert len((home / HASHES).read_bytes()) > len(before)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
-def test_a_pipe_in_place_of_a_record_holds_nobody_up(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pipe_in_place_of_the_record_is_not_opened(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     place(home / "tiny", **BODIES)
     os.mkfifo(home / HASHES)
-    assert set(store.fetch(example())) == set(BODIES)
+    assert set(fetch(example())) == set(BODIES)
     assert [message.startswith(str(home / HASHES)) for message in caplog.messages] == [True]
 
 
@@ -732,7 +780,7 @@ def drafts(home: Path, **bodies: bytes) -> dict[str, Path]:
 
 def checkpoint_refusal(spec: ModelSpec) -> str:
     with pytest.raises(ActionClipError) as caught:
-        store.fetch_checkpoint(spec)
+        fetch_checkpoint(spec)
     return str(caught.value)
 
 
@@ -743,7 +791,7 @@ def test_graphs_that_are_not_exported_yet(server: FaultServer, home: Path, monke
     # The checkpoint alone makes no model, nor does one graph.
     place(home / "tiny", image=b"i")
     (home / "tiny" / "tiny.pth").write_bytes(CHECKPOINT)
-    assert store.locate(exported()) is None
+    assert locate(exported()) is None
     assert refusal(exported()) == sentence
     monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
     assert refusal(exported()) == sentence
@@ -752,28 +800,27 @@ def test_graphs_that_are_not_exported_yet(server: FaultServer, home: Path, monke
 
 def test_exported_graphs_need_no_checkpoint(server: FaultServer, home: Path) -> None:
     place(home / "tiny", **BODIES)
-    found = store.fetch(exported())
-    assert found == store.locate(exported()) == {role: home / "tiny" / f"{role}.onnx" for role in BODIES}
-    recorded = json.loads((home / "tiny" / "sha256.json").read_text())
-    assert recorded == {f"{role}.onnx": sha256(body) for role, body in BODIES.items()}
-    assert [item.against for item in store.verify(exported())] == ["first use"] * 3
+    found = fetch(exported())
+    assert found == locate(exported()) == {role: home / "tiny" / f"{role}.onnx" for role in BODIES}
+    assert recorded(home) == {f"{role}.onnx": sha256(body) for role, body in BODIES.items()}
+    assert [item.against for item in verify(exported())] == ["first use"] * 3
     assert server.requests == []
 
 
 def test_verify_of_graphs_that_are_not_exported_yet(home: Path) -> None:
     place(home / "tiny", text=b"t")
     with pytest.raises(ActionClipError) as caught:
-        store.verify(exported())
+        verify(exported())
     assert str(caught.value) == f"image.onnx of the model tiny is missing in {home / 'tiny'}: {EXPORT}"
 
 
 def test_checkpoint_is_downloaded_once(server: FaultServer, home: Path, caplog: pytest.LogCaptureFixture) -> None:
     spec = exported(len(CHECKPOINT), sha256(CHECKPOINT))
-    path = store.fetch_checkpoint(spec)
+    path = fetch_checkpoint(spec)
     assert path == home / "tiny" / "tiny.pth"
     assert path.read_bytes() == CHECKPOINT
-    assert json.loads((home / "tiny" / "sha256.json").read_text()) == {"tiny.pth": sha256(CHECKPOINT)}
-    assert store.fetch_checkpoint(spec) == path
+    assert recorded(home) == {"tiny.pth": sha256(CHECKPOINT)}
+    assert fetch_checkpoint(spec) == path
     assert paths(server) == ["/base/tiny.pth"]
     assert caplog.messages == [f"downloading tiny.pth (tiny is exported from it) to {home / 'tiny'}"]
 
@@ -782,7 +829,7 @@ def test_checkpoint_that_is_cut_is_continued(server: FaultServer, monkeypatch: p
     monkeypatch.setattr(connection, "CHUNK", 1000)
     server.add("/base/tiny.pth", CHECKPOINT, [Fault(cut_after=60_000), Fault(status=404)])
     assert "tiny.pth: the server answers 404" in checkpoint_refusal(exported())
-    assert store.fetch_checkpoint(exported()).read_bytes() == CHECKPOINT
+    assert fetch_checkpoint(exported()).read_bytes() == CHECKPOINT
     assert server.asked("Range") == [None, "bytes=60000-", "bytes=60000-"]
 
 
@@ -807,7 +854,7 @@ def test_checkpoint_offline(server: FaultServer, home: Path, monkeypatch: pytest
     )
     place(home / "tiny")
     (home / "tiny" / "tiny.pth").write_bytes(CHECKPOINT)
-    assert store.fetch_checkpoint(exported()) == home / "tiny" / "tiny.pth"
+    assert fetch_checkpoint(exported()) == home / "tiny" / "tiny.pth"
     assert server.requests == []
 
 
@@ -819,8 +866,8 @@ def test_checkpoint_by_hand(server: FaultServer, home: Path) -> None:
         f"{path} has the sha256 {sha256(b'by hand')} instead of the catalog's {sha256(CHECKPOINT)}: "
         "delete it to download it again"
     )
-    assert store.fetch_checkpoint(exported()).read_bytes() == b"by hand"
-    assert json.loads((home / "tiny" / "sha256.json").read_text()) == {"tiny.pth": sha256(b"by hand")}
+    assert fetch_checkpoint(exported()).read_bytes() == b"by hand"
+    assert recorded(home) == {"tiny.pth": sha256(b"by hand")}
     assert server.requests == []
 
 
@@ -830,15 +877,15 @@ def test_checkpoint_of_a_model_that_has_none(server: FaultServer) -> None:
 
 
 def test_installed_graphs_are_found_and_verified(home: Path) -> None:
-    store.fetch_checkpoint(exported())
+    fetch_checkpoint(exported())
     graphs = drafts(home, **BODIES)
-    store.install(exported(), graphs)
-    found = store.fetch(exported())
+    install(exported(), graphs)
+    found = fetch(exported())
     assert {role: path.read_bytes() for role, path in found.items()} == BODIES
     assert not any(path.exists() for path in graphs.values())
     hashes = {f"{role}.onnx": sha256(body) for role, body in BODIES.items()}
-    assert json.loads((home / "tiny" / "sha256.json").read_text()) == {"tiny.pth": sha256(CHECKPOINT), **hashes}
-    assert [item.against for item in store.verify(exported())] == ["first use"] * 3
+    assert recorded(home) == {"tiny.pth": sha256(CHECKPOINT), **hashes}
+    assert [item.against for item in verify(exported())] == ["first use"] * 3
 
 
 def test_installed_graphs_take_the_place_of_others(home: Path) -> None:
@@ -849,25 +896,25 @@ def test_installed_graphs_take_the_place_of_others(home: Path) -> None:
         for draft in graphs.values():
             os.utime(draft, (0, 0))
             sha256_of(draft)
-        store.install(exported(), graphs)
-        for path in store.fetch(exported()).values():
+        install(exported(), graphs)
+        for path in fetch(exported()).values():
             sha256_of(path)
-    found = store.fetch(exported())
+    found = fetch(exported())
     assert {role: path.read_bytes() for role, path in found.items()} == others
     hashes = [sha256(body) for body in others.values()]
-    assert [item.sha256 for item in store.verify(exported())] == hashes
+    assert [item.sha256 for item in verify(exported())] == hashes
     assert [sha256_of(path) for path in found.values()] == hashes
 
 
 def test_exported_graph_that_changed(home: Path) -> None:
-    store.install(exported(), drafts(home, **BODIES))
+    install(exported(), drafts(home, **BODIES))
     place(home / "tiny", image=b"other")
     with pytest.raises(ActionClipError) as caught:
-        store.verify(exported())
+        verify(exported())
     assert str(caught.value) == (
         f"{home / 'tiny' / 'image.onnx'} has the sha256 {sha256(b'other')} instead of {sha256(BODIES['image'])} "
-        "(first use): run python -m export tiny to export it again, "
-        f"or delete {home / 'tiny' / 'sha256.json'} if the change was yours"
+        "(first use): run action-clip export tiny to export it again, "
+        f"or delete its lines in {home / HASHES} if the change was yours"
     )
 
 
@@ -875,16 +922,16 @@ def test_install_waits_for_another_run(home: Path, caplog: pytest.LogCaptureFixt
     graphs = drafts(home, **BODIES)
     lock = FileLock(home / "tiny" / ".lock", thread_local=False)
     lock.acquire()
-    thread = threading.Thread(target=store.install, args=(exported(), graphs))
+    thread = threading.Thread(target=install, args=(exported(), graphs))
     thread.start()
     wait_until(lambda: caplog.messages)
-    assert store.locate(exported()) is None
+    assert locate(exported()) is None
     lock.release()
     thread.join()
-    assert store.locate(exported()) is not None
+    assert locate(exported()) is not None
 
 
-@pytest.mark.parametrize("culprit", ["replace", "write_file"])
+@pytest.mark.parametrize("culprit", ["replace", "_record"])
 def test_install_into_a_folder_that_cannot_be_written(
     home: Path, monkeypatch: pytest.MonkeyPatch, culprit: str
 ) -> None:
@@ -893,9 +940,9 @@ def test_install_into_a_folder_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os if culprit == "replace" else action_clip.models.store.records, culprit, refuse)
+    monkeypatch.setattr(os if culprit == "replace" else action_clip.models.store.hashes, culprit, refuse)
     with pytest.raises(ActionClipError) as caught:
-        store.install(exported(), graphs)
+        install(exported(), graphs)
     assert str(caught.value) == (
         f"{home / 'tiny'} cannot be written (No space left on device): set ACTION_CLIP_HOME to another one, "
         "or use --model nano, which needs no download"
