@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from action_clip.command import main
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
-    from action_clip.models.encoders import EncodedClips
     from action_clip.models.loading import load
-    from action_clip.models.model import EncodedVideo
+    from action_clip.models.model import EncodedClips, EncodedVideo
     from action_clip.models.prediction import Prediction
     from action_clip.models.scoring import LabelBank, score
     from action_clip.models.timesformer import TimeSformer
@@ -45,7 +44,7 @@ _MODULES = {
     "ActionClip": "models.actionclip",
     "ActionClipError": "errors",
     "ActionClipOperator": "models.towhee",
-    "EncodedClips": "models.encoders",
+    "EncodedClips": "models.model",
     "EncodedVideo": "models.model",
     "LabelBank": "models.scoring",
     "Prediction": "models.prediction",
