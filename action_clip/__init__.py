@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from action_clip.models.loading import load
     from action_clip.models.model import EncodedClips, EncodedVideo
     from action_clip.models.prediction import Prediction
-    from action_clip.models.scoring import LabelBank, score
+    from action_clip.models.scoring import LabelBank, score, score_logits
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
+    from action_clip.video.reader import VideoReader
 
 __version__ = "0.2.0"
 __all__ = [
@@ -32,9 +33,11 @@ __all__ = [
     "Prediction",
     "TimeSformer",
     "TimeSformerOperator",
+    "VideoReader",
     "load",
     "main",
     "score",
+    "score_logits",
 ]
 _FOLDER = os.path.dirname(os.path.realpath(__file__))
 _CLONE = os.path.dirname(_FOLDER)
@@ -50,9 +53,11 @@ _MODULES = {
     "Prediction": "models.prediction",
     "TimeSformer": "models.timesformer",
     "TimeSformerOperator": "models.towhee",
+    "VideoReader": "video.reader",
     "load": "models.loading",
     "main": "command",
     "score": "models.scoring",
+    "score_logits": "models.scoring",
 }
 
 

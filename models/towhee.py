@@ -24,7 +24,7 @@ Frames = Iterable[NDArray[Any]]
 
 
 class _Operator(ABC):
-    """What both operators do with frames; how a clip is scored is theirs."""
+    """What both operators do with frames; a subclass scores the features."""
 
     def __init__(self, model: Model, labels: Sequence[str], skip_preprocess: bool, topk: int) -> None:
         check_top_k(topk)
@@ -55,7 +55,7 @@ class _Operator(ABC):
         return names, [float(probabilities[index]) for index in order], np.ravel(encoded.features)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: Towhee copies its operators whenever a pipeline grows, and what is loaded should be so once."""
+        """Itself: Towhee copies its operators whenever a pipeline grows, and each copy would load the model again."""
         return self
 
     @abstractmethod
