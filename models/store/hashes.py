@@ -119,11 +119,6 @@ def record_new_file(path: Path, digest: str) -> None:
     _record(_read(path, _stamp(path), digest), _first_use(path, digest))
 
 
-def can_be_recorded() -> bool:
-    """Whether home() can be written, as far as the system says."""
-    return os.access(home(), os.W_OK)
-
-
 def _last_read(path: Path) -> Fact:
     """The fact about the file's content, which is read unless its stamp is the one that is recorded."""
     key, stamp = _key(path), _stamp(path)

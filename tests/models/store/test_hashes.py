@@ -18,7 +18,13 @@ from small_models import random_model, save_model
 
 import action_clip.models.store.hashes
 from action_clip.errors import ActionClipError
-from action_clip.models.store.hashes import first_use_hashes, graph_identity, record_first_use, record_new_file, sha256_of
+from action_clip.models.store.hashes import (
+    first_use_hashes,
+    graph_identity,
+    record_first_use,
+    record_new_file,
+    sha256_of,
+)
 from action_clip.models.store.home import HASHES, home
 
 ROOT = Path(__file__).parents[3]
