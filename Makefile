@@ -9,6 +9,7 @@ FUZZ_SECONDS ?= 60
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
+# What pytest is to run.
 TESTS = -m "not full_size"
 
 .PHONY: sample test test-all lint types pytest fuzz benchmark options build
