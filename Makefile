@@ -9,14 +9,18 @@ FUZZ_SECONDS ?= 60
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: sample test lint types pytest fuzz benchmark options build
+# What pytest is to run.
+TESTS = -m "not full_size"
+
+.PHONY: sample test test-all lint types pytest fuzz benchmark options build
 
 # Recognise the action in the sample video with the embedded model.
 sample: $(RUN_ENV)/ready
 	$(RUN_ENV)/$(BIN)/python action_clip.py --model nano
 
-# Lint, types and tests.
-test: lint types pytest
+# Lint, types and tests; with those that export models in full size: make test-all.
+test test-all: lint types pytest
+test-all: TESTS =
 
 lint: $(TEST_ENV)/ready
 	$(TEST_ENV)/$(BIN)/ruff check .
@@ -27,7 +31,7 @@ types: $(TEST_ENV)/ready
 
 # Two at a time: more of them only wait for each other, as graphs and decoders have threads of their own.
 pytest: $(TEST_ENV)/ready
-	$(TEST_ENV)/$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(TEST_ENV)/$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 # Feed every reader of foreign data with mutated inputs, each for so many seconds.
 fuzz: $(TEST_ENV)/ready

@@ -19,6 +19,6 @@ class CustomBuildHook(BuildHookInterface[Any]):
                 build_data["force_include"][str(package / name)] = name
         elif not Path(self.root, ".editable", "action_clip").is_dir():
             raise OSError(
-                "an editable install needs symbolic links, and git has written those of this clone as text: set "
-                "core.symlinks to true (on Windows with Developer Mode on) and clone anew, or install without -e"
+                "an editable install needs symbolic links, and those of this clone are files of text: let git make "
+                "links (core.symlinks true, on Windows with Developer Mode on) and clone anew, or install without -e"
             )

@@ -34,8 +34,8 @@ def pytest_make_collect_report(
     That nothing else imports it, test_without_torch.py says.
     """
     report = yield
-    failure = report.call.excinfo  # which pytest's own runner puts there
-    error = failure and failure.value.__cause__
+    # The reports of modules that --lf passes over are not pytest's own runner's, and have no call.
+    error = report.call.excinfo.value.__cause__ if report.failed else None
     if isinstance(error, ModuleNotFoundError) and error.name in FOR_EXPORTING:
         report.outcome = "skipped"
         report.longrepr = (str(collector.path), 0, f"{error.name} is not installed")

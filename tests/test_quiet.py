@@ -15,17 +15,16 @@ CALLS = "open,openat,creat,mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2
 CALLS += ",symlink,symlinkat,truncate,chmod,fchmodat,utimensat,%network"
 STRACE = shutil.which("strace")
 PATIENCE_S = 300.0
-# A session of a minute: onnxruntime's telemetry takes its time.
+# Where onnxruntime's telemetry is on, it looks its host up within five seconds of the first session, and then again.
 SESSION = """
 import sys, time
-began = time.monotonic()
 import numpy as np
 from action_clip import ActionClip, load
 recogniser = ActionClip("nano", cache=sys.argv[1] == "cache")
 for labels in (["eating", "playing piano"], ["läuft"]):
     recogniser.classify("samples/sample.gif", labels)
 load("nano", cache=sys.argv[1] == "cache").classify(np.zeros((8, 48, 64, 3), np.uint8), ["eating"])
-time.sleep(max(0.0, 60 - (time.monotonic() - began)))
+time.sleep(15)
 recogniser.classify("samples/sample.gif", ["drinking"])
 """
 
@@ -97,11 +96,11 @@ def test_the_command_writes_what_it_is_asked_for_and_connects_to_nobody(tmp_path
 
 
 @pytest.mark.slow
-def test_a_session_of_a_minute_connects_to_nobody(tmp_path: Path) -> None:
+def test_a_session_that_lasts_connects_to_nobody(tmp_path: Path) -> None:
     folders = {cache: tmp_path / cache for cache in ("cache", "none")}
     for folder in folders.values():
         folder.mkdir()
-    with ThreadPoolExecutor() as pool:  # most of the minute is waiting
+    with ThreadPoolExecutor() as pool:  # most of the time is waiting
         sessions = pool.map(lambda cache: traced(folders[cache], "-c", SESSION, cache), folders)
     for (cache, folder), (network, changed) in zip(folders.items(), sessions, strict=True):
         assert network == []

@@ -2,6 +2,7 @@
 
 import logging
 from functools import cache, partial
+from importlib import metadata
 from threading import RLock
 
 import numpy as np
@@ -18,6 +19,8 @@ CPU = "CPUExecutionProvider"
 # which takes longer than most runs (TensorRT, MIGraphX, CoreML), and OpenVINO, which on a CPU is no faster.
 _PREFERRED = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
 _REMOTE = "AzureExecutionProvider"
+# The packages that bring devices. They and the plain one write one folder, and the one installed last is there.
+_PACKAGES = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
 # An ONNX graph: y = x @ x, float32, 2 × 2.
 _PRODUCT = (
     b"\x08\x08:B\n\x13\n\x01x\n\x01x\x12\x01y\x22\x06MatMul:\x00\x12\x01p"
@@ -45,7 +48,7 @@ def provider(device: str) -> str:
     except KeyError:
         raise ActionClipError(
             f"the device '{device}' is not there: this onnxruntime has {', '.join(sorted(available))}; "
-            "choose one of them or install the onnxruntime package for your device"
+            f"{_advice(device.lower())}"
         ) from None
 
 
@@ -65,6 +68,17 @@ def _available() -> list[str]:
     import onnxruntime
 
     return [name for name in onnxruntime.get_available_providers() if name != _REMOTE]
+
+
+def _advice(device: str) -> str:
+    """How to get a device that is not there."""
+    package = _PACKAGES.get(device)
+    if package and any(metadata.distributions(name=package)):
+        return (
+            f"{package} is installed, but another onnxruntime package was installed over it: "
+            f"pip install --no-deps --force-reinstall {package}"
+        )
+    return "choose one of them or install the onnxruntime package for your device"
 
 
 @cache

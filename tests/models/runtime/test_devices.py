@@ -128,6 +128,22 @@ def test_checking_a_device_does_not_start_it(installed: Providers) -> None:
     assert tried == []
 
 
+@pytest.mark.parametrize(("device", "package"), [("CUDA", "onnxruntime-gpu"), ("openvino", "onnxruntime-openvino")])
+def test_a_package_that_another_one_was_installed_over_is_to_be_installed_again(
+    installed: Providers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, package: str
+) -> None:
+    installed()
+    with pytest.raises(ActionClipError, match="has cpu; choose one of them or install the onnxruntime package for"):
+        provider(device)
+    information = tmp_path / f"{package.replace('-', '_')}-1.27.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.27.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    advice = f"{package} is installed, but .*: pip install --no-deps --force-reinstall {package}$"
+    with pytest.raises(ActionClipError, match=f"'{device}' is not there: this onnxruntime has cpu; {advice}"):
+        provider(device)
+
+
 @pytest.mark.parametrize(
     ("cuda", "directml", "expected"),
     [(right, right, CUDA), (None, right, DIRECTML), (failing, right, DIRECTML), (wrong, right, DIRECTML)],
