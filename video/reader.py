@@ -74,7 +74,6 @@ class VideoReader:
         self._decoders, self.strategies = make_strategies(source, self._threads)
         self._streams: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._strategy: str | None = None
-        self._known_timeline: Timeline | None = None
 
     def reset_after_fork(self) -> None:
         """In a forked child: what the parent has opened is neither used nor closed."""
@@ -186,11 +185,9 @@ class VideoReader:
         indices = np.searchsorted(self.times_s, moments + _ROUNDING_S, side="right") - 1
         return self._stream(np.maximum(indices, 0).tolist())
 
-    @property
+    @cached_property
     def _timeline(self) -> Timeline:
-        if self._known_timeline is None:
-            self._known_timeline = self._answer(lambda strategy: strategy.timeline())
-        return self._known_timeline
+        return self._answer(lambda strategy: strategy.timeline())
 
     def _stream(self, indices: list[int]) -> Iterator[Frame]:
         frames = self._decoded(indices)

@@ -1,7 +1,7 @@
 """Decoding a video from its start to its end: slow, and right for every file."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -30,6 +30,8 @@ class DecodedFrames:
     """Presentation time of each packet that could not be decoded, and how many frames had come before it."""
     pictures: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     """RGB of the frames that were requested."""
+    end: int = 0
+    """When the last frame ends, where the decoder tells it."""
 
     def add(self, frames: Iterable[VideoFrame], requested: Collection[int]) -> None:
         """Add the next frames, with the pictures of those requested."""
@@ -65,40 +67,40 @@ class DecodedFrames:
         return times, numbers
 
 
-def decode_all(
-    source: VideoSource, table: PacketTable, threads: int, requested: Collection[int], *, to_end: bool = True
-) -> DecodedFrames:
+Pass = Callable[[DecodedFrames, Collection[int]], Generator[None, None, None]]
+"""Decodes all frames from the start, some at each step, and adds them, with the pictures of those requested."""
+
+
+def decode_all(decode: Pass, requested: Collection[int], *, to_end: bool = True) -> DecodedFrames:
     """Decode from the start to the end, or to the last frame requested, with the pictures of those requested.
 
     Raises ActionClipError where reading fails, or these pictures are too large.
     """
     result = DecodedFrames()
-    with closing(_decode_packets(result, source, table, threads, requested)) as packets:
-        for _ in packets:
+    with closing(decode(result, requested)) as steps:
+        for _ in steps:
             if not to_end and len(result.pictures) == len(requested):
                 break
     return result
 
 
-def stream_all(
-    source: VideoSource, table: PacketTable, threads: int, requested: Collection[int]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def stream_all(decode: Pass, requested: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield number and picture of each frame requested, in order, while everything is decoded from the start.
 
     Raises ActionClipError as `decode_all` does.
     """
     result = DecodedFrames()
     last = max(requested)
-    with closing(_decode_packets(result, source, table, threads, requested)) as packets:
-        for _ in packets:
+    with closing(decode(result, requested)) as steps:
+        for _ in steps:
             for number in sorted(result.pictures):
                 yield number, result.pictures.pop(number)
             if len(result.times) > last:
                 break
 
 
-def _decode_packets(
-    result: DecodedFrames, source: VideoSource, table: PacketTable, threads: int, requested: Collection[int]
+def decode_packets(
+    source: VideoSource, table: PacketTable, threads: int, result: DecodedFrames, requested: Collection[int]
 ) -> Generator[None, None, None]:
     """Add the frames of each packet to `result`, one packet after the other."""
     with opened(source, threads) as video:

@@ -32,6 +32,7 @@ from action_clip.system.interrupts import interruptible
 from action_clip.video.address import RemoteContent, RemoteFile, check_disk_space, no_disk_space
 from action_clip.video.alpha import Alpha, has_alpha
 from action_clip.video.ffmpeg_file import FFmpegFile, Readable, ReadStatus, read_all
+from action_clip.video.frame_threads import decode_packet
 from action_clip.video.mp4_boxes import check_sample_counts
 from action_clip.video.pixels import PYAV, check_size, most_pixels, pixel_aspect
 from action_clip.video.playlist import HEAD_BYTES, check_end, is_hls, is_playlist
@@ -49,9 +50,10 @@ _ALIGNMENT = 2**23
 """Pixels more that a decoder may make of a frame: it rounds the sides up."""
 
 _STRICT = {"err_detect": "bitstream+buffer+explode"}
-_UNAWARE = ("hevc", "vp8", "ffv1")
+_UNAWARE = ("hevc", "vp8", "ffv1", "mpeg4")
 """Their decoders do not refuse all damage, and show in its place what was in a frame's memory, or in the frame before:
-that depends on all that a decoder has decoded, and with several threads on which is first."""
+that depends on all that a decoder has decoded, and with several threads on which is first. (That of MPEG-4 refuses it,
+but with several threads not always.)"""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
@@ -197,7 +199,7 @@ class Video:
         self.source.status.check()
         self.has_decoded = True
         try:
-            frames = self.stream.decode(packet)
+            frames = decode_packet(self.stream.codec_context, packet)
             return self.alpha.apply(frames, packet) if self.alpha else frames
         except av.FFmpegError:
             raise

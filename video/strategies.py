@@ -4,9 +4,10 @@ import logging
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import av
@@ -22,9 +23,9 @@ from action_clip.video.packets import PacketTable, fits_memory, read_packets
 from action_clip.video.pixels import clockwise_turn, most_pixels
 from action_clip.video.sampling import Keyframes, Sampler
 from action_clip.video.seeking import StrategyError, decode_frames, stream_frames
-from action_clip.video.sequential import decode_all, stream_all
+from action_clip.video.sequential import DecodedFrames, Pass, decode_all, decode_packets, stream_all
 from action_clip.video.source import Video, VideoSource, opened
-from action_clip.video.webp import claimed_frames, decode_animation, is_animation, stream_animation
+from action_clip.video.webp import claimed_frames, decode_animation, is_animation
 
 _log = logging.getLogger("action_clip")
 
@@ -58,59 +59,21 @@ class Strategy(ABC):
     def clip(self, sampler: Sampler) -> Clip:
         """Return the frames that the sampler chooses."""
 
-    @abstractmethod
     def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Yield the frames with these indices, which ascend; the last frame for those beyond the end."""
-
-
-class AnimatedWebp(Strategy):
-    """An animated WebP file, decoded by Pillow from its start; a broken frame ends it."""
-
-    name = "animated WebP"
-
-    def timeline(self) -> Timeline:
-        """As of Strategy, by decoding everything once."""
-        return self._timeline
-
-    def clip(self, sampler: Sampler) -> Clip:
-        """As of Strategy."""
-        self._check()
-        claimed = claimed_frames(self._source)
-        animation = decode_animation(self._source, _guess(sampler, claimed))
-        total = len(animation.starts_ms)
-        indices = _checked(sampler, total)
-        if total != claimed:
-            animation = decode_animation(self._source, set(indices))
-        buffer = FrameBuffer(indices)
-        for index in set(indices):
-            buffer.put(index, animation.pictures.pop(index))
-        return animation.timeline().clip(buffer.frames(), indices)
-
-    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """As of Strategy."""
-        times_s = self._timeline.times_s
+        times_s = self.timeline().times_s
         last = len(times_s) - 1
-        counts = Counter(min(index, last) for index in indices)
-        for index, picture in stream_animation(self._source, counts):
+        counts = Counter(self._decodable([min(index, last) for index in indices]))
+        for index, picture in self._decode(counts):
             yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
 
-    @cached_property
-    def _timeline(self) -> Timeline:
-        self._check()
-        return decode_animation(self._source, ()).timeline()
+    def _decodable(self, indices: list[int]) -> list[int]:
+        """Return the indices of the frames that stand for those with these indices."""
+        return indices
 
-    def rotation(self) -> int:
-        """As of Strategy: none."""
-        self._check()
-        return 0
-
-    def _check(self) -> None:
-        if not self._is_animation:
-            raise StrategyError("the file is no animated WebP")
-
-    @cached_property
-    def _is_animation(self) -> bool:
-        return is_animation(self._source)
+    def _decode(self, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
+        """Yield number and picture of the frames requested, in order."""
+        raise StrategyError("exact frames are requested, not keyframes")
 
 
 class IndexedKeyframes(Strategy):
@@ -121,10 +84,6 @@ class IndexedKeyframes(Strategy):
     def timeline(self) -> Timeline:
         """Nothing: the index may not have every frame."""
         raise StrategyError("every frame is requested, not only keyframes")
-
-    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Nothing: these are frames with certain numbers."""
-        raise StrategyError("exact frames are requested, not keyframes")
 
     def clip(self, sampler: Sampler) -> Clip:
         """As of Strategy."""
@@ -194,14 +153,9 @@ class Seeking(Strategy):
         _warn_of_few_keyframes(self._source.name, exact, indices)
         return self._timeline.clip(buffer.frames(), indices)
 
-    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """As of Strategy, with a decoder of its own."""
-        times_s = self._timeline.times_s
-        last = len(times_s) - 1
-        counts = Counter(min(index, last) for index in indices)
+    def _decode(self, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
         with opened(self._source, self._threads) as video:
-            for index, picture in stream_frames(video, self._table, counts):
-                yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
+            yield from stream_frames(video, self._table, requested)
 
 
 class SeekingByIndex(Seeking):
@@ -224,15 +178,15 @@ class SeekingByScan(Seeking):
 
 @dataclass(frozen=True)
 class Survey:
-    """The frames that decoding everything has returned, and the broken ones between them."""
+    """What decoding everything has shown of a video."""
 
     timeline: Timeline
-    numbers: list[int | None]
-    """For each frame, its number in the order of the decoder's output; None for a broken one."""
+    numbers: dict[int, int]
+    """By the index of each frame that is not broken, its number in the order of the decoder's output."""
 
     @cached_property
     def _good(self) -> list[int]:
-        return [index for index, number in enumerate(self.numbers) if number is not None]
+        return sorted(self.numbers)
 
     def nearest(self, index: int) -> int:
         """Return the nearest frame that is not broken, the earlier of two."""
@@ -240,78 +194,127 @@ class Survey:
         return min(self._good[max(at - 1, 0) : at + 1], key=lambda good: abs(good - index))
 
 
-class Sequential(Strategy):
-    """Decoding everything from the start: right for every file. Broken frames give way to their neighbours."""
+class FromStart(Strategy):
+    """Decoding everything from the start. Broken frames give way to their neighbours."""
 
-    name = "sequential decoding"
+    _threads = 1
+    _survey: Survey | None = None
 
-    def __init__(self, decoders: Decoders) -> None:
-        super().__init__(decoders)
-        self._threads = decoders.threads
-        self._survey: Survey | None = None
+    @abstractmethod
+    def _expected(self) -> int:
+        """Return how many frames the file promises."""
+
+    @abstractmethod
+    def _pass(self) -> Pass:
+        """Return what decodes all frames."""
+
+    @abstractmethod
+    def _survey_of(self, result: DecodedFrames) -> Survey:
+        """Return the survey of all frames."""
 
     def timeline(self) -> Timeline:
         """As of Strategy, by decoding everything once."""
         return self._surveyed(None)[0].timeline
 
     def clip(self, sampler: Sampler) -> Clip:
-        """As of Strategy; the first time, the frames are those for the number of frames that the packets promise."""
+        """As of Strategy; the first time, the frames are those for the number of frames that the file promises."""
         survey, pictures = self._surveyed(sampler)
-        exact = _checked(sampler, len(survey.numbers))
-        indices = self._good(survey, exact)
-        needed = {index: number for index in indices if (number := survey.numbers[index]) is not None}
-        if not pictures.keys() >= set(needed.values()):
-            table = self._decoders.scanned
-            requested = set(needed.values())
-            pictures = decode_all(self._source, table, self._threads, requested, to_end=False).pictures
+        indices = self._decodable(_checked(sampler, len(survey.timeline.times_s)))
+        numbers = {index: survey.numbers[index] for index in indices}
+        if not pictures.keys() >= set(numbers.values()):
+            pictures = decode_all(self._pass(), set(numbers.values()), to_end=False).pictures
         buffer = FrameBuffer(indices)
-        for index, number in needed.items():
+        for index, number in numbers.items():
             buffer.put(index, pictures.pop(number))
         return survey.timeline.clip(buffer.frames(), indices)
 
-    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """As of Strategy."""
+    def _decode(self, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
         survey, _ = self._surveyed(None)
-        last = len(survey.numbers) - 1
-        counts = Counter(self._good(survey, [min(index, last) for index in indices]))
-        index_of = {number: index for index in counts if (number := survey.numbers[index]) is not None}
-        for number, picture in stream_all(self._source, self._decoders.scanned, self._threads, index_of):
-            index = index_of[number]
-            yield from [Frame(np.array(picture), index, survey.timeline.times_s[index])] * counts[index]
+        index_of = {survey.numbers[index]: index for index in requested}
+        for number, picture in stream_all(self._pass(), index_of):
+            yield index_of[number], picture
 
     def _surveyed(self, sampler: Sampler | None) -> tuple[Survey, dict[int, Picture]]:
         """Return the survey and, if it is made now, the frames that the sampler chooses of as many as expected."""
         if self._survey is not None:
             return self._survey, {}
-        table = self._decoders.scanned
-        guess = len(table.shown)
-        result = decode_all(self._source, table, self._threads, _guess(sampler, guess))
-        if self._threads != 1 and (result.failures or result.corrupt or len(result.times) != guess):
+        expected = self._expected()
+        result = decode_all(self._pass(), _guess(sampler, expected))
+        if self._threads != 1 and (result.failures or result.corrupt or len(result.times) != expected):
             # Decoders with several threads report an error late, lose good frames with the bad one, and conceal
             # what is missing now this way, now that.
             self._threads = 1
-            result = decode_all(self._source, table, 1, _guess(sampler, len(result.times)))
+            result = decode_all(self._pass(), _guess(sampler, len(result.times)))
         if not result.times:
             raise ActionClipError(
                 f"no frame of {self._source.name} can be decoded; check that it plays and that its frames have no more "
                 f"than {most_pixels()} pixels (ACTION_CLIP_MAX_PIXELS), or convert it to H.264 first"
             )
-        times, numbers = result.timeline()
-        self._survey = Survey(_timeline(times, table), numbers)
+        self._survey = self._survey_of(result)
         return self._survey, result.pictures
 
-    def _good(self, survey: Survey, exact: Sequence[int]) -> list[int]:
-        """Return the nearest frames that are not broken."""
-        indices = [survey.nearest(index) for index in exact]
-        replaced = {a for a, index in zip(exact, indices, strict=True) if a != index}
-        if replaced:
+    def _decodable(self, indices: list[int]) -> list[int]:
+        survey, _ = self._surveyed(None)
+        nearest = [survey.nearest(index) for index in indices]
+        if replaced := {index for index, near in zip(indices, nearest, strict=True) if index != near}:
             _log.warning(
                 "%s: %d of the %d frames to look at are broken, their nearest good neighbours are taken instead",
                 self._source.name,
                 len(replaced),
-                len(set(exact)),
+                len(set(indices)),
             )
-        return indices
+        return nearest
+
+
+class AnimatedWebp(FromStart):
+    """An animated WebP file, decoded by Pillow; a broken frame ends it."""
+
+    name = "animated WebP"
+
+    def rotation(self) -> int:
+        """As of Strategy: none."""
+        self._check()
+        return 0
+
+    def _expected(self) -> int:
+        self._check()
+        return claimed_frames(self._source)
+
+    def _pass(self) -> Pass:
+        return partial(decode_animation, self._source)
+
+    def _survey_of(self, result: DecodedFrames) -> Survey:
+        starts_s = tuple(start / 1000 for start in result.times if start is not None)
+        return Survey(Timeline(starts_s, result.end / 1000), {index: index for index in range(len(starts_s))})
+
+    def _check(self) -> None:
+        if not self._is_animation:
+            raise StrategyError("the file is no animated WebP")
+
+    @cached_property
+    def _is_animation(self) -> bool:
+        return is_animation(self._source)
+
+
+class Sequential(FromStart):
+    """Decoding everything with FFmpeg: right for every file."""
+
+    name = "sequential decoding"
+
+    def __init__(self, decoders: Decoders) -> None:
+        super().__init__(decoders)
+        self._threads = decoders.threads
+
+    def _expected(self) -> int:
+        return len(self._decoders.scanned.shown)
+
+    def _pass(self) -> Pass:
+        return partial(decode_packets, self._source, self._decoders.scanned, self._threads)
+
+    def _survey_of(self, result: DecodedFrames) -> Survey:
+        times, numbers = result.timeline()
+        good = {index: number for index, number in enumerate(numbers) if number is not None}
+        return Survey(_timeline(times, self._decoders.scanned), good)
 
 
 def make_strategies(source: VideoSource, threads: int) -> tuple[Decoders, list[Strategy]]:

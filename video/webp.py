@@ -2,17 +2,15 @@
 
 import io
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Generator
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from action_clip.errors import ActionClipError
-from action_clip.video.clip import Timeline
 from action_clip.video.ffmpeg_file import read_all
 from action_clip.video.pixels import check_size, check_total, on_white
+from action_clip.video.sequential import DecodedFrames
 from action_clip.video.source import VideoSource
 
 _HEAD = 30
@@ -20,20 +18,6 @@ _ANIMATED = 2  # among the flags of the file's first chunk
 _MOST_BYTES = 2**28
 _LEAST_MS = 100
 """How long frames are shown that would be shown for no time, as browsers do."""
-
-
-@dataclass
-class Animation:
-    """Frames that were decoded, from the first one on."""
-
-    starts_ms: list[int] = field(default_factory=list)
-    end_ms: int = 0
-    pictures: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
-    """(H, W, 3) RGB of those that were requested."""
-
-    def timeline(self) -> Timeline:
-        """Return when they are shown."""
-        return Timeline(tuple(start / 1000 for start in self.starts_ms), self.end_ms / 1000)
 
 
 def is_animation(source: VideoSource) -> bool:
@@ -48,27 +32,13 @@ def claimed_frames(source: VideoSource) -> int:
         return getattr(image, "n_frames", 1)
 
 
-def decode_animation(source: VideoSource, requested: Collection[int]) -> Animation:
-    """Decode the frames of an animation, up to one that is broken; with the pictures of those `requested`.
+def decode_animation(
+    source: VideoSource, result: DecodedFrames, requested: Collection[int]
+) -> Generator[None, None, None]:
+    """Add the frames of an animation, up to one that is broken, to `result`, one after the other; times are in ms.
 
-    Raises ActionClipError where there is none at all, or these pictures are too large.
+    Raises ActionClipError where there is none at all, or the pictures requested are too large.
     """
-    animation = Animation()
-    for _ in _decode_images(animation, source, requested):
-        pass
-    return animation
-
-
-def stream_animation(source: VideoSource, requested: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield number and picture of each frame requested, in order; ActionClipError as `decode_animation`."""
-    animation = Animation()
-    for _ in _decode_images(animation, source, requested):
-        yield from animation.pictures.items()
-        animation.pictures.clear()
-
-
-def _decode_images(animation: Animation, source: VideoSource, requested: Collection[int]) -> Iterator[None]:
-    """Add each frame to `animation`, one after the other."""
     with _image(source) as image:
         for number in range(getattr(image, "n_frames", 1)):
             source.status.check()
@@ -79,11 +49,11 @@ def _decode_images(animation: Animation, source: VideoSource, requested: Collect
                 if number == 0:
                     raise _unreadable(source, error) from error
                 return
-            animation.starts_ms.append(animation.end_ms)
-            animation.end_ms += image.info.get("duration") or _LEAST_MS
+            result.times.append(result.end)
+            result.end += image.info.get("duration") or _LEAST_MS
             if number in requested:
-                animation.pictures[number] = on_white(np.asarray(ImageOps.exif_transpose(image).convert("RGBA")))
-                check_total(len(animation.pictures), image.height, image.width)
+                result.pictures[number] = on_white(np.asarray(ImageOps.exif_transpose(image).convert("RGBA")))
+                check_total(len(result.pictures), image.height, image.width)
             yield
 
 

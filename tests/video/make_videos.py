@@ -223,16 +223,16 @@ def break_packets(path: Path, positions: Iterable[int], *, header: int = 0) -> N
     path.write_bytes(content)
 
 
-def damage(source: Path, target: Path, seed: int) -> Path:
-    """Copy a file with a few wrong bytes in each of six of its video packets."""
+def damage(source: Path, target: Path, seed: int, *, count: int = 6) -> Path:
+    """Copy a file with `count` wrong bytes in each of `count` of its video packets."""
     random = np.random.default_rng(seed)
     with av.open(str(source)) as container:
         packets = [(bytes(packet), packet.pos or 0) for packet in container.demux(video=0) if packet.size]
     content = bytearray(source.read_bytes())
-    for position in random.choice(len(packets), 6, replace=False):
+    for position in random.choice(len(packets), count, replace=False):
         data, near = packets[position]
         start = content.index(data, near)
-        for at in random.integers(start, start + len(data), 6):
+        for at in random.integers(start, start + len(data), count):
             content[at] = random.integers(256)
     target.write_bytes(content)
     return target

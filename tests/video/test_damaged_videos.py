@@ -9,9 +9,11 @@ import pytest
 from av.video.frame import VideoFrame
 from make_videos import damage, moving, write_video
 
+from action_clip.video.packets import read_packets
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.reader import read_clip
 from action_clip.video.sampling import make_sampler
+from action_clip.video.source import VideoSource, opened
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,18 @@ def test_damage_looks_the_same_for_any_number_of_threads(
             for other in others:
                 assert (other.indices, other.total_frames) == (one.indices, one.total_frames)
                 assert np.array_equal(other.frames, one.frames)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_threads_notice_what_is_missing_at_the_end_of_a_frame(tmp_path: Path, threads: int) -> None:
+    whole = write_video(tmp_path / "clip.mp4", moving(60), options={"g": "20", "bf": "3"})
+    path = damage(whole, tmp_path / "damaged.mp4", 78, count=1)
+    for _ in range(40):  # where it is noticed late, it is missed in every fourth
+        with opened(VideoSource(path.name, path), threads) as video:
+            packets = [*read_packets(video), None]
+            frames = [(frame.pts, frame.is_corrupt) for packet in packets for frame in video.decode(packet)]
+        assert len(frames) == 60
+        assert [number for number, (_, is_corrupt) in enumerate(frames) if is_corrupt] == [42]
 
 
 def test_a_frame_that_was_looked_at_is_freed_at_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ from action_clip.video.packets import SeekError, demux, read_run, scan
 from action_clip.video.pixels import upright_rgb
 from action_clip.video.reader import Clip, read_clip
 from action_clip.video.sampling import Sampler, make_sampler
-from action_clip.video.sequential import DecodedFrames, decode_all
+from action_clip.video.sequential import DecodedFrames, decode_all, decode_packets
 from action_clip.video.source import VideoSource, opened
 
 eight = make_sampler("uniform", 8, 0)
@@ -516,7 +517,7 @@ def test_decoding_again_ends_with_the_last_requested_frame(tmp_path: Path) -> No
     source = VideoSource("clip", write_numbered(tmp_path / "clip.mp4", 60))
     with opened(source, 1) as opened_video:
         table = scan(opened_video)
-    found = decode_all(source, table, 1, {2, 5}, to_end=False)
+    found = decode_all(partial(decode_packets, source, table, 1), {2, 5}, to_end=False)
     assert sorted(found.pictures) == [2, 5]
     assert 6 <= len(found.times) < 20
 
