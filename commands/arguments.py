@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 import action_clip
-from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL
+from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.system.terminal import ArgumentParser
-from action_clip.video.sampling import SAMPLINGS
+from action_clip.video import SAMPLINGS
 
 BENCHMARK_RUNS = 5
 SHELLS = ("bash", "zsh", "fish")
@@ -17,7 +17,9 @@ SHELLS = ("bash", "zsh", "fish")
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of `build_parser`, `video` also where it is the positional argument; exits with 2 on wrong ones."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_advice(unknown[0], parser)}")
     if options.positional_video is not None:
         if options.video is not None:
             parser.error(f"two videos, {options.positional_video} and {options.video}: give one")
@@ -27,6 +29,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.spreadsheet and options.format != "csv":
         parser.error("--spreadsheet belongs to --format csv")
     return options
+
+
+def _advice(argument: str, parser: argparse.ArgumentParser) -> str:
+    """What an argument that the parser does not know may have been meant as."""
+    if not argument.startswith("-"):
+        return " (one video is classified at a time, each label follows --text, and the only sub-command is export)"
+    from difflib import get_close_matches
+
+    options = get_close_matches(argument.partition("=")[0], parser._option_string_actions, 1)
+    return f" (do you mean {options[0]}?)" if options else ""
 
 
 def program_name() -> str:

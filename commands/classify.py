@@ -12,7 +12,8 @@ from action_clip.commands.arguments import BENCHMARK_RUNS
 from action_clip.commands.models import chosen_model
 from action_clip.commands.samples import LABELS, SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
-from action_clip.models.actionclip import DEFAULT_MODEL, ActionClip
+from action_clip.models import DEFAULT_MODEL
+from action_clip.models.actionclip import ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.specs import ModelSpec, catalog
 from action_clip.models.classmap import read_classmap

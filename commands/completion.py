@@ -37,21 +37,24 @@ def complete(
     words = (os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])] + "|").split()
     if len(words) > 2 and words[1] in subcommands:
         os.environ[REQUEST] = "2"  # the sub-command's name stands for the program's
-        argcomplete.autocomplete(subcommands[words[1]]())
+        parser = subcommands[words[1]]()
     else:
-        argcomplete.autocomplete(_with_completers(build_parser(), subcommands))
+        parser = build_parser()
+    _add_completers(parser, list(subcommands))
+    argcomplete.autocomplete(parser)
     raise AssertionError  # autocomplete has ended the process
 
 
-def _with_completers(parser: ArgumentParser, subcommands: Mapping[str, object]) -> ArgumentParser:
-    """The parser, with names proposed besides files for the positional argument and for --model."""
+def _add_completers(parser: ArgumentParser, subcommands: list[str]) -> None:
+    """Have names proposed, besides files, for the positional arguments and for --model."""
     from argcomplete.completers import FilesCompleter
 
     from action_clip.models.catalog.specs import catalog
 
     names = {
-        "positional_video": list(subcommands),
+        "positional_video": subcommands,
         "model": [name for spec in catalog() for name in (spec.name, *spec.aliases)],
+        "source": [spec.name for spec in catalog() if spec.checkpoint is not None],
     }
     files = FilesCompleter()
     for action in parser._actions:
@@ -61,4 +64,3 @@ def _with_completers(parser: ArgumentParser, subcommands: Mapping[str, object]) 
                 return [*names[dest], *files(prefix)]
 
             action.completer = completer  # type: ignore[attr-defined]
-    return parser

@@ -7,6 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from action_clip.errors import ActionClipError
+from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.encoders import encode_frames, timed
 from action_clip.models.model import EncodedVideo, Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
@@ -17,9 +18,6 @@ from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labe
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
-
-DEFAULT_MODEL = "vit-32-8f"
-AVERAGES = ("probabilities", "embeddings")
 
 
 class ActionClip(Model):

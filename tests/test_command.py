@@ -320,6 +320,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"action_clip \d+\.\d+\.\d+\n", out)
 
 
+def test_parsing_arguments_does_without_what_only_classifying_needs() -> None:
+    program = (
+        "import sys\n"
+        "from action_clip.commands.arguments import parse\n"
+        "parse([])\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'av', 'cv2', 'numpy', 'onnxruntime', 'requests'})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
 @pytest.mark.parametrize("arguments", [["-v", "VIDEO"], ["VIDEO"], ["--text", "eating", "VIDEO"], ["VIDEO", "-t", "a"]])
 def test_a_lone_word_is_the_video(
     capsys: pytest.CaptureFixture[str], model: str, video: str, arguments: list[str]
@@ -540,6 +551,15 @@ def test_errors_are_one_sentence_and_exit_1(
         (["--format", "xml"], "invalid choice"),
         (["-i", "folder"], "unrecognized arguments: -i"),
         (["clip.mp4", "other.mp4"], "unrecognized arguments: other.mp4"),
+        (
+            ["clip.mp4", "drinking", "eating"],
+            "unrecognized arguments: drinking eating (one video is classified at a time, each label follows --text, "
+            "and the only sub-command is export)\n",
+        ),
+        (["exprot", "x"], "the only sub-command is export"),
+        (["--desc-file=x"], "unrecognized arguments: --desc-file=x (do you mean --desc_file?)\n"),
+        (["--topk", "3"], "unrecognized arguments: --topk (do you mean --top-k?)\n"),
+        (["clip.mp4", "--xyz", "3"], "unrecognized arguments: --xyz 3\n"),
         (["clip.mp4", "--video", "other.mp4"], "two videos, clip.mp4 and other.mp4: give one"),
         (["--video", "clip.mp4", "clip.mp4"], "two videos, clip.mp4 and clip.mp4: give one"),
         ([""], "it is empty"),
