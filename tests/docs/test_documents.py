@@ -70,3 +70,9 @@ def test_the_pipeline_in_the_documents_says_what_is_shown(
     monkeypatch.chdir(ROOT)
     exec(code, {})
     assert capsys.readouterr().out == shown
+
+
+def test_no_table_in_the_documents_is_torn_apart() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        tables = re.findall(r"(?:^\|.*\n)+", document.read_text("utf-8"), re.MULTILINE)
+        assert [table for table in tables if "\n| ---" not in table] == [], document.name
