@@ -1,8 +1,6 @@
 """The arguments of the command where it classifies."""
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 
 import action_clip
@@ -41,18 +39,12 @@ def _advice(argument: str, parser: argparse.ArgumentParser) -> str:
     return f" (do you mean {options[0]}?)" if options else ""
 
 
-def program_name() -> str:
-    """The program's name in messages: the installed command's, or that of the file in a clone."""
-    script = os.path.basename(sys.argv[0])
-    return script if script == "action_clip.py" else "action-clip"
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The parser; the table of options in docs/command-line.md is made from it."""
     parser = ArgumentParser(
-        prog=program_name(),
+        prog="action-clip",
         description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",
-        epilog=f"Without arguments it classifies its sample. `{program_name()} export --help` is about exporting "
+        epilog="Without arguments it classifies its sample. `action-clip export --help` is about exporting "
         "checkpoints. Results go to stdout, everything else to stderr; the exit code is 0, 1 when something went "
         "wrong, 2 for wrong arguments.",
         allow_abbrev=False,

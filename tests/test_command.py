@@ -666,7 +666,8 @@ def test_a_model_that_is_not_exported_says_how(
             1,
             "",
             "action_clip: error: the graphs of vit-b-16-8f are not on this disk yet: run action-clip export "
-            "vit-b-16-8f once (it needs pip install 'action-clip[export]'), or use --model nano, which needs no "
+            "vit-b-16-8f once (it needs pip install 'action-clip[export]', in a clone '.[export]'), "
+            "or use --model nano, which needs no "
             "download\n",
         )
 
@@ -808,7 +809,8 @@ def test_timesformer_is_used_once_it_is_exported(capsys: pytest.CaptureFixture[s
         1,
         "",
         f"action_clip: error: the graphs of {name} are not on this disk yet: run action-clip export {name} once "
-        "(it needs pip install 'action-clip[export]'), or use --model nano, which needs no download\n",
+        "(it needs pip install 'action-clip[export]', in a clone '.[export]'), "
+        "or use --model nano, which needs no download\n",
     )
     small = random_closed_model(5, frames=8, classes=400, size=224)
     save_closed_model(small, Path(os.environ["ACTION_CLIP_HOME"]) / name, channels_first=True)

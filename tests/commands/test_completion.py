@@ -68,7 +68,8 @@ def test_a_missing_package_is_named(
     assert main(["--completion", "bash"]) == 1
     assert capsys.readouterr() == (
         "",
-        "action_clip: error: completion needs argcomplete: pip install 'action-clip[completion]'\n",
+        "action_clip: error: completion needs argcomplete, the package of the extra [completion]: "
+        "pip install argcomplete\n",
     )
 
 
