@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from action_clip.command import main
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
-    from action_clip.models.encoders import EncodedClips
     from action_clip.models.loading import load
-    from action_clip.models.model import EncodedVideo
+    from action_clip.models.model import EncodedClips, EncodedVideo
     from action_clip.models.prediction import Prediction
-    from action_clip.models.scoring import LabelBank, score
+    from action_clip.models.scoring import LabelBank, score, score_logits
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
+    from action_clip.video.reader import VideoReader
 
 __version__ = "0.2.0"
 __all__ = [
@@ -33,9 +33,11 @@ __all__ = [
     "Prediction",
     "TimeSformer",
     "TimeSformerOperator",
+    "VideoReader",
     "load",
     "main",
     "score",
+    "score_logits",
 ]
 _FOLDER = os.path.dirname(os.path.realpath(__file__))
 _CLONE = os.path.dirname(_FOLDER)
@@ -45,15 +47,17 @@ _MODULES = {
     "ActionClip": "models.actionclip",
     "ActionClipError": "errors",
     "ActionClipOperator": "models.towhee",
-    "EncodedClips": "models.encoders",
+    "EncodedClips": "models.model",
     "EncodedVideo": "models.model",
     "LabelBank": "models.scoring",
     "Prediction": "models.prediction",
     "TimeSformer": "models.timesformer",
     "TimeSformerOperator": "models.towhee",
+    "VideoReader": "video.reader",
     "load": "models.loading",
     "main": "command",
     "score": "models.scoring",
+    "score_logits": "models.scoring",
 }
 
 

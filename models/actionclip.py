@@ -1,18 +1,21 @@
 """ActionCLIP: a video and labels in plain words in, probabilities out."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.encoders import encode_frames, timed
-from action_clip.models.model import EncodedVideo, Model
+from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
-from action_clip.models.scoring import LabelBank, score
+from action_clip.models.scoring import LabelBank, normalized, score
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
 
@@ -29,7 +32,7 @@ class ActionClip(Model):
             bank = model.labels(["drinking", "eating"])
             predictions = [model.classify(path, bank) for path in paths]
             video = model.encode_video("video.mp4")
-            predictions = [model.predict(video, model.labels(labels)) for labels in label_sets]
+            predictions = [model.predict(video, labels) for labels in label_sets]
 
     The constructor is cheap: graphs are downloaded, where they are published and not on this disk, and sessions made
     when they are first needed.
@@ -67,6 +70,8 @@ class ActionClip(Model):
         graphs = ModelGraphs(model, self.kind, device=device, threads=threads, cache=cache)
         if average not in AVERAGES:
             raise ActionClipError(f"average is '{average}': choose {' or '.join(AVERAGES)}")
+        if isinstance(prompts, str):
+            raise ActionClipError(f"prompts is one string, {prompts!r}: give a list of templates")
         self.prompts = graphs.spec.prompts if prompts is None else tuple(prompts)
         if not self.prompts or not all(map(is_template, self.prompts)):
             raise ActionClipError("prompts must be templates with exactly one {} each")
@@ -100,21 +105,10 @@ class ActionClip(Model):
             ActionClipError: anything wrong with the video, the labels or the model.
         """
         check_top_k(top_k)
-        if isinstance(labels, LabelBank):
+        make_bank = self._bank_maker(labels)
+        with run_in_background(make_bank, concurrent=self._graphs.works_in_background) as future:
             encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
-            return self.predict(encoded, labels, top_k=top_k)
-        names = self._unique(labels)
-        if not self._graphs.is_on_disk:
-            # A label that is too long is an error before the download, not after it.
-            from action_clip.tokenizer.bpe import default_tokenizer
-
-            default_tokenizer().encode(fill_prompts(self.prompts, names), names * len(self.prompts))
-        with run_in_background(
-            lambda stop: self._bank(names, stop), concurrent=self._graphs.works_in_background
-        ) as future:
-            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
-        bank = future.result()
-        return self.predict(replace(encoded, timings_s=encoded.timings_s | bank.timings_s), bank, top_k=top_k)
+        return self._scored(encoded, future.result(), top_k)
 
     def labels(self, labels: Iterable[str]) -> LabelBank:
         """Encode labels for any number of videos.
@@ -127,30 +121,36 @@ class ActionClip(Model):
         Raises:
             ActionClipError: a label is blank or too long for the model's 77 tokens, or the graphs cannot be had.
         """
-        return self._bank(self._unique(labels), Event())
+        return self._bank_maker(labels)(Event())
 
-    def predict(self, encoded: EncodedVideo, bank: LabelBank, *, top_k: int = 5) -> Prediction:
-        """Predict which of the labels of a bank happens in an encoded video.
+    def predict(self, encoded: EncodedVideo, labels: Iterable[str] | LabelBank, *, top_k: int = 5) -> Prediction:
+        """Predict which of the labels happens in an encoded video.
 
         Args:
             encoded: what `encode_video` of this model returned.
-            bank: what `labels` of this model returned.
-            top_k: how many labels to rank; clamped to their number.
+            labels, top_k: as of `classify`.
 
         Raises:
-            ActionClipError: `top_k` is no whole number above 0, or the bank is another model's.
+            ActionClipError: anything wrong with the labels, or another model has encoded the video.
         """
         check_top_k(top_k)
-        if bank.model not in ("", self.spec.name):
-            raise ActionClipError(
-                f"the label bank is of the model {bank.model}, not of {self.spec.name}: make one with its own labels()"
-            )
-        timings: dict[str, float] = {}
-        with timed(timings, "score"):
-            scores = score(encoded.features, bank)
-        return self._prediction(encoded, bank.labels, scores, top_k, timings)
+        self._check_encoded(encoded)
+        return self._scored(encoded, self._bank_maker(labels)(Event()), top_k)
 
-    def _unique(self, labels: Iterable[str]) -> list[str]:
+    def _scored(self, encoded: EncodedVideo, bank: LabelBank, top_k: int) -> Prediction:
+        encoded = replace(encoded, timings_s=encoded.timings_s | bank.timings_s)
+        return self._prediction(encoded, bank.labels, partial(score, encoded.features, bank), top_k)
+
+    def _bank_maker(self, labels: Iterable[str] | LabelBank) -> Callable[[Event], LabelBank]:
+        """Check the labels, and return what encodes them; of a bank, what returns it without the time it once took."""
+        if isinstance(labels, LabelBank):
+            if labels.model not in ("", self.spec.name):
+                raise ActionClipError(
+                    f"the label bank is of the model {labels.model}, not of {self.spec.name}: make one with its own "
+                    "labels()"
+                )
+            bank = replace(labels, timings_s={})
+            return lambda _: bank
         if not isinstance(labels, Iterable):
             raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
         names = unique_labels(labels)
@@ -158,9 +158,14 @@ class ActionClip(Model):
         if names != self._last_labels:
             warn_about_equal_labels(names)
             self._last_labels = names
-        return names
+        if not self._graphs.is_on_disk:
+            # A label that is too long is an error before the download, not after it.
+            from action_clip.tokenizer.bpe import default_tokenizer
 
-    def _bank(self, labels: Sequence[str], stop: Event) -> LabelBank:
+            default_tokenizer().encode(fill_prompts(self.prompts, names), names * len(self.prompts))
+        return partial(self._encode_labels, names)
+
+    def _encode_labels(self, labels: Sequence[str], stop: Event) -> LabelBank:
         from action_clip.models.label_encoder import LabelEncoder
 
         timings: dict[str, float] = {}
@@ -168,3 +173,23 @@ class ActionClip(Model):
             encoder = LabelEncoder(self._graphs["text"], self.prompts, self.average, cache=self._graphs.cache)
             embeddings = encoder.encode(labels, stop)
         return LabelBank(tuple(labels), embeddings, self.spec.logit_scale, self.spec.name, timings)
+
+
+def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
+    """Run the image graph on every frame, and the fusion graph on the frame features of each clip.
+
+    Args:
+        graphs: of a zero-shot model.
+        clips: (N, T, 3, S, S) float32.
+    """
+    timings: dict[str, float] = {}
+    with timed(timings, "image"):
+        frame_features = graphs["image"](clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
+    with timed(timings, "fusion"):
+        features = normalized(graphs["fusion"](frame_features))
+    return EncodedClips(
+        features=features,
+        frame_features=None if graphs.spec.temporal else frame_features,
+        logits=np.empty((len(clips), 0), np.float32),
+        timings_s=timings,
+    )

@@ -1,9 +1,11 @@
 """What ActionClip and TimeSformer have in common: from a video, or from preprocessed clips, to features."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -11,7 +13,6 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES
-from action_clip.models.encoders import EncodedClips, timed
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Prediction
 from action_clip.models.scoring import Scores
@@ -25,6 +26,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class EncodedClips:
+    """Features of N clips.
+
+    Attributes:
+        features: (N, D) float32, L2-normalised.
+        frame_features: (N, T, D) float32 as the image graph gives them, where it sees each frame alone: the fusion
+            graph makes features of any T of them. None where frames attend to each other.
+        logits: (N, C) float32 over the C classes of a closed set; (N, 0) of a zero-shot model.
+        timings_s: seconds of each graph.
+    """
+
+    features: NDArray[np.float32] = field(repr=False)
+    frame_features: NDArray[np.float32] | None = field(repr=False)
+    logits: NDArray[np.float32] = field(repr=False)
+    timings_s: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class EncodedVideo:
     """Features of one video, from one clip of it; `predict` makes predictions of it, any number of times.
 
@@ -34,14 +53,16 @@ class EncodedVideo:
         logits: (C,) float32, C = 0 of a zero-shot model.
         clip: the sampled frames as thumbnails (see Prediction), with indices and times.
         video: the path or URL; None where frames were given instead.
+        model: name of the model.
         timings_s: seconds of each stage so far.
     """
 
-    features: NDArray[np.float32]
-    frame_features: NDArray[np.float32] | None
-    logits: NDArray[np.float32]
-    clip: "Clip"
+    features: NDArray[np.float32] = field(repr=False)
+    frame_features: NDArray[np.float32] | None = field(repr=False)
+    logits: NDArray[np.float32] = field(repr=False)
+    clip: "Clip" = field(repr=False)
     video: str | None
+    model: str
     timings_s: dict[str, float]
 
 
@@ -74,6 +95,9 @@ class Model:
         common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache}
         return partial(subclass, graphs.name, **common, **self._options), ()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._graphs.name!r})"
+
     def __enter__(self) -> Self:
         return self
 
@@ -92,7 +116,7 @@ class Model:
                 `spec.mean` and `spec.std`, as `video.preprocess.clip_tensor` makes them.
 
         Raises:
-            ActionClipError: the clips have another shape or type, or the graphs cannot be had or run.
+            ActionClipError: the clips have another shape or type or are not finite, or the graphs cannot be had or run.
         """
         shape = (self.spec.frames, 3, self.spec.image_size, self.spec.image_size)
         is_array = isinstance(clips, np.ndarray)
@@ -102,6 +126,8 @@ class Model:
                 f"the clips are {actual}, and {self.spec.name} takes float32 (N, {', '.join(map(str, shape))}): "
                 "preprocess one clip or more, and stack them"
             )
+        if not np.isfinite(clips).all():
+            raise ActionClipError("the clips have numbers that are not finite: check how they are preprocessed")
         return self._encode(self._graphs, clips)
 
     def encode_video(
@@ -135,12 +161,26 @@ class Model:
             logits=encoded.logits[0],
             clip=clip,
             video=display_name(os.fspath(video)) if isinstance(video, str | os.PathLike) else None,
+            model=spec.name,
             timings_s=timings | encoded.timings_s,
         )
 
+    def _check_encoded(self, encoded: EncodedVideo) -> None:
+        """Raise ActionClipError where it is not what `encode_video` of this model returned."""
+        if not isinstance(encoded, EncodedVideo):
+            raise ActionClipError(
+                f"predict takes what encode_video returned, not a {type(encoded).__name__}: encode the video, or use "
+                "classify"
+            )
+        if encoded.model != self.spec.name or len(encoded.logits) != len(self.spec.classes):
+            raise ActionClipError(f"another model has encoded the video: encode it with {self.spec.name}")
+
     def _prediction(
-        self, encoded: EncodedVideo, labels: Sequence[str], scores: Scores, top_k: int, timings_s: dict[str, float]
+        self, encoded: EncodedVideo, labels: Sequence[str], score: Callable[[], Scores], top_k: int
     ) -> Prediction:
+        timings: dict[str, float] = {}
+        with timed(timings, "score"):
+            scores = score()
         return Prediction(
             labels=tuple(labels),
             probabilities=scores.probabilities,
@@ -153,7 +193,7 @@ class Model:
             duration_s=encoded.clip.duration_s if encoded.clip.times_s else None,
             frame_times_s=encoded.clip.times_s,
             frames=encoded.clip.frames,
-            timings_s=encoded.timings_s | timings_s,
+            timings_s=encoded.timings_s | timings,
         )
 
 
@@ -178,3 +218,11 @@ def _preprocessed(
         tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
         clip = replace(clip, frames=thumbnails(clip.frames, threads))
     return tensor, clip, timings
+
+
+@contextmanager
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Put the seconds that the block takes under the name of the stage."""
+    began = perf_counter()
+    yield
+    timings[stage] = perf_counter() - began

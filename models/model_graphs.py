@@ -40,6 +40,8 @@ def find_model(model: ModelName) -> FoundModel:
     """
     if isinstance(model, FoundModel):
         return model
+    if not isinstance(model, str | os.PathLike):
+        raise ActionClipError(f"the model is a {type(model).__name__}: give its name or its folder")
     name = os.fspath(model)
     spec = find(name)
     if spec is not None:
@@ -77,6 +79,8 @@ class ModelGraphs:
         if self.spec.kind != kind:
             raise ActionClipError(f"{self.spec.name} is a {self.spec.kind} model, not {kind}: use action_clip.load")
         check_device(device)
+        if threads is not None and not hasattr(threads, "__index__"):
+            raise ActionClipError(f"threads is {threads!r}: give a whole number above 0")
         if threads is not None and threads < 1:
             raise ActionClipError(f"threads is {threads}: give a number above 0")
         self.name = name if self._paths is None else os.path.abspath(name)

@@ -25,7 +25,7 @@ class LabelBank:
     """
 
     labels: tuple[str, ...]
-    embeddings: NDArray[np.float32]
+    embeddings: NDArray[np.float32] = field(repr=False)
     logit_scale: float
     model: str = ""
     timings_s: dict[str, float] = field(default_factory=dict)
@@ -63,8 +63,12 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
         Similarities and probabilities, (L,) or (N, L) each.
 
     Raises:
-        ActionClipError: the features have another shape.
+        ActionClipError: the features have another shape or type, or the bank is none.
     """
+    if not isinstance(bank, LabelBank):
+        raise ActionClipError(f"the bank is a {type(bank).__name__}: make one with the model's labels()")
+    if not isinstance(features, np.ndarray):
+        raise ActionClipError(f"the features are a {type(features).__name__}: give an array, (D,) or (N, D)")
     prompts, labels, size = bank.embeddings.shape
     if features.ndim not in (1, 2):
         raise ActionClipError(f"the features are {features.shape}: give (D,) of a video or (N, D) of several")

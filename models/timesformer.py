@@ -1,15 +1,18 @@
 """TimeSformer: a video in, probabilities of a closed set of classes out."""
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.encoders import encode_whole_clips, timed
-from action_clip.models.model import EncodedVideo, Model
+from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
-from action_clip.models.scoring import score_logits
+from action_clip.models.scoring import normalized, score_logits
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -83,9 +86,29 @@ class TimeSformer(Model):
             ActionClipError: `top_k` is no whole number above 0, or another model has encoded the video.
         """
         check_top_k(top_k)
-        if encoded.logits.shape != (len(self.classes),):
-            raise ActionClipError(f"another model has encoded the video: encode it with {self.spec.name}")
-        timings: dict[str, float] = {}
-        with timed(timings, "score"):
-            scores = score_logits(encoded.logits)
-        return self._prediction(encoded, self.classes, scores, top_k, timings)
+        self._check_encoded(encoded)
+        return self._prediction(encoded, self.classes, partial(score_logits, encoded.logits), top_k)
+
+
+def encode_whole_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
+    """Run the video graph on whole clips.
+
+    Args:
+        graphs: of a closed-set model.
+        clips: (N, T, 3, S, S) float32.
+    """
+    graph, classes = graphs["video"], len(graphs.spec.classes)
+    # Graphs declare frames first, (N, T, 3, S, S), or channels first, (N, 3, T, S, S).
+    if graph.shape[1:2] == (3,) and graph.shape[2:3] != (3,):
+        clips = clips.swapaxes(1, 2)
+    timings: dict[str, float] = {}
+    with timed(timings, "video"):
+        logits, features = graph.outputs(clips, 2)
+    if logits.shape != (len(clips), classes) or features.ndim != 2 or len(features) != len(clips):
+        raise ActionClipError(
+            f"the graph {graph.path.name} gives logits of the shape {logits.shape} and features of {features.shape}, "
+            f"not ({len(clips)}, {classes}) and ({len(clips)}, D): export it again"
+        )
+    if not np.isfinite(logits).all():
+        raise ActionClipError(f"the graph {graph.path.name} gives logits that are not finite: export it again")
+    return EncodedClips(normalized(features), None, logits, timings)

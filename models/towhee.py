@@ -12,8 +12,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import ActionClip
 from action_clip.models.catalog.specs import kinetics_400
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.encoders import EncodedClips
-from action_clip.models.model import EncodedVideo, Model
+from action_clip.models.model import EncodedClips, EncodedVideo, Model
 from action_clip.models.prediction import check_top_k
 from action_clip.models.scoring import LabelBank, Scores, score, score_logits
 from action_clip.models.timesformer import DEFAULT_MODEL, TimeSformer
@@ -25,7 +24,7 @@ Frames = Iterable[NDArray[Any]]
 
 
 class _Operator(ABC):
-    """What both operators do with frames; how a clip is scored is theirs."""
+    """What both operators do with frames; a subclass scores the features."""
 
     def __init__(self, model: Model, labels: Sequence[str], skip_preprocess: bool, topk: int) -> None:
         check_top_k(topk)
@@ -56,7 +55,7 @@ class _Operator(ABC):
         return names, [float(probabilities[index]) for index in order], np.ravel(encoded.features)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: Towhee copies its operators whenever a pipeline grows, and what is loaded should be so once."""
+        """Itself: Towhee copies its operators whenever a pipeline grows, and each copy would load the model again."""
         return self
 
     @abstractmethod

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from action_clip.models.catalog.protobuf import Field
-
+# A field's number, and its value: a whole number, or the bytes of a string or a message.
+Field = tuple[int, int | bytes]
 _VARINT, _BYTES = 0, 2
 
 

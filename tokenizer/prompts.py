@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from action_clip.errors import ActionClipError
 from action_clip.system.files import read_text
@@ -135,21 +135,12 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
 
 def groups_of_equal_labels(labels: Iterable[str]) -> list[list[str]]:
     """The groups of those labels that have the same tokens."""
-    from action_clip.tokenizer.bpe import Tokenizer, is_plain
+    from action_clip.tokenizer.bpe import Tokenizer
 
-    def groups(labels: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
-        by_key = defaultdict(list)
-        for label in labels:
-            by_key[key(label)].append(label)
-        return [group for group in by_key.values() if len(group) > 1]
-
-    def letters(label: str) -> str:
-        # All but the spaces of its words, for a fraction of the time where it needs no cleaning.
-        return "".join(label.lower().split() if is_plain(label) else Tokenizer.words(label))
-
-    return [
-        same for alike in groups(labels, letters) for same in groups(alike, lambda label: tuple(Tokenizer.words(label)))
-    ]
+    groups = defaultdict(list)
+    for label in labels:
+        groups[tuple(Tokenizer.words(label))].append(label)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def warn_about_equal_labels(labels: Iterable[str]) -> None:

@@ -88,11 +88,11 @@ def random_indices(total: int, count: int, seed: int) -> list[int]:
 
     The official training rule: segment i runs from `i * N // T` to `(i + 1) * N // T`; when N <= T, every
     frame once and T - N random repeats. The same arguments give the same indices. Raises ActionClipError
-    when either number is below 1 or the seed is negative.
+    when either number is below 1 or the seed is no whole number from 0.
     """
     _check(total, count)
-    if seed < 0:
-        raise ActionClipError(f"the seed is {seed}; it must be 0 or more")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ActionClipError(f"the seed is {seed}; it must be a whole number, 0 or more")
     generator = np.random.default_rng(seed)
     if total <= count:
         repeats = generator.integers(total, size=count - total)

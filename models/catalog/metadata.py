@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.protobuf import as_bytes, as_range, fields, walk
-from action_clip.system.files import memory_mapped
+from action_clip.models.catalog.protobuf import as_bytes, as_range, walk
+from action_clip.system.files import Buffer, memory_mapped
 
 # Fields of ModelProto and StringStringEntryProto (onnx.proto).
 _METADATA_PROPS = 14
@@ -22,21 +22,19 @@ def read_metadata(path: Path) -> dict[str, str]:
         ActionClipError: the file cannot be read, is no ONNX file, or has far too much metadata.
     """
     metadata = {}
+    size = 0
     try:
         with memory_mapped(path) as content:
             if not content:
                 raise EOFError
-            places: list[range] = []
-            size = 0
             for count, (number, value) in enumerate(walk(content, range(len(content)))):
                 if number == _METADATA_PROPS:
-                    places.append(as_range(value))
-                    size += len(places[-1])
+                    size += len(as_range(value))
                 if count == _MOST_FIELDS or size > _MOST_BYTES:
                     raise ActionClipError(f"{path} has more metadata than any model needs: export it again")
-            for place in places:
-                key, text = _entry(content[place.start : place.stop])
-                metadata[key] = text
+                if number == _METADATA_PROPS:
+                    key, text = _entry(content, as_range(value))
+                    metadata[key] = text
     except OSError as error:
         raise ActionClipError(f"{path} cannot be read ({error.strerror}): check the file") from error
     except (ValueError, EOFError) as error:
@@ -44,8 +42,9 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _entry(entry: bytes) -> tuple[str, str]:
+def _entry(content: Buffer, place: range) -> tuple[str, str]:
     parts = {_KEY: "", _VALUE: ""}
-    for number, value in fields(entry, parts):
-        parts[number] = as_bytes(value).decode("utf-8")
+    for number, value in walk(content, place):
+        if number in parts:
+            parts[number] = as_bytes(content, value).decode("utf-8")
     return parts[_KEY], parts[_VALUE]

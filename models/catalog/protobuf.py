@@ -3,19 +3,18 @@
 The packages onnx and protobuf would read a whole file, weights included, into memory, and none beyond 2 GiB.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from action_clip.system.files import Buffer
 
-# A field's number, and its value: a whole number, or the bytes of a string or a message.
-Field = tuple[int, int | bytes]
-# The same with the range of these bytes in the file; None for numbers of fixed size, which are not used here.
-FieldRange = tuple[int, int | range | None]
+# A field's number, and its value: a whole number, or the range of the bytes of a string or a message in the file; None
+# for numbers of fixed size, which are not used here.
+Field = tuple[int, int | range | None]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
-def walk(content: Buffer, place: range) -> Iterator[FieldRange]:
+def walk(content: Buffer, place: range) -> Iterator[Field]:
     """The fields of the message in that range of the file.
 
     Raises:
@@ -44,31 +43,6 @@ def walk(content: Buffer, place: range) -> Iterator[FieldRange]:
         yield number, value
 
 
-def fields(content: bytes, numbers: Container[int] = range(1, 1 << 29)) -> list[Field]:
-    """The fields of a message that have one of these numbers.
-
-    Raises ValueError or EOFError when it is no message.
-    """
-    chosen: list[Field] = []
-    for number, value in walk(content, range(len(content))):
-        if number in numbers and isinstance(value, int):
-            chosen.append((number, value))
-        elif number in numbers:
-            place = as_range(value)
-            chosen.append((number, content[place.start : place.stop]))
-    return chosen
-
-
-def as_bytes(value: int | bytes) -> bytes:
-    """The bytes of a string or a message.
-
-    Raises ValueError when the value is a number.
-    """
-    if isinstance(value, int):
-        raise ValueError("a number instead of a string or a message")
-    return value
-
-
 def as_range(value: int | range | None) -> range:
     """The range of these bytes in the file.
 
@@ -77,6 +51,15 @@ def as_range(value: int | range | None) -> range:
     if not isinstance(value, range):
         raise ValueError("a number instead of a string or a message")
     return value
+
+
+def as_bytes(content: Buffer, value: int | range | None) -> bytes:
+    """The bytes of a string or a message.
+
+    Raises ValueError when the value is a number.
+    """
+    place = as_range(value)
+    return content[place.start : place.stop]
 
 
 def varints(content: Buffer, place: range) -> Iterator[int]:

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from action_clip.models.catalog.protobuf import FieldRange, as_range, varints, walk
+from action_clip.models.catalog.protobuf import Field, as_bytes, as_range, varints, walk
 from action_clip.system.files import Buffer, memory_mapped
 
 # Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto and StringStringEntryProto (onnx.proto).
@@ -111,7 +111,7 @@ class _GraphCheck:
         except ValueError as error:
             raise ValueError(f"it is no ONNX model{_beginning(self._content)}") from error
 
-    def _fields(self, place: range) -> Iterator[FieldRange]:
+    def _fields(self, place: range) -> Iterator[Field]:
         for part in walk(self._content, place):
             self._left -= 1
             if self._left < 0:
@@ -136,9 +136,9 @@ class _GraphCheck:
         graphs = []
         for number, value in self._fields(place):
             if number == _OP_TYPE:
-                kind = self._bytes(value)
+                kind = as_bytes(self._content, value)
             elif number == _DOMAIN:
-                domain = self._bytes(value)
+                domain = as_bytes(self._content, value)
             elif number == _ATTRIBUTE:
                 graphs += self._check_attribute(as_range(value))
         # If runs one of its graphs once; all other operators with graphs are loops.
@@ -176,7 +176,7 @@ class _GraphCheck:
             elif number == _DATA_TYPE:
                 kind = value if isinstance(value, int) else 0
             elif number == _NAME:
-                name = self._bytes(value)
+                name = as_bytes(self._content, value)
             elif number == _EXTERNAL_DATA:
                 external_data.append(as_range(value))
         if external_data:
@@ -190,7 +190,7 @@ class _GraphCheck:
             parts = {_KEY: b"", _VALUE: b""}
             for number, value in self._fields(entry):
                 if number in parts:
-                    parts[number] = self._bytes(value)
+                    parts[number] = as_bytes(self._content, value)
             if parts[_KEY] == b"location":
                 location = parts[_VALUE]
         return location.decode("utf-8")
@@ -211,10 +211,6 @@ class _GraphCheck:
                 raise _RefusalError(f"its weights are in {shown}, which is no file")
             self.sizes[location] = facts.st_size
         return self.sizes[location]
-
-    def _bytes(self, value: int | range | None) -> bytes:
-        place = as_range(value)
-        return self._content[place.start : place.stop]
 
 
 class _RefusalError(ValueError):

@@ -4,7 +4,7 @@ The error's text completes "must be …": "a whole number above 0".
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -110,15 +110,17 @@ def three_positive_numbers(value: Any) -> tuple[float, float, float]:
 
 def kind(value: Any) -> str:
     """One of KINDS."""
-    if value not in KINDS:
-        raise ValueError("one of " + ", ".join(f"'{known}'" for known in KINDS))
-    return str(value)
+    return _one_of(KINDS, value)
 
 
 def uniform_rule(value: Any) -> str:
     """One of UNIFORM_RULES."""
-    if value not in UNIFORM_RULES:
-        raise ValueError("one of " + ", ".join(f"'{known}'" for known in UNIFORM_RULES))
+    return _one_of(UNIFORM_RULES, value)
+
+
+def _one_of(known: Sequence[str], value: Any) -> str:
+    if value not in known:
+        raise ValueError("one of " + ", ".join(f"'{name}'" for name in known))
     return str(value)
 
 

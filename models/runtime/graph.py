@@ -192,11 +192,18 @@ class Graph:
         return max(most // self._group, 1) * self._group
 
     def _run(self, rows: NDArray[Any], batch: int | None, names: list[str]) -> list[NDArray[np.float32]]:
+        import onnxruntime
+
         count = len(rows)
         if batch is not None and count < batch:
             rows = np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
+        session, options = self.start(), onnxruntime.RunOptions()
+        feeds = {session.get_inputs()[0].name: rows}
         try:
-            outputs = self._run_session(names, rows)
+            outputs: list[Any] = interruptible(lambda: session.run(names, feeds, options))
+        except KeyboardInterrupt:
+            options.terminate = True  # else the run would go on in its thread
+            raise
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise ActionClipError(
@@ -208,19 +215,6 @@ class Graph:
         ):
             raise ActionClipError(f"the graph {self.path.name} gives something else than numbers: {self._cure}")
         return [np.asarray(output[:count], dtype=np.float32) for output in outputs]
-
-    def _run_session(self, names: list[str], rows: NDArray[Any]) -> list[Any]:
-        import onnxruntime
-
-        session, options = self.start(), onnxruntime.RunOptions()
-        try:
-            outputs: list[Any] = interruptible(
-                lambda: session.run(names, {session.get_inputs()[0].name: rows}, options)
-            )
-        except KeyboardInterrupt:
-            options.terminate = True  # else the run would go on in its thread
-            raise
-        return outputs
 
 
 def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32]:

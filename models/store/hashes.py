@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.structure import check_graph
 from action_clip.models.store.home import HASHES, cache_home, home, warn_once
-from action_clip.system.files import read_json_object, require_regular_file, write_file
+from action_clip.system.files import draft, read_json_object, require_regular_file
 
 _LAST_READ, _FIRST_USE = "last read", "first use"
 _EARLIER_RECORD = "sha256.json"
@@ -118,12 +119,6 @@ def record_new_file(path: Path, digest: str) -> None:
     _record(_read(path, _stamp(path), digest), _first_use(path, digest))
 
 
-def can_be_recorded() -> bool:
-    """Whether home() can be written, as far as the system says."""
-    record = home() / HASHES
-    return os.access(record if os.path.lexists(record) else record.parent, os.W_OK)
-
-
 def _last_read(path: Path) -> Fact:
     """The fact about the file's content, which is read unless its stamp is the one that is recorded."""
     key, stamp = _key(path), _stamp(path)
@@ -180,12 +175,16 @@ def _record(*facts: Fact) -> None:
     is_undamaged = lines.pop() == b"" and all(map(_parsed, lines))
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_undamaged and len(lines) + len(new) <= _MOST_LINES:
-        with path.open("ab") as file:
+        # The file may be another user's, or on a file system where files are only written whole.
+        with suppress(OSError), path.open("ab") as file:
             file.write(b"".join(map(_line, new.values())))
-    else:
-        for subject in new:
-            recorded.pop(subject, None)
-        write_file(path, b"".join(map(_line, _newest(recorded | new))))
+            return
+    for subject in new:
+        recorded.pop(subject, None)
+    target = Path(os.path.realpath(path))
+    with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
+        temporary.write_bytes(b"".join(map(_line, _newest(recorded | new))))
+        temporary.replace(target)
 
 
 def _newest(facts: dict[Subject, Fact]) -> list[Fact]:

@@ -14,20 +14,19 @@ from urllib.parse import urlsplit
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import CHECKPOINT, ModelFile, ModelSpec
 from action_clip.models.store.hashes import (
-    can_be_recorded,
     first_use_hashes,
     read_sha256,
     record_first_use,
     record_new_file,
     sha256_of,
 )
+from action_clip.models.store.home import home
 from action_clip.models.store.locations import (
     USE_NANO,
     directory_of,
     export_hint,
     find_file,
     locate,
-    missing_files,
     published_sha256,
     require_file,
 )
@@ -96,8 +95,12 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], purpose: str,
     """Download those of the files that are not there; the offline error names the purpose, the log has `about`."""
     directory = directory_of(spec)
     urls = {file.role: _mirrored(file.url) for file in files if file.url is not None}
+
+    def missing_files() -> list[ModelFile]:
+        return [file for file in files if find_file(spec, file) is None]
+
     if is_offline():
-        missing = missing_files(spec, files)
+        missing = missing_files()
         names = " and ".join(file.name for file in missing)
         sources = ", ".join(redacted(urls[file.role]) for file in missing)
         raise ActionClipError(
@@ -108,7 +111,7 @@ def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], purpose: str,
         from action_clip.models.store.resumable import remove_stale
 
         remove_stale(directory, [file.name for file in files])
-        missing = missing_files(spec, files)  # looked up under the lock: another run may just have fetched them
+        missing = missing_files()  # looked up under the lock: another run may just have fetched them
         if missing:
             names = " and ".join(file.name for file in missing)
             _log.warning("downloading %s (%s) to %s", names, about, directory)
@@ -149,7 +152,7 @@ def _mirrored(url: str) -> str:
 
 def _record_first_use(spec: ModelSpec, paths: Mapping[ModelFile, Path]) -> None:
     # A hash that cannot be recorded would be computed again in each run.
-    if not can_be_recorded():
+    if not os.access(home(), os.W_OK):
         return
     recorded = first_use_hashes(directory_of(spec))
     hashes = {}

@@ -1,7 +1,6 @@
 """Where a model's files are on this disk, and what helps where one is missing or damaged."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from action_clip.errors import ActionClipError
@@ -32,11 +31,6 @@ def find_file(spec: ModelSpec, file: ModelFile) -> Path | None:
     paths = (directory / name for name in (file.name, *file.also_accepted))
     # Unlike Path.is_file, this is False for what is in a directory that may not be entered.
     return next((path for path in paths if os.path.isfile(path)), None)
-
-
-def missing_files(spec: ModelSpec, files: Sequence[ModelFile]) -> list[ModelFile]:
-    """Those of the files that are not on this disk."""
-    return [file for file in files if find_file(spec, file) is None]
 
 
 def require_file(spec: ModelSpec, file: ModelFile) -> Path:

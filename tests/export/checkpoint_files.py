@@ -61,7 +61,7 @@ def assert_same_network(found: nn.Module, wanted: nn.Module) -> None:
 def assert_same(found: Networks, wanted: Networks) -> None:
     """Both have the same networks, whose features differ from row to row.
 
-    The last bits of features depend on how weights lie in memory: Hugging Face's projections are transposed.
+    The last bits of features depend on how the weights lie in memory: Hugging Face's projections are transposed.
     """
     for part in ("text", "image", "fusion"):
         assert_same_network(getattr(found, part), getattr(wanted, part))

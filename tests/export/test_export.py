@@ -557,7 +557,8 @@ def test_check_of_what_cannot_be_checked(exports: Exports, tmp_path: Path, capsy
     [
         ([], "give a checkpoint, a name of the catalog, or nano"),
         (["--precision", "fp16", "--out", "x"], "give a checkpoint, a name of the catalog, or nano"),
-        (["clip.pt"], "--out FOLDER is needed: where the graphs go"),
+        (["clip.pt"], "--out FOLDER is needed: where the graphs go, such as --out clip"),
+        (["runs/mine.v2.pt"], "--out FOLDER is needed: where the graphs go, such as --out mine.v2"),
         (["clip.pt", "--out", "x", "--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
         (["clip.pt", "--out", "x", "--fusion", "Transformer"], "argument --fusion: invalid choice: 'Transformer'"),
         (["clip.pt", "--out", "x", "--frames", "0"], "--frames must be from 1 to 1024"),
@@ -613,6 +614,19 @@ def test_help_needs_no_pytorch() -> None:
     assert all(
         name in said for name in ("vit-b-16-8f", "clip-vit-b-32", "official ActionCLIP", "export nano` rebuilds")
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "facts"),
+    [("timesformer", ["Hugging Face TimesformerForVideoClassification"]), ("nano", ["--wordnet", "default: 800"])],
+)
+def test_each_command_has_its_own_help(capsys: pytest.CaptureFixture[str], command: str, facts: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert help_text.startswith(f"usage: action-clip export {command} [-h]")
+    assert all(fact in help_text for fact in facts)
 
 
 @pytest.mark.parametrize("out", ["foreign", "file", "no/parent"])

@@ -228,10 +228,15 @@ def test_these_archives_are_what_they_are_said_to_be(tmp_path: Path, target: Pat
     """Loaded by PyTorch, they do it: else the tests above would say nothing."""
     archive = tmp_path / "archive.pt"
     save_hostile({"a.b": torch.ones(2)}, archive, kind, target)
-    load = [sys.executable, "-W", "ignore", "-c", "import sys, torch; torch.jit.load(sys.argv[1])", str(archive)]
+    code = "import sys, torch; print('loading', flush=True); torch.jit.load(sys.argv[1])"
+    load = [sys.executable, "-W", "ignore", "-c", code, str(archive)]
     if kind == "loops":
-        with pytest.raises(subprocess.TimeoutExpired):
-            subprocess.run(load, timeout=20, check=True)
+        with subprocess.Popen(load, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == b"loading"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
     else:
         subprocess.run(load, check=True)
         assert target.exists()

@@ -67,7 +67,7 @@ for kind, place in ((HistoryBuffer, "mmengine.logging.history_buffer"), (Message
     kind.__module__ = place
     setattr(module(place), kind.__name__, kind)
 
-source, target, kind, protocol = sys.argv[1:]
+source, *files = sys.argv[1:]
 state = collections.OrderedDict(torch.load(source))
 state._metadata = collections.OrderedDict({"": {"version": 1}})
 weight = torch.nn.Parameter(torch.ones(3))
@@ -79,22 +79,24 @@ information = collections.OrderedDict(epoch=3, seed=np.int64(7), best=np.float32
                                       level=Level.LOW, queue=collections.deque([1, 2], 5), named=Named(name="x"),
                                       counts=collections.defaultdict(list, a=[1]), keys={(1, "a"): frozenset("b")})
 hub = {"log_scalars": scalars, "runtime_info": information, "resumed_keys": collections.OrderedDict(epoch=True)}
-content = {
+for target, kind, protocol in zip(files[::3], files[1::3], files[2::3]):
+  content = {
     "meta": {"epoch": 3, "cfg": "text", "dataset_meta": ConfigDict(classes=["a"]), "args": argparse.Namespace(lr=1)},
     "state_dict": state,
     "message_hub": MessageHub(**hub) if kind == "object" else hub,
     "optimizer": optimizer.state_dict(),
     "param_schedulers": [{"last_step": 3, "lambda": HistoryBuffer.mean}],
-}
-torch.save(content, target, pickle_protocol=int(protocol), _use_new_zipfile_serialization=kind != "legacy")
+  }
+  torch.save(content, target, pickle_protocol=int(protocol), _use_new_zipfile_serialization=kind != "legacy")
 """
 
 
-def save_as_runner(state: Mapping[str, Tensor], path: Path, kind: str = "dictionaries", protocol: int = 2) -> None:
-    source = path.with_suffix(".weights")
+def save_as_runner(state: Mapping[str, Tensor], files: Mapping[Path, tuple[str, int]]) -> None:
+    """Write the files, each of a kind and with a protocol of pickle, in one process."""
+    source = next(iter(files)).with_suffix(".weights")
     torch.save(dict(state), source)
-    arguments = [sys.executable, "-W", "error", "-c", RUNNER, str(source), str(path), kind, str(protocol)]
-    subprocess.run(arguments, check=True, timeout=300)
+    arguments = [str(part) for path, (kind, protocol) in files.items() for part in (path, kind, protocol)]
+    subprocess.run([sys.executable, "-W", "error", "-c", RUNNER, str(source), *arguments], check=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -108,25 +110,32 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "epoch_3.pth"
 
 
-@pytest.mark.parametrize(
-    ("kind", "protocol"), [("dictionaries", 2), ("dictionaries", 4), ("dictionaries", 5), ("object", 2), ("legacy", 2)]
-)
-def test_actionclip_as_mmengines_runner_saves_it(
-    clip: State, file: Path, tmp_path: Path, kind: str, protocol: int
-) -> None:
+SAVED = [("dictionaries", 2), ("dictionaries", 4), ("dictionaries", 5), ("object", 2), ("legacy", 2)]
+
+
+@pytest.fixture(scope="module")
+def of_runner(clip: State, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an ActionCLIP for each of SAVED, and plain.pth, which has only its weights."""
+    folder = tmp_path_factory.mktemp("runner")
     fusion = fusion_state("Transf", SIZES.embedding, positions=8)
     state = {**prefixed(clip, "clip."), **prefixed(fusion, "adapter.")}
-    save_as_runner(state, file, kind, protocol)
+    save_as_runner(state, {folder / f"{kind}-{protocol}.pth": (kind, protocol) for kind, protocol in SAVED})
+    torch.save(state, folder / "plain.pth")
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "protocol"), SAVED)
+def test_actionclip_as_mmengines_runner_saves_it(of_runner: Path, kind: str, protocol: int) -> None:
+    file = of_runner / f"{kind}-{protocol}.pth"
     with pytest.raises(ModuleNotFoundError, match="mmengine"):
         torch.load(file, weights_only=False)
-    torch.save(state, tmp_path / "plain.pth")
-    assert_same(read(file), read(tmp_path / "plain.pth"))
+    assert_same(read(file), read(of_runner / "plain.pth"))
     assert "mmengine" not in sys.modules
 
 
 def test_timesformer_as_mmengines_runner_saves_it(file: Path) -> None:
     state = mmaction_timesformer(original_state())
-    save_as_runner(state, file)
+    save_as_runner(state, {file: ("dictionaries", 2)})
     found = read_timesformer(file)
     torch.save(state, plain_file := file.with_suffix(".pt"))
     wanted = read_timesformer(plain_file)

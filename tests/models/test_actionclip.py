@@ -221,6 +221,9 @@ def test_features_of_another_text_graph_are_not_used(tmp_path: Path) -> None:
     [
         ({"average": "votes"}, "average is 'votes': choose probabilities or embeddings"),
         ({"threads": 0}, "threads is 0: give a number above 0"),
+        ({"threads": 1.5}, "threads is 1.5: give a whole number above 0"),
+        ({"threads": "2"}, "threads is '2': give a whole number above 0"),
+        ({"prompts": "a video of {}"}, "prompts is one string, 'a video of {}': give a list of templates"),
         ({"prompts": ["no place"]}, "prompts must be templates with exactly one {} each"),
         ({"device": "abacus"}, "the device 'abacus' is not there: this onnxruntime has cpu"),
     ],

@@ -2,6 +2,8 @@
 
 import gc
 import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +211,65 @@ def test_a_bank_or_a_video_of_another_model_is_refused(tmp_path: Path, folder: P
     with pytest.raises(ActionClipError) as caught:
         classifier.predict(video)
     assert str(caught.value) == "another model has encoded the video: encode it with small-closed"
+    # Its features are as long as those of this model.
+    with pytest.raises(ActionClipError, match=r"another model has encoded the video: encode it with small$"):
+        model.predict(classifier.encode_video(frames_of(4)), LABELS)
     with pytest.raises(ActionClipError, match="top_k is 0"):
         model.predict(video, model.labels(LABELS), top_k=0)
+
+
+def test_an_encoded_video_is_asked_about_labels_or_a_bank(folder: Path) -> None:
+    model = ActionClip(folder)
+    video, expected = model.encode_video(frames_of(9)), model.classify(frames_of(9), LABELS, top_k=2)
+    answer, of_bank = model.predict(video, iter(LABELS), top_k=2), model.predict(video, model.labels(LABELS), top_k=2)
+    assert answer.ranked == of_bank.ranked == expected.ranked
+    assert set(answer.timings_s) == set(expected.timings_s)
+    assert set(answer.timings_s) - set(of_bank.timings_s) == {"text"}
+    assert set(video.timings_s) == {"decode", "preprocess", "image", "fusion"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda model, video: model.predict("clip.mp4", LABELS),
+            "predict takes what encode_video returned, not a str: encode the video, or use classify",
+        ),
+        (
+            lambda model, video: model.predict(video.features, LABELS),
+            "predict takes what encode_video returned, not a ndarray: encode the video, or use classify",
+        ),
+        (lambda model, video: model.predict(video, "eating"), "the labels are one string, 'eating': give a list"),
+        (lambda model, video: score(video, model.labels(LABELS)), "the features are a EncodedVideo: give an array"),
+        (
+            lambda model, video: score(video.features, LABELS),  # type: ignore[arg-type]
+            "the bank is a list: make one with the model's labels()",
+        ),
+        (
+            lambda model, video: model.encode_clips(clips_of(2) * np.nan),
+            "the clips have numbers that are not finite: check how they are preprocessed",
+        ),
+        (
+            lambda model, video: model.classify(frames_of(9), LABELS, sampling="random", seed=1.5),
+            "the seed is 1.5; it must be a whole number, 0 or more",
+        ),
+    ],
+)
+def test_arguments_of_another_type_are_errors(folder: Path, call: Callable[[Any, Any], Any], message: str) -> None:
+    model = ActionClip(folder)
+    with pytest.raises(ActionClipError) as caught:
+        call(model, model.encode_video(frames_of(9)))
+    assert str(caught.value).startswith(message)
+
+
+def test_notebooks_show_one_line_without_the_numbers(folder: Path, closed: Path) -> None:
+    model, classifier = ActionClip(folder), TimeSformer(closed)
+    assert (repr(model), repr(classifier)) == (f"ActionClip({str(folder)!r})", f"TimeSformer({str(closed)!r})")
+    bank = replace(model.labels(["eating"]), timings_s={})
+    assert repr(bank) == "LabelBank(labels=('eating',), logit_scale=10.0, model='small', timings_s={})"
+    video, clips = replace(model.encode_video(frames_of(4)), timings_s={}), model.encode_clips(clips_of(2))
+    assert repr(video) == "EncodedVideo(video=None, model='small', timings_s={})"
+    assert repr(replace(clips, timings_s={})) == "EncodedClips(timings_s={})"
 
 
 @pytest.mark.parametrize("prompts", [1, 3])

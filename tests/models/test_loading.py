@@ -114,3 +114,9 @@ def test_an_unknown_name_is_an_error_that_lists_the_models(name: str) -> None:
         load(name)
     assert f"there is no model or folder '{name}': the models are vit-32-8f, nano, " in str(caught.value)
     assert str(caught.value).endswith("timesformer_k400_8x224")
+
+
+@pytest.mark.parametrize("model", [None, 3, b"nano"])
+def test_what_is_neither_a_name_nor_a_path_is_an_error(model: Any) -> None:
+    with pytest.raises(ActionClipError, match=f"the model is a {type(model).__name__}: give its name or its folder"):
+        load(model)

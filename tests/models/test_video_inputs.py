@@ -47,7 +47,7 @@ def expected(nano: ActionClip) -> Prediction:
     ],
     ids=["array", "list", "generator", "PIL images", "BGR array", "BGR list"],
 )
-def test_images(
+def test_decoded_images_answer_as_their_file(
     nano: ActionClip, images: Images, expected: Prediction, form: Callable[[Images], Any], channels: str
 ) -> None:
     prediction = nano.classify(form(images), LABELS, channels=channels)
@@ -58,7 +58,7 @@ def test_images(
 
 
 @pytest.mark.parametrize("kind", ["capture", "container", "path"])
-def test_what_is_open(nano: ActionClip, expected: Prediction, kind: str) -> None:
+def test_open_captures_and_containers_answer_as_their_file(nano: ActionClip, expected: Prediction, kind: str) -> None:
     video: Any = Path(SAMPLE_VIDEO)
     if kind == "capture":
         video = cv2.VideoCapture(str(SAMPLE_VIDEO))
@@ -74,12 +74,12 @@ def test_what_is_open(nano: ActionClip, expected: Prediction, kind: str) -> None
     assert prediction.video == (str(SAMPLE_VIDEO) if kind == "path" else None)
 
 
-def test_the_colours_make_a_difference(nano: ActionClip, images: Images, expected: Prediction) -> None:
+def test_the_order_of_channels_changes_the_answer(nano: ActionClip, images: Images, expected: Prediction) -> None:
     prediction = nano.classify(images, LABELS, channels="bgr")
     assert np.abs(prediction.similarities - expected.similarities).max() > 1e-3
 
 
-def test_what_is_wrong_is_said(nano: ActionClip) -> None:
+def test_other_inputs_are_errors_that_say_what_to_give(nano: ActionClip) -> None:
     with pytest.raises(
         ActionClipError, match=r"the list has the path a\.mp4, not an image: classify one video at a time"
     ):

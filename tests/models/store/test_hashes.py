@@ -18,7 +18,13 @@ from small_models import random_model, save_model
 
 import action_clip.models.store.hashes
 from action_clip.errors import ActionClipError
-from action_clip.models.store.hashes import first_use_hashes, graph_identity, record_first_use, sha256_of
+from action_clip.models.store.hashes import (
+    first_use_hashes,
+    graph_identity,
+    record_first_use,
+    record_new_file,
+    sha256_of,
+)
 from action_clip.models.store.home import HASHES, home
 
 ROOT = Path(__file__).parents[3]
@@ -179,6 +185,29 @@ def test_a_line_that_was_cut_off_does_not_affect_others(path: Path, read: list[P
     assert sha256_of(path) == sha256(b"one")
     assert read == [path, path]
     assert first_use_hashes(model)["text.onnx"].sha256 == sha256(b"text")
+
+
+def test_a_record_that_cannot_be_appended_to_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is another user's, in a folder that both may write into, or the file system only writes whole files."""
+    model = home() / "tiny"
+    record_first_use({model / "text.onnx": sha256(b"text")})
+    really = Path.open
+
+    def refuse(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if mode == "ab":
+            raise PermissionError(13, "Permission denied")
+        return really(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    image = model / "image.onnx"
+    model.mkdir()
+    image.write_bytes(b"image")
+    record_new_file(image, sha256(b"image"))
+    assert {name: first_use.sha256 for name, first_use in first_use_hashes(model).items()} == {
+        "text.onnx": sha256(b"text"),
+        "image.onnx": sha256(b"image"),
+    }
+    assert sorted(path.name for path in home().iterdir()) == [HASHES, "tiny"]
 
 
 def test_processes_that_run_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from fault_server import Fault, FaultServer, RawServer, wait_until
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
-from protobuf_writer import message
+from protobuf_writer import Field, message
 
 import action_clip.models.model_graphs
 import action_clip.models.store.download
@@ -27,7 +27,6 @@ import action_clip.models.store.hashes
 import action_clip.models.store.lock
 from action_clip import ActionClip
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.protobuf import Field
 from action_clip.models.catalog.specs import ModelFile, ModelSpec
 from action_clip.models.store.hashes import first_use_hashes, record_first_use, sha256_of
 from action_clip.models.store.home import HASHES
