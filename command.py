@@ -7,15 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from importlib import import_module
-from typing import Any
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import redacted
 from action_clip.system.terminal import LogFormatter, printable, sentence
 
-SUBCOMMANDS = {"export": "export.command"}
+SUBCOMMANDS = {"export": "action_clip.export.command"}
 """The module of each sub-command, which has `main(arguments) -> int` and `build_parser()`."""
 
 
@@ -25,9 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for what --help says, where it has no letters for it
     if "_ARGCOMPLETE" in os.environ:
-        _complete()
+        from action_clip.commands.completion import complete
+
+        complete(SUBCOMMANDS)
     if arguments and arguments[0] in SUBCOMMANDS:
-        code: int = _subcommand(arguments[0]).main(arguments[1:])
+        code: int = import_module(SUBCOMMANDS[arguments[0]]).main(arguments[1:])
         return code
     from action_clip.commands.arguments import parse
 
@@ -47,22 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("action_clip").error("error: %s", _sentence(error))
         return 1
     return 0
-
-
-def _subcommand(name: str) -> Any:
-    return import_module(f"action_clip.{SUBCOMMANDS[name]}")
-
-
-def _parser_of(subcommand: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = _subcommand(subcommand).build_parser()
-    return parser
-
-
-def _complete() -> None:
-    from action_clip.commands.arguments import build_parser
-    from action_clip.commands.completion import complete
-
-    complete(build_parser, {name: partial(_parser_of, name) for name in SUBCOMMANDS})
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -1,14 +1,12 @@
 """The arguments of the command where it classifies."""
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 
 import action_clip
-from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL
+from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.system.terminal import ArgumentParser
-from action_clip.video.sampling import SAMPLINGS
+from action_clip.video import SAMPLINGS
 
 BENCHMARK_RUNS = 5
 SHELLS = ("bash", "zsh", "fish")
@@ -17,7 +15,9 @@ SHELLS = ("bash", "zsh", "fish")
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of `build_parser`, `video` also where it is the positional argument; exits with 2 on wrong ones."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_advice(unknown[0], parser)}")
     if options.positional_video is not None:
         if options.video is not None:
             parser.error(f"two videos, {options.positional_video} and {options.video}: give one")
@@ -29,18 +29,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def program_name() -> str:
-    """The program's name in messages: the installed command's, or that of the file in a clone."""
-    script = os.path.basename(sys.argv[0])
-    return script if script == "action_clip.py" else "action-clip"
+def _advice(argument: str, parser: argparse.ArgumentParser) -> str:
+    """What an argument that the parser does not know may have been meant as."""
+    if not argument.startswith("-"):
+        return " (one video is classified at a time, each label follows --text, and the only sub-command is export)"
+    from difflib import get_close_matches
+
+    options = get_close_matches(argument.partition("=")[0], parser._option_string_actions, 1)
+    return f" (do you mean {options[0]}?)" if options else ""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; the table of options in docs/command-line.md is made from it."""
     parser = ArgumentParser(
-        prog=program_name(),
+        prog="action-clip",
         description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",
-        epilog=f"Without arguments it classifies its sample. `{program_name()} export --help` is about exporting "
+        epilog="Without arguments it classifies its sample. `action-clip export --help` is about exporting "
         "checkpoints. Results go to stdout, everything else to stderr; the exit code is 0, 1 when something went "
         "wrong, 2 for wrong arguments.",
         allow_abbrev=False,

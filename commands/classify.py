@@ -12,7 +12,8 @@ from action_clip.commands.arguments import BENCHMARK_RUNS
 from action_clip.commands.models import chosen_model
 from action_clip.commands.samples import LABELS, SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
-from action_clip.models.actionclip import DEFAULT_MODEL, ActionClip
+from action_clip.models import DEFAULT_MODEL
+from action_clip.models.actionclip import ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.specs import ModelSpec, catalog
 from action_clip.models.classmap import read_classmap
@@ -21,7 +22,7 @@ from action_clip.models.model_graphs import FoundModel
 from action_clip.models.prediction import Prediction
 from action_clip.models.timesformer import TimeSformer
 from action_clip.output.stdout import is_terminal, write_stdout
-from action_clip.output.writers import FORMATS, CsvWriter, ResultWriter
+from action_clip.output.writers import FORMATS, as_csv, save_text
 from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_lists
 
 _PROGRAM = Path(__file__).parents[1]
@@ -45,14 +46,15 @@ def classify(options: argparse.Namespace) -> None:
     prediction = run()
     if options.benchmark:
         _benchmark(run, prediction)
+    form = partial(as_csv, for_spreadsheets=True) if options.spreadsheet else FORMATS[options.format or "text"]
     if options.output:
-        _writer(options).save(prediction, options.output)
+        save_text(form(prediction), options.output)
     elif options.format is None and is_terminal():
         from action_clip.output.terminal_writer import terminal_writer
 
         write_stdout(terminal_writer().text(prediction), styled=True)
     else:
-        write_stdout(_writer(options).text(prediction))
+        write_stdout(form(prediction))
     if model.spec.folder is not None and model.spec in catalog():
         _LOG.warning(
             "the embedded model %s is a stand-in that sees objects, not motion: leave out --model for ActionCLIP "
@@ -64,10 +66,6 @@ def classify(options: argparse.Namespace) -> None:
         from action_clip.output.sheet import save_sheet
 
         save_sheet(options.save, prediction)
-
-
-def _writer(options: argparse.Namespace) -> ResultWriter:
-    return CsvWriter(for_spreadsheets=True) if options.spreadsheet else FORMATS[options.format or "text"]
 
 
 def _check_targets(options: argparse.Namespace, spec: ModelSpec) -> None:

@@ -2,9 +2,11 @@
 
 import os
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any, NoReturn
 
+from action_clip.commands.arguments import build_parser
 from action_clip.errors import ActionClipError
 
 REQUEST = "_ARGCOMPLETE"
@@ -16,20 +18,15 @@ def shell_code(shell: str) -> str:
     try:
         from argcomplete.shell_integration import shellcode
     except ImportError as error:
-        raise ActionClipError("completion needs argcomplete: pip install 'action-clip[completion]'") from error
+        raise ActionClipError(
+            "completion needs argcomplete, the package of the extra [completion]: pip install argcomplete"
+        ) from error
     code: str = shellcode(["action-clip"], shell=shell)
     return f"{code}\n"
 
 
-def complete(
-    build_parser: Callable[[], ArgumentParser], subcommands: Mapping[str, Callable[[], ArgumentParser]]
-) -> NoReturn:
-    """Answer the shell's request for completions and end the process.
-
-    Args:
-        build_parser: returns the parser of the command without a sub-command.
-        subcommands: what returns the parser of each sub-command, by its name.
-    """
+def complete(subcommands: Mapping[str, str]) -> NoReturn:
+    """Answer the shell's request for completions and end the process; `subcommands`: their modules, by their names."""
     try:
         import argcomplete
     except ImportError:
@@ -37,21 +34,24 @@ def complete(
     words = (os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])] + "|").split()
     if len(words) > 2 and words[1] in subcommands:
         os.environ[REQUEST] = "2"  # the sub-command's name stands for the program's
-        argcomplete.autocomplete(subcommands[words[1]]())
+        parser = import_module(subcommands[words[1]]).build_parser()
     else:
-        argcomplete.autocomplete(_with_completers(build_parser(), subcommands))
+        parser = build_parser()
+    _add_completers(parser, subcommands)
+    argcomplete.autocomplete(parser)
     raise AssertionError  # autocomplete has ended the process
 
 
-def _with_completers(parser: ArgumentParser, subcommands: Mapping[str, object]) -> ArgumentParser:
-    """The parser, with names proposed besides files for the positional argument and for --model."""
+def _add_completers(parser: ArgumentParser, subcommands: Iterable[str]) -> None:
+    """Have names proposed, besides files, for the positional arguments and for --model."""
     from argcomplete.completers import FilesCompleter
 
     from action_clip.models.catalog.specs import catalog
 
     names = {
-        "positional_video": list(subcommands),
+        "positional_video": [*subcommands],
         "model": [name for spec in catalog() for name in (spec.name, *spec.aliases)],
+        "source": [spec.name for spec in catalog() if spec.checkpoint is not None],
     }
     files = FilesCompleter()
     for action in parser._actions:
@@ -61,4 +61,3 @@ def _with_completers(parser: ArgumentParser, subcommands: Mapping[str, object]) 
                 return [*names[dest], *files(prefix)]
 
             action.completer = completer  # type: ignore[attr-defined]
-    return parser

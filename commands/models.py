@@ -42,7 +42,7 @@ def model_table() -> str:
     rows = [("name", "frames", "size", "on this disk", "published accuracy", "licence")]
     for spec in catalog():
         names = ", ".join((spec.name, *spec.aliases))
-        absent = "no" if spec.checkpoint is None else f"no: action-clip export {spec.name}"
+        absent = "no: downloaded at first use" if spec.checkpoint is None else f"no: action-clip export {spec.name}"
         here = "yes" if locate(spec) else absent
         rows.append((names, str(spec.frames), f"{spec.size / 1e6:.0f} MB", here, spec.accuracy, spec.licence))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -4,3 +4,7 @@ import os
 
 # From 1.29 on onnxruntime connects to Microsoft and keeps a device id, unless this is set before its first import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+DEFAULT_MODEL = "vit-32-8f"
+AVERAGES = ("probabilities", "embeddings")
+"""What a zero-shot model takes the mean of over the prompts; the first is the default."""

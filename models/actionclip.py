@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
+from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Prediction, check_top_k
@@ -20,9 +21,6 @@ from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labe
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
-
-DEFAULT_MODEL = "vit-32-8f"
-AVERAGES = ("probabilities", "embeddings")
 
 
 class ActionClip(Model):

@@ -34,7 +34,7 @@ class LabelEncoder:
         Args:
             graph: the text graph; it is started only for texts that are not in the cache.
             prompts: templates with one `{}` each.
-            average: one of actionclip.AVERAGES.
+            average: one of models.AVERAGES.
             cache: keep features on disk too, and not only in memory: of each text or, averaging embeddings, of each
                 label.
         """

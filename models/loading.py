@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from action_clip.errors import ActionClipError
-from action_clip.models.actionclip import AVERAGES, DEFAULT_MODEL, ActionClip
+from action_clip.models import AVERAGES, DEFAULT_MODEL
+from action_clip.models.actionclip import ActionClip
 from action_clip.models.classmap import ClassMap
 from action_clip.models.model_graphs import ModelName, find_model
 from action_clip.models.timesformer import TimeSformer

@@ -6,12 +6,11 @@ import os
 import sys
 from dataclasses import dataclass
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import wcwidth
 
 from action_clip.output.captions import counted, duration, ranking, title
-from action_clip.output.writers import ResultWriter
 from action_clip.system.terminal import printable
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def terminal_writer() -> TerminalWriter:
 
 
 @dataclass(frozen=True)
-class TerminalWriter(ResultWriter):
+class TerminalWriter:
     """Text for people, with the control characters of bold text and no others.
 
     Attributes:
@@ -44,14 +43,15 @@ class TerminalWriter(ResultWriter):
     unicode: bool
     bold: bool
 
-    def write(self, prediction: Prediction, stream: TextIO) -> None:
-        for line in self._heading(prediction):
-            stream.write(f"{line}\n")
-        labels = {entry.rank: printable(" ".join(entry.label.split())) for entry in prediction.ranked}
-        width, bar_width = self._widths(max(map(wcwidth.width, labels.values())))
-        for entry in prediction.ranked:
-            line = f"{self._fitted(labels[entry.rank], width)}{' ' * _GAP}{self._measure(entry, bar_width)}".rstrip()
-            stream.write(f"{_BOLD}{line}{_REGULAR}\n" if self.bold and entry.rank == 1 else f"{line}\n")
+    def text(self, prediction: Prediction) -> str:
+        """The lines, each with its end."""
+        lines = self._heading(prediction)
+        labels = [printable(" ".join(entry.label.split())) for entry in prediction.ranked]
+        width, bar_width = self._widths(max(map(wcwidth.width, labels)))
+        for label, entry in zip(labels, prediction.ranked, strict=True):
+            line = f"{self._fitted(label, width)}{' ' * _GAP}{self._measure(entry, bar_width)}".rstrip()
+            lines.append(f"{_BOLD}{line}{_REGULAR}" if self.bold and entry.rank == 1 else line)
+        return "".join(f"{line}\n" for line in lines)
 
     def _heading(self, prediction: Prediction) -> list[str]:
         """Video, length, frames, model and number of labels, on as few lines as they fit on."""

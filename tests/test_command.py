@@ -299,7 +299,7 @@ def test_list_models_shows_the_catalog(capsys: pytest.CaptureFixture[str]) -> No
     code, out, _ = run(capsys, "--list-models")
     lines = {line.split()[0].rstrip(","): line for line in out.splitlines()}
     assert code == 0
-    assert re.search(r"clip_vit_b32 +8 +681 MB +no +Kinetics-400.*78\.36.*MIT", lines["vit-32-8f"])
+    assert re.search(r"clip_vit_b32 +8 +681 MB +no: downloaded at first use +Kin.*78\.36.*MIT", lines["vit-32-8f"])
     assert re.search(r"nano +8 +\d+ MB +yes .*Apache-2\.0", lines["nano"])
     row = r"clip_vit_b16 +8 +674 MB +no: action-clip export vit-b-16-8f  +Kinetics-400.*81\.09.*MIT"
     assert re.search(row, lines["vit-b-16-8f"])
@@ -318,6 +318,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--version")
     assert code == 0
     assert re.fullmatch(r"action_clip \d+\.\d+\.\d+\n", out)
+
+
+def test_parsing_arguments_does_without_what_only_classifying_needs() -> None:
+    program = (
+        "import sys\n"
+        "from action_clip.commands.arguments import parse\n"
+        "parse([])\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'av', 'cv2', 'numpy', 'onnxruntime', 'requests'})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 @pytest.mark.parametrize("arguments", [["-v", "VIDEO"], ["VIDEO"], ["--text", "eating", "VIDEO"], ["VIDEO", "-t", "a"]])
@@ -540,6 +551,15 @@ def test_errors_are_one_sentence_and_exit_1(
         (["--format", "xml"], "invalid choice"),
         (["-i", "folder"], "unrecognized arguments: -i"),
         (["clip.mp4", "other.mp4"], "unrecognized arguments: other.mp4"),
+        (
+            ["clip.mp4", "drinking", "eating"],
+            "unrecognized arguments: drinking eating (one video is classified at a time, each label follows --text, "
+            "and the only sub-command is export)\n",
+        ),
+        (["exprot", "x"], "the only sub-command is export"),
+        (["--desc-file=x"], "unrecognized arguments: --desc-file=x (do you mean --desc_file?)\n"),
+        (["--topk", "3"], "unrecognized arguments: --topk (do you mean --top-k?)\n"),
+        (["clip.mp4", "--xyz", "3"], "unrecognized arguments: --xyz 3\n"),
         (["clip.mp4", "--video", "other.mp4"], "two videos, clip.mp4 and other.mp4: give one"),
         (["--video", "clip.mp4", "clip.mp4"], "two videos, clip.mp4 and clip.mp4: give one"),
         ([""], "it is empty"),
@@ -646,7 +666,8 @@ def test_a_model_that_is_not_exported_says_how(
             1,
             "",
             "action_clip: error: the graphs of vit-b-16-8f are not on this disk yet: run action-clip export "
-            "vit-b-16-8f once (it needs pip install 'action-clip[export]'), or use --model nano, which needs no "
+            "vit-b-16-8f once (it needs pip install 'action-clip[export]', in a clone '.[export]'), "
+            "or use --model nano, which needs no "
             "download\n",
         )
 
@@ -788,7 +809,8 @@ def test_timesformer_is_used_once_it_is_exported(capsys: pytest.CaptureFixture[s
         1,
         "",
         f"action_clip: error: the graphs of {name} are not on this disk yet: run action-clip export {name} once "
-        "(it needs pip install 'action-clip[export]'), or use --model nano, which needs no download\n",
+        "(it needs pip install 'action-clip[export]', in a clone '.[export]'), "
+        "or use --model nano, which needs no download\n",
     )
     small = random_closed_model(5, frames=8, classes=400, size=224)
     save_closed_model(small, Path(os.environ["ACTION_CLIP_HOME"]) / name, channels_first=True)

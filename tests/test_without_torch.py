@@ -46,7 +46,10 @@ def test_the_command_runs_without_what_exporting_needs() -> None:
     assert re.search(rf"sample\.gif,1,\d,{ACTION},0\.\d+$", done.stdout, re.MULTILINE)
     assert re.search(r"^nano +8 +\d+ MB +yes ", done.stdout, re.MULTILINE)
     assert done.stdout.count("equal to catalog") == 3
-    assert "run action-clip export vit-b-16-8f once (it needs pip install 'action-clip[export]')" in done.stderr
+    assert (
+        "run action-clip export vit-b-16-8f once (it needs pip install 'action-clip[export]', in a clone '.[export]')"
+        in done.stderr
+    )
 
 
 def test_the_import_runs_without_what_exporting_needs() -> None:

@@ -12,11 +12,10 @@ from functools import partial
 import numpy as np
 
 from action_clip.errors import ActionClipError
+from action_clip.video import SAMPLINGS
 
 Sampler = Callable[[int], list[int]]
 """From the total number of frames of a video to the indices of the frames to look at, first to last."""
-
-SAMPLINGS = ("uniform", "random", "keyframes")
 
 
 @dataclass(frozen=True)

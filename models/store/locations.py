@@ -53,7 +53,8 @@ def published_sha256(file: ModelFile, path: Path) -> str | None:
 
 def export_hint(spec: ModelSpec) -> str:
     """What to do for graphs that are not exported yet."""
-    return f"run action-clip export {spec.name} once (it needs pip install 'action-clip[export]'), {USE_NANO}"
+    packages = "it needs pip install 'action-clip[export]', in a clone '.[export]'"
+    return f"run action-clip export {spec.name} once ({packages}), {USE_NANO}"
 
 
 def repair_hint(spec: ModelSpec) -> str:

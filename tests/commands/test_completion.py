@@ -46,6 +46,9 @@ def test_the_options_of_a_subcommand(tmp_path: Path) -> None:
     assert "--precision" in words
     assert "--desc_file" not in words
     assert completions("action-clip export --precision ", tmp_path) == ["fp32", "fp16", "int8"]
+    (tmp_path / "vit.pt").touch()
+    assert set(completions("action-clip export vit-b-16-", tmp_path)) == {"vit-b-16-8f", "vit-b-16-16f", "vit-b-16-32f"}
+    assert [word.strip() for word in completions("action-clip export vit.", tmp_path)] == ["vit.pt"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -61,11 +64,12 @@ def test_the_code_is_of_the_shell(capsys: pytest.CaptureFixture[str], shell: str
 def test_a_missing_package_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    monkeypatch.setitem(sys.modules, "argcomplete.shell_integration", None)
     assert main(["--completion", "bash"]) == 1
     assert capsys.readouterr() == (
         "",
-        "action_clip: error: completion needs argcomplete: pip install 'action-clip[completion]'\n",
+        "action_clip: error: completion needs argcomplete, the package of the extra [completion]: "
+        "pip install argcomplete\n",
     )
 
 

@@ -42,12 +42,12 @@ def test_the_layout_and_the_keys_in_the_documents_are_the_writers() -> None:
     prediction = ActionClip("nano").classify(SAMPLE_VIDEO, read_labels(SAMPLE_LABELS))
     layout = re.findall(r"```\n(=.*?)\n…\n(.*?)```", text, re.DOTALL)
     assert len(layout) == 1
-    written = FORMATS["text"].text(prediction)
+    written = FORMATS["text"](prediction)
     probability = re.compile(r"(prob = 0\.\d{4})\d*")
     assert probability.sub(r"\1", written).startswith(probability.sub(r"\1", layout[0][0]))
     assert written.endswith(layout[0][1])
     keys = "".join(re.findall(r"^\| (`[^|]*`) \| [^|]*\|$", text[text.index("`--format json`") :], re.MULTILINE)[:6])
-    assert re.findall(r"`(\w+)`", keys) == list(json.loads(FORMATS["json"].text(prediction)))
+    assert re.findall(r"`(\w+)`", keys) == list(json.loads(FORMATS["json"](prediction)))
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
@@ -70,3 +70,9 @@ def test_the_pipeline_in_the_documents_says_what_is_shown(
     monkeypatch.chdir(ROOT)
     exec(code, {})
     assert capsys.readouterr().out == shown
+
+
+def test_no_table_in_the_documents_is_torn_apart() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        tables = re.findall(r"(?:^\|.*\n)+", document.read_text("utf-8"), re.MULTILINE)
+        assert [table for table in tables if "\n| ---" not in table] == [], document.name

@@ -80,7 +80,8 @@ def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.C
         1,
         "",
         "action_clip: error: the graphs of vit-b-16-8f are not on this disk yet: run action-clip export vit-b-16-8f "
-        "once (it needs pip install 'action-clip[export]'), or use --model nano, which needs no download\n",
+        "once (it needs pip install 'action-clip[export]', in a clone '.[export]'), "
+        "or use --model nano, which needs no download\n",
     )
     assert not folder.exists()
 

@@ -187,7 +187,8 @@ def test_graphs_to_be_exported_are_missed_before_the_video_is_opened(monkeypatch
             call()
         assert str(caught.value) == (
             "the graphs of vit-b-16-16f are not on this disk yet: run action-clip export vit-b-16-16f once "
-            "(it needs pip install 'action-clip[export]'), or use --model nano, which needs no download"
+            "(it needs pip install 'action-clip[export]', in a clone '.[export]'), "
+            "or use --model nano, which needs no download"
         )
     # What is wrong with the labels is known earlier.
     with pytest.raises(ActionClipError, match="the label 'word word"):

@@ -85,7 +85,7 @@ def test_a_dict_is_what_json_says() -> None:
         ("timings_s", {"decode": 0.25, "score": 0.001}),
     ]
     assert json.loads(json.dumps(answer)) == answer
-    assert json.loads(FORMATS["json"].text(PREDICTION)).items() <= answer.items()
+    assert json.loads(FORMATS["json"](PREDICTION)).items() <= answer.items()
     json.dumps(FRAMES.to_dict())
     assert (FRAMES.to_dict()["duration_s"], FRAMES.to_dict()["frame_times_s"]) == (None, [])
 

@@ -14,7 +14,7 @@ import pytest
 
 from action_clip.errors import ActionClipError
 from action_clip.models.prediction import Prediction
-from action_clip.output.writers import FORMATS
+from action_clip.output.writers import FORMATS, save_text
 from action_clip.system.files import write_file
 
 PREDICTION = Prediction(
@@ -34,9 +34,7 @@ PREDICTION = Prediction(
 
 
 def written(form: str, prediction: Prediction) -> str:
-    stream = io.StringIO()
-    FORMATS[form].write(prediction, stream)
-    return stream.getvalue()
+    return FORMATS[form](prediction)
 
 
 def test_the_formats_are_the_documented_ones() -> None:
@@ -97,32 +95,32 @@ def test_decoded_frames_have_no_video_and_no_duration() -> None:
 def test_a_saved_file_replaces_the_old_one_and_is_utf8(form: str, tmp_path: Path) -> None:
     target = tmp_path / "ответ"
     target.write_text("old and longer " * 100, encoding="utf-8")
-    FORMATS[form].save(PREDICTION, target)
+    save_text(FORMATS[form](PREDICTION), target)
     assert target.read_bytes().decode("utf-8") == written(form, PREDICTION)
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_file_name_that_is_not_unicode_can_be_saved_and_read_back_from_json(tmp_path: Path) -> None:
     odd = replace(PREDICTION, video="bad\udcff.mp4")
-    FORMATS["json"].save(odd, tmp_path / "a.json")
+    save_text(FORMATS["json"](odd), tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["video"] == "bad\udcff.mp4"
-    FORMATS["csv"].save(odd, tmp_path / "a.csv")
+    save_text(FORMATS["csv"](odd), tmp_path / "a.csv")
     assert "\nbad\\udcff.mp4,1,2,driving," in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match=r"there is no folder .*absent; create it"):
-        FORMATS["text"].save(PREDICTION, tmp_path / "absent" / "a.txt")
+        save_text(FORMATS["text"](PREDICTION), tmp_path / "absent" / "a.txt")
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match="it is a folder"):
-        FORMATS["text"].save(PREDICTION, tmp_path)
+        save_text(FORMATS["text"](PREDICTION), tmp_path)
 
 
 def test_a_file_that_cannot_be_created_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ActionClipError, match=r"cannot write .*xxx.*; name another file"):
-        FORMATS["text"].save(PREDICTION, tmp_path / ("x" * 300))
+        save_text(FORMATS["text"](PREDICTION), tmp_path / ("x" * 300))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +129,7 @@ def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
     real, link = tmp_path / "real.csv", tmp_path / "link.csv"
     real.write_text("old")
     link.symlink_to(real)
-    FORMATS["csv"].save(PREDICTION, link)
+    save_text(FORMATS["csv"](PREDICTION), link)
     assert link.is_symlink()
     assert real.read_text(encoding="utf-8") == written("csv", PREDICTION)
 
@@ -142,7 +140,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        FORMATS["csv"].save(PREDICTION, pipe)
+        save_text(FORMATS["csv"](PREDICTION), pipe)
         assert os.read(reader, 10_000).decode() == written("csv", PREDICTION)
     finally:
         os.close(reader)
@@ -151,7 +149,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions are not modes there")
 def test_the_file_gets_the_permissions_that_any_new_file_gets(tmp_path: Path) -> None:
-    FORMATS["text"].save(PREDICTION, tmp_path / "a")
+    save_text(FORMATS["text"](PREDICTION), tmp_path / "a")
     (tmp_path / "b").touch()
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 

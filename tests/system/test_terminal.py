@@ -19,7 +19,7 @@ from small_models import random_model, save_model
 from action_clip import main
 from action_clip.errors import ActionClipError
 from action_clip.models.prediction import Prediction
-from action_clip.output.writers import FORMATS, CsvWriter
+from action_clip.output.writers import FORMATS, as_csv
 from action_clip.system.terminal import ArgumentParser, LogFormatter, json_escaped, printable, sentence
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_all_control_characters_of_unicode_are_escaped() -> None:
 
 def test_the_text_of_an_answer_has_the_labels_on_their_lines() -> None:
     label = "eating]\n  prob = 1.0\n\x1b[2J"
-    text = FORMATS["text"].text(prediction(label))
+    text = FORMATS["text"](prediction(label))
     assert is_safe(text)
     assert r"  category = 0 [eating]\n  prob = 1.0\n\x1b[2J]" in text.splitlines()
     assert text.count("prob = ") == 2
@@ -83,7 +83,7 @@ def test_the_text_of_an_answer_has_the_labels_on_their_lines() -> None:
 
 
 def test_json_escapes_and_says_the_same() -> None:
-    text = FORMATS["json"].text(prediction(NAME))
+    text = FORMATS["json"](prediction(NAME))
     assert is_safe(text)
     assert text.count("\n") == 1
     assert json.loads(text)["predictions"][0]["label"] == NAME
@@ -93,8 +93,8 @@ def test_json_escapes_and_says_the_same() -> None:
 def test_csv_is_data_and_formulas_are_quoted_for_spreadsheets_only() -> None:
     formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "＝1", "a=1", "drinking"]
     for label in formulas:
-        plain = list(csv.reader(io.StringIO(FORMATS["csv"].text(prediction(label, label)))))[1]
-        quoted = list(csv.reader(io.StringIO(CsvWriter(for_spreadsheets=True).text(prediction(label, label)))))[1]
+        plain = list(csv.reader(io.StringIO(FORMATS["csv"](prediction(label, label)))))[1]
+        quoted = list(csv.reader(io.StringIO(as_csv(prediction(label, label), for_spreadsheets=True))))[1]
         assert (plain[0], plain[3]) == (label, label)
         shown = label if label in ("a=1", "drinking") else f"'{label}"
         assert (quoted[0], quoted[3]) == (shown, shown)

@@ -8,8 +8,8 @@ import pytest
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.validators import UNIFORM_RULES as NAMED_RULES
+from action_clip.video import SAMPLINGS
 from action_clip.video.sampling import (
-    SAMPLINGS,
     UNIFORM_RULES,
     Keyframes,
     linspace_indices,

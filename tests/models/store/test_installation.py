@@ -49,7 +49,7 @@ def graph(filling: bytes, size: int) -> bytes:
 BODIES = {"text": graph(b"t", 3000), "image": graph(b"i", 2000), "fusion": graph(b"f", 1000)}
 CHECKPOINT = b"\x80\x02" + b"c" * 99_998
 EXPORT = (
-    "run action-clip export tiny once (it needs pip install 'action-clip[export]'), "
+    "run action-clip export tiny once (it needs pip install 'action-clip[export]', in a clone '.[export]'), "
     "or use --model nano, which needs no download"
 )
 # What a child process does: the same as example(), from the URLs' host and the home of its environment.
