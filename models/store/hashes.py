@@ -9,8 +9,8 @@ It is one file under home(), a JSON object on each line. Of two lines of one kin
 weights in, null until it was checked. "first use" is what the file is verified against. Paths are relative to home()
 where they are below it, so that it can be moved.
 
-Lines are appended, so that processes that run at once do not undo each other's. A line whose seal is wrong is ignored,
-which costs time only, and left out when the file is written anew: when it is damaged or has become too long.
+It is written whole, under a lock, so that processes that run at once do not undo each other's lines. A line whose seal
+is wrong is ignored, which costs time only.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +31,10 @@ from action_clip.system.files import draft, read_json_object, require_regular_fi
 _LAST_READ, _FIRST_USE = "last read", "first use"
 _EARLIER_RECORD = "sha256.json"
 """In a model's directory: the hashes of first use, as earlier versions of the program record them. It is only read."""
-# Lines of the record, which is read several times a run; when there are more, half as many files last read stay in it.
-_MOST_LINES = 1000
+# Of the files last read, how many stay in the record, which is read several times a run.
+_MOST_READ = 1000
+_LOCK_S = 10.0
+"""How long another process is waited for that writes the record: longer than writing takes."""
 _MOST_BYTES = 32 << 20
 """More than any record has; what is larger is something else."""
 # What a record begins with, and what is in each of its lines.
@@ -166,31 +168,41 @@ def _record(*facts: Fact) -> None:
     content = _content(path)
     if content is None:
         warn_once(path, "%s cannot be read as what this program writes there, and is left alone: move it away", path)
-        return
+    elif _unrecorded(facts, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            content = _content(path) or b""  # another process may just have written it
+            new = _unrecorded(facts, content)
+            recorded = {subject: fact for subject, fact in _facts(content).items() if subject not in new}
+            target = Path(os.path.realpath(path))
+            with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
+                temporary.write_bytes(b"".join(map(_line, _newest(recorded | new))))
+                temporary.replace(target)
+
+
+def _unrecorded(facts: Iterable[Fact], content: bytes) -> dict[Subject, Fact]:
     recorded = _facts(content)
-    new = {_subject(fact): fact for fact in facts if recorded.get(_subject(fact)) != fact}
-    if not new:
-        return
-    lines = content.split(b"\n")
-    is_undamaged = lines.pop() == b"" and all(map(_parsed, lines))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if is_undamaged and len(lines) + len(new) <= _MOST_LINES:
-        # The file may be another user's, or on a file system where files are only written whole.
-        with suppress(OSError), path.open("ab") as file:
-            file.write(b"".join(map(_line, new.values())))
-            return
-    for subject in new:
-        recorded.pop(subject, None)
-    target = Path(os.path.realpath(path))
-    with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
-        temporary.write_bytes(b"".join(map(_line, _newest(recorded | new))))
-        temporary.replace(target)
+    return {_subject(fact): fact for fact in facts if recorded.get(_subject(fact)) != fact}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the record's lock, where it can be had: not on every file system, and not where it is another user's."""
+    from filelock import FileLock
+
+    lock = FileLock(f"{path}.lock", timeout=_LOCK_S)
+    with suppress(OSError, NotImplementedError):  # a Timeout is an OSError
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _newest(facts: dict[Subject, Fact]) -> list[Fact]:
     """All facts about first uses, and those about the files that were read last."""
     read = [subject for subject in facts if subject[0] == _LAST_READ]
-    left_out = set(read[: -(_MOST_LINES // 2)])
+    left_out = set(read[:-_MOST_READ])
     return [fact for subject, fact in facts.items() if subject not in left_out]
 
 

@@ -22,7 +22,6 @@ from action_clip.models.store.hashes import (
     first_use_hashes,
     graph_identity,
     record_first_use,
-    record_new_file,
     sha256_of,
 )
 from action_clip.models.store.home import HASHES, home
@@ -83,7 +82,7 @@ def test_a_file_is_read_once(path: Path, read: list[Path]) -> None:
     for _ in range(3):
         assert sha256_of(path) == sha256(b"one")
     assert read == [path]
-    assert [item.name for item in home().iterdir()] == [HASHES]
+    assert sorted(item.name for item in home().iterdir()) == [HASHES, f"{HASHES}.lock"]
 
 
 @pytest.mark.parametrize("how", ["written into", "replaced", "copied over with its times", "longer"])
@@ -107,8 +106,14 @@ def test_samples_of_the_content_tell_files_apart_without_times_and_inodes(
 ) -> None:
     """As on a file system without numbers of files and times of change."""
     whole = np.random.default_rng(0).bytes(1 << 20)
-    facts = SimpleNamespace(st_size=len(whole), st_mtime_ns=1, st_ctime_ns=1, st_ino=0)
-    monkeypatch.setattr(os, "fstat", lambda _: facts)
+    really = os.fstat
+
+    def without(descriptor: int) -> SimpleNamespace:
+        facts = really(descriptor)
+        numbers = {name: getattr(facts, name) for name in ("st_size", "st_mode", "st_nlink", "st_dev")}
+        return SimpleNamespace(**numbers, st_mtime_ns=1, st_ctime_ns=1, st_ino=0)
+
+    monkeypatch.setattr(os, "fstat", without)
     path.write_bytes(whole)
     sha256_of(path)
     for other in (whole[:-1] + b"x", b"x" + whole[1:], np.random.default_rng(1).bytes(1 << 20)):
@@ -161,17 +166,16 @@ def test_damage_to_the_record_changes_no_hash(path: Path, tmp_path: Path, caplog
 
 
 def test_the_record_is_cut_down_to_the_files_last_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(action_clip.models.store.hashes, "_MOST_LINES", 10)
+    monkeypatch.setattr(action_clip.models.store.hashes, "_MOST_READ", 10)
     model = home() / "tiny"
     record_first_use({model / "text.onnx": sha256(b"text")})
     files = [tmp_path / str(number) for number in range(30)]
     for file in files:
         file.write_bytes(b"one")
         assert sha256_of(file) == sha256(b"one")
-        assert len(facts()) <= 10
+        assert len(facts()) <= 11
     read = [fact["path"] for fact in facts() if fact["kind"] == "last read"]
-    assert len(read) >= 5
-    assert read == [str(file) for file in files[-len(read) :]]
+    assert read == [str(file) for file in files[-10:]]
     assert first_use_hashes(model)["text.onnx"].sha256 == sha256(b"text")
 
 
@@ -187,30 +191,19 @@ def test_a_line_that_was_cut_off_does_not_affect_others(path: Path, read: list[P
     assert first_use_hashes(model)["text.onnx"].sha256 == sha256(b"text")
 
 
-def test_a_record_that_cannot_be_appended_to_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is another user's, in a folder that both may write into, or the file system only writes whole files."""
+def test_a_lock_that_cannot_be_had_stops_no_record() -> None:
+    """It is another user's, in a folder that both may write into, or the file system has none."""
+    (home() / f"{HASHES}.lock").mkdir(parents=True)
     model = home() / "tiny"
     record_first_use({model / "text.onnx": sha256(b"text")})
-    really = Path.open
-
-    def refuse(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if mode == "ab":
-            raise PermissionError(13, "Permission denied")
-        return really(path, mode, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", refuse)
-    image = model / "image.onnx"
-    model.mkdir()
-    image.write_bytes(b"image")
-    record_new_file(image, sha256(b"image"))
+    record_first_use({model / "image.onnx": sha256(b"image")})
     assert {name: first_use.sha256 for name, first_use in first_use_hashes(model).items()} == {
         "text.onnx": sha256(b"text"),
         "image.onnx": sha256(b"image"),
     }
-    assert sorted(path.name for path in home().iterdir()) == [HASHES, "tiny"]
 
 
-def test_processes_that_run_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+def test_processes_that_run_at_once_lose_nothing_of_each_other() -> None:
     program = """
 import sys
 from pathlib import Path
