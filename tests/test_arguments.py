@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-import action_clip
+import action_clip.command
 import action_clip.export.command
 import benchmarks.accuracy
 
