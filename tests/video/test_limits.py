@@ -332,7 +332,8 @@ def test_a_decoder_that_cannot_be_opened() -> None:
     def decode(_: object) -> None:
         raise ValueError("cannot decode unknown codec")
 
-    container = Video(VideoSource("clip"), None, SimpleNamespace(decode=decode))  # type: ignore[arg-type]
+    stream = SimpleNamespace(codec_context=SimpleNamespace(decode=decode))
+    container = Video(VideoSource("clip"), None, stream)  # type: ignore[arg-type]
     with pytest.raises(av.FFmpegError, match="unknown codec"):
         container.decode(None)
 
