@@ -26,7 +26,7 @@ from action_clip.output.writers import FORMATS, as_csv, save_text
 from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_lists
 
 _PROGRAM = Path(__file__).parents[1]
-_ROOMS = ("commands", "export", "models", "output", "system", "tokenizer", "video")
+_ROOMS = ("action_clip", "commands", "export", "models", "output", "system", "tokenizer", "video")
 _WEIGHTS = {".onnx", ".onnx_data", ".data", ".bin", ".pt", ".pth", ".safetensors"}
 _LOG = logging.getLogger("action_clip")
 

@@ -115,7 +115,8 @@ def test_a_class_map_and_what_is_kept_are_not_written_over(capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    "taken", ["samples/sample.gif", "samples/labels.txt", "models/catalog/catalog.toml", "errors.py"]
+    "taken",
+    ["samples/sample.gif", "samples/labels.txt", "models/catalog/catalog.toml", "errors.py", "action_clip/__init__.py"],
 )
 def test_the_program_does_not_write_over_itself(capsys: pytest.CaptureFixture[str], taken: str) -> None:
     before = (ROOT / taken).read_bytes()
