@@ -166,22 +166,28 @@ def _record(*facts: Fact) -> None:
     """
     path = home() / HASHES
     content = _content(path)
-    if content is None:
-        warn_once(path, "%s cannot be read as what this program writes there, and is left alone: move it away", path)
-    elif _unrecorded(facts, content):
+    if content is not None:
+        if not _unrecorded(facts, _facts(content)):
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            content = _content(path) or b""  # another process may just have written it
-            new = _unrecorded(facts, content)
-            recorded = {subject: fact for subject, fact in _facts(content).items() if subject not in new}
-            target = Path(os.path.realpath(path))
-            with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
-                temporary.write_bytes(b"".join(map(_line, _newest(recorded | new))))
-                temporary.replace(target)
+            content = _content(path)  # another process may just have written it
+            if content is not None:
+                _write(path, facts, _facts(content))
+    if content is None:
+        warn_once(path, "%s cannot be read as what this program writes there, and is left alone: move it away", path)
 
 
-def _unrecorded(facts: Iterable[Fact], content: bytes) -> dict[Subject, Fact]:
-    recorded = _facts(content)
+def _write(path: Path, facts: Iterable[Fact], recorded: dict[Subject, Fact]) -> None:
+    new = _unrecorded(facts, recorded)
+    others = {subject: fact for subject, fact in recorded.items() if subject not in new}
+    target = Path(os.path.realpath(path))
+    with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
+        temporary.write_bytes(b"".join(map(_line, _newest(others | new))))
+        temporary.replace(target)
+
+
+def _unrecorded(facts: Iterable[Fact], recorded: Mapping[Subject, Fact]) -> dict[Subject, Fact]:
     return {_subject(fact): fact for fact in facts if recorded.get(_subject(fact)) != fact}
 
 
