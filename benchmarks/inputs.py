@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # Exit code of a process whose package is not installed.
 ABSENT = 3
 SEED = 0
-LABELS_400 = ROOT / "models" / "kinetics400.txt"
+LABELS_400 = ROOT / "models" / "catalog" / "kinetics400.txt"
 FRAMES = 8
 WIDTH, HEIGHT, RATE, SECONDS = 640, 360, 30, 10
 
