@@ -12,7 +12,7 @@ from action_clip.commands.arguments import BENCHMARK_RUNS
 from action_clip.commands.models import chosen_model
 from action_clip.commands.samples import LABELS, SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.errors import ActionClipError
-from action_clip.models import DEFAULT_MODEL
+from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.actionclip import ActionClip
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.specs import ModelSpec, catalog
@@ -20,7 +20,6 @@ from action_clip.models.classmap import read_classmap
 from action_clip.models.loading import load
 from action_clip.models.model_graphs import FoundModel
 from action_clip.models.prediction import Prediction
-from action_clip.models.timesformer import TimeSformer
 from action_clip.output.stdout import is_terminal, write_stdout
 from action_clip.output.writers import FORMATS, as_csv, save_text
 from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_lists
@@ -111,12 +110,7 @@ def _program_files() -> Iterable[Path]:
 
 def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
     """Load the model and read the files of labels, prompts and classes; what is returned classifies the video."""
-    for option in ("text", "desc_file", "prompts"):
-        if found.spec.kind == TimeSformer.kind and getattr(options, option):
-            raise ActionClipError(
-                f"{options.model} is a closed-set model, it knows its own classes and no other labels: leave out "
-                f"--{option}, or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
-            )
+    _check_kind(options, found)
     model = load(
         found,
         device=options.device,
@@ -131,6 +125,22 @@ def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
     if isinstance(model, ActionClip):
         return partial(model.classify, video, _labels(options), **how)
     return partial(model.classify, video, **how)
+
+
+def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:
+    """Raise ActionClipError where an option is for the other kind of model."""
+    if found.spec.kind == ActionClip.kind:
+        if options.classmap:
+            raise ActionClipError(f"--classmap is for closed-set models, {found.name} takes labels: use --desc_file")
+        return
+    for option in ("text", "desc_file", "prompts"):
+        if getattr(options, option):
+            raise ActionClipError(
+                f"{options.model} is a closed-set model, it knows its own classes and no other labels: leave out "
+                f"--{option}, or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
+            )
+    if options.average != AVERAGES[0]:
+        raise ActionClipError(f"--average is over prompts, and {found.name} has none: leave it out")
 
 
 def _labels(options: argparse.Namespace) -> list[str]:

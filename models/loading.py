@@ -34,13 +34,13 @@ def load(
     found = find_model(model)
     if found.spec.kind == ActionClip.kind:
         if classmap is not None:
-            raise ActionClipError(f"--classmap is for closed-set models, {found.name} takes labels: use --desc_file")
+            raise ActionClipError(f"classmap is for closed-set models, and {found.name} takes labels: leave it out")
         return ActionClip(found, device=device, threads=threads, cache=cache, prompts=prompts, average=average)
     if prompts is not None:
         raise ActionClipError(
-            f"{found.name} is a closed-set model, it knows its own classes and no other labels: leave out --prompts, "
+            f"{found.name} is a closed-set model, it knows its own classes and no other labels: leave out prompts, "
             f"or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
         )
     if average != AVERAGES[0]:
-        raise ActionClipError(f"--average is over prompts, and {found.name} has none: leave it out")
+        raise ActionClipError(f"average is over prompts, and {found.name} has none: leave it out")
     return TimeSformer(found, device=device, threads=threads, cache=cache, classmap=classmap)

@@ -54,6 +54,8 @@ def provider(device: str) -> str:
 
 def check_device(device: str) -> None:
     """Raise ActionClipError where this installation of onnxruntime does not have the device; none is started."""
+    if not isinstance(device, str):
+        raise ActionClipError(f"device is {device!r}: give its name, such as 'auto' or 'cpu'")
     if device.lower() not in (AUTO, "cpu"):  # which are always there
         provider(device)
 

@@ -50,22 +50,22 @@ def features(networks: Networks) -> dict[str, Tensor]:
     return {"text": networks.text(tokens), "image": networks.image(frames), "fusion": networks.fusion(clips)}
 
 
-def assert_same_network(found: nn.Module, wanted: nn.Module) -> None:
+def assert_same_network(found: nn.Module, expected: nn.Module) -> None:
     """Both have the same layers with the same constants and, to the bit, the same weights."""
-    own, other = found.state_dict(), wanted.state_dict()
-    assert repr(found) == repr(wanted)
+    own, other = found.state_dict(), expected.state_dict()
+    assert repr(found) == repr(expected)
     assert own.keys() == other.keys()
     assert all(torch.equal(own[name], other[name]) for name in own)
 
 
-def assert_same(found: Networks, wanted: Networks) -> None:
+def assert_same(found: Networks, expected: Networks) -> None:
     """Both have the same networks, whose features differ from row to row.
 
     The last bits of features depend on how the weights lie in memory: Hugging Face's projections are transposed.
     """
     for part in ("text", "image", "fusion"):
-        assert_same_network(getattr(found, part), getattr(wanted, part))
-    mine, theirs = features(found), features(wanted)
+        assert_same_network(getattr(found, part), getattr(expected, part))
+    mine, theirs = features(found), features(expected)
     for role, values in mine.items():
         assert (values - theirs[role]).abs().max() <= 1e-5, role
         assert (values[0] - values[-1]).abs().max() > 0.1, role

@@ -94,8 +94,8 @@ def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.C
     code, answer, err = command(capsys, *ask)
     assert (code, err) == (0, "")
     assert json.loads(answer)["model"] == "vit-b-16-8f"
-    wanted = by_hand(assemble(read_checkpoint(checkpoint)), read_labels(SAMPLE_LABELS), 256, 100.0)
-    assert np.abs(probabilities(answer) - wanted).max() < 1e-4
+    expected = by_hand(assemble(read_checkpoint(checkpoint)), read_labels(SAMPLE_LABELS), 256, 100.0)
+    assert np.abs(probabilities(answer) - expected).max() < 1e-4
     code, alias, _ = command(capsys, "--model", "clip_vit_b16", *ask[2:])
     assert (code, json.loads(alias)["model"]) == (0, spec.name)
     np.testing.assert_array_equal(probabilities(alias), probabilities(answer))
@@ -118,7 +118,7 @@ def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.C
     assert (code, verified.count("equal to first use")) == (0, 3)
     code, halved, _ = command(capsys, *ask)
     assert code == 0
-    assert 0 < np.abs(probabilities(halved) - wanted).max() < 0.05
+    assert 0 < np.abs(probabilities(halved) - expected).max() < 0.05
 
 
 @pytest.mark.slow

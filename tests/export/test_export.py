@@ -192,9 +192,9 @@ def test_graphs_say_what_pytorch_says(exports: Exports, name: str) -> None:
         for value in values:
             found = session.run(None, {session.get_inputs()[0].name: value})[0]
             with torch.no_grad():
-                wanted = network(torch.from_numpy(value)).numpy()
-            assert found.shape == wanted.shape == (len(value), exported.case.sizes.embedding)
-            difference = np.abs(unit(found) - unit(wanted)).max()
+                expected = network(torch.from_numpy(value)).numpy()
+            assert found.shape == expected.shape == (len(value), exported.case.sizes.embedding)
+            difference = np.abs(unit(found) - unit(expected)).max()
             assert difference < 1e-5, f"{role} {value.shape}: {difference}"
             # Rows are told apart, or nothing would be shown by their being equal.
             if len(value) > exported.case.frames:
@@ -209,9 +209,9 @@ def test_the_program_says_what_pytorch_says(exports: Exports, name: str) -> None
     found = ActionClip(exported.folder).classify(SAMPLE_VIDEO, labels)
     side = case.sizes.image_size
     resize, scale = (side, math.exp(4.5)) if case.fusion is None else (side * 256 // 224, 100.0)
-    wanted = by_hand(exported.networks(), labels, resize, scale)
-    assert np.abs(found.probabilities - wanted).max() < 1e-4
-    assert wanted.max() > 1.5 / len(labels)
+    expected = by_hand(exported.networks(), labels, resize, scale)
+    assert np.abs(found.probabilities - expected).max() < 1e-4
+    assert expected.max() > 1.5 / len(labels)
     assert len(found.frame_indices) == case.frames
 
 
@@ -220,7 +220,7 @@ def test_metadata(exports: Exports, name: str) -> None:
     exported = exports(name)
     case, side = exported.case, exported.case.sizes.image_size
     is_clip = case.fusion is None
-    wanted = {
+    expected = {
         "model": name,
         "frames": case.frames,
         "image_size": side,
@@ -239,12 +239,12 @@ def test_metadata(exports: Exports, name: str) -> None:
         "exporter": f"action_clip {action_clip.__version__}",
     }
     if name in ("shift", "joint"):
-        wanted["temporal"] = name
+        expected["temporal"] = name
     numbers = ("frames", "image_size", "resize", "mean", "std", "prompts", "logit_scale")
     for role in ROLES["zero-shot"]:
         found = {entry.key: entry.value for entry in exported.graph(role).metadata_props}
         assert found.pop("role") == role
-        assert {key: json.loads(value) if key in numbers else value for key, value in found.items()} == wanted
+        assert {key: json.loads(value) if key in numbers else value for key, value in found.items()} == expected
 
 
 def axes(value: onnx.ValueInfoProto) -> tuple[str | int, ...]:
@@ -258,7 +258,7 @@ def test_graphs_are_standard_and_their_sizes_free(exports: Exports, name: str) -
     case, side, embedding = exported.case, exported.case.sizes.image_size, exported.case.sizes.embedding
     rows = "batch" if case.temporal is None else f"{case.frames}*clips"
     length = case.frames if case.fusion == "Transf_cls" else "frames"
-    wanted: dict[str, tuple[str, int, tuple[str | int, ...]]] = {
+    expected: dict[str, tuple[str, int, tuple[str | int, ...]]] = {
         "text": ("tokens", onnx.TensorProto.INT64, ("batch", "length")),
         "image": ("frames", onnx.TensorProto.FLOAT, (rows, 3, side, side)),
         "fusion": ("frame_features", onnx.TensorProto.FLOAT, ("batch", length, embedding)),
@@ -269,7 +269,7 @@ def test_graphs_are_standard_and_their_sizes_free(exports: Exports, name: str) -
         assert {node.domain for node in model.graph.node} == {""}
         assert len(model.functions) == 0
         (given,), (made,) = model.graph.input, model.graph.output
-        assert (given.name, given.type.tensor_type.elem_type, axes(given)) == wanted[role]
+        assert (given.name, given.type.tensor_type.elem_type, axes(given)) == expected[role]
         assert (made.name, axes(made)[1]) == ("features", embedding)
         assert isinstance(axes(made)[0], str)
         # Where in which file a node comes from, and on which machine, is nobody's business.

@@ -117,11 +117,11 @@ def test_vit_b_32_in_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str
     floats = {name: value.float() for name, value in clip.items()}
     logits = reference(floats, fusion, SAMPLE_VIDEO, texts).reshape(len(DEFAULT_PROMPTS), len(labels))
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
-    wanted = (exponentials / exponentials.sum(1, keepdims=True)).mean(0)
+    expected = (exponentials / exponentials.sum(1, keepdims=True)).mean(0)
     found = probabilities(done.stdout)
-    worst = np.abs(found - wanted).max()
-    print(f"max |Δ probability| {worst:.1e}; probabilities {np.sort(wanted)[::-1].round(3)}")
+    worst = np.abs(found - expected).max()
+    print(f"max |Δ probability| {worst:.1e}; probabilities {np.sort(expected)[::-1].round(3)}")
     assert worst < 1e-4
-    assert wanted.max() > 2 / len(labels)
-    assert wanted.argmax() == found.argmax()
+    assert expected.max() > 2 / len(labels)
+    assert expected.argmax() == found.argmax()
     checkpoint.unlink()

@@ -134,8 +134,8 @@ def test_encoded_texts_start_and_end_and_are_cut_to_77() -> None:
 
 
 def test_the_loss_is_least_for_equal_embeddings() -> None:
-    wanted = nn.functional.normalize(torch.randn(8, 384, generator=torch.Generator().manual_seed(0)), dim=1)
-    equal, shuffled = distillation_loss(wanted, wanted), distillation_loss(wanted.roll(1, 0), wanted)
+    expected = nn.functional.normalize(torch.randn(8, 384, generator=torch.Generator().manual_seed(0)), dim=1)
+    equal, shuffled = distillation_loss(expected, expected), distillation_loss(expected.roll(1, 0), expected)
     assert equal.item() == pytest.approx(0, abs=1e-3)
     assert shuffled.item() > 4
 
@@ -167,8 +167,8 @@ def test_packing_keeps_a_model_nearly_as_it_was(tmp_path: Path) -> None:
     tokens = np.arange(30) * 6
     session = onnxruntime.InferenceSession(tmp_path / "packed.onnx")
     for found, name in zip(session.run(None, {"t": tokens}), ("large", "small"), strict=True):
-        wanted = weights["table"][tokens] @ weights[name]
-        worst = (np.abs(found - wanted).max(axis=0) / np.abs(wanted).max(axis=0)).max()
+        expected = weights["table"][tokens] @ weights[name]
+        worst = (np.abs(found - expected).max(axis=0) / np.abs(expected).max(axis=0)).max()
         assert 0 < worst < 0.03
     assert [path.name for path in tmp_path.iterdir()] == ["packed.onnx"]
 

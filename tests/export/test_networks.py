@@ -32,10 +32,10 @@ def _no_gradients() -> Iterator[None]:
         yield
 
 
-def assert_close(found: Tensor, wanted: Tensor) -> None:
-    assert found.shape == wanted.shape
-    assert wanted.abs().max() > 0.1
-    assert (found - wanted).abs().max().item() < CLOSE
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape
+    assert expected.abs().max() > 0.1
+    assert (found - expected).abs().max().item() < CLOSE
 
 
 def texts(*lengths: int, padded: int = 77) -> Tensor:
@@ -78,13 +78,13 @@ def own_states(tower: TextTower | ImageTower, inputs: Tensor) -> tuple[list[Tens
 
 
 def assert_all_close(
-    found: tuple[list[Tensor], Tensor], wanted: tuple[Sequence[Tensor], Tensor], position: int | Tensor
+    found: tuple[list[Tensor], Tensor], expected: tuple[Sequence[Tensor], Tensor], position: int | Tensor
 ) -> None:
     """All states before the last block, what the last block makes of the position that is read, and the result."""
-    *states, last = wanted[0]
+    *states, last = expected[0]
     assert len(found[0]) == len(states) + 1
     last = last[torch.arange(len(last)), position][:, None]
-    for ours, theirs in zip([*found[0], found[1]], [*states, last, wanted[1]], strict=True):
+    for ours, theirs in zip([*found[0], found[1]], [*states, last, expected[1]], strict=True):
         assert_close(ours, theirs)
 
 
@@ -121,15 +121,15 @@ def test_transformers_clip_layer_for_layer(tmp_path: Path, activation: str, size
 
     tokens = texts(3, 9, 30, 77)
     reference = model.text_model(tokens, output_hidden_states=True)
-    wanted = reference.hidden_states, model.text_projection(reference.pooler_output)
-    assert len(wanted[0]) == text_layers + 1
-    assert_all_close(own_states(networks.text, tokens), wanted, tokens.argmax(1))
+    expected = reference.hidden_states, model.text_projection(reference.pooler_output)
+    assert len(expected[0]) == text_layers + 1
+    assert_all_close(own_states(networks.text, tokens), expected, tokens.argmax(1))
 
     frames = torch.randn(3, 3, image_size, image_size)
     reference = model.vision_model(frames, output_hidden_states=True)
-    wanted = reference.hidden_states, model.visual_projection(reference.pooler_output)
-    assert len(wanted[0]) == layers + 1
-    assert_all_close(own_states(networks.image, frames), wanted, 0)
+    expected = reference.hidden_states, model.visual_projection(reference.pooler_output)
+    assert len(expected[0]) == layers + 1
+    assert_all_close(own_states(networks.image, frames), expected, 0)
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_open_clip_layer_for_layer(
     networks = assemble(read_checkpoint(tmp_path))
 
     tokens = texts(3, 9, 30, 77)
-    wanted = states(model.transformer.resblocks, lambda: model.encode_text(tokens))
-    assert_all_close(own_states(networks.text, tokens), wanted, tokens.argmax(1))
+    expected = states(model.transformer.resblocks, lambda: model.encode_text(tokens))
+    assert_all_close(own_states(networks.text, tokens), expected, tokens.argmax(1))
 
     frames = torch.randn(3, 3, vision["image_size"], vision["image_size"])
-    wanted = states(model.visual.transformer.resblocks, lambda: model.encode_image(frames))
-    assert_all_close(own_states(networks.image, frames), wanted, 0)
+    expected = states(model.visual.transformer.resblocks, lambda: model.encode_image(frames))
+    assert_all_close(own_states(networks.image, frames), expected, 0)
 
 
 @pytest.mark.parametrize("norm_last", [False, True])
@@ -177,10 +177,10 @@ def test_a_position_alone_has_the_state_that_it_has_among_all(
     transformer = stirred(Transformer(TransformerConfig(32, 2, 4, 48), gelu, 1e-5, norm_last))
     x = torch.randn(3, 7, 32)
     mask = torch.full((7, 7), float("-inf")).triu(1) if masked else None
-    wanted = transformer(x, mask)[torch.arange(3), position]
+    expected = transformer(x, mask)[torch.arange(3), position]
     found = transformer(x, mask, position)
     assert found.shape == (3, 1, 32)
-    assert (found[:, 0] - wanted).abs().max().item() < 1e-6 * wanted.abs().max().item()
+    assert (found[:, 0] - expected).abs().max().item() < 1e-6 * expected.abs().max().item()
 
 
 SIZES = Sizes(text_width=128, text_layers=1, embedding=64)
@@ -339,7 +339,7 @@ def test_temporal_shift(tmp_path: Path, clip: State, frames: int) -> None:
     networks = official(tmp_path, with_temporal_shift(clip), {}, frames)
     assert (networks.image.temporal, networks.frames) == ("shift", frames)
 
-    wanted = []
+    expected = []
     for start in (0, frames):
         # One (1 + P, W) for each frame of the clip.
         x = [
@@ -352,8 +352,8 @@ def test_temporal_shift(tmp_path: Path, clip: State, frames: int) -> None:
                 state[1:, :fold] = x[frame + 1][1:, :fold] if frame + 1 < frames else 0
                 state[1:, fold : 2 * fold] = x[frame - 1][1:, fold : 2 * fold] if frame else 0
             x = [block(state[:, None])[:, 0] for state in shifted]
-        wanted += [reference_norm(clip, "visual.ln_post", state[0]) @ clip["visual.proj"] for state in x]
-    assert_close(networks.image(clips), torch.stack(wanted))
+        expected += [reference_norm(clip, "visual.ln_post", state[0]) @ clip["visual.proj"] for state in x]
+    assert_close(networks.image(clips), torch.stack(expected))
 
 
 def test_joint_attention(tmp_path: Path, clip: State) -> None:
@@ -363,7 +363,7 @@ def test_joint_attention(tmp_path: Path, clip: State) -> None:
     networks = official(tmp_path, clip, {})
     assert (networks.image.temporal, networks.frames) == ("joint", frames)
 
-    wanted = []
+    expected = []
     for start in (0, frames):
         embedded = [reference_embedding(clip, clips[start + frame]) for frame in range(frames)]
         rows = [embedded[0][0]]
@@ -372,10 +372,10 @@ def test_joint_attention(tmp_path: Path, clip: State) -> None:
         x = reference_norm(clip, "visual.ln_pre", torch.stack(rows))[:, None]
         for block in reference_blocks(clip, "visual.transformer.", SIZES.layers, 2, 1e-5):
             x = block(x)
-        wanted += [reference_norm(clip, "visual.ln_post", x[0, 0]) @ clip["visual.proj"]] * frames
+        expected += [reference_norm(clip, "visual.ln_post", x[0, 0]) @ clip["visual.proj"]] * frames
     found = networks.image(clips)
-    assert_close(found, torch.stack(wanted))
-    assert_close(networks.fusion(found.reshape(2, frames, -1)), torch.stack([wanted[0], wanted[frames]]))
+    assert_close(found, torch.stack(expected))
+    assert_close(networks.fusion(found.reshape(2, frames, -1)), torch.stack([expected[0], expected[frames]]))
 
 
 def test_tokens_in_both_types(tmp_path: Path, clip: State) -> None:

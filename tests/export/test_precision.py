@@ -149,11 +149,11 @@ def test_fp16_is_half_the_size_and_as_good(
     halved = in_precision(graph, "fp16", inputs[role][0])
     assert 0.49 < halved.ByteSize() / graph.ByteSize() < 0.52
     values = tokens_of(read_labels(UNSEEN)[::3]) if role == "text" else inputs[role][2]
-    wanted, found = run(graph, values), run(halved, values)
+    expected, found = run(graph, values), run(halved, values)
     bound = PRECISIONS["fp16"]
     assert (bound.difference, bound.cosine) == (1e-2, 0.9999)
-    assert cosines(wanted, found).min() >= bound.cosine
-    assert 1e-6 < np.abs(unit(wanted) - unit(found)).max() < bound.difference
+    assert cosines(expected, found).min() >= bound.cosine
+    assert 1e-6 < np.abs(unit(expected) - unit(found)).max() < bound.difference
     # In and out as before.
     assert (halved.graph.input, halved.graph.output) == (graph.graph.input, graph.graph.output)
 
@@ -219,9 +219,9 @@ def test_int8_keeps_what_costs_most_in_float(
     measured, unseen = inputs["text"][0], tokens_of(read_labels(UNSEEN)[::3])
     plain = plain_int8(text_graph, tmp_path / "plain.onnx")
     for tokens, aim in ((measured, 0.999), (unseen, PRECISIONS["int8"].cosine)):
-        wanted = run(text_graph, tokens)
-        assert cosines(wanted, run(plain, tokens)).min() < 0.97
-        assert cosines(wanted, run(text_int8, tokens)).min() >= aim
+        expected = run(text_graph, tokens)
+        assert cosines(expected, run(plain, tokens)).min() < 0.97
+        assert cosines(expected, run(text_int8, tokens)).min() >= aim
     # Beside the projection it is the one that was made to suffer.
     (culprit,) = (weight.name for weight in text_graph.graph.initializer if is_outlier(weight))
     assert in_float(text_graph, text_int8) == {"text_projection": (128, 128), culprit: (512, 128)}
@@ -341,11 +341,11 @@ def test_int8_of_real_weights() -> None:
     graph = to_onnx(PaddedMiniLM(teacher), "pieces", torch.from_numpy(pieces(list(LABELS))), free)
     packed = in_precision(graph, "int8", pieces(list(LABELS)))
     labels = read_labels(UNSEEN)
-    wanted, found = run(graph, pieces(labels)), run(packed, pieces(labels))
+    expected, found = run(graph, pieces(labels)), run(packed, pieces(labels))
     sentences = teacher(fill_prompts(DEFAULT_PROMPTS, labels)).numpy()
-    assert np.abs(unit(wanted) - sentences).max() < 1e-5
-    print(f"int8 MiniLM: least cosine {cosines(wanted, found).min():.5f}, {packed.ByteSize() / graph.ByteSize():.3f}")
-    assert cosines(wanted, found).min() >= 0.99
+    assert np.abs(unit(expected) - sentences).max() < 1e-5
+    print(f"int8 MiniLM: least cosine {cosines(expected, found).min():.5f}, {packed.ByteSize() / graph.ByteSize():.3f}")
+    assert cosines(expected, found).min() >= 0.99
     assert packed.ByteSize() < 0.35 * graph.ByteSize()
 
 

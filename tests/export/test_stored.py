@@ -41,9 +41,9 @@ def by_torchscript(path: Path) -> State:
         return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
 
 
-def assert_equal(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    assert set(found) == set(wanted)
-    for name, value in wanted.items():
+def assert_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert set(found) == set(expected)
+    for name, value in expected.items():
         assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape), name
         assert torch.equal(found[name], value), name
 
@@ -107,10 +107,10 @@ def save_scripted(network: nn.Module, path: Path) -> None:
 def test_scripted_modules(file: Path, kind: str) -> None:
     network = getattr(Whole(), {"whole": "float"}.get(kind, kind))()
     save_scripted(network, file)
-    wanted = by_torchscript(file)
+    expected = by_torchscript(file)
     # TorchScript keeps what was not to be kept, and every name of what has several.
-    assert {"parts.1.passing", "shared.numbers", "tied", "listed.1", "row.last.bias"} <= set(wanted)
-    assert_equal(ours(file), wanted)
+    assert {"parts.1.passing", "shared.numbers", "tied", "listed.1", "row.last.bias"} <= set(expected)
+    assert_equal(ours(file), expected)
 
 
 def test_traced_modules(file: Path) -> None:
@@ -118,17 +118,17 @@ def test_traced_modules(file: Path) -> None:
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(Part(), torch.ones(2, 3))  # type: ignore[no-untyped-call]
         torch.jit.save(traced, file)
-    wanted = by_torchscript(file)
-    assert "numbers" in wanted
-    assert "attn_mask" not in wanted
-    assert_equal(ours(file), wanted)
+    expected = by_torchscript(file)
+    assert "numbers" in expected
+    assert "attn_mask" not in expected
+    assert_equal(ours(file), expected)
 
 
 def test_an_archive_of_pytorch_1_7() -> None:
-    wanted = by_torchscript(GOLDEN)
-    assert {value.dtype for value in wanted.values()} == {torch.float16, torch.float32, torch.int64}
-    assert len(wanted) == 22
-    assert_equal(ours(GOLDEN), wanted)
+    expected = by_torchscript(GOLDEN)
+    assert {value.dtype for value in expected.values()} == {torch.float16, torch.float32, torch.int64}
+    assert len(expected) == 22
+    assert_equal(ours(GOLDEN), expected)
 
 
 def test_archives_in_openais_layout(file: Path) -> None:
@@ -161,8 +161,8 @@ def test_state_dicts(file: Path, write: Callable[[Any, Path], None]) -> None:
         },
         file,
     )
-    wanted = torch.load(file, weights_only=True)["state_dict"]
-    assert_equal(tensors(load(file, trust=False)["state_dict"], file), wanted)
+    expected = torch.load(file, weights_only=True)["state_dict"]
+    assert_equal(tensors(load(file, trust=False)["state_dict"], file), expected)
 
 
 def repacked(path: Path, edit: Callable[[str, bytes], tuple[str, bytes]]) -> None:
@@ -207,8 +207,8 @@ def test_the_order_of_bytes(file: Path, order: str) -> None:
         "byteorder": order.encode(),
     }
     save(content, file, records)
-    wanted = {"a": torch.tensor([1.0, 2, 3, 4]), "b": torch.tensor([5, 6, 7, 2**40]), "c": torch.tensor([3.0, 4])}
-    assert_equal(ours(file), wanted)
+    expected = {"a": torch.tensor([1.0, 2, 3, 4]), "b": torch.tensor([5, 6, 7, 2**40]), "c": torch.tensor([3.0, 4])}
+    assert_equal(ours(file), expected)
 
 
 def test_dictionaries_as_python_2_wrote_them(file: Path) -> None:

@@ -73,10 +73,10 @@ def refused(path: Path) -> str:
 # The network
 
 
-def assert_close(found: Tensor, wanted: Tensor) -> None:
-    assert found.shape == wanted.shape
-    assert wanted.abs().max() > 0.1
-    assert (found - wanted).abs().max().item() < CLOSE
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape
+    assert expected.abs().max() > 0.1
+    assert (found - expected).abs().max().item() < CLOSE
 
 
 def states(network: TimeSformer, frames: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -119,17 +119,17 @@ def test_transformers_layer_for_layer(
     assert len(reference.hidden_states) == sizes.layers + 1
     *states_before, last = reference.hidden_states
     # The last block computes the class token only.
-    for found, wanted in zip(seen, [*states_before, last[:, :1]], strict=True):
-        assert_close(found, wanted)
+    for found, expected in zip(seen, [*states_before, last[:, :1]], strict=True):
+        assert_close(found, expected)
     if attention == "space_only":
         # transformers leaves out the mean over the frames that the original takes before its last norm.
         last = last.unflatten(0, (2, sizes.frames)).mean(1)
         assert len(reference.logits) == 2 * sizes.frames
     else:
         assert_close(logits, reference.logits)
-    wanted = model.timesformer.layernorm(last)[:, 0]
-    assert_close(features, wanted)
-    assert_close(logits, model.classifier(wanted))
+    expected = model.timesformer.layernorm(last)[:, 0]
+    assert_close(features, expected)
+    assert_close(logits, model.classifier(expected))
     assert logits.shape == (2, sizes.classes)
     assert (logits[0] - logits[1]).abs().max() > 0.01
 
@@ -167,9 +167,9 @@ def assert_facts(checkpoint: TimeSformerCheckpoint, facts: Facts, *files: Path) 
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def assert_same(found: TimeSformerCheckpoint, wanted: TimeSformerCheckpoint) -> None:
+def assert_same(found: TimeSformerCheckpoint, expected: TimeSformerCheckpoint) -> None:
     """Both are of the same network, whose outputs differ from clip to clip."""
-    own, other = assemble_timesformer(found), assemble_timesformer(wanted)
+    own, other = assemble_timesformer(found), assemble_timesformer(expected)
     assert_same_network(own, other)
     frames = torch.randn(2, other.frames, 3, 32, 32)
     for ours, theirs in zip(own(frames), other(frames), strict=True):
@@ -235,11 +235,11 @@ def test_hugging_face_folder(tmp_path: Path, attention: str, given: str) -> None
     weights = tmp_path / "model.safetensors"
     checkpoint = read_timesformer(tmp_path if given == "folder" else weights)
     assert_facts(checkpoint, replace(HUGGING_FACE, attention=attention, heads=4, epsilon=1e-4), weights)
-    wanted = plain(tmp_path, original_state(attention))
-    assert_same(checkpoint, replace(wanted, heads=4, epsilon=1e-4, frames=3))
+    expected = plain(tmp_path, original_state(attention))
+    assert_same(checkpoint, replace(expected, heads=4, epsilon=1e-4, frames=3))
     frames = clips(SIZES)
     assert not torch.equal(
-        assemble_timesformer(checkpoint)(frames)[0], assemble_timesformer(replace(wanted, frames=3))(frames)[0]
+        assemble_timesformer(checkpoint)(frames)[0], assemble_timesformer(replace(expected, frames=3))(frames)[0]
     )
 
 

@@ -158,11 +158,11 @@ def test_the_graph_says_what_pytorch_says(exports: Exports, name: str) -> None:
         shape = (batch, sizes.frames, 3, sizes.image_size, sizes.image_size)
         frames = np.random.default_rng(batch).normal(size=shape).astype(np.float32)
         wanteds = said(network, frames)
-        assert [wanted.shape for wanted in wanteds] == [(batch, sizes.classes), (batch, sizes.width)]
+        assert [expected.shape for expected in wanteds] == [(batch, sizes.classes), (batch, sizes.width)]
         founds = session.run(["logits", "features"], {"frames": frames})
-        for found, wanted in zip(founds, wanteds, strict=True):
-            assert found.shape == wanted.shape
-            assert np.abs(found - wanted).max() < 1e-4
+        for found, expected in zip(founds, wanteds, strict=True):
+            assert found.shape == expected.shape
+            assert np.abs(found - expected).max() < 1e-4
             # Rows are told apart, or nothing would be shown by their being equal.
             assert batch == 1 or np.abs(found[0] - found[-1]).max() > 0.01
 
@@ -263,15 +263,15 @@ def by_hand(network: torch.nn.Module, case: Case) -> NDArray[np.float64]:
 def test_the_program_says_what_pytorch_says(exports: Exports, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     exported = exports(name)
     case = exported.case
-    wanted = by_hand(exported.network(), case)
+    expected = by_hand(exported.network(), case)
     video = ("--video", str(SAMPLE_VIDEO), "--format", "json")
     code, answer, err = command(capsys, "--model", str(exported.folder), *video)
     assert (code, err) == (0, "")
     found = json.loads(answer)
     assert found["model"] == exported.folder.name
-    assert np.abs(probabilities(answer) - wanted).max() < 1e-4
-    assert 0.25 < wanted.max() < 0.999
-    best = [case.classes[index] for index in np.argsort(-wanted)]
+    assert np.abs(probabilities(answer) - expected).max() < 1e-4
+    assert 0.25 < expected.max() < 0.999
+    best = [case.classes[index] for index in np.argsort(-expected)]
     assert [line["label"] for line in found["predictions"]] == best
 
     model = action_clip.load(exported.folder)
@@ -376,8 +376,8 @@ def test_precisions(
     assert graph.stat().st_size < share * exported.graph.stat().st_size
     kinds = {node.op_type for node in onnx.load(graph).graph.node}
     assert ("MatMulInteger" in kinds) == (precision == "int8")
-    wanted = by_hand(exported.network(), exported.case)
-    assert 0 < np.abs(TimeSformer(folder).classify(SAMPLE_VIDEO).probabilities - wanted).max() < apart
+    expected = by_hand(exported.network(), exported.case)
+    assert 0 < np.abs(TimeSformer(folder).classify(SAMPLE_VIDEO).probabilities - expected).max() < apart
     assert checked(folder, exported.checkpoint) == 0
     assert difference_rows(capsys.readouterr().out) == rows
 
@@ -441,13 +441,13 @@ def test_the_model_of_the_catalog(mirror: Mirror, capsys: pytest.CaptureFixture[
     assert metadata["checkpoint"] == "Hugging Face TimeSformer"
 
     network = assemble_timesformer(read_timesformer(folder / spec.checkpoint.name))
-    wanted = by_hand(network, case)
+    expected = by_hand(network, case)
     code, answer, err = command(capsys, *ask, "--format", "json", "--top-k", "400")
     assert (code, err) == (0, "")
-    assert np.abs(probabilities(answer) - wanted).max() < 1e-4
-    assert wanted.max() > 5 / 400
+    assert np.abs(probabilities(answer) - expected).max() < 1e-4
+    assert expected.max() > 5 / 400
     kinetics = (ROOT / "models" / "catalog" / "kinetics400.txt").read_text("utf-8").splitlines()
-    best = [kinetics[index] for index in np.argsort(-wanted)[:5]]
+    best = [kinetics[index] for index in np.argsort(-expected)[:5]]
     code, text, err = command(capsys, *ask)
     assert (code, err) == (0, "")
     places = [text.index(name) for name in best]

@@ -138,10 +138,10 @@ def test_timesformer_as_mmengines_runner_saves_it(file: Path) -> None:
     save_as_runner(state, {file: ("dictionaries", 2)})
     found = read_timesformer(file)
     torch.save(state, plain_file := file.with_suffix(".pt"))
-    wanted = read_timesformer(plain_file)
-    assert found.layout == wanted.layout == "mmaction2 TimeSformer"
-    assert set(found.state) == set(wanted.state)
-    for name, value in wanted.state.items():
+    expected = read_timesformer(plain_file)
+    assert found.layout == expected.layout == "mmaction2 TimeSformer"
+    assert set(found.state) == set(expected.state)
+    for name, value in expected.state.items():
         assert torch.equal(found.state[name], value), name
 
 

@@ -63,11 +63,11 @@ def test_options_of_the_other_kind_are_refused(zero_shot: Path, closed: Path) ->
             load(model, **options)
         return str(caught.value)
 
-    labels = f"--classmap is for closed-set models, {zero_shot} takes labels: use --desc_file"
+    labels = f"classmap is for closed-set models, and {zero_shot} takes labels: leave it out"
     assert refused(zero_shot, classmap={"eating": 0}) == labels
-    assert refused(closed, average="embeddings") == f"--average is over prompts, and {closed} has none: leave it out"
+    assert refused(closed, average="embeddings") == f"average is over prompts, and {closed} has none: leave it out"
     assert refused(closed, prompts=["{}"]) == (
-        f"{closed} is a closed-set model, it knows its own classes and no other labels: leave out --prompts, "
+        f"{closed} is a closed-set model, it knows its own classes and no other labels: leave out prompts, "
         "or choose a zero-shot model, such as vit-32-8f or nano"
     )
     # What is left at its default is for both.

@@ -294,10 +294,10 @@ def test_thumbnails_look_as_the_frames_do(count: int, height: int, width: int) -
     answer = prediction(frames=(count, height, width))
     blobs = np.random.default_rng(0).integers(0, 256, (count, 12, 20, 3), np.uint8)
     frames = np.stack([cv2.resize(blob, (width, height), interpolation=cv2.INTER_CUBIC) for blob in blobs])
-    wanted = draw_sheet(replace(answer, frames=frames.astype(np.uint8)))
+    expected = draw_sheet(replace(answer, frames=frames.astype(np.uint8)))
     found = draw_sheet(replace(answer, frames=thumbnails(frames.astype(np.uint8))))
-    assert found.shape == wanted.shape
-    difference = cv2.absdiff(found, wanted)
+    assert found.shape == expected.shape
+    difference = cv2.absdiff(found, expected)
     assert difference.max() < 40
     assert difference.mean() < 0.5
 
@@ -306,8 +306,8 @@ def test_drawing_leaves_opencvs_threads_as_they_were(tmp_path: Path) -> None:
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(3)
-        wanted = cv2.getNumThreads()
+        expected = cv2.getNumThreads()
         save_sheet(tmp_path / "sheet.png", prediction())
-        assert cv2.getNumThreads() == wanted
+        assert cv2.getNumThreads() == expected
     finally:
         cv2.setNumThreads(threads)

@@ -173,9 +173,9 @@ def test_a_product_of_matrices_takes_one_thread_for_cores_that_share_their_units
     assert (usable_cores(tmp_path), graph_threads(tmp_path)) == (6, 4)
 
 
-@pytest.mark.parametrize(("threads", "wanted"), [(None, graph_threads()), (1, 1)])
+@pytest.mark.parametrize(("threads", "expected"), [(None, graph_threads()), (1, 1)])
 def test_each_session_is_told_how_many_threads_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None, wanted: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
 ) -> None:
     """Else it binds one to each core of the machine."""
     told = []
@@ -189,7 +189,7 @@ def test_each_session_is_told_how_many_threads_it_has(
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     model = ActionClip(save_model(random_model(1, 8, True), tmp_path, frames=8), threads=threads)
     model.classify(np.zeros((8, 40, 40, 3), np.uint8), ["eating", "drinking"])
-    assert sorted(told) == [(False, wanted)] * 3 + [(True, 1)] * 3
+    assert sorted(told) == [(False, expected)] * 3 + [(True, 1)] * 3
 
 
 @pytest.mark.parametrize(("asked", "decoding"), [(0, 3), (2, 2), (99, 99)])

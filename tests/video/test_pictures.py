@@ -127,12 +127,12 @@ def test_transparency_in_high_dynamic_range(tmp_path: Path) -> None:
 def test_matrices_and_ranges(
     tmp_path: Path, matrix: int, red: float, blue: float, full: bool, pix_fmt: str, bits: int
 ) -> None:
-    wanted = np.array([180.0, 90.0, 50.0])
-    luma = red * wanted[0] + (1 - red - blue) * wanted[1] + blue * wanted[2]
-    chroma = (wanted[2] - luma) / (2 - 2 * blue), (wanted[0] - luma) / (2 - 2 * red)
+    expected = np.array([180.0, 90.0, 50.0])
+    luma = red * expected[0] + (1 - red - blue) * expected[1] + blue * expected[2]
+    chroma = (expected[2] - luma) / (2 - 2 * blue), (expected[0] - luma) / (2 - 2 * red)
     levels = [luma if full else 16 + luma * 219 / 255, *(128 + part * (1 if full else 224 / 255) for part in chroma)]
     path = write_levels(tmp_path / "clip.mkv", pix_fmt, bits, levels, matrix, 2 if full else 1)
-    assert np.abs(read_clip(path, first).frames[0, 16, 16] - wanted).max() <= 3
+    assert np.abs(read_clip(path, first).frames[0, 16, 16] - expected).max() <= 3
 
 
 def write_levels(path: Path, pix_fmt: str, bits: int, levels: list[float], matrix: int, color_range: int) -> Path:

@@ -105,8 +105,8 @@ def test_midpoints_are_mmaction2s() -> None:
     for total in [*range(1, 200), 997, 123457, 10**8 + 1]:
         for count in (1, 2, 3, 7, 8, 10, 16, 25, 32):
             interval = total / float(count)
-            wanted = np.mod(np.arange(count) * interval + interval / 2.0, total).astype(np.int32)
-            assert midpoint_indices(total, count) == wanted.tolist()
+            expected = np.mod(np.arange(count) * interval + interval / 2.0, total).astype(np.int32)
+            assert midpoint_indices(total, count) == expected.tolist()
 
 
 def test_random_takes_one_frame_of_each_segment() -> None:
