@@ -10,7 +10,7 @@ TORCH_INDEX = https://download.pytorch.org/whl/cpu
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 # What pytest is to run.
-TESTS = -m "not full_size"
+TESTS = -m "not slow"
 
 .PHONY: sample test test-all lint types pytest fuzz benchmark options build
 
@@ -18,7 +18,7 @@ TESTS = -m "not full_size"
 sample: $(RUN_ENV)/ready
 	$(RUN_ENV)/$(BIN)/python action_clip.py --model nano
 
-# Lint, types and tests; with those that export models in full size: make test-all.
+# Lint, types and tests; with the slow ones, such as exports in full size: make test-all.
 test test-all: lint types pytest
 test-all: TESTS =
 

@@ -71,6 +71,7 @@ def mmaction2(path: Path, sizes: Sizes, frames: int = 8) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_of_the_catalog(tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = mmaction2(tmp_path / "small.pth", FULL_IMAGE)
     spec = mirror.add("vit-b-16-8f", checkpoint)

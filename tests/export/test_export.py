@@ -101,7 +101,16 @@ CASES = {
     "CLIP": Case(Sizes(layers=2, text_layers=1, embedding=80), None, 8, arguments=("--activation", "gelu")),
 }  # fmt: skip
 GELU = "CLIP"
-every_case = pytest.mark.parametrize("name", CASES)
+QUICK = ("Transf", "LSTM", GELU)
+
+
+def with_cases(*names: str) -> pytest.MarkDecorator:
+    """Parametrise a test by the names of cases; those that are not exported for other tests anyway are slow."""
+    slow = {name: [] if name in QUICK else [pytest.mark.slow] for name in names}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, marks in slow.items()])
+
+
+every_case = with_cases(*CASES)
 
 
 @dataclass(frozen=True)
@@ -354,7 +363,7 @@ def test_onnxruntimes_optimiser_knows_the_layout(
     np.testing.assert_allclose(unit(found), unit(run(exported.graph("image"), frames)), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["Transf", "shift", "joint", GELU])
+@with_cases("Transf", "shift", "joint", GELU)
 def test_graphs_that_are_kept_give_the_same_probabilities(exports: Exports, name: str) -> None:
     folder = exports(name).folder
     labels = read_labels(SAMPLE_LABELS)[:12]
@@ -386,8 +395,8 @@ def test_the_table_of_nodes(exports: Exports) -> None:
     ("name", "images", "fusions"),
     [
         ("Transf", [3, 8, 16, 1], [(1, 8), (3, 8), (2, 3)]),
-        ("shift", [6, 12], [(1, 6), (3, 6), (2, 3)]),
-        ("Transf_cls", [3, 4, 8, 1], [(1, 4), (3, 4)]),
+        pytest.param("shift", [6, 12], [(1, 6), (3, 6), (2, 3)], marks=pytest.mark.slow),
+        pytest.param("Transf_cls", [3, 4, 8, 1], [(1, 4), (3, 4)], marks=pytest.mark.slow),
     ],
 )
 def test_the_table_of_differences(
@@ -417,6 +426,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_what_differs_is_not_written(
     exports: Exports, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -444,7 +454,7 @@ def checked(folder: Path, checkpoint: Path) -> int:
     return main(["--check", str(folder), "--against", str(checkpoint)])
 
 
-@pytest.mark.parametrize("name", ["Transf", "joint", GELU])
+@with_cases("Transf", "joint", GELU)
 def test_check_says_the_same_again(
     exports: Exports, name: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -86,7 +86,6 @@ def reference(clip: State, fusion: State, video: Path, texts: list[str]) -> NDAr
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 def test_vit_b_32_in_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = openai_state(VIT_B_32)
     # As CLIP's weights are published, and ActionCLIP's with them.

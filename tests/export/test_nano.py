@@ -213,7 +213,6 @@ def test_minilm_knows_what_is_alike(teacher: MiniLM) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 @needs_weights
 def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -> None:
     tokenizer = default_tokenizer()
@@ -233,7 +232,6 @@ def test_training_brings_the_student_nearer(teacher: MiniLM, wordnet: WordNet) -
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 @needs_weights
 @needs_wordnet
 def test_the_command_rebuilds_the_model(tmp_path: Path) -> None:
@@ -253,7 +251,6 @@ def test_the_command_rebuilds_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 @needs_weights
 @needs_wordnet
 def test_class_embeddings_are_centred(teacher: MiniLM) -> None:

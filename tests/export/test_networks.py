@@ -94,8 +94,8 @@ def assert_all_close(
         ("quick_gelu", {"vision": (128, 3, 4, 512, 32, 16), "text": (64, 2, 2, 256), "embedding": 48}, END),
         ("gelu", {"vision": (96, 2, 3, 200, 42, 14), "text": (128, 3, 1, 512), "embedding": 64}, 2),
         ("quick_gelu", {"vision": (64, 4, 8, 256, 64, 32), "text": (64, 4, 8, 64), "embedding": 96}, 2),
-        pytest.param("quick_gelu", B_32, 2, marks=pytest.mark.full_size),
-        pytest.param("gelu", L_14, END, marks=pytest.mark.full_size),
+        pytest.param("quick_gelu", B_32, 2, marks=pytest.mark.slow),
+        pytest.param("gelu", L_14, END, marks=pytest.mark.slow),
     ],
     ids=["16", "14", "32", "ViT-B/32", "ViT-L/14"],
 )

@@ -81,7 +81,6 @@ def by_processor(frames: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 @torch.no_grad()
 def test_the_resize_of_transformers_processor(tmp_path: Path) -> None:
     whole = network(tmp_path, DIVIDED)
@@ -104,7 +103,6 @@ def test_the_resize_of_transformers_processor(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 @torch.no_grad()
 def test_the_logits_of_single_frames_as_transformers_gives_them(tmp_path: Path) -> None:
     spatial = network(tmp_path, SPACE_ONLY)

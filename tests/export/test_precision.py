@@ -326,7 +326,6 @@ class PaddedMiniLM(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 @pytest.mark.skipif(
     importlib.util.find_spec("all_minilm_l6_v2") is None, reason="the weight packages are not installed"
 )
@@ -377,7 +376,6 @@ def unseen_labels() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 def test_int8_nano_on_texts_that_it_was_not_measured_on(nano_int8: tuple[Path, Path]) -> None:
     float32, int8 = (ActionClip(folder, cache=False).labels(unseen_labels()).embeddings for folder in nano_int8)
     found = (float32 * int8).sum(2)
@@ -387,7 +385,6 @@ def test_int8_nano_on_texts_that_it_was_not_measured_on(nano_int8: tuple[Path, P
 
 
 @pytest.mark.slow
-@pytest.mark.full_size
 @pytest.mark.skipif(not CLIPS, reason="ACTION_CLIP_CLIPS names no folder of labelled clips")
 def test_int8_nano_gives_the_same_answers(nano_int8: tuple[Path, Path]) -> None:
     models = [ActionClip(folder) for folder in nano_int8]

@@ -87,6 +87,7 @@ def test_somebody_who_does_not_listen_any_more_stops_nothing(log: logging.Logger
         log.info("exporting")
 
 
+@pytest.mark.slow
 def test_the_command_says_each_step(tmp_path: Path) -> None:
     checkpoint = tmp_path / "clip.pt"
     torch.save({"model_state_dict": openai_state(SIZES), "fusion_model_state_dict": {}}, checkpoint)
@@ -139,6 +140,7 @@ def test_an_error_is_the_last_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no shell of this kind")
 def test_an_export_without_stderr(tmp_path: Path) -> None:
     torch.save({"model_state": original_state("joint_space_time")}, tmp_path / "video.pyth")

@@ -482,6 +482,7 @@ print(json.dumps([said, peak() - before]))
 """
 
 
+@pytest.mark.slow
 def test_bombs_take_little(tmp_path: Path) -> None:
     for name, make in BOMBS.items():
         make(tmp_path / f"{name}.pt")

@@ -100,7 +100,7 @@ def states(network: TimeSformer, frames: Tensor) -> tuple[list[Tensor], Tensor, 
     [
         *((attention, SIZES, 2, 1e-6) for attention in ATTENTIONS),
         *((attention, OTHER_SIZES, 3, 1e-3) for attention in ATTENTIONS),
-        pytest.param("divided_space_time", BASE, 12, 1e-6, marks=pytest.mark.full_size),
+        pytest.param("divided_space_time", BASE, 12, 1e-6, marks=pytest.mark.slow),
     ],
 )
 def test_transformers_layer_for_layer(

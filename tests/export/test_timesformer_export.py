@@ -352,6 +352,7 @@ def test_check_against_what_does_not_fit(exports: Exports, tmp_path: Path, capsy
         assert (captured.err.count("\n"), captured.out) == (1, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "share", "apart"), [("fp16", 0.6, 0.01), ("int8", 0.45, 0.1)])
 def test_precisions(
     exports: Exports,

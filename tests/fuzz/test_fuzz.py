@@ -9,7 +9,7 @@ import pytest
 from conftest import FOR_EXPORTING
 from driver import HERE, fuzz, names
 
-SECONDS = 3.0
+SECONDS = 1.5
 
 
 @pytest.mark.parametrize("name", names())

@@ -383,6 +383,7 @@ def test_slow_servers_come_to_an_end(tmp_path: Path, kind: str) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_came_slowly_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "5")
     said = "what has arrived is kept, and the next run goes on from there"
