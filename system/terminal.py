@@ -17,7 +17,7 @@ _LONGEST_WORD, _LONGEST = 300, 800
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return the text with escapes, as `\x1b` or `\u202e`, for characters that control a terminal; `lines`: but not \n."""
+    r"""Return the text with what controls a terminal escaped, as `\x1b` or `\u202e`; with `lines`, line ends stay."""
     pattern = _STEERING_IN_LINES if lines else _STEERING
     return pattern.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 

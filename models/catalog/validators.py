@@ -1,4 +1,4 @@
-"""What a value of the catalog or of a graph's metadata must be: each function returns it or raises ValueError.
+"""Checks of values in the catalog or a graph's metadata: each function returns the value, or raises ValueError.
 
 The error's text completes "must be …": "a whole number above 0".
 """
@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 from action_clip.tokenizer.prompts import is_template
 
 KINDS = ("zero-shot", "closed-set")
-# Rules for the frames that are looked at, of video/sampling.py.
+# The keys of video/sampling.py's UNIFORM_RULES.
 UNIFORM_RULES = ("segments", "midpoints", "linspace")
-# Far above what any model has: what follows from them fits the memory.
+# Limits far above what any model has, within which everything fits into memory.
 MOST_FRAMES, MOST_PIXELS, MOST_PIXELS_OF_A_CLIP = 1024, 4096, 1 << 26
 MOST_PROMPTS, LONGEST_TEXT = 1000, 1000
 
 
 def text(value: Any) -> str:
-    """A string with something in it."""
+    """A string that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a text")
     return value
@@ -35,7 +35,7 @@ def line(value: Any) -> str:
 
 
 def items(value: Any, what: str) -> list[Any]:
-    """A list; `what` says of what."""
+    """A list; `what` is the text of the error."""
     if not isinstance(value, list):
         raise ValueError(what)
     return value
@@ -63,12 +63,12 @@ def count(value: Any) -> int:
 
 
 def frame_count(value: Any) -> int:
-    """How many frames a model looks at: they are held in memory at once."""
+    """The number of frames that a model looks at, which are in memory at once: 1 to MOST_FRAMES."""
     return _count_to(MOST_FRAMES, value)
 
 
 def pixels(value: Any) -> int:
-    """The length of a side of a frame."""
+    """The length of a side of a frame in pixels: 1 to MOST_PIXELS."""
     return _count_to(MOST_PIXELS, value)
 
 
@@ -93,7 +93,7 @@ def positive_number(value: Any) -> float:
 
 
 def three_numbers(value: Any) -> tuple[float, float, float]:
-    """One number a colour: red, green, blue."""
+    """A number for each of red, green and blue."""
     numbers = [number(item) for item in items(value, "three numbers")]
     if len(numbers) != 3:
         raise ValueError("three numbers")
@@ -101,7 +101,7 @@ def three_numbers(value: Any) -> tuple[float, float, float]:
 
 
 def three_positive_numbers(value: Any) -> tuple[float, float, float]:
-    """One number above 0 a colour."""
+    """A number above 0 for each of red, green and blue."""
     numbers = three_numbers(value)
     if min(numbers) <= 0:
         raise ValueError("three numbers above 0")
@@ -144,7 +144,7 @@ def model_name(value: Any) -> str:
 
 
 def model_names(value: Any) -> tuple[str, ...]:
-    """A list of such names."""
+    """A list of names as for `model_name`."""
     return tuple(model_name(item) for item in items(value, "a list of names"))
 
 
@@ -156,7 +156,7 @@ def file_name(value: Any) -> str:
 
 
 def file_names(value: Any) -> tuple[str, ...]:
-    """A list of such names."""
+    """A list of names as for `file_name`."""
     return tuple(file_name(item) for item in items(value, "a list of file names"))
 
 
