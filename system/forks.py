@@ -21,7 +21,7 @@ from weakref import WeakSet
 T = TypeVar("T")
 _ROOT = str(Path(__file__).parents[1])
 _IMPORTS_END_IN_S = 30.0
-"""How long a fork waits for imports in other threads."""
+"""Seconds that a fork waits for imports in other threads."""
 _POLL_S = 0.01
 
 if sys.version_info >= (3, 12):
@@ -29,7 +29,7 @@ if sys.version_info >= (3, 12):
 else:
 
     class cached_property(functools.cached_property[T]):
-        """As in Python 3.12: without the lock that all objects of a class share."""
+        """functools.cached_property of Python 3.12, without the lock that all objects of a class share before."""
 
         def __init__(self, compute: Callable[[Any], T]) -> None:
             super().__init__(compute)

@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 EXIT_CODE = 130
 _GRACE_S = 0.6
-"""How long work that was told to stop is waited for."""
+"""Seconds that work is waited for after it was told to stop."""
 _POLL_S = 0.2  # on Windows, Ctrl-C does not end a wait
 _EXIT_WAIT_S = 10.0
-"""How long Python's exit waits for running graphs."""
+"""Seconds that Python's exit waits for running graphs."""
 
 
 def exit_on_interrupt() -> None:

@@ -39,13 +39,13 @@ class FrameStream(ABC):
     """A stream of frames, from where it stands to its end."""
 
     name: str
-    """What messages call the stream, as the subject of a sentence."""
+    """The stream in messages, as the subject of a sentence."""
     expected: int | None
     """Estimate of the number of frames left; None where there is no estimate."""
     rate = 0.0
     """Average frames a second; 0 where it is not known."""
     remedy: str
-    """What messages say to give instead."""
+    """Advice in messages on what to give instead."""
     empty_message: str
     """The message where no frame comes."""
 

@@ -97,7 +97,7 @@ def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
 
 
 def save_fusion(path: Path, facts: dict[str, str]) -> None:
-    """Write the fusion graph, which takes (N, T, 384) float32, any N and T. Raises ActionClipError as `_finish` does."""
+    """Write the fusion graph, which takes (N, T, 384) float32, any N, T. Raises ActionClipError as `_finish` does."""
     features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
     fusion = MeanFusion()
     model = to_onnx(fusion, "frame_features", features, {0: BATCH, 1: Dim("frames", max=MOST)})
