@@ -47,6 +47,7 @@ class Target:
     unit: str
 
     def is_met(self, figure: float) -> bool:
+        """Return whether the figure reaches the limit."""
         return figure >= self.limit if self.is_least else figure <= self.limit
 
 

@@ -170,6 +170,7 @@ class _Worker:
         self._process.communicate()
 
     def message(self) -> dict[str, Any]:
+        """Return the worker's next message. Raises RuntimeError where the process has ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -178,6 +179,7 @@ class _Worker:
         return content
 
     def time(self) -> float:
+        """Let the worker work once, and return the seconds that it took."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()

@@ -40,38 +40,38 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def program_clip(inputs: Inputs, precision: str) -> Work:
-    """Image and fusion graph, run by the program."""
+    """Return the work of running the image and fusion graph with the program: features, (D,)."""
     model, clip = ActionClip(inputs.graphs(precision), threads=THREADS), random_clip()
     return lambda: model.encode_clips(clip[np.newaxis]).features[0]
 
 
 def plain_clip(inputs: Inputs, precision: str) -> Work:
-    """Image and fusion graph in plain sessions of onnxruntime."""
+    """Return the work of running the image and fusion graph in plain sessions of onnxruntime: features, (D,)."""
     image, fusion = (_session(inputs.graphs(precision) / f"{role}.onnx") for role in ("image", "fusion"))
     clip = random_clip()
     return lambda: unit(fusion(image(clip)[np.newaxis])[0])
 
 
 def peer_clip(inputs: Inputs, name: str) -> Work:
-    """A peer's image tower and fusion."""
+    """Return the work of running a peer's image tower and fusion: features, (D,)."""
     peer, clip = _peer(inputs, name), random_clip()
     return lambda: unit(peer.video(clip))
 
 
 def program_text(inputs: Inputs, precision: str) -> Work:
-    """Tokens and features of ten labels in 16 prompts, by the program."""
+    """Return the work of encoding ten labels in 16 prompts with the program: features, (16, 10, D)."""
     model, labels = ActionClip(inputs.graphs(precision), threads=THREADS, cache=False), read_labels(inputs.labels_10)
     return lambda: _as_in_a_new_process(model, labels)
 
 
 def plain_text(inputs: Inputs) -> Work:
-    """Tokens and features of the same texts, by the text graph at 77 tokens in a plain session."""
+    """Return the work of encoding the same texts with the text graph at 77 tokens in a plain session: (160, D)."""
     text = _session(inputs.fp32 / "text.onnx")
     return lambda: unit(text(_tokens(inputs)))
 
 
 def peer_text(inputs: Inputs, name: str) -> Work:
-    """Tokens and features of the same texts, by a peer's text tower."""
+    """Return the work of encoding the same texts with a peer's text tower: (160, D)."""
     peer = _peer(inputs, name)
     return lambda: unit(peer.text(_tokens(inputs)))
 
@@ -108,7 +108,7 @@ def flops(inputs: Inputs) -> int:
 
 
 def numpy_products(inputs: Inputs, is_square: bool = False) -> Work:
-    """The graphs' products of matrices in numpy (OpenBLAS); with `is_square`, that of `square`."""
+    """Return the work of computing `products`, or that of `square`, in numpy (OpenBLAS)."""
     factors = _factors(square(inputs) if is_square else products(inputs))
 
     def work() -> None:
@@ -119,7 +119,7 @@ def numpy_products(inputs: Inputs, is_square: bool = False) -> Work:
 
 
 def torch_products(inputs: Inputs, is_square: bool = False) -> Work:
-    """The graphs' products of matrices in PyTorch (MKL or oneDNN); with `is_square`, that of `square`."""
+    """Return the work of computing `products`, or that of `square`, in PyTorch (MKL or oneDNN)."""
     import torch
 
     torch.set_num_threads(THREADS)
@@ -139,7 +139,7 @@ def square(inputs: Inputs) -> list[Product]:
 
 
 def read_video(inputs: Inputs, length: str, reader: str) -> Work:
-    """Reading the eight uniform frames of a video; `reader` is a function of benchmarks.video."""
+    """Return the work of reading the eight uniform frames of a video; `reader` names a function of benchmarks.video."""
     from action_clip.video.sampling import uniform_indices
     from benchmarks import video
 
@@ -151,7 +151,7 @@ def read_video(inputs: Inputs, length: str, reader: str) -> Work:
 
 
 def many_labels(inputs: Inputs, prompts: int) -> Work:
-    """Scoring a video against MANY_LABELS labels with random features in so many prompts."""
+    """Return the work of scoring a video against MANY_LABELS labels with random features in `prompts` prompts."""
     generator = np.random.default_rng(SEED)
     embeddings = unit(generator.standard_normal((prompts, MANY_LABELS, 512), np.float32))
     bank = LabelBank(tuple(map(str, range(MANY_LABELS))), embeddings, 100.0)
@@ -160,14 +160,14 @@ def many_labels(inputs: Inputs, prompts: int) -> Work:
 
 
 def known_labels(inputs: Inputs) -> Work:
-    """Reading the features of Kinetics' 400 labels from the label bank, which has them after the first call."""
+    """Return the work of reading the features of Kinetics' 400 labels from the label bank, filled by the first call."""
     os.environ["ACTION_CLIP_HOME"] = str(inputs.work / "home-worker")
     model, labels = ActionClip(inputs.fp32, threads=THREADS), read_labels(LABELS_400)
     return lambda: _as_in_a_new_process(model, labels)
 
 
 def preprocess(inputs: Inputs) -> Work:
-    """Preprocessing eight frames of 1080p to a clip tensor."""
+    """Return the work of preprocessing eight frames of 1080p: a clip tensor, (8, 3, 224, 224)."""
     from action_clip.video.preprocess import clip_tensor
 
     frames = np.random.default_rng(SEED).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)

@@ -89,7 +89,7 @@ def build_timesformer_parser() -> ArgumentParser:
 
 
 def build_nano_parser() -> ArgumentParser:
-    """The parser of `action-clip export nano`."""
+    """Return the parser of `action-clip export nano`."""
     parser = ArgumentParser(
         prog=f"{PROGRAM} nano",
         description="Rebuild the embedded model from two weight packages and WordNet; its text graph is trained.",

@@ -132,6 +132,7 @@ class _Machine:
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def remember(self, place: int) -> None:
+        """Store the uppermost value in the memo."""
         if place > MOST_OPCODES:
             raise ValueError(f"a memo with a place {place}")
         self._memo[place] = self.stack[-1]
@@ -163,12 +164,14 @@ class _Machine:
             target[key if plain else Call(_KEY, (key,))] = value
 
     def name(self, *parts: Any) -> None:
+        """Push the name of a function or class."""
         if not all(is_name(part) for part in parts):
             raise ValueError("an invalid name")
         name = ".".join(parts)
         self.push(Name(name) if _KNOWN.fullmatch(name) else Foreign(name))
 
     def call(self, _: Any) -> None:
+        """Replace a function and its arguments by a Call, or by a dictionary."""
         function, arguments = self.last(2)
         if _is_foreign(function):  # a method, or a callable result
             function = function.function
@@ -191,6 +194,7 @@ class _Machine:
         self.call(_)
 
     def build(self, _: Any) -> None:
+        """Pop a state, and record it in the Call below it."""
         state = self.stack.pop()
         made = self.stack[-1]
         if isinstance(made, Call):

@@ -178,6 +178,7 @@ class _Archive:
         self._code_left = _LARGEST
 
     def content(self) -> Any:
+        """Return the object in the archive; see `read_stored`. Raises NotACheckpoint where it has none."""
         if f"{self._folder}/data.pkl" not in self._records:
             raise NotACheckpoint
         if f"{self._folder}/byteorder" in self._records:

@@ -111,7 +111,7 @@ class Block(nn.Module):
         self.norm_last = norm_last
 
     def forward(self, x: Tensor, mask: Tensor | None = None, position: int | Tensor | None = None) -> Tensor:
-        """One layer.
+        """Return the layer's output, (N, L, W), or (N, 1, W) where there is a position.
 
         Args:
             x: (N, L, W).

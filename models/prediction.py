@@ -67,7 +67,7 @@ class Prediction:
         )
 
     def __repr__(self) -> str:
-        """One line of at most some hundred characters: the best labels, the number of all, video and model."""
+        """Return one line of a few hundred characters at most: best labels, number of labels, video and model."""
         best = [f"{_quoted(entry.label)} {entry.probability:.1%}" for entry in self.ranked[:_REPR_LABELS]]
         if len(best) < len(self.labels):
             best.append(f"… of {len(self.labels)} labels")

@@ -28,7 +28,7 @@ _EXIT_WAIT_S = 10.0
 
 
 def exit_on_interrupt() -> None:
-    """From now on Ctrl-C ends the process immediately: for imports, and when the work is done."""
+    """Make Ctrl-C end the process immediately: used while importing, and after the work is done."""
     if not _is_ignored():
         signal.signal(signal.SIGINT, _end)
 

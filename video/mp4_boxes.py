@@ -96,6 +96,7 @@ class _Track:
     """Whether the samples of sound count: those of PCM do not, as FFmpeg reads them in chunks."""
 
     def claimed(self) -> int:
+        """Return how many samples the track claims without bytes of their own."""
         if self.is_sound and not self.is_counted:
             return 0
         return self.samples * self.are_equal + (self.samples * self.edits // _EDITED if self.edits > 1 else 0)

@@ -113,7 +113,7 @@ class Seeking(Strategy):
     """Decoding each frame from the keyframe before it; the packets' timestamps tell which packet shows which frame."""
 
     def __init__(self, decoders: Decoders, threads: int) -> None:
-        """`threads` is the number of decoding threads, 0 for one a core."""
+        """Make the strategy; `threads` is the number of decoding threads, 0 for one a core."""
         super().__init__(decoders)
         self._threads = threads
         if threads != decoders.threads:

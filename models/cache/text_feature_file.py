@@ -251,7 +251,7 @@ def _note_use(database: sqlite3.Connection, rows: list[tuple[int]]) -> None:
 
 
 def _make_room(database: sqlite3.Connection) -> None:
-    """Above MOST_BYTES, remove a quarter of the rows, so that it is seldom done."""
+    """Remove a quarter of the rows, the least recently used ones, where the file is above MOST_BYTES."""
     names = ("page_count", "freelist_count", "page_size")
     pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     if (pages - free) * size > MOST_BYTES:

@@ -127,6 +127,7 @@ class _Table:
         self.where = where
 
     def required(self, key: str, parse: Callable[[Any], T]) -> T:
+        """Return the parsed value of a key. Raises ActionClipError where it is missing or `parse` raises ValueError."""
         if key not in self._values:
             raise ActionClipError(f"{self.where}: the key '{key}' is missing")
         value = self._values.pop(key)
@@ -139,6 +140,7 @@ class _Table:
         return self.required(key, parse) if key in self._values else default
 
     def refuse_unknown_keys(self) -> None:
+        """Raise ActionClipError where there are keys that were not read."""
         if self._values:
             raise ActionClipError(f"{self.where}: the key '{min(self._values)}' is not known")
 

@@ -141,7 +141,7 @@ class _GraphCheck:
                 domain = as_bytes(self._content, value)
             elif number == _ATTRIBUTE:
                 graphs += self._check_attribute(as_range(value))
-        # If runs one of its graphs once; all other operators with graphs are loops.
+        # The operator If runs one of its graphs once; all other operators with graphs are loops.
         if graphs and not (kind == b"If" and domain in (b"", b"ai.onnx")):
             raise _RefusalError(f"it has the operator {_shown(kind)}, which may never end")
         if graphs and depth == _DEEPEST:

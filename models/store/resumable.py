@@ -72,6 +72,7 @@ class ResumableFile:
 
     @property
     def complete(self) -> bool:
+        """Whether all bytes of the file have arrived."""
         return self.total is not None and self.received == self.total
 
     def start(self, validator: str | None, total: int | None, md5: list[str]) -> None:
