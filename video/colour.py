@@ -1,7 +1,8 @@
 """Tone mapping of high to standard dynamic range: HLG and PQ (BT.2100) to BT.709.
 
 White is 100 cd/m², as in FFmpeg's filters. Brighter light is compressed below white with the curve of BT.2390. The
-curve's peak is the brightest light of the frame itself, as in players: a frame without light above white is unchanged.
+curve's peak is the brightest light of the frame itself, as in players, so a frame without light above white is not
+compressed.
 """
 
 from functools import cache, lru_cache

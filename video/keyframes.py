@@ -149,7 +149,7 @@ def read_index(video: Video) -> KeyframeIndex:
     seconds = float(stream.time_base)
     expected = round(duration * seconds * rate) if rate else 0
     shown = np.arange(len(entries))
-    if len(entries) != expected:  # else none is discarded, and there can be a million
+    if len(entries) != expected:  # equal numbers: none is discarded, and a search through a million takes long
         shown = np.flatnonzero([not entry.is_discard for entry in entries])
     is_whole = len(entries) == (stream.frames or expected) or abs(len(shown) - expected) <= _ROUNDED
     if not is_whole and len(entries) > stream.frames > 0:

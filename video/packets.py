@@ -53,7 +53,7 @@ class PacketTable:
     is_shown: NDArray[np.bool_]
     """False for packets that an edit list cuts away: decoded, as others refer to them, but no part of the video."""
     starts_anywhere: bool
-    """Whether no packet depends on others than those since its keyframe."""
+    """Whether decoding a packet needs only the packets since its keyframe."""
     cached: tuple[Packet[VideoStream], ...] | None
     """The packets themselves; None where they are too many for memory."""
 
