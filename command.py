@@ -1,4 +1,4 @@
-"""The command: hand over to a sub-command, or classify; whatever goes wrong is one sentence and an exit code."""
+"""The command: it runs a sub-command, or classifies. Errors become one sentence on stderr and an exit code."""
 
 import argparse
 import errno
@@ -18,10 +18,10 @@ SUBCOMMANDS = {"export": "action_clip.export.command"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
+    """Run the command and return its exit code: 0, 1 after an error, 130 after Ctrl-C; argparse exits with 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for what --help says, where it has no letters for it
+        sys.stdout.reconfigure(errors="backslashreplace")  # for --help, where the encoding lacks some characters
     if "_ARGCOMPLETE" in os.environ:
         from action_clip.commands.completion import complete
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of stdout has ended
+    except BrokenPipeError:  # the reader of stdout has closed it
         return 1
     except Exception as error:
         if options.debug:

@@ -1,4 +1,4 @@
-"""The one kind of failure that a user of this project sees."""
+"""The exception for everything that a user can put right."""
 
 
 class ActionClipError(Exception):

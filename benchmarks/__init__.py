@@ -1,1 +1,1 @@
-"""What is measured, and how to run it; nothing here is needed at run time."""
+"""The benchmarks; the program itself uses nothing here."""

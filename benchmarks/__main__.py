@@ -17,7 +17,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main() -> None:
-    """Measure the chosen cases, keep their numbers, write the page from those of all cases."""
+    """Measure the chosen cases, save their numbers, and write RESULTS.md from the saved numbers of all cases."""
     parser = ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--work",
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
     options = parser.parse_args()
     inputs = Inputs(options.work.absolute())
-    # In another process: this one must stay small.
+    # In another process: a child's peak of memory is at least that of this one, which must stay small.
     subprocess.run([sys.executable, "-m", "benchmarks.inputs", str(inputs.work)], cwd=ROOT, check=True)
     kept = {key: inputs.work / "raw" / f"{key}.json" for key in CASES}
     for key in CASES if options.only is None else options.only:

@@ -34,7 +34,10 @@ class Accuracy:
 
 
 def measure(folder: Path, model: ActionClip) -> Accuracy:
-    """Classify every clip of the folder's manifest with `model` as a user would."""
+    """Classify every clip of the folder's manifest with `model`, and return the figures.
+
+    Raises ActionClipError where a clip cannot be classified, OSError where the manifest cannot be read.
+    """
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     labels = sorted({row["label"] for row in rows})
@@ -43,7 +46,7 @@ def measure(folder: Path, model: ActionClip) -> Accuracy:
 
 
 def accuracy(probabilities: NDArray[np.float64], truth: Sequence[int]) -> Accuracy:
-    """Figures from (clips, labels) probabilities and the index of the right label of each clip."""
+    """Return the figures for (clips, labels) probabilities and the index of the right label of each clip."""
     order = np.argsort(-probabilities, axis=1, kind="stable")
     right = order[:, 0] == truth
     confidence = probabilities.max(axis=1)
@@ -63,7 +66,7 @@ def accuracy(probabilities: NDArray[np.float64], truth: Sequence[int]) -> Accura
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the figures of the model and the folder that the arguments name."""
     parser = ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("clips", type=Path, help="folder with manifest.csv")
     parser.add_argument("--model", default="nano", help="default: %(default)s")

@@ -1,4 +1,4 @@
-"""The cases: what is run against what, and how far it should reach."""
+"""The cases: the contestants of each, and the targets that their figures should reach."""
 
 import statistics
 import sys
@@ -36,34 +36,38 @@ Figure = Callable[[Raw], float | None]
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that should reach a limit."""
+    """A figure, and the limit that it should reach."""
 
     text: str
     figure: Figure
-    """None where it could not be measured."""
+    """Computes the figure from all runs of the case; None where it could not be measured."""
     limit: float
     is_least: bool
-    """Whether the limit is the least that the figure should be, or the most."""
+    """True where the figure should be at least the limit, False where it should be at most the limit."""
     unit: str
 
     def is_met(self, figure: float) -> bool:
+        """Return whether the figure reaches the limit."""
         return figure >= self.limit if self.is_least else figure <= self.limit
 
 
 @dataclass(frozen=True)
 class Case:
-    """Contestants that are measured in turns."""
+    """Contestants that are measured in turns, and the targets."""
 
     title: str
     about: str
     measure: Callable[[Inputs, int], Raw]
     baseline: str
-    """The contestant that all others' ratios are to; "" where they do different things."""
+    """The contestant that the others' times are divided by; "" where they do different things."""
     targets: tuple[Target, ...]
 
 
 def ratio(over: str | tuple[str, ...], under: str, value: str = "seconds") -> Figure:
-    """Median of the ratios within each round; the smallest one where there are several over the line."""
+    """Return the figure that divides an attribute of `over`'s samples by that of `under`'s: the median of all rounds.
+
+    Where `over` names several contestants, it is the smallest of their medians.
+    """
 
     def figure(raw: Raw) -> float | None:
         ratios = []
@@ -77,7 +81,7 @@ def ratio(over: str | tuple[str, ...], under: str, value: str = "seconds") -> Fi
 
 
 def middle(name: str, less: str | None = None) -> Figure:
-    """Median of the seconds; of what they are more than those of another in the same round."""
+    """Return the figure with the median of a contestant's seconds, minus those of `less` in the same round."""
 
     def figure(raw: Raw) -> float | None:
         samples = raw.samples.get(name, [])
@@ -89,24 +93,24 @@ def middle(name: str, less: str | None = None) -> Figure:
 
 
 def faster(text: str, over: str | tuple[str, ...], under: str, limit: float) -> Target:
-    """How many times faster `under` is than `over`."""
+    """Return the target that `under` is at least `limit` times as fast as `over`."""
     return Target(text, ratio(over, under), limit, True, "×")
 
 
 def smaller(text: str, name: str, limit: float) -> Target:
-    """What part of the yardstick's peak of memory it takes."""
+    """Return the target that a contestant takes at most `limit` times the yardstick's peak of memory."""
     return Target(text, ratio(name, YARDSTICK, "peak_mb"), limit, False, "×")
 
 
 def _classify(inputs: Inputs, graphs: Path, labels: Path, *options: str) -> Command:
-    """The program, with a home of its own for each model."""
+    """Return the program's command, with a home() for each model."""
     command = [sys.executable, "action_clip.py", "--model", str(graphs), "--video", str(inputs.clip)]
     command += ["--desc_file", str(labels), "--format", "json", *options]
     return Command(command, inputs.work / f"home-{graphs.name}", is_exact=graphs == inputs.fp32)
 
 
 def _forgetful(command: Command) -> Command:
-    """Its label bank is empty; all else that the program keeps is there."""
+    """Return the command with an empty label bank; the other files of its home() stay."""
     return replace(command, forget=(command.home / LABEL_BANK,))
 
 
@@ -135,7 +139,7 @@ def _ten_labels(inputs: Inputs, rounds: int) -> Raw:
         for peer in PEERS
     }
     program = _empty_and_known(inputs, inputs.labels_10)
-    # What the program makes at a model's first run, and the files' first reading, are not counted; see "first".
+    # One run that is not counted: the first one makes caches and reads files from the disk; the case "first" has it.
     processes({EMPTY: program[EMPTY], EMPTY_INT8: program[EMPTY_INT8]}, 1)
     return processes({YARDSTICK: _yardstick(inputs, inputs.labels_10), **program, **peers}, rounds)
 
@@ -168,7 +172,7 @@ def _stage(stage: str, inputs: Inputs, rounds: int) -> Raw:
 
 
 def _bank(inputs: Inputs, rounds: int) -> Raw:
-    """One run each, of which the size of the bank is wanted, as a peak of memory."""
+    """Run each way of averaging once, and note the bytes that the label bank takes for a label."""
     commands = {}
     for average in AVERAGES:
         command = _classify(inputs, inputs.fp32, LABELS_400, "--average", average)

@@ -1,6 +1,7 @@
-"""Who is measured at what: the one list that the cases, the workers and the page of results share.
+"""The contestants of each stage: the one list that the cases, the workers and the page of results share.
 
-Imports nothing large, as the process that starts and times the others reads it; `make` names what a worker loads.
+Nothing large is imported, as the process that starts and times the others imports this module; workers import what
+`make` names.
 """
 
 from dataclasses import dataclass
@@ -21,17 +22,17 @@ READ_FEATURES, PREPROCESS = "400 labels × 16 prompts out of the label bank", "e
 
 @dataclass(frozen=True)
 class Contestant:
-    """One of those that are measured in turns at a stage, each in a warm process of its own."""
+    """A program that is measured at a stage, in turns with others, each in a warm process of its own."""
 
     name: str
     make: str
-    """`module:function` of benchmarks/, which, called with the inputs and `arguments`, returns the work."""
+    """`module:function` of benchmarks/; called with the inputs and `arguments`, it returns the function to be timed."""
     arguments: tuple[Any, ...] = ()
     is_exact: bool = True
-    """Whether its answer must be the first one's."""
+    """Whether its answer must be that of the stage's first contestant."""
 
     def load(self) -> Any:
-        """The function that `make` names; ImportError where what it needs is not installed."""
+        """Return the function that `make` names. Raises ImportError where a package that it needs is not installed."""
         module, _, function = self.make.partition(":")
         return getattr(import_module(f"benchmarks.{module}"), function)
 
@@ -42,7 +43,7 @@ PEERS: tuple[Contestant, ...] = (
     Contestant("OpenVINO, f32", "peers:OpenVino", ({"INFERENCE_PRECISION_HINT": "f32"},)),
     Contestant(OPENVINO_DEFAULT, "peers:OpenVino", ({},), is_exact=False),
 )
-"""Others at the same task; `make` is the peer's class."""
+"""Other programs for the same task; `make` names a class of benchmarks.peers."""
 
 
 def _peers(make: str) -> tuple[Contestant, ...]:
@@ -89,5 +90,5 @@ STAGES: dict[str, tuple[Contestant, ...]] = {
 
 
 def find(contestants: tuple[Contestant, ...], name: str) -> Contestant:
-    """The one of that name; KeyError where there is none."""
+    """Return the contestant of that name. Raises KeyError where there is none."""
     return {contestant.name: contestant for contestant in contestants}[name]

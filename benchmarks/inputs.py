@@ -1,7 +1,7 @@
-"""What is measured on: graphs of ViT-B/32 size with random weights, a clip, labels. `python -m benchmarks.inputs WORK`.
+"""The inputs: graphs of ViT-B/32 size with random weights, a clip, labels. Made by `python -m benchmarks.inputs WORK`.
 
-Made once and kept in the work folder. Heavy imports are within the functions: the process that starts and times others
-imports this, and must stay small.
+They stay in the work folder. Heavy imports are inside the functions: the process that starts and times the others
+imports this module, and must stay small.
 """
 
 import sys
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Exit code of a process whose package is not installed.
+# Exit code of a peer's process whose package is not installed.
 ABSENT = 3
 SEED = 0
 LABELS_400 = ROOT / "models" / "catalog" / "kinetics400.txt"
@@ -19,32 +19,32 @@ WIDTH, HEIGHT, RATE, SECONDS = 640, 360, 30, 10
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where everything is in the work folder."""
+    """The paths of the inputs in the work folder."""
 
     work: Path
 
     @property
     def checkpoint(self) -> Path:
-        """In the official ActionCLIP's layout."""
+        """The checkpoint, in the layout of the official ActionCLIP."""
         return self.work / "checkpoint.pt"
 
     @property
     def fp32(self) -> Path:
-        """Folder with the three graphs."""
+        """The folder with the three graphs in fp32."""
         return self.graphs("fp32")
 
     @property
     def int8(self) -> Path:
-        """The same, quantised."""
+        """The folder with the three graphs in int8."""
         return self.graphs("int8")
 
     def graphs(self, precision: str) -> Path:
-        """One of the two, "fp32" or "int8"."""
+        """Return the folder of the graphs in a precision, "fp32" or "int8"."""
         return self.work / precision
 
     @property
     def transformers(self) -> Path:
-        """Folder with the same weights as a CLIPModel; not there where transformers is not installed."""
+        """The folder with the same weights as a CLIPModel; it does not exist where transformers is not installed."""
         return self.work / "transformers"
 
     @property
@@ -59,12 +59,12 @@ class Inputs:
 
     @property
     def videos(self) -> Path:
-        """Folder for the long videos."""
+        """The folder for the long videos."""
         return self.work / "videos"
 
 
 def make(inputs: Inputs) -> None:
-    """Make what is not there yet."""
+    """Make the inputs that do not exist yet. Raises SystemExit where exporting the graphs fails."""
     from action_clip.commands.samples import LABELS
     from action_clip.export.command import main as export
     from benchmarks.random_weights import write_checkpoint, write_for_transformers
@@ -83,7 +83,7 @@ def make(inputs: Inputs) -> None:
 
 
 def write_clip(path: Path) -> None:
-    """Fine texture that moves, so that frames differ and cost what filmed ones do."""
+    """Write an H.264 clip of a fine, moving texture, whose frames differ and take as long to decode as filmed ones."""
     import av
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What the figures were measured on, in words."""
+"""A description of the machine that the figures were measured on."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, str]:
-    """The machine, its system and the packages."""
+    """Return texts on the processor, memory, system and versions of packages, by heading."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "processor": f"{_processor()}, {usable_cores()} cores",
@@ -28,7 +28,7 @@ def describe() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the checkout; marked where files differ from it."""
+    """Return the hash of the checked-out commit; "with changes" follows where files differ from it."""
     name = _git("rev-parse", "--short=12", "HEAD")
     changes = _git("diff", "--stat", "HEAD", "--", ".", ":!benchmarks/RESULTS.md")
     return f"{name} with changes" if changes else name

@@ -1,7 +1,7 @@
 """Running contestants in turns, each in a process of its own.
 
-Two pools of threads in one process would disturb each other, so the stages of a warm process are measured in workers,
-idle while another works. Imports nothing large: on Linux a child's peak of memory is at least that of its parent.
+Two pools of threads in one process would disturb each other, so warm stages are measured in workers, of which one works
+at a time. Nothing large is imported: on Linux a child's peak of memory is at least that of its parent.
 """
 
 import json
@@ -21,16 +21,16 @@ from typing import Any
 from benchmarks.contestants import THREADS, Contestant
 from benchmarks.inputs import ABSENT, ROOT
 
-# Between two contestants, for the threads of the one to fall asleep.
+# Seconds between two contestants, in which the threads of the first one go to sleep.
 PAUSE_S = 0.3
-# Largest difference of a probability, and smallest correlation, of answers to the same question in float32.
+# Largest difference of a probability, and smallest correlation, between answers in float32 that count as the same.
 SAME_PROBABILITY = 2e-3
 SAME_ANSWER = 0.99
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One run."""
+    """The figures of one run: seconds, peak of memory in MB (None for a worker), seconds of each stage."""
 
     seconds: float
     peak_mb: float | None = None
@@ -43,18 +43,25 @@ class Raw:
 
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
-    """Why there are no samples of a contestant."""
+    """By contestant without samples, the reason."""
     answers: dict[str, str] = field(default_factory=dict)
-    """How far a contestant's answer is from the first one's."""
+    """By contestant, how far its answer is from the first one's, as text."""
     notes: dict[str, float] = field(default_factory=dict)
-    """What else was measured."""
+    """Other figures, by their names on the page."""
     date: str = ""
     commit: str = ""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A whole process: its arguments, what is removed before each run, and whether its answer must be the first's."""
+    """A whole process.
+
+    Attributes:
+        arguments: of the process.
+        home: its ACTION_CLIP_HOME.
+        forget: files and folders that are removed before each run.
+        is_exact: whether its answer must be that of the first command.
+    """
 
     arguments: Sequence[str]
     home: Path
@@ -63,14 +70,17 @@ class Command:
 
 
 def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
-    """Every name once a round; each round begins one further, so that none always follows the same."""
+    """Yield every name once a round; each round begins with the next name, so that the order changes."""
     for number in range(rounds):
         start = number % len(names)
         yield from (*names[start:], *names[:start])
 
 
 def processes(commands: Mapping[str, Command], rounds: int) -> Raw:
-    """Run whole commands in turns, from start to exit; RuntimeError where one fails or answers otherwise."""
+    """Run whole commands in turns, from start to exit, and return all runs.
+
+    Raises RuntimeError where one fails, or its answer differs from the first one's.
+    """
     raw = Raw()
     probabilities: dict[str, dict[str, float]] = {}
     for name in turns(list(commands), rounds):
@@ -93,7 +103,7 @@ def processes(commands: Mapping[str, Command], rounds: int) -> Raw:
     for name, found in probabilities.items():
         assert first is not None
         expected = probabilities[first]
-        # Only the top labels are printed: one that the other does not name is below its last.
+        # Only the top labels are printed; a missing label's probability is below that of the last one.
         difference = max(abs(found.get(label, min(found.values())) - share) for label, share in expected.items())
         if commands[name].is_exact and difference > SAME_PROBABILITY:
             raise RuntimeError(f"{name} answers {found}, {first} {expected}")
@@ -102,14 +112,16 @@ def processes(commands: Mapping[str, Command], rounds: int) -> Raw:
 
 
 def workers(stage: str, contestants: Sequence[Contestant], work: Path, rounds: int) -> Raw:
-    """Time the contestants of one of benchmarks.worker's stages in turns, each in a warm process of its own.
+    """Time the contestants of a stage in turns, each in a warm process of its own, and return all runs.
 
     Args:
         stage: a key of benchmarks.contestants.STAGES.
-        contestants: some of those there.
+        contestants: some of the stage's contestants.
+        work: the work folder of benchmarks.inputs.
+        rounds: how often each one is timed.
 
     Raises:
-        RuntimeError: one of them failed or answers otherwise.
+        RuntimeError: one of them fails, or its answer differs from the first one's.
     """
     raw = Raw()
     is_exact = {contestant.name: contestant.is_exact for contestant in contestants}
@@ -141,7 +153,7 @@ def workers(stage: str, contestants: Sequence[Contestant], work: Path, rounds: i
 
 
 class _Worker:
-    """A process of benchmarks.worker, which works when it is sent a line and answers with one."""
+    """A process of benchmarks.worker: for each line that it is sent, it works once and answers with a line of JSON."""
 
     def __init__(self, stage: str, name: str, work: Path) -> None:
         self._name = name
@@ -158,6 +170,7 @@ class _Worker:
         self._process.communicate()
 
     def message(self) -> dict[str, Any]:
+        """Return the worker's next message. Raises RuntimeError where the process has ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -166,6 +179,7 @@ class _Worker:
         return content
 
     def time(self) -> float:
+        """Let the worker work once, and return the seconds that it took."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -195,7 +209,7 @@ def _run(command: Command) -> tuple[int, str, Sample]:
 
 
 def _answer(output: str) -> dict[str, Any]:
-    """The line of JSON in it; nothing where there is none."""
+    """Return the object in the output's line of JSON; {} where there is none."""
     line = next((line for line in output.splitlines() if line.startswith("{")), "{}")
     content: dict[str, Any] = json.loads(line)
     return content

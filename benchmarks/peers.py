@@ -1,7 +1,7 @@
-"""Others at the same task with the same weights: `python -m benchmarks.peers NAME WORK LABELS_FILE`.
+"""Other programs for the same task, with the same weights: `python -m benchmarks.peers NAME WORK LABELS_FILE`.
 
-Each is what its users would write. Frames, preprocessing and scores are the yardstick's; so are the tokens, padded as
-the peer's own tokenizer pads them.
+Each is used as its own users would use it. Frames, preprocessing and scores are those of the yardstick; so are the
+tokens, padded as the peer's own tokenizer pads them.
 """
 
 import importlib
@@ -29,19 +29,19 @@ Tokens = NDArray[np.int64]
 
 
 class Peer(ABC):
-    """A CLIP with ActionCLIP's frame head, ready to run; ImportError from its constructor where it is not installed."""
+    """A CLIP with ActionCLIP's fusion, ready to run. The constructor raises ImportError where a package is missing."""
 
     @abstractmethod
     def text(self, tokens: Tokens) -> Floats:
-        """(N, 77) zero-padded tokens → (N, D)."""
+        """Return the features, (N, D), not normalised, of (N, 77) zero-padded tokens."""
 
     @abstractmethod
     def video(self, clip: Floats) -> Floats:
-        """(T, 3, S, S) → (D,)."""
+        """Return the features, (D,), not normalised, of a clip, (T, 3, S, S)."""
 
 
 class PyTorch(Peer):
-    """A model of PyTorch, and the frame head as this project wrote it out."""
+    """A CLIP in PyTorch, with the fusion as this project's exporter has it."""
 
     def __init__(self, inputs: Inputs, threads: int | None) -> None:
         import torch
@@ -79,7 +79,7 @@ class PyTorch(Peer):
 
 
 class Transformers(PyTorch):
-    """transformers' CLIPModel as it comes; its tokenizer pads to the longest text."""
+    """transformers' CLIPModel, unchanged; its tokenizer pads to the longest text."""
 
     def _load(self, inputs: Inputs, state: "dict[str, Tensor]") -> Any:
         from transformers import CLIPModel
@@ -121,10 +121,10 @@ class OpenClip(PyTorch):
 
 
 class OpenVino(Peer):
-    """OpenVINO on the fp32 graphs; texts up to the longest, which the graph allows."""
+    """OpenVINO with the fp32 graphs; texts are padded to the longest one, as the text graph allows any length."""
 
     def __init__(self, inputs: Inputs, threads: int | None, hints: dict[str, str]) -> None:
-        openvino = importlib.import_module("openvino")  # which has no types
+        openvino = importlib.import_module("openvino")  # untyped
         core = openvino.Core()
         if threads is not None:
             hints = {**hints, "INFERENCE_NUM_THREADS": str(threads)}
@@ -142,7 +142,10 @@ class OpenVino(Peer):
 
 
 def _open_clip() -> ModuleType:
-    """open_clip's module of the model; the whole package imports torchvision too, which this model does not use."""
+    """Return open_clip.model; the whole package would import torchvision, which this model does not use.
+
+    Raises ModuleNotFoundError where open_clip is not installed.
+    """
     spec = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
@@ -157,7 +160,7 @@ def _open_clip() -> ModuleType:
 
 
 def main() -> None:
-    """Classify the clip as the yardstick does; the exit code is ABSENT for what is not installed."""
+    """Classify the clip as the yardstick does; the exit code is ABSENT where a package is not installed."""
     from action_clip.models.catalog.metadata import read_metadata
 
     name, work, labels_file = sys.argv[1:]

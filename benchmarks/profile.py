@@ -27,14 +27,14 @@ from action_clip.system.terminal import ArgumentParser
 from benchmarks.inputs import ROOT, SEED
 
 RUNS = 7
-# Kinds of operators that are shown.
+# Most kinds of operators that are shown.
 MOST = 8
 TEXTS = 160
 FILE = "session.optimized_model_external_initializers_file_name"
 
 
 def rows(role: str, frames: int, size: int, length: int) -> NDArray[Any]:
-    """What the graph of a role takes: a clip, or TEXTS texts of `length` tokens."""
+    """Return an input for the graph of a role: TEXTS texts of `length` tokens, one clip's frames, or its features."""
     generator = np.random.default_rng(SEED)
     if role == "text":
         tokens = generator.integers(1000, 40000, (TEXTS, length))
@@ -45,7 +45,10 @@ def rows(role: str, frames: int, size: int, length: int) -> NDArray[Any]:
 
 
 def make_session(path: Path) -> None:
-    """In a process of its own: print the seconds of making a session, and by how many MB the peak of memory rose."""
+    """Make a session of a graph, and print how many seconds it took and by how many MB the peak of memory rose.
+
+    To be called in a process of its own.
+    """
     before = peak_mb()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -58,20 +61,20 @@ def make_session(path: Path) -> None:
 
 
 def peak_mb() -> float:
-    """Of this process; what resource tells is at least its parent's."""
+    """Return this process's peak of memory in MB; that of the module resource is at least the parent's."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def plain(source: Path, folder: Path) -> Path:
-    """The graph as it is."""
+    """Link to the graph in `folder`, and return the link: the graph as it was exported."""
     path = folder / source.name
     path.symlink_to(source)
     return path
 
 
 def optimised(source: Path, folder: Path) -> Path:
-    """The graph with its weights in a file beside it, both as onnxruntime writes them without being asked for more."""
+    """Write the graph as onnxruntime optimises it, with its weights in a file beside it, and return its path."""
     path = folder / source.name
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -89,7 +92,7 @@ FORMS: dict[str, Callable[[Path, Path], Path]] = {
 
 
 def session_table(graphs: dict[str, Path]) -> None:
-    """Print what sessions take."""
+    """Print the time and memory that sessions take, for each graph by role and each of FORMS."""
     print("| graph | kept | file | session, median | min to max | memory |\n| --- | --- | --- | --- | --- | --- |")
     for role, source in graphs.items():
         with TemporaryDirectory() as folder:
@@ -111,7 +114,7 @@ def session_table(graphs: dict[str, Path]) -> None:
 
 
 def operator_table(name: str, path: Path, value: NDArray[Any]) -> None:
-    """Print the kinds of operators that take most of a run."""
+    """Print the kinds of operators that take most of a run on `value`, in ms, as a row with `name`."""
     with TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.enable_profiling = True

@@ -34,7 +34,7 @@ _TO_TRANSFORMERS = (
 
 
 def write_checkpoint(path: Path) -> None:
-    """ViT-B/32 and the head Transf with random weights, as large as in trained networks."""
+    """Write a checkpoint of ViT-B/32 and the fusion Transf, with random weights of the magnitude of trained ones."""
     generator = torch.Generator().manual_seed(SEED)
 
     def normal(*shape: int, std: float) -> "Tensor":
@@ -75,7 +75,7 @@ def write_checkpoint(path: Path) -> None:
 
 
 def write_for_transformers(checkpoint: Path, folder: Path) -> None:
-    """The weights of the checkpoint's CLIP as a CLIPModel; nothing where transformers is not installed."""
+    """Write the weights of the checkpoint's CLIP as a CLIPModel; do nothing where transformers is not installed."""
     try:
         from transformers import CLIPConfig, CLIPModel
     except ImportError:

@@ -24,12 +24,12 @@ from action_clip.video.sampling import uniform_indices
 
 Floats = NDArray[np.float32]
 TOP = 5
-# Texts of one run: no slower than all at once, and the memory stays within bounds.
+# Texts of one run: no slower than all at once, with less memory.
 BATCH = 64
 
 
 def read_frames(video: Path, count: int) -> list[Image.Image]:
-    """The uniform frames of the video, one seek each."""
+    """Return `count` uniform frames of the video, with a seek for each. Raises SystemExit where one cannot be read."""
     capture = cv2.VideoCapture(str(video))
     frames = []
     for index in uniform_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), count):
@@ -43,7 +43,7 @@ def read_frames(video: Path, count: int) -> list[Image.Image]:
 
 
 def preprocess(frames: list[Image.Image], facts: dict[str, str]) -> Floats:
-    """Short side, centre crop, colours: (T, 3, S, S); `facts` is the image graph's metadata."""
+    """Return the frames resized, cropped and normalised, (T, 3, S, S); `facts` is the image graph's metadata."""
     short, size = int(facts["resize"]), int(facts["image_size"])
     crops = []
     for frame in frames:
@@ -56,7 +56,10 @@ def preprocess(frames: list[Image.Image], facts: dict[str, str]) -> Floats:
 
 
 def score(video: Floats, texts: Floats, prompts: int, scale: float) -> NDArray[np.float64]:
-    """(D,) and (prompts × labels, D) → probabilities of the labels: a softmax for each prompt, then their mean."""
+    """Return the probabilities of the labels, (labels,): a softmax for each prompt, then their mean.
+
+    `video` has the features of a video, (D,), and `texts` those of all prompts, (prompts × labels, D).
+    """
     video = video / np.linalg.norm(video)
     texts = texts / np.linalg.norm(texts, axis=1, keepdims=True)
     logits = scale * (texts @ video).astype(np.float64).reshape(prompts, -1)
@@ -66,7 +69,7 @@ def score(video: Floats, texts: Floats, prompts: int, scale: float) -> NDArray[n
 
 
 def answer(labels: Sequence[str], probabilities: NDArray[np.float64], timings_s: dict[str, float]) -> str:
-    """The top labels and the seconds of each stage, as the program's JSON has them."""
+    """Return the top labels and the seconds of each stage as JSON, with the keys of the program's own."""
     top = np.argsort(-probabilities, kind="stable")[:TOP]
     predictions = [{"label": labels[index], "probability": float(probabilities[index])} for index in top]
     return json.dumps({"predictions": predictions, "timings_s": timings_s}, ensure_ascii=False)
@@ -74,14 +77,14 @@ def answer(labels: Sequence[str], probabilities: NDArray[np.float64], timings_s:
 
 @contextmanager
 def timed(timings_s: dict[str, float], stage: str) -> Iterator[None]:
-    """Note the seconds that the block takes."""
+    """Store the seconds that the block takes as `timings_s[stage]`."""
     began = perf_counter()
     yield
     timings_s[stage] = perf_counter() - began
 
 
 def classify(folder: Path, video: Path, labels: Sequence[str], timings_s: dict[str, float]) -> NDArray[np.float64]:
-    """Probabilities of the labels; `timings_s` receives the seconds of each stage."""
+    """Return the probabilities of the labels, (labels,); `timings_s` receives the seconds of each stage."""
     with timed(timings_s, "sessions"):
         text, image, fusion = (
             onnxruntime.InferenceSession(folder / f"{role}.onnx", providers=["CPUExecutionProvider"])

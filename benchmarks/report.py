@@ -1,4 +1,4 @@
-"""Raw numbers to RESULTS.md."""
+"""Writing RESULTS.md from the raw numbers."""
 
 import json
 import statistics
@@ -27,20 +27,20 @@ Not measured: there was no such machine at hand.
 
 
 def save(raw: Raw, path: Path) -> None:
-    """Keep the raw numbers."""
+    """Save the raw numbers as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(raw), ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def load(path: Path) -> Raw:
-    """What `save` kept."""
+    """Return the raw numbers that `save` has written."""
     content = json.loads(path.read_text(encoding="utf-8"))
     samples = {name: [Sample(**sample) for sample in runs] for name, runs in content.pop("samples").items()}
     return Raw(samples=samples, **content)
 
 
 def render(cases: Mapping[str, Case], raws: Mapping[str, Raw], machine: Mapping[str, str]) -> str:
-    """The whole page; cases that were never measured say so."""
+    """Return the whole page in Markdown; for cases that were never measured, it says so."""
     targets = [(target, raws.get(key, Raw())) for key, case in cases.items() for target in case.targets]
     parts = [
         INTRODUCTION,
@@ -55,7 +55,7 @@ def render(cases: Mapping[str, Case], raws: Mapping[str, Raw], machine: Mapping[
 
 
 def verdict(target: Target, raw: Raw) -> tuple[str, str, str, str]:
-    """A target, what was measured, and whether that is enough."""
+    """Return the cells of a target's row: its text, the limit, the figure measured, and whether it is met."""
     reach = f"{'≥' if target.is_least else '≤'} {target.limit:g}{target.unit}"
     figure = target.figure(raw)
     if figure is None:
@@ -64,7 +64,7 @@ def verdict(target: Target, raw: Raw) -> tuple[str, str, str, str]:
 
 
 def section(key: str, case: Case, raw: Raw | None) -> str:
-    """A case: its table, stages where the contestants tell them, and when it was measured."""
+    """Return the section of a case: its table, the stages where contestants report them, and when it was measured."""
     parts = [f"## {case.title}\n", case.about + "\n"]
     if raw is None:
         return "\n".join([*parts, f"{NOT_MEASURED.capitalize()}: `python -m benchmarks --only {key}`.\n"])
@@ -79,7 +79,7 @@ def section(key: str, case: Case, raw: Raw | None) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """In Markdown."""
+    """Return a table in Markdown."""
     lines = [list(head)]
     lines += [["---"] * len(lines[0]), *map(list, rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Long videos, and readers of eight exact frames of them.
+"""Long videos, and contestants that read frames of them.
 
 1080p H.264 of 10 s, 10 min and 2 h, a keyframe every 250 frames, about 3 Mbit/s.
 """
@@ -20,11 +20,13 @@ KEYFRAME_EVERY = 250
 MASTER_S = 20
 
 Reader = Callable[[Path, list[int], int], NDArray[np.uint8]]
-"""A file, the numbers of frames and a number of threads → (T, H, W, 3) RGB; ImportError where it is not installed."""
+"""A function from a file, indices of frames and a number of threads to these frames, (T, H, W, 3) uint8 RGB.
+
+It raises ImportError where the reader is not installed."""
 
 
 def make_videos(folder: Path) -> dict[str, Path]:
-    """Return the videos by their length, making in `folder` those that are not there: 3 GB, about two minutes."""
+    """Return the paths of the videos by length; those missing in `folder` are made: 3 GB, about two minutes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {length: folder / f"{length.replace(' ', '')}.mp4" for length in VIDEO_LENGTHS_S}
     missing = [length for length, path in paths.items() if not path.exists()]
@@ -38,7 +40,7 @@ def make_videos(folder: Path) -> dict[str, Path]:
 
 
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under its name only when all of it is there."""
+    """Let `write` write a file under another name, and give it its own when it is complete."""
     part = path.with_suffix(".part.mp4")
     write(part)
     part.replace(path)
@@ -70,7 +72,7 @@ def _encode(path: Path) -> None:
 
 
 def _repeat(master: Path, frames: int, path: Path) -> None:
-    """Copy the packets of the master again and again, up to `frames`, a whole number of groups of pictures."""
+    """Write a video of `frames` frames, a whole number of groups of pictures, by repeating the master's packets."""
     import av
 
     with av.open(str(master)) as reading, av.open(str(path), "w") as writing:
@@ -92,14 +94,14 @@ def _repeat(master: Path, frames: int, path: Path) -> None:
 
 
 def exact_frames(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """This program's exact frames."""
+    """Return the frames at these indices, read by this program."""
     from action_clip.video.reader import read_clip
 
     return read_clip(path, lambda _: indices, threads=threads).frames
 
 
 def keyframes(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """This program's keyframes nearest to them."""
+    """Return the keyframes nearest to the frames at these indices, read by this program."""
     from action_clip.video.reader import read_clip
     from action_clip.video.sampling import Keyframes
 
@@ -107,10 +109,10 @@ def keyframes(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]
 
 
 def torchcodec(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """Those of torchcodec."""
+    """Return the frames at these indices, read by torchcodec."""
     try:
         decoders = import_module("torchcodec.decoders")
-    except (OSError, RuntimeError) as error:  # what it raises where it finds no FFmpeg, or another PyTorch
+    except (OSError, RuntimeError) as error:  # torchcodec finds no FFmpeg, or another PyTorch
         raise ImportError(f"torchcodec cannot be loaded: {error}") from error
 
     decoder = decoders.VideoDecoder(path, seek_mode="exact", num_ffmpeg_threads=threads, dimension_order="NHWC")
@@ -118,6 +120,6 @@ def torchcodec(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8
 
 
 def decord(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """Those of decord."""
+    """Return the frames at these indices, read by decord."""
     module = import_module("decord")
     return cast(NDArray[np.uint8], module.VideoReader(str(path), num_threads=threads).get_batch(indices).asnumpy())

@@ -1,6 +1,6 @@
-"""What contestants do at a stage: each function gets ready and returns the work, which is then timed.
+"""The work of the contestants at each stage: a function prepares it and returns a function, which is then timed.
 
-Their names are in benchmarks.contestants. They raise ImportError where what they need is not installed.
+benchmarks.contestants names these functions. They raise ImportError where a package that they need is not installed.
 """
 
 import os
@@ -24,59 +24,60 @@ if TYPE_CHECKING:
 
 Work = Callable[[], NDArray[Any] | None]
 Product = tuple[int, int, int, int]
+"""Products of matrices: how many, rows of the left one, columns of the left one, columns of the right one."""
 MANY_LABELS = 10_000
 
 
 def random_clip() -> NDArray[np.float32]:
-    """A preprocessed clip of ViT-B/32."""
+    """Return a random clip tensor for ViT-B/32, (FRAMES, 3, 224, 224)."""
     return np.random.default_rng(SEED).normal(size=(FRAMES, 3, 224, 224)).astype(np.float32)
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """To length 1."""
+    """Return the rows, (…, D), scaled to length 1."""
     scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
     return scaled
 
 
 def program_clip(inputs: Inputs, precision: str) -> Work:
-    """Image graph and fusion as the program runs them."""
+    """Return the work of running the image and fusion graph with the program: features, (D,)."""
     model, clip = ActionClip(inputs.graphs(precision), threads=THREADS), random_clip()
     return lambda: model.encode_clips(clip[np.newaxis]).features[0]
 
 
 def plain_clip(inputs: Inputs, precision: str) -> Work:
-    """The same graphs in plain sessions of onnxruntime."""
+    """Return the work of running the image and fusion graph in plain sessions of onnxruntime: features, (D,)."""
     image, fusion = (_session(inputs.graphs(precision) / f"{role}.onnx") for role in ("image", "fusion"))
     clip = random_clip()
     return lambda: unit(fusion(image(clip)[np.newaxis])[0])
 
 
 def peer_clip(inputs: Inputs, name: str) -> Work:
-    """The same of a peer."""
+    """Return the work of running a peer's image tower and fusion: features, (D,)."""
     peer, clip = _peer(inputs, name), random_clip()
     return lambda: unit(peer.video(clip))
 
 
 def program_text(inputs: Inputs, precision: str) -> Work:
-    """Ten labels in 16 prompts, tokens and features, as the program does it."""
+    """Return the work of encoding ten labels in 16 prompts with the program: features, (16, 10, D)."""
     model, labels = ActionClip(inputs.graphs(precision), threads=THREADS, cache=False), read_labels(inputs.labels_10)
     return lambda: _as_in_a_new_process(model, labels)
 
 
 def plain_text(inputs: Inputs) -> Work:
-    """The text graph at 77 tokens in a plain session."""
+    """Return the work of encoding the same texts with the text graph at 77 tokens in a plain session: (160, D)."""
     text = _session(inputs.fp32 / "text.onnx")
     return lambda: unit(text(_tokens(inputs)))
 
 
 def peer_text(inputs: Inputs, name: str) -> Work:
-    """The same of a peer."""
+    """Return the work of encoding the same texts with a peer's text tower: (160, D)."""
     peer = _peer(inputs, name)
     return lambda: unit(peer.text(_tokens(inputs)))
 
 
 def products(inputs: Inputs) -> list[Product]:
-    """(times, rows, inner, columns) of every MatMul, Gemm and Conv that a clip passes in the fp32 graphs."""
+    """Return the sizes of every MatMul, Gemm and Conv that a clip passes in the fp32 graphs."""
     import onnx
 
     found = []
@@ -95,19 +96,19 @@ def products(inputs: Inputs) -> list[Product]:
                 found.append((1, count * height * width, int(np.prod(patch)), outputs))
             elif node.op_type in ("MatMul", "Gemm"):
                 left, right = (shapes[name] for name in node.input[:2])
-                # A matrix of weights takes all rows at once.
+                # With a matrix of weights, all rows are one product.
                 batch = int(np.prod(left[:-2])) if len(right) > 2 else 1
                 found.append((batch, int(np.prod(left[:-1])) // batch, left[-1], right[-1]))
     return found
 
 
 def flops(inputs: Inputs) -> int:
-    """Of those products: two for each number that is multiplied."""
+    """Return the number of floating-point operations of `products`, two for each multiplication."""
     return sum(2 * times * rows * inner * columns for times, rows, inner, columns in products(inputs))
 
 
 def numpy_products(inputs: Inputs, is_square: bool = False) -> Work:
-    """The graphs' products of matrices in numpy, which is OpenBLAS; or, square, as many FLOPs in one product."""
+    """Return the work of computing `products`, or that of `square`, in numpy (OpenBLAS)."""
     factors = _factors(square(inputs) if is_square else products(inputs))
 
     def work() -> None:
@@ -118,7 +119,7 @@ def numpy_products(inputs: Inputs, is_square: bool = False) -> Work:
 
 
 def torch_products(inputs: Inputs, is_square: bool = False) -> Work:
-    """The same in PyTorch, which is MKL or oneDNN."""
+    """Return the work of computing `products`, or that of `square`, in PyTorch (MKL or oneDNN)."""
     import torch
 
     torch.set_num_threads(THREADS)
@@ -133,24 +134,24 @@ def torch_products(inputs: Inputs, is_square: bool = False) -> Work:
 
 
 def square(inputs: Inputs) -> list[Product]:
-    """As many FLOPs in one product with a matrix of 2048 × 2048."""
+    """Return one product with a matrix of 2048 × 2048 that has as many FLOPs as `products`."""
     return [(1, flops(inputs) // (2 * 2048 * 2048), 2048, 2048)]
 
 
 def read_video(inputs: Inputs, length: str, reader: str) -> Work:
-    """The eight uniform frames of a video."""
+    """Return the work of reading the eight uniform frames of a video; `reader` names a function of benchmarks.video."""
     from action_clip.video.sampling import uniform_indices
     from benchmarks import video
 
     path = video.make_videos(inputs.videos)[length]
     indices = uniform_indices(VIDEO_LENGTHS_S[length] * video.RATE, FRAMES)
     read: video.Reader = getattr(video, reader)
-    # Enough of them to tell frames apart.
+    # A sample of the pixels, enough to tell frames apart.
     return lambda: read(path, indices, THREADS)[:, ::128, ::128]
 
 
 def many_labels(inputs: Inputs, prompts: int) -> Work:
-    """Scores of a bank of random features."""
+    """Return the work of scoring a video against MANY_LABELS labels with random features in `prompts` prompts."""
     generator = np.random.default_rng(SEED)
     embeddings = unit(generator.standard_normal((prompts, MANY_LABELS, 512), np.float32))
     bank = LabelBank(tuple(map(str, range(MANY_LABELS))), embeddings, 100.0)
@@ -159,14 +160,14 @@ def many_labels(inputs: Inputs, prompts: int) -> Work:
 
 
 def known_labels(inputs: Inputs) -> Work:
-    """Kinetics' 400 labels out of the label bank, which has them after one run."""
+    """Return the work of reading the features of Kinetics' 400 labels from the label bank, filled by the first call."""
     os.environ["ACTION_CLIP_HOME"] = str(inputs.work / "home-worker")
     model, labels = ActionClip(inputs.fp32, threads=THREADS), read_labels(LABELS_400)
     return lambda: _as_in_a_new_process(model, labels)
 
 
 def preprocess(inputs: Inputs) -> Work:
-    """Eight frames of 1080p to a clip tensor."""
+    """Return the work of preprocessing eight frames of 1080p: a clip tensor, (8, 3, 224, 224)."""
     from action_clip.video.preprocess import clip_tensor
 
     frames = np.random.default_rng(SEED).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)
@@ -194,7 +195,7 @@ def _tokens(inputs: Inputs) -> NDArray[np.int64]:
 
 
 def _factors(shapes: list[Product]) -> list[tuple[NDArray[np.float32], ...]]:
-    """Left, right and product of each."""
+    """Return the left matrix, the right matrix and an array for the product, for each of the shapes."""
     generator = np.random.default_rng(SEED)
     factors: list[tuple[NDArray[np.float32], ...]] = []
     for times, rows, inner, columns in shapes:

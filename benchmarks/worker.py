@@ -1,5 +1,7 @@
-"""One contestant of a stage in a warm process: `python -m benchmarks.worker WORK STAGE NAME`, which benchmarks.measure
-starts. It gets ready, says so, and then works once for each line on its standard input.
+"""One contestant of a stage in a warm process: `python -m benchmarks.worker WORK STAGE NAME`.
+
+benchmarks.measure starts it. It prepares the work, writes a line of JSON, and then works once for each line on its
+standard input.
 """
 
 import contextlib
@@ -14,14 +16,14 @@ import numpy as np
 from benchmarks.contestants import STAGES, find
 from benchmarks.inputs import Inputs
 
-# Of the answer, what is sent to be compared.
+# Most numbers of an answer that are sent for comparison.
 MOST_NUMBERS = 4096
 
 
 def main() -> None:
-    """Get ready, then work when told to."""
+    """Prepare the work, send the answer, then work and send the seconds for each line of input."""
     work_folder, stage, name = sys.argv[1:]
-    # Libraries may print; the runner reads nothing but the messages.
+    # Libraries may print on stdout, so messages go to a copy of it, and stdout becomes stderr.
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

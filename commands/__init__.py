@@ -1,1 +1,1 @@
-"""What the command does: `classify`, and around it the arguments, the lists of models and shell completion."""
+"""The parts of the command: arguments, classifying a video, listing and verifying models, shell completion."""

@@ -1,4 +1,4 @@
-"""The arguments of the command where it classifies."""
+"""The arguments of the command without a sub-command."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of `build_parser`, `video` also where it is the positional argument; exits with 2 on wrong ones."""
+    """Return the parsed options; `video` is set for the positional argument too. Exits with 2 where one is wrong."""
     parser = build_parser()
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _advice(argument: str, parser: argparse.ArgumentParser) -> str:
-    """What an argument that the parser does not know may have been meant as."""
+    """Return advice on an argument that the parser does not know, for the error message; "" where there is none."""
     if not argument.startswith("-"):
         return " (one video is classified at a time, each label follows --text, and the only sub-command is export)"
     from difflib import get_close_matches
@@ -40,7 +40,7 @@ def _advice(argument: str, parser: argparse.ArgumentParser) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; the table of options in docs/command-line.md is made from it."""
+    """Return the parser; the table of options in docs/command-line.md is made from it."""
     parser = ArgumentParser(
         prog="action-clip",
         description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",

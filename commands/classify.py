@@ -33,12 +33,12 @@ Classify = Callable[[], Prediction]
 
 
 def classify(options: argparse.Namespace) -> None:
-    """Load the model, classify the video, write the answer, draw the sheet.
+    """Load the model, classify the video, write the answer, and draw the sheet.
 
     Raises:
-        ActionClipError: anything wrong with the options, the video, the labels, the model or where the answer goes.
+        ActionClipError: options, video, labels or model are not usable, or the answer cannot be written.
     """
-    # Whatever can be checked at once is checked before a model is downloaded.
+    # Everything that can be checked now is checked before a model is downloaded.
     model = chosen_model(options.model)
     _check_targets(options, model.spec)
     run = _loaded(options, model)
@@ -61,7 +61,7 @@ def classify(options: argparse.Namespace) -> None:
             model.spec.name,
             round(catalog()[0].size / 1e6),
         )
-    if options.save:  # last: where there is no OpenCV for it, the answer is there
+    if options.save:  # last: without OpenCV for it, the answer is already written
         from action_clip.output.sheet import save_sheet
 
         save_sheet(options.save, prediction)
@@ -89,7 +89,7 @@ def _check_targets(options: argparse.Namespace, spec: ModelSpec) -> None:
 
 
 def _model_files(spec: ModelSpec) -> Iterable[Path]:
-    """What is kept of the model, and beside it, on this disk."""
+    """Yield the model's files and the program's caches on this disk."""
     from action_clip.models.store.home import HASHES, LABEL_BANK, cache_home
     from action_clip.models.store.locations import directory_of
 
@@ -101,7 +101,7 @@ def _model_files(spec: ModelSpec) -> Iterable[Path]:
 
 
 def _program_files() -> Iterable[Path]:
-    """The code, the embedded models and the samples."""
+    """Yield the files of the code, the embedded model and the samples."""
     yield from (SAMPLE_VIDEO, SAMPLE_LABELS)
     yield from _PROGRAM.glob("*.py")
     for room in _ROOMS:
@@ -109,7 +109,10 @@ def _program_files() -> Iterable[Path]:
 
 
 def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
-    """Load the model and read the files of labels, prompts and classes; what is returned classifies the video."""
+    """Load the model, read the files of labels, prompts and classes, and return a function that classifies the video.
+
+    Raises ActionClipError where one of them is not usable.
+    """
     _check_kind(options, found)
     model = load(
         found,
@@ -150,7 +153,7 @@ def _labels(options: argparse.Namespace) -> list[str]:
 
 
 def _benchmark(run: Classify, prediction: Prediction) -> None:
-    """Put the median times of several runs into the prediction, and print them on stderr."""
+    """Store the median times of several runs in the prediction's timings, and print them on stderr."""
     timings = _median_timings(run)
     prediction.timings_s.update(timings)
     if _LOG.isEnabledFor(logging.WARNING):
@@ -159,7 +162,7 @@ def _benchmark(run: Classify, prediction: Prediction) -> None:
 
 
 def _median_timings(run: Classify) -> dict[str, float]:
-    """The median seconds of each stage, and of the whole, which is less than their sum where stages overlap."""
+    """Return the median seconds of each stage, and of the whole, which is below their sum where stages overlap."""
     from statistics import median
 
     runs = []

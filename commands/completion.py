@@ -1,4 +1,4 @@
-"""Shell completion by argcomplete, which is only imported where a shell asks for it."""
+"""Shell completion by argcomplete, which is imported only when a shell asks for completions."""
 
 import os
 from argparse import ArgumentParser
@@ -14,7 +14,7 @@ REQUEST = "_ARGCOMPLETE"
 
 
 def shell_code(shell: str) -> str:
-    """What `shell` has to evaluate to complete arguments. Raises ActionClipError where argcomplete is not installed."""
+    """Return the code that `shell` evaluates for completion. Raises ActionClipError where argcomplete is missing."""
     try:
         from argcomplete.shell_integration import shellcode
     except ImportError as error:
@@ -26,11 +26,11 @@ def shell_code(shell: str) -> str:
 
 
 def complete(subcommands: Mapping[str, str]) -> NoReturn:
-    """Answer the shell's request for completions and end the process; `subcommands`: their modules, by their names."""
+    """Answer the shell's request for completions and end the process; `subcommands` has their modules by name."""
     try:
         import argcomplete
     except ImportError:
-        os._exit(1)  # and not classify something because a key was pressed
+        os._exit(1)  # otherwise pressing a key would classify a video
     words = (os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])] + "|").split()
     if len(words) > 2 and words[1] in subcommands:
         os.environ[REQUEST] = "2"  # the sub-command's name stands for the program's
@@ -43,7 +43,7 @@ def complete(subcommands: Mapping[str, str]) -> NoReturn:
 
 
 def _add_completers(parser: ArgumentParser, subcommands: Iterable[str]) -> None:
-    """Have names proposed, besides files, for the positional arguments and for --model."""
+    """Make names of models and sub-commands proposals, besides files, for positional arguments and --model."""
     from argcomplete.completers import FilesCompleter
 
     from action_clip.models.catalog.specs import catalog

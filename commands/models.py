@@ -1,4 +1,4 @@
-"""The models that --model can name: chosen, listed, verified."""
+"""Choosing, listing and verifying the models that --model can name."""
 
 import os
 import shlex
@@ -13,10 +13,10 @@ _CHECKPOINTS = {".pt", ".pth", ".pyth", ".bin", ".safetensors"}
 
 
 def chosen_model(model: str) -> FoundModel:
-    """The model of that name or in that folder.
+    """Return the model of that name or in that folder.
 
     Raises:
-        ActionClipError: there is none, or it is a checkpoint that has yet to be exported.
+        ActionClipError: there is no such model, or it is a checkpoint that has yet to be exported.
     """
     if find(model) is None and _is_checkpoint(Path(model)):
         raise ActionClipError(
@@ -27,8 +27,8 @@ def chosen_model(model: str) -> FoundModel:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether it is a file of PyTorch weights, or a folder with some and without graphs."""
-    # os.path's functions, unlike Path's, are False for what no path can be.
+    """Return whether the path is a file of PyTorch weights, or a folder with some and without graphs."""
+    # os.path's functions, unlike Path's, raise nothing for a name that cannot be a path.
     if os.path.isfile(path):
         return path.suffix.lower() in _CHECKPOINTS
     suffixes = {file.suffix.lower() for file in path.glob("*")} if os.path.isdir(path) else set()
@@ -36,7 +36,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def model_table() -> str:
-    """Every model of the catalog, a line each."""
+    """Return a table of the models of the catalog, a line for each."""
     from action_clip.models.store.locations import locate
 
     rows = [("name", "frames", "size", "on this disk", "published accuracy", "licence")]
@@ -51,7 +51,10 @@ def model_table() -> str:
 
 
 def verification(model: str) -> str:
-    """The sha256 of the model's files, read anew, and what they were equal to; ActionClipError where they differ."""
+    """Return a text with the sha256 of the model's files, read anew, and the known hash that each is equal to.
+
+    Raises ActionClipError where one differs or is missing.
+    """
     from action_clip.models.store.verification import verify
 
     lines = []

@@ -11,7 +11,7 @@ BEGIN, END = "<!-- options: written by python -m docs.options -->\n", "<!-- end 
 
 
 def parsers() -> dict[Path, ArgumentParser]:
-    """The documents that have a table, and what it is of."""
+    """Return the parser of each document that has a table of options, by the document's path."""
     return {
         ROOT / "docs" / "command-line.md": action_clip.commands.arguments.build_parser(),
         ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
@@ -19,7 +19,7 @@ def parsers() -> dict[Path, ArgumentParser]:
 
 
 def table(parser: ArgumentParser) -> str:
-    """Markdown, the same with every version of Python (argparse's own layout is not)."""
+    """Return a parser's options as a Markdown table, which unlike --help is the same with every version of Python."""
     formatter = parser._get_formatter()
     lines = ["| option | |", "| --- | --- |"]
     for action in parser._actions:
@@ -33,7 +33,7 @@ def table(parser: ArgumentParser) -> str:
 
 
 def with_table(text: str, parser: ArgumentParser) -> str:
-    """The document with the table as it is now."""
+    """Return a document's text with its table replaced by that of the parser."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + table(parser) + END + after

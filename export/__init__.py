@@ -1,3 +1,3 @@
-"""PyTorch checkpoints to ONNX graphs; needs requirements-export.txt, and nothing at run time imports it."""
+"""Exporting PyTorch checkpoints to ONNX graphs; it needs requirements-export.txt, and only `export` imports it."""
 
 import action_clip.models  # noqa: F401 - before onnxruntime, which it silences

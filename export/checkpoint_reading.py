@@ -1,6 +1,6 @@
-"""Reading checkpoints of any model: files of weights, configurations, names.
+"""Reading checkpoints of any model: files of weights, configurations, names of weights.
 
-No file runs code of its own: PyTorch's files are read by export.stored, and safetensors contain none. A file that
+No code in a file runs: PyTorch's files are read by export.stored, and safetensors contain none. A file that
 cannot be read that way is refused, unless the user says that its source is trusted.
 """
 
@@ -32,13 +32,13 @@ Rules = tuple[tuple[str, str], ...]
 HF_CONFIG = "config.json"
 # Where a folder has both, the first is read.
 HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# The keys of state dicts in files that hold more: of mmaction2 and open_clip, TimeSformer, ActionCLIP.
+# The keys of state dicts in files of mmaction2 and open_clip, TimeSformer, ActionCLIP, which hold other objects too.
 _STATES = ("state_dict", "model_state", "model_state_dict", "fusion_model_state_dict")
-# Bytes of a configuration, an index of shards, or the header of safetensors, which takes about 100 a tensor.
+# Most bytes of a configuration, an index of shards, or the header of safetensors (about 100 for each tensor).
 _LARGEST_TEXT = 8 << 20
-# Names in a message.
+# Most names in a message.
 _MOST_LISTED = 30
-# The largest CLIP has 1500.
+# The largest CLIP has 1500 tensors.
 _MOST_TENSORS = 20_000
 _MOST_SHARDS = 1000
 _REAL = {
@@ -53,7 +53,7 @@ _NOT_WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Of frames: pixels of the short side (None: the model's default), mean and std of each channel."""
+    """Preprocessing of frames: short side in pixels (None: the model's default), mean and std of each channel."""
 
     resize: int | None
     mean: PerChannel
@@ -63,7 +63,9 @@ class Preprocessing:
 def read_path(
     path: Path, read_folder: Callable[[Path], T], read_content: Callable[[Mapping[str, Any], str], T], trust: bool
 ) -> T:
-    """Read a folder with `read_folder`, or a file's content and sha256 with `read_content`; returns the result.
+    """Return the result of `read_folder` for a folder, or of `read_content` for a file's content and sha256.
+
+    `trust`: as for `load`.
 
     Raises:
         ActionClipError: the path does not exist, or cannot be read.
@@ -85,7 +87,10 @@ def read_path(
 
 
 def read_weights(folder: Path, names: Iterable[str], trust: bool) -> tuple[State, str] | None:
-    """The weights in the first of these files that the folder has, sharded or not, and their sha256; None if none."""
+    """Return the weights in the first of these files that the folder has, sharded or not, and their sha256.
+
+    None where it has none of them. Raises ActionClipError where the weights are damaged or incomplete.
+    """
     for name in names:
         if files := _shards(folder, name):
             state: State = {}
@@ -97,7 +102,7 @@ def read_weights(folder: Path, names: Iterable[str], trust: bool) -> tuple[State
 
 
 def _shards(folder: Path, name: str) -> list[Path]:
-    """The files that make up the weights `name`, which may have an index of its shards instead; [] if not there."""
+    """Return the file `name`, or the shards in its index; [] where the folder has neither."""
     if (folder / name).is_file():
         return [folder / name]
     index = folder / f"{name}.index.json"
@@ -118,7 +123,7 @@ def _shards(folder: Path, name: str) -> list[Path]:
 
 
 def load(path: Path, trust: bool) -> Any:
-    """The file's content: a module's state dict, or the object that was saved, in which `tensors` finds tensors.
+    """Return a file's content: a module's state dict, or the object that was saved, in which `tensors` finds tensors.
 
     Raises:
         ActionClipError: it cannot be read, or only by running code where that is not trusted.
@@ -154,7 +159,7 @@ def _refuse_foreign(content: Any) -> None:
 
 
 def _refuse_non_checkpoints(path: Path) -> None:
-    """Raise ActionClipError for pipes, devices and empty files, and for the texts that failed downloads leave."""
+    """Raise ActionClipError for pipes, devices, empty files, and text files that failed downloads leave."""
     if not path.is_file():
         raise ActionClipError(f"{path} is a pipe or a device, not a checkpoint: give a file or a folder")
     with path.open("rb") as file:
@@ -180,7 +185,7 @@ def _safetensors(path: Path) -> State:
 
 
 def _trusted(path: Path) -> Any:
-    """The content of a file that may run code while it is read."""
+    """Return the content of a file that may run code while it is read. Raises ActionClipError where reading fails."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -201,7 +206,7 @@ def _damaged(path: Path, error: Exception) -> ActionClipError:
 
 
 def canonical(state: State) -> State:
-    """The weights in float32, attention's query, key and value matrices apart, without entries that are no weights."""
+    """Return the weights in float32, with three matrices for queries, keys and values, and without other entries."""
     plain: State = {}
     for name, value in state.items():
         if _NOT_WEIGHTS.match(name):
@@ -216,7 +221,7 @@ def canonical(state: State) -> State:
 
 
 def renamed(state: State, rules: Rules) -> State:
-    """The weights under new names: the rules, each a pattern and its replacement, are applied in turn."""
+    """Return the weights under new names: each rule, a pattern and its replacement, is applied in turn."""
     result = {}
     for name, value in state.items():
         for pattern, replacement in rules:
@@ -226,13 +231,16 @@ def renamed(state: State, rules: Rules) -> State:
 
 
 def weights(content: Any, path: Path) -> State:
-    """The state dict that `content` is, or has as `state_dict`."""
+    """Return the state dict that `content` is, or has as `state_dict`. Raises ActionClipError as `tensors` does."""
     inner = content.get("state_dict") if isinstance(content, Mapping) else None
     return tensors(content if inner is None else inner, path)
 
 
 def tensors(content: Any, path: Path) -> State:
-    """The tensors of a state dict, without the prefixes of DataParallel and torch.compile in their names."""
+    """Return the tensors of a state dict by name, without the prefixes of DataParallel and torch.compile.
+
+    Raises ActionClipError where `content` is no state dict, or has too many tensors.
+    """
     if not isinstance(content, Mapping):
         raise ActionClipError(f"{path} holds no state dict (names and tensors): give that of one of the known models")
     state: State = {}
@@ -262,14 +270,14 @@ def _check_count(names: Collection[Any], path: Path) -> None:
 
 
 def _kind(value: Any) -> str:
-    """The type of a value of a checkpoint, for messages."""
+    """Return the type of a value in a checkpoint, for messages."""
     if not isinstance(value, Call):
         return type(value).__name__
     return "Tensor" if "._rebuild_" in value.function else value.function.rpartition(".")[2]
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a dense tensor of real numbers in memory."""
+    """Return whether the value is a dense tensor of real numbers in memory."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -279,25 +287,28 @@ def _is_plain(value: Any) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of the names, and the number of the others, for messages."""
+    """Return the first names, and the number of the others, for messages."""
     more = len(names) - _MOST_LISTED
     return ", ".join(names[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def table(config: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
-    """An object within a configuration; empty where it is absent or null."""
+    """Return an object within a configuration; {} where it is absent or null. Raises ActionClipError as `value_of`."""
     return value_of(config, key, json_object, {}, path)
 
 
 def json_object(value: Any) -> dict[str, Any]:
-    """A value that must be a JSON object; else ValueError, like models.catalog.validators."""
+    """Return the value, which must be a JSON object; else raise ValueError, as models.catalog.validators do."""
     if not isinstance(value, dict):
         raise ValueError("a JSON object")
     return value
 
 
 def value_of(config: Mapping[str, Any], key: str, check: Callable[[Any], T], default: T, path: Path) -> T:
-    """A value of a configuration, `default` where it is absent or null."""
+    """Return a value of a configuration, `default` where it is absent or null.
+
+    Raises ActionClipError where `check` raises ValueError; the message names `path`.
+    """
     value = config.get(key)
     try:
         return default if value is None else check(value)
@@ -306,7 +317,7 @@ def value_of(config: Mapping[str, Any], key: str, check: Callable[[Any], T], def
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ActionClipError where there is none."""
+    """Return the object in a JSON file. Raises ActionClipError where it has none."""
     if path.stat().st_size > _LARGEST_TEXT:
         raise ActionClipError(f"{path} is longer than any configuration: download it again")
     try:
@@ -319,7 +330,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
-    """From preprocessor_config.json in a Hugging Face folder; `default` for absent values, or an absent file."""
+    """Return the preprocessing in a Hugging Face folder's preprocessor_config.json.
+
+    Values of `default` replace absent ones, or an absent file. Raises ActionClipError for values that are not valid.
+    """
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return default
@@ -333,7 +347,7 @@ def hf_preprocessing(folder: Path, default: Preprocessing) -> Preprocessing:
 def normalisation(
     config: Mapping[str, Any], mean: str, std: str, default: Preprocessing, path: Path
 ) -> tuple[PerChannel, PerChannel]:
-    """Mean and std of a configuration, by these keys."""
+    """Return the mean and std that a configuration has under these keys, or those of `default`."""
     return (
         value_of(config, mean, validators.three_numbers, default.mean, path),
         value_of(config, std, validators.three_positive_numbers, default.std, path),
@@ -341,7 +355,7 @@ def normalisation(
 
 
 def sha256_of_files(files: Iterable[Path]) -> str:
-    """The sha256 of the concatenated files."""
+    """Return the sha256 of the concatenated files, in hexadecimal digits."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

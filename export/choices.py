@@ -1,10 +1,10 @@
-"""The choices of the command's options; without PyTorch, so that --help needs none."""
+"""The choices of the command's options, in a module that --help can import without PyTorch."""
 
 import math
 from dataclasses import dataclass
 
 ACTIVATIONS = ("quickgelu", "gelu")
-# Over the frames of a clip, by the names of ActionCLIP's code.
+# How features of frames become those of a clip, by the names in ActionCLIP's code.
 FUSIONS = ("meanP", "Conv_1D", "LSTM", "Transf", "Transf_cls")
 
 
@@ -13,9 +13,9 @@ class Bound:
     """The largest difference allowed between L2-normalised features and PyTorch's in float32."""
 
     difference: float
-    """max |Δ| must be below."""
+    """max |Δ| must be below this."""
     cosine: float
-    """The least cosine must be at least."""
+    """The least cosine of all rows must be at least this."""
 
 
 PRECISIONS = {

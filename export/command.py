@@ -19,7 +19,7 @@ Work = Callable[[], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the exporter; returns its exit code: 0, 1 for what went wrong, 130 when interrupted (2 is argparse's)."""
+    """Run the exporter and return its exit code: 0, 1 after an error, 130 after Ctrl-C; argparse exits with 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     sub_command = _SUB_COMMANDS.get(arguments[0]) if arguments else None
     parser = build_parser() if sub_command is None else sub_command()
@@ -29,12 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(work)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of the tables has gone
+    except BrokenPipeError:  # the reader of stdout has closed it
         return 1
     except ImportError as error:
         advice = "pip install 'action-clip[export]', or in a clone pip install -r requirements-export.txt"
         print(printable(f"{error}: {advice}"), file=sys.stderr)
-    except OSError as error:  # of names that no disk has, and of disks that fail
+    except OSError as error:  # names that are no paths, and disks that fail
         fault = f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}): name another one"
         print(sentence(ActionClipError(fault)), file=sys.stderr)
     except ActionClipError as error:
@@ -49,7 +49,7 @@ def _run(work: Work) -> None:
 
     log = logging.getLogger("action_clip")
     with ProgressHandler() as handler:
-        # Progress of this program only; of the libraries only errors.
+        # Progress is of this program only; libraries log only errors.
         logging.basicConfig(level=logging.ERROR, handlers=[handler])
         log.setLevel(logging.INFO)
         log.info("loading PyTorch")
@@ -60,7 +60,7 @@ def _run(work: Work) -> None:
 
 
 def build_parser() -> ArgumentParser:
-    """The parser of `action-clip export` without a sub-command."""
+    """Return the parser of `action-clip export` without a sub-command."""
     names = ", ".join(spec.name for spec in catalog() if spec.checkpoint is not None)
     parser = ArgumentParser(
         prog=PROGRAM,
@@ -76,7 +76,7 @@ def build_parser() -> ArgumentParser:
 
 
 def build_timesformer_parser() -> ArgumentParser:
-    """The parser of `action-clip export timesformer`."""
+    """Return the parser of `action-clip export timesformer`."""
     parser = ArgumentParser(
         prog=f"{PROGRAM} timesformer",
         description="Turn a TimeSformer checkpoint into the ONNX graph that action-clip runs.",
@@ -89,7 +89,7 @@ def build_timesformer_parser() -> ArgumentParser:
 
 
 def build_nano_parser() -> ArgumentParser:
-    """The parser of `action-clip export nano`."""
+    """Return the parser of `action-clip export nano`."""
     parser = ArgumentParser(
         prog=f"{PROGRAM} nano",
         description="Rebuild the embedded model from two weight packages and WordNet; its text graph is trained.",

@@ -1,4 +1,4 @@
-"""From a PyTorch network to an ONNX graph of standard operators with dynamic axes."""
+"""Converting a PyTorch network to an ONNX graph of standard operators with dynamic axes."""
 
 import logging
 import warnings
@@ -19,16 +19,16 @@ DynamicAxes = dict[int, Dim]
 def to_onnx(
     network: nn.Module, name: str, example: Tensor, dynamic: DynamicAxes, outputs: Sequence[str] = ("features",)
 ) -> onnx.ModelProto:
-    """The graph of a network with one input, called `name`.
+    """Return the ONNX graph of a network with one input, called `name`.
 
     Args:
         network: in float32; it is set to evaluation mode.
-        name: of the input.
-        example: of the input; its dynamic axes must not have size 1.
+        name: the input's name.
+        example: an input; its dynamic axes must not have size 1.
         dynamic: axes of any size, each with its name and bounds.
-        outputs: their names.
+        outputs: the outputs' names.
     """
-    # It warns of torchvision's absence and of its own deprecated parts, which no user can change.
+    # The exporter warns that torchvision is missing, and of its own deprecated parts, which no user can change.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -46,7 +46,7 @@ def to_onnx(
         )
     assert program is not None
     model = program.model_proto
-    # Stack traces of each node: they name paths of this machine, and take much of a small file.
+    # These are each node's stack traces, which name paths of this machine and take much of a small file.
     for node in model.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")

@@ -1,4 +1,4 @@
-"""From a checkpoint to a folder of graphs: exported, compared with PyTorch, and only then written."""
+"""Exporting a checkpoint to a folder of graphs, which are compared with PyTorch before they get their final place."""
 
 import logging
 import math
@@ -33,18 +33,18 @@ _LARGEST_FILE = 2**31 - 1
 
 
 def export_folder(source: Path, folder: Path, kind: str, precision: str, options: ExportOptions) -> str:
-    """Write the graphs of a checkpoint into `folder`, each as ROLE.onnx; returns the tables of the comparison.
+    """Write the graphs of a checkpoint into `folder`, each as ROLE.onnx, and return the tables of the comparison.
 
     Args:
         source: a file or folder, see read_checkpoint and read_timesformer.
-        folder: made if it is not there; of what is in it only these files are replaced.
-        kind: of the model, as in the catalog.
+        folder: made if it does not exist; other files in it stay.
+        kind: the kind of model, as in the catalog.
         precision: one of PRECISIONS.
         options: what the checkpoint does not say itself.
 
     Raises:
-        ActionClipError: anything wrong with the checkpoint or the folder, or a graph differs from PyTorch by more than
-            its precision allows; then nothing is written.
+        ActionClipError: the checkpoint or the folder is not usable, or a graph differs from PyTorch by more than its
+            precision allows; then nothing is written.
     """
     _check_folder(folder, kind)
     model = _model(source, kind, options)
@@ -55,7 +55,9 @@ def export_folder(source: Path, folder: Path, kind: str, precision: str, options
 
 
 def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *, trust: bool = False) -> str:
-    """Download the checkpoint of a model of the catalog, export it and put the graphs where the program looks for them.
+    """Download the checkpoint of a model of the catalog, export it, and return the tables of the comparison.
+
+    The graphs go where the program looks for them, or into `folder`.
 
     Args:
         spec: a model with a checkpoint.
@@ -63,7 +65,8 @@ def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *,
         folder: for the graphs, in place of the model's own.
         trust: see read_checkpoint.
 
-    Returns and raises as export_folder, and what downloading raises.
+    Raises:
+        ActionClipError: as export_folder; or the download fails, or the checkpoint is not as the catalog says.
     """
     if folder is not None:
         _check_folder(folder, spec.kind)
@@ -89,7 +92,7 @@ def export_named(spec: ModelSpec, precision: str, folder: Path | None = None, *,
 
 
 def check(folder: Path, source: Path, *, trust: bool = False) -> str:
-    """Compare an exported folder with the checkpoint that it was made from; returns the table.
+    """Compare an exported folder with the checkpoint that it was made from, and return the table of differences.
 
     Raises:
         ActionClipError: one of them cannot be read, or they differ by more than the graphs' precision allows.
@@ -127,7 +130,7 @@ def _model(source: Path, kind: str, options: ExportOptions) -> SourceModel:
 
 
 def _size(source: Path) -> str:
-    """ ", 12.3 MB" for a file; nothing for a folder, which may hold more than is read, or for a missing path."""
+    """Return ", 12.3 MB" for a file; "" for a folder, which may hold more than is read, and for a missing path."""
     with suppress(OSError):
         if source.is_file():
             return f", {source.stat().st_size / 1e6:.1f} MB"
@@ -142,7 +145,7 @@ def _is_timesformer(source: Path, trust: bool) -> bool:
 
 
 def _check_folder(folder: Path, kind: str) -> None:
-    """Raise ActionClipError, before the work begins, where its result could not be written."""
+    """Raise ActionClipError where graphs could not be written into `folder`, or it has graphs of another kind."""
     parent = folder.absolute().parent
     if not parent.is_dir():
         raise ActionClipError(f"there is no folder {parent}: create it first")
@@ -163,7 +166,7 @@ def _place(graphs: Mapping[str, Path], folder: Path) -> None:
 
 
 def _check_sizes(model: SourceModel, precision: str) -> None:
-    """Raise ActionClipError where a graph does not fit a file; int8 comes from the fp32 graph, which must fit too."""
+    """Raise ActionClipError where a graph is too large for a file; int8 is made from fp32, which has to fit."""
     for role in model.networks:
         size = _count_weights(model, role) * (2 if precision == "fp16" else 4)
         if size > _LARGEST_FILE:
@@ -188,7 +191,10 @@ def _writing(folder: Path) -> Iterator[None]:
 def _drafted(
     model: SourceModel, precision: str, facts: Mapping[str, str], parent: Path
 ) -> Iterator[tuple[dict[str, Path], str]]:
-    """The verified graphs, in a temporary folder within `parent`, and the tables of the comparison."""
+    """Yield the verified graphs, in a temporary folder within `parent`, and the tables of the comparison.
+
+    Raises ActionClipError where a graph is too large or differs too much, or `parent` cannot be written.
+    """
     own = {
         "precision": precision,
         **model.details(),
@@ -219,7 +225,7 @@ def _drafted(
 def _verified(
     model: SourceModel, precision: str, graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
 ) -> str:
-    """The table of differences; ActionClipError, after logging it, where one is too large."""
+    """Return the table of differences; where one is too large, log it and raise ActionClipError."""
     bound = PRECISIONS[precision]
     differences = compare(model.networks, graphs, inputs)
     table = difference_table(differences, bound)

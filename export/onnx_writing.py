@@ -13,25 +13,26 @@ from onnx.helper import make_node, set_model_props
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.system.files import write_file
 
-# Numbers in a tensor: smaller ones are not worth the node that unpacks them.
+# Least number of values in a tensor that is packed: smaller ones are not worth the node that unpacks them.
 _SMALLEST = 1 << 10
-# Numbers in a tensor: below, int8 saves little and loses much, as in EfficientNet's narrow first layers.
+# Least number of values in a tensor that is stored in int8: in smaller ones, such as EfficientNet's narrow first
+# layers, it saves little and loses much.
 _SMALLEST_INT8 = 1 << 16
 
 
 def large_weights(model: onnx.ModelProto) -> set[str]:
-    """Names of the weights that are large enough for int8."""
+    """Return the names of the weights that are large enough for int8."""
     return {weight.name for weight in model.graph.initializer if np.prod(weight.dims) >= _SMALLEST_INT8}
 
 
 def tables(model: onnx.ModelProto) -> set[str]:
-    """Names of the large weights that are lookup tables: only rows are taken, by Gather."""
+    """Return the names of the large weights that are lookup tables, of which Gather takes rows."""
     uses = _uses(model.graph)
     return {name for name in large_weights(model) if _is_table(name, uses.get(name, []))}
 
 
 def pack_weights(model: onnx.ModelProto, int8: Collection[str]) -> None:
-    """Store the float32 matrices of those names as int8 with one scale a channel, the others as float16, in place.
+    """Store the float32 matrices named in `int8` as int8 with a scale for each channel, others as float16, in place.
 
     Nodes that onnxruntime folds away when it loads the graph unpack them: the file is two to four times smaller and the
     run as fast as before. Lookup tables stay packed, only the rows that Gather takes are unpacked. A weight beyond
@@ -71,7 +72,7 @@ def pack_weights(model: onnx.ModelProto, int8: Collection[str]) -> None:
 def quantize(
     values: NDArray[np.float32], axis: int, largest: int = 127
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round to -largest…largest with one scale for each index of `axis`: values ≈ packed · scale (broadcast)."""
+    """Return integers from -largest to largest, and a scale for each index of `axis`: values ≈ integers · scale."""
     others = tuple(i for i in range(values.ndim) if i != axis)
     extent = np.abs(values).max(axis=others, keepdims=True)
     scale = (np.where(extent > 0, extent, 1) / largest).astype(np.float32)
@@ -79,7 +80,7 @@ def quantize(
 
 
 def model_facts(spec: ModelSpec) -> dict[str, str]:
-    """The metadata that all graphs of a model have in common. See docs/architecture.md."""
+    """Return the metadata that all graphs of a model have in common. See docs/architecture.md."""
     values = {
         "frames": spec.frames,
         "image_size": spec.image_size,
@@ -97,7 +98,10 @@ def model_facts(spec: ModelSpec) -> dict[str, str]:
 
 
 def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> None:
-    """Check the model and write it, with `facts` as its metadata, atomically."""
+    """Check the model and write it, with `facts` as its metadata, completely or not at all.
+
+    Raises ActionClipError where it cannot be written.
+    """
     set_model_props(model, dict(facts))
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +109,7 @@ def save_model(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> 
 
 
 def _uses(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that have each tensor as an input."""
+    """Return the nodes that have a tensor as an input, by the tensor's name."""
     uses: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
@@ -137,7 +141,7 @@ def _as_float16(weight: onnx.TensorProto) -> list[onnx.TensorProto]:
 
 
 def _unpack(output: str, packed: list[str]) -> list[onnx.NodeProto]:
-    """float16 → float32, or (int8, scale) → float32."""
+    """Return nodes that make a float32 tensor of a float16 one, or of an int8 one and its scale."""
     if len(packed) == 1:
         return [make_node("Cast", packed, [output], to=onnx.TensorProto.FLOAT)]
     values, scale = packed

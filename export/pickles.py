@@ -1,10 +1,10 @@
-"""Pickles read as data: nothing that a pickle names is imported, and nothing is called.
+"""Reading pickles as data: nothing that a pickle names is imported or called.
 
 A pickle is a program for a stack machine. Here functions and classes remain names, and a call is recorded as its
 function and arguments. So a pickle has no effects, and its length bounds the time and memory that reading it takes.
 
-Trainers save objects of their own beside the weights, such as mmengine's history of the loss. Their names are
-`Foreign`; among weights there must be none.
+Trainers save other objects beside the weights, such as mmengine's history of the loss. The names of their classes are
+`Foreign`; weights must not contain any.
 """
 
 import pickletools
@@ -24,12 +24,12 @@ _KNOWN = re.compile(
     r"|collections\.(OrderedDict|Counter)|_codecs\.encode|(builtins|__builtin__)\.(set|complex|bytearray)"
 )
 _DICTIONARY = "collections.OrderedDict"
-# Of names of weights, functions and classes.
+# Most characters in a name of a weight, function or class.
 _LONGEST_NAME = 1000
 
 
 class MoreThanWeights(Exception):
-    """The weights in a file are only known by running code; the argument names that code."""
+    """The weights in a file are known only by running code in it; the argument names that code."""
 
 
 class Name(str):
@@ -42,9 +42,9 @@ class Foreign(Name):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Call:
-    """A call of `function`, and the `state` that its result would have been given.
+    """A call of `function`, and the `state` that its result would be given.
 
-    It has no repr: that of nested calls can be exponentially long.
+    It has no repr, as that of nested calls can be exponentially long.
     """
 
     function: Name
@@ -53,16 +53,16 @@ class Call:
 
 
 _KEY = Name("key")
-"""The function of a Call that stands for a key that is no name of a weight."""
+"""The function of a Call that replaces a dictionary's key which is no name of a weight."""
 
 
 def is_name(value: Any) -> bool:
-    """Whether it is a string, and no longer than names are."""
+    """Return whether the value is a string of at most _LONGEST_NAME characters."""
     return type(value) is str and len(value) <= _LONGEST_NAME
 
 
 def foreign_name(value: Any) -> Foreign | None:
-    """The name of a foreign function or class at any depth of a pickle's content; None where there is none."""
+    """Return the name of a foreign function or class at any depth of a pickle's content; None where there is none."""
     waiting, seen = [value], set()
     while waiting:
         item = waiting.pop()
@@ -81,15 +81,15 @@ def foreign_name(value: Any) -> Foreign | None:
 
 
 def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any]) -> Any:
-    """The object that a pickle describes; `file` is then where the pickle ends.
+    """Return the object that a pickle describes; `file` is then at the pickle's end.
 
     Args:
-        file: in memory.
-        persistent: from a persistent id to the object that it stands for.
+        file: the pickle, in memory.
+        persistent: returns the object for a persistent id.
 
     Raises:
-        MoreThanWeights: it has an opcode that pickles of weights do not have.
-        Exception: of many types, where it is damaged.
+        MoreThanWeights: the pickle has an opcode that pickles of weights do not have.
+        Exception: of many types, where the pickle is damaged.
     """
     machine = _Machine(persistent)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -112,7 +112,7 @@ class _Machine:
         """The stacks below each mark."""
         self._memo: dict[int, Any] = {}
         self._pairs = 0
-        """Items that calls have put into dictionaries: many calls may share one list of them."""
+        """Number of items that calls have put into dictionaries: many calls may share one list of items."""
         self._persistent = persistent
 
     def push(self, value: Any) -> None:
@@ -123,15 +123,16 @@ class _Machine:
         self.stack = []
 
     def above_mark(self, _: Any = None) -> list[Any]:
-        """Pop the values above the last mark."""
+        """Pop and return the values above the last mark."""
         items, self.stack = self.stack, self._below.pop()
         return items
 
     def last(self, count: int) -> list[Any]:
-        """Pop the uppermost values."""
+        """Pop and return the uppermost `count` values."""
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def remember(self, place: int) -> None:
+        """Store the uppermost value in the memo."""
         if place > MOST_OPCODES:
             raise ValueError(f"a memo with a place {place}")
         self._memo[place] = self.stack[-1]
@@ -158,17 +159,19 @@ class _Machine:
         if type(target) is not dict:
             raise ValueError(f"keys for a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Hashing or comparing others can take exponential time: nested tuples, colliding numbers, long equal texts.
+            # Other keys can take exponential time to hash or compare: nested tuples, colliding numbers, long texts.
             plain = is_name(key) or (type(key) is int and abs(key) < 2**31)
             target[key if plain else Call(_KEY, (key,))] = value
 
     def name(self, *parts: Any) -> None:
+        """Push the name of a function or class."""
         if not all(is_name(part) for part in parts):
             raise ValueError("an invalid name")
         name = ".".join(parts)
         self.push(Name(name) if _KNOWN.fullmatch(name) else Foreign(name))
 
     def call(self, _: Any) -> None:
+        """Replace a function and its arguments by a Call, or by a dictionary."""
         function, arguments = self.last(2)
         if _is_foreign(function):  # a method, or a callable result
             function = function.function
@@ -178,7 +181,7 @@ class _Machine:
             self.push(Call(function, arguments))
             return
         self.push({})
-        for pairs in arguments:  # Python 2 wrote them so
+        for pairs in arguments:  # as Python 2 wrote dictionaries
             self._pairs += len(pairs)
             if self._pairs > MOST_OPCODES:
                 raise ValueError("dictionaries without end")
@@ -191,6 +194,7 @@ class _Machine:
         self.call(_)
 
     def build(self, _: Any) -> None:
+        """Pop a state, and record it in the Call below it."""
         state = self.stack.pop()
         made = self.stack[-1]
         if isinstance(made, Call):
@@ -203,7 +207,7 @@ class _Machine:
 
 
 def _is_foreign(value: Any) -> TypeGuard[Call]:
-    """Whether it is the result of a foreign function or class."""
+    """Return whether the value is the result of a foreign function or class."""
     return isinstance(value, Call) and isinstance(value.function, Foreign)
 
 

@@ -1,4 +1,4 @@
-"""The three precisions of a graph: fp32 as exported, fp16 weights, int8 multiplication."""
+"""Converting a graph to a precision: fp32 as exported, weights in fp16, or multiplication in int8."""
 
 import logging
 from collections.abc import Sequence
@@ -21,21 +21,22 @@ from action_clip.system.files import draft_folder
 _LOG = logging.getLogger("action_clip")
 
 
-# The least cosine that int8 is tuned for on the examples: other frames and texts may be a little below. For texts it is
-# higher: matrices in float cost little there, since a label is encoded once and its features are cached.
+# The least cosine on the examples that int8 is tuned for; for other frames and texts it may be a little lower. It is
+# higher for texts: matrices in float cost little there, since a label is encoded once and its features are cached.
 _TARGET, _TEXT_TARGET = 0.997, 0.999
 # Weights have seven bits: with eight, the 16-bit sums of processors without VNNI can overflow, with wrong results.
 _LARGEST = 63
 
 
 def to_precision(model: onnx.ModelProto, precision: str, example: NDArray[Any]) -> onnx.ModelProto:
-    """The graph in a precision of choices.PRECISIONS; `model` may be changed.
+    """Return the graph in a precision of choices.PRECISIONS; `model` may be changed.
 
     * fp16: weights are stored in half the bytes and unpacked when the graph is loaded; the run is in float32.
-    * int8: matrices are multiplied in int8, weights with one scale a column, activations with one a tensor, determined
-      at run time; a convolution over adjacent patches is such a product too. In float stay other convolutions, the
-      final projection, and the most sensitive of the other matrices, as few as `example` (input of the graph, real
-      frames or texts) permits. Lookup tables are stored in int8, one scale a row; all other weights in float16.
+    * int8: matrices are multiplied in int8, weights with a scale for each column, activations with a scale for each
+      tensor, determined at run time; a convolution over adjacent patches is such a product too. Other convolutions and
+      the final projection stay in float, and so do the most sensitive of the other matrices, as few as `example` (an
+      input of the graph: real frames or texts) permits. Lookup tables are stored in int8 with a scale for each row, all
+      other weights in float16.
     """
     if precision == "int8":
         model = _quantized(model, example)
@@ -46,7 +47,7 @@ def to_precision(model: onnx.ModelProto, precision: str, example: NDArray[Any]) 
 
 
 def _quantized(model: onnx.ModelProto, example: NDArray[Any]) -> onnx.ModelProto:
-    """With all matrices in int8 except the last and the most sensitive ones, as few as the target cosine permits."""
+    """Return the graph with int8 products, except the last matrix and the most sensitive ones, as few as possible."""
     patches_to_products(model)
     weights = {weight.name: weight for weight in model.graph.initializer}
     matrices = [
@@ -94,7 +95,7 @@ def patches_to_products(model: onnx.ModelProto) -> None:
 
 
 def _is_patch_embedding(node: onnx.NodeProto, kernel: Sequence[int], size: Sequence[int]) -> bool:
-    """Whether the windows of a Conv cover each pixel of images (N, C, H, W) once; 0 stands for an unknown size."""
+    """Return whether a Conv's windows cover each pixel of images, (N, C, H, W), once; a `size` of 0 is not known."""
     values = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
     return (
         len(kernel) == len(size) == 4
@@ -111,7 +112,10 @@ def _is_patch_embedding(node: onnx.NodeProto, kernel: Sequence[int], size: Seque
 def _patch_product(
     graph: onnx.GraphProto, node: onnx.NodeProto, kernel: NDArray[np.float32], size: Sequence[int]
 ) -> list[onnx.NodeProto]:
-    """(N, C, H, W) → (N, patches, pixels of a patch) → (N, patches, outputs) → (N, outputs, H / P, W / P)."""
+    """Return the nodes that replace a Conv over patches.
+
+    (N, C, H, W) → (N, patches, pixels of a patch) → (N, patches, outputs) → (N, outputs, H / P, W / P).
+    """
     name = node.output[0]
     outputs, channels, height, width = kernel.shape
     rows, columns = size[0] // height, size[1] // width
@@ -139,7 +143,7 @@ def _patch_product(
 
 
 def _most_sensitive(losses: dict[str, float], target: float, more_than: int) -> list[str]:
-    """The matrices to leave in float: losses add up, so the others' sum must be within the target."""
+    """Return more than `more_than` matrices to leave in float; the others' losses sum to 1 - `target` at most."""
     ranked = sorted(losses, key=lambda name: -losses[name])
     remaining = sum(losses.values())
     for count, name in enumerate(ranked):
@@ -150,7 +154,7 @@ def _most_sensitive(losses: dict[str, float], target: float, more_than: int) -> 
 
 
 def _last(graph: onnx.GraphProto) -> str:
-    """The output of the final product, before a bias is added or its shape is changed."""
+    """Return the name of the final product's output, before a bias is added or its shape is changed."""
     producers = {name: node for node in graph.node for name in node.output}
     constants = {weight.name for weight in graph.initializer}
     name = str(graph.output[0].name)
@@ -172,7 +176,7 @@ def _dims(weights: dict[str, onnx.TensorProto], name: str) -> Sequence[int]:
 def _losses(
     model: onnx.ModelProto, example: NDArray[Any], matrices: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]
 ) -> dict[str, float]:
-    """The loss of each matrix alone in int8: 1 - the least cosine of the features with the error in its product."""
+    """Return each matrix's loss by name: 1 - the features' least cosine where its product alone has int8's error."""
     inputs = list(dict.fromkeys(node.input[0] for node in matrices))
     with_activations = deepcopy(model)
     with_activations.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
@@ -201,7 +205,7 @@ def _losses(
 
 
 def _error(activation: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The int8 product minus the exact one, with onnxruntime's rounding."""
+    """Return the int8 product minus the exact one, with onnxruntime's rounding."""
     low, high = min(float(activation.min()), 0.0), max(float(activation.max()), 0.0)
     step = (high - low) / 255 or 1.0
     zero = round(-low / step)
@@ -234,12 +238,12 @@ def _dynamic(model: onnx.ModelProto, in_float: list[str]) -> onnx.ModelProto:
 
 
 def run(model: onnx.ModelProto, value: NDArray[Any]) -> NDArray[np.float32]:
-    """The first output of a graph with one input, on the CPU."""
+    """Return the first output, on the CPU, of a graph with one input."""
     return np.asarray(cpu_session(model.SerializeToString()).run(None, {model.graph.input[0].name: value})[0])
 
 
 def cpu_session(graph: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU; `optimised`: where to write the optimised graph, its weights in a file beside it."""
+    """Return a session on the CPU; `optimised`: path for the optimised graph, with its weights in a file beside it."""
     options = session_options()
     options.log_severity_level = 3
     if optimised is not None:
@@ -249,7 +253,7 @@ def cpu_session(graph: Path | bytes, optimised: Path | None = None) -> onnxrunti
 
 
 def cosines(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The cosine of each pair of rows: (N, D), (N, D) → (N,)."""
+    """Return the cosine of each pair of rows, (N,), of two arrays (N, D)."""
     products = (first.astype(np.float64) * second).sum(1)
     lengths = [np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (first, second)]
     result: NDArray[np.float64] = products / lengths[0] / lengths[1]

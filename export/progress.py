@@ -17,13 +17,13 @@ SILENCE_S = 15.0
 
 
 class ProgressHandler(logging.Handler):
-    """Writes log records; those of level INFO name the current step, after the seconds since the beginning.
+    """Writes log records; one of level INFO names the current step, and the seconds since the beginning precede it.
 
     A context manager: within it, the current step is repeated whenever nothing was written for `silence_s`.
     """
 
     def __init__(self, stream: TextIO | None = None, silence_s: float = SILENCE_S) -> None:
-        """`stream`: None for stderr."""
+        """`stream`: None for stderr; `silence_s`: seconds."""
         super().__init__()
         self.setFormatter(LogFormatter("%(message)s"))
         self._stream = stream or sys.stderr
@@ -50,7 +50,7 @@ class ProgressHandler(logging.Handler):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join(1)  # its write may be blocked by the reader
+        self._thread.join(1)  # its write may be blocked by a slow reader
 
     def _repeat(self) -> None:
         while not self._ended.wait(self._last_written + self._silence_s - monotonic()):
@@ -65,6 +65,6 @@ class ProgressHandler(logging.Handler):
 
     def _write(self, text: str) -> None:
         self._last_written = monotonic()
-        with suppress(OSError, ValueError):  # the reader has gone
+        with suppress(OSError, ValueError):  # the reader has closed the stream
             tqdm.write(text, self._stream)  # above its bars
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""The interface of a PyTorch model to the exporter, whichever kind of model it is."""
+"""The interface of a PyTorch model of any kind to the exporter."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from action_clip.video.sampling import make_sampler
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the user says about a checkpoint."""
+    """The user's statements about a checkpoint."""
 
     fusion: str | None = None
-    """One of choices.FUSIONS, where the checkpoint must have it."""
+    """The fusion that the checkpoint must have, one of choices.FUSIONS; None: any."""
     frames: int | None = None
-    """Of a clip, where the weights allow several numbers."""
+    """Frames of a clip, where the weights allow several numbers."""
     activation: str | None = None
     """One of choices.ACTIVATIONS, where the checkpoint does not say it."""
     licence: str = "not stated"
@@ -40,44 +40,44 @@ class SourceModel(ABC):
     layout: str
     """Name of its checkpoint's layout: "OpenAI CLIP", …"""
     sha256: str
-    """Of the checkpoint."""
+    """Hash of the checkpoint."""
     networks: Mapping[str, nn.Module]
-    """One for each graph, by its role, in evaluation mode."""
+    """The network of each graph, by its role, in evaluation mode."""
 
     @abstractmethod
     def spec(self, name: str, licence: str) -> ModelSpec:
-        """The model's entry as the catalog would have it: how it is fed."""
+        """Return the model's data as the catalog would have them, preprocessing in particular."""
 
     @abstractmethod
     def details(self) -> dict[str, str]:
-        """Metadata of the graphs beyond the spec: the kind of network."""
+        """Return metadata of the graphs besides the spec, on the kind of network."""
 
     @abstractmethod
     def graph(self, role: str) -> onnx.ModelProto:
-        """The graph of a role, in float32."""
+        """Return the graph of a role, in float32."""
 
     @abstractmethod
     def examples(self) -> dict[str, list[NDArray[Any]]]:
-        """Inputs of each role's graph: real frames and prompts in several batch sizes and lengths.
+        """Return inputs of each role's graph: real frames and prompts in several batch sizes and lengths.
 
-        The first of each role measures the loss of int8: a few rows, as diverse as possible.
+        The first of each role is used to measure the loss of int8: a few rows, as diverse as possible.
         """
 
 
 def sample_clip(spec: ModelSpec) -> NDArray[np.float32]:
-    """(T, 3, S, S): the sample video, preprocessed for that model."""
+    """Return the sample video, preprocessed for that model: (T, 3, S, S) float32."""
     clip = read_clip(SAMPLE_VIDEO, make_sampler("uniform", spec.frames, 0, spec.uniform))
     return clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize)
 
 
 def spec_of_export(kind: str, name: str, licence: str, **fields: Any) -> ModelSpec:
-    """The ModelSpec of a model that is in no catalog.
+    """Return the ModelSpec of a model that is not in the catalog.
 
     Args:
         kind: as in the catalog.
-        name: of the model.
-        licence: of its weights.
-        fields: what else a ModelSpec has of preprocessing, prompts and classes.
+        name: the model's name.
+        licence: the licence of its weights.
+        fields: the other fields of ModelSpec on preprocessing, prompts and classes.
 
     Raises:
         ActionClipError: more frames or pixels than any known model takes.

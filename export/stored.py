@@ -1,9 +1,9 @@
-"""Files that torch.save and torch.jit.save write, read as data: tensors are built out of them, and no code runs.
+"""Reading files of torch.save and torch.jit.save as data: tensors are made from them, and no code in them runs.
 
-Both write a zip archive: a pickle says what there is, and each storage, the numbers of one tensor or of several, is a
-record beside it. Before PyTorch 1.6 they stood one after the other behind the pickle, without a zip.
+Both functions write a zip archive. A pickle describes the objects, and each storage, with the numbers of one or several
+tensors, is a record of its own. Before PyTorch 1.6, the storages followed the pickle, without a zip archive.
 
-The file is mapped into memory, so that only the parts that are used are read: most of a training checkpoint is not.
+The file is mapped into memory, so that only the parts in use are read, a small part of a training checkpoint.
 """
 
 import io
@@ -21,9 +21,9 @@ from torch import Tensor
 from action_clip.export.pickles import Call, Name, is_name, read_pickle
 from action_clip.export.torchscript import is_script, state_dict
 
-# Bytes of a module's code, of the list of an archive's records, and of pickles in files without a zip archive.
+# Most bytes of a module's code, of the list of an archive's records, and of pickles in files without a zip archive.
 _LARGEST = 16 << 20
-# Of a pickle in an archive: a trainer's history of every step, such as mmengine's, takes megabytes.
+# Most bytes of a pickle in an archive: a trainer's history of every step, such as mmengine's, takes megabytes.
 _LARGEST_PICKLE = 256 << 20
 _MOST_WRAPPERS = 16
 _MOST_DIMENSIONS = 8
@@ -64,14 +64,14 @@ class MappedFile:
         self._left = 4 * len(self.data)
 
     def claim(self, size: int) -> None:
-        """Subtract so many bytes from the limit; ValueError when it is exceeded."""
+        """Subtract `size` bytes from the limit. Raises ValueError when it is exceeded."""
         self._left -= size
         if self._left < 0:
             raise ValueError("tensors larger than the file")
 
 
 class Storage:
-    """Numbers one after the other in a file."""
+    """The numbers of one or several tensors, which follow one another in a file."""
 
     def __init__(self, file: MappedFile, kind: str, count: int) -> None:
         self.type = _TYPES[kind]
@@ -81,13 +81,16 @@ class Storage:
         self._numbers: Tensor | None = None
 
     def place(self, start: int) -> None:
-        """Set the offset in the file; ValueError where the storage would reach beyond it."""
+        """Set the offset in the file. Raises ValueError where the storage would reach beyond the file's end."""
         if not 0 <= start <= len(self._file.data) - self.size:
             raise ValueError("a storage that reaches beyond the file")
         self._start = start
 
     def tensor(self, offset: Any, size: Any, stride: Any) -> Tensor:
-        """A view of the numbers, in the file's memory; ValueError where offset, size and stride are invalid."""
+        """Return a tensor that views the numbers in the file's memory.
+
+        Raises ValueError where offset, size and stride are not valid.
+        """
         if type(size) is not tuple or type(stride) is not tuple or not len(size) == len(stride) <= _MOST_DIMENSIONS:
             raise ValueError("a tensor without a shape")
         if not all(type(number) is int and 0 <= number < 2**40 for number in (offset, *size, *stride)):
@@ -114,11 +117,13 @@ class Storage:
 
 
 def read_stored(path: Path) -> Any:
-    """The object that was saved: containers, numbers and texts as they are, tensors as arguments of tensor_of, other
-    objects as foreign calls; modules of TorchScript as their state dict.
+    """Return the object that was saved.
+
+    Containers, numbers and texts are returned as such, tensors as values for `tensor_of`, other objects as foreign
+    calls, and a module of TorchScript as its state dict.
 
     Raises:
-        MoreThanWeights: the content is only known by running code.
+        MoreThanWeights: the content is known only by running code in the file.
         NotACheckpoint: PyTorch did not write the file.
         Exception: of many types, where the file is damaged.
     """
@@ -130,7 +135,10 @@ def read_stored(path: Path) -> Any:
 
 
 def tensor_of(value: Any) -> Any:
-    """The tensor that a value from read_stored describes; any other value as it is."""
+    """Return the tensor that a value from `read_stored` describes; any other value is returned unchanged.
+
+    Raises exceptions of many types where the value is damaged.
+    """
     for _ in range(_MOST_WRAPPERS):  # a wrapper may contain itself
         if not isinstance(value, Call):
             break
@@ -149,7 +157,7 @@ def tensor_of(value: Any) -> Any:
 
 
 class _LimitedFile(io.FileIO):
-    """A file with a limit for each read: zipfile reads an archive's list of records in one."""
+    """A file with a limit for each read, as zipfile reads an archive's list of records at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _LARGEST:
@@ -170,6 +178,7 @@ class _Archive:
         self._code_left = _LARGEST
 
     def content(self) -> Any:
+        """Return the object in the archive; see `read_stored`. Raises NotACheckpoint where it has none."""
         if f"{self._folder}/data.pkl" not in self._records:
             raise NotACheckpoint
         if f"{self._folder}/byteorder" in self._records:
@@ -187,7 +196,7 @@ class _Archive:
         return self._file.data[start : start + size]
 
     def _location(self, name: str) -> tuple[int, int]:
-        """The offset of a record's bytes in the file, and their number."""
+        """Return the offset of a record's bytes in the file, and their number."""
         info = self._records[f"{self._folder}/{name}"]
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
             raise ValueError(f"a record {name} that is compressed or encrypted")
@@ -218,7 +227,7 @@ class _Archive:
 
 
 def _read_unzipped(file: MappedFile) -> Any:
-    """The content of a file without a zip archive: pickles, then the storages in the order of the last pickle."""
+    """Return the content of a file without a zip archive: pickles, then the storages in the last pickle's order."""
     pickles = io.BytesIO(file.data[:_LARGEST])
     storages: dict[str, Storage] = {}
 
@@ -249,7 +258,7 @@ def _read_unzipped(file: MappedFile) -> Any:
 
 
 def _described(saved: Any, file: MappedFile) -> tuple[str, Storage]:
-    """The key and the storage of a persistent id: ("storage", its class, key, device, count)."""
+    """Return the key and the storage of a persistent id: ("storage", its class, key, device, count)."""
     if type(saved) is not tuple or len(saved) not in (5, 6) or saved[0] != "storage" or saved[5:] not in ((), (None,)):
         raise ValueError("a reference to no storage")
     _, kind, key, _, count = saved[:5]

@@ -1,4 +1,4 @@
-"""The weights of a TorchScript module, read from its archive without running the archive's code.
+"""Reading the weights of a TorchScript module from its archive, without running the archive's code.
 
 An object's attributes are in the pickle, with the name of its class. The class's source names its parameters and
 buffers, in lines whose form has not changed since PyTorch 1.6.
@@ -12,7 +12,7 @@ from typing import Any
 
 from action_clip.export.pickles import Call, MoreThanWeights, Name, is_name
 
-# Attributes of all modules together: a module with several parents, or within itself, counts each time.
+# Most attributes of all modules together: a module with several parents, or within itself, counts each time.
 _MOST = 100_000
 _LINES = re.compile(
     r"^class (?P<name>\w+)(?:\((?P<base>\w*))?"
@@ -24,7 +24,7 @@ _LINES = re.compile(
 
 @dataclass
 class _Class:
-    """A class, from its source."""
+    """What the source of a class says of its objects."""
 
     is_module: bool
     weights: set[str]
@@ -34,21 +34,21 @@ class _Class:
 
 
 def is_script(content: Any) -> bool:
-    """Whether the content of a pickle is an object of TorchScript."""
+    """Return whether the content of a pickle is an object of TorchScript."""
     return isinstance(content, Call) and content.function.startswith("__torch__.")
 
 
 def state_dict(module: Call, source: Callable[[str], str]) -> dict[str, Any]:
-    """Parameters and buffers by their dotted names, as the pickle describes them.
+    """Return parameters and buffers by their dotted names, as the pickle describes them.
 
     Non-persistent buffers are included: TorchScript stores all buffers without a distinction.
 
     Args:
-        module: of which is_script.
-        source: from the name of a Python module, such as `__torch__.torch.nn.modules.linear`, to its source code.
+        module: a module, for which `is_script` is true.
+        source: returns the source code of a Python module by name, such as `__torch__.torch.nn.modules.linear`.
 
     Raises:
-        MoreThanWeights: the weights are only known by running the archive's code.
+        MoreThanWeights: the weights are known only by running the archive's code.
         Exception: of many types, where the archive is damaged.
     """
     read = cache(lambda name: _classes(source(name)))
@@ -77,7 +77,7 @@ def state_dict(module: Call, source: Callable[[str], str]) -> dict[str, Any]:
 
 
 def _classes(source: str) -> dict[str, _Class]:
-    """The classes of a source by their names."""
+    """Return the classes in a source by their names."""
     classes: dict[str, _Class] = {}
     own = _Class(False, set())
     for line in _LINES.finditer(source):

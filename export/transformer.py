@@ -1,7 +1,7 @@
-"""The transformer that all of the networks are made of.
+"""The transformer, of which all networks consist.
 
-Parameters have the names of OpenAI's CLIP, except that the queries', keys' and values' matrices, one tensor there, are
-three here: so onnxruntime's optimiser knows the pattern as attention.
+Parameters have the names of OpenAI's CLIP, except that the matrices of queries, keys and values, one tensor there, are
+three here, so that onnxruntime's optimiser recognises attention.
 
 N: sequences at once. L: their length. W: the width.
 """
@@ -17,12 +17,12 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x · sigmoid(1.702 x), the GELU of OpenAI's CLIP."""
+    """Return x · sigmoid(1.702 x), the GELU of OpenAI's CLIP."""
     return x * torch.sigmoid(1.702 * x)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """x · Φ(x) (D. Hendrycks, K. Gimpel, 2016, arXiv 1606.08415), written as onnxruntime's fusion knows it."""
+    """Return x · Φ(x) (D. Hendrycks, K. Gimpel, 2016, arXiv 1606.08415), in the form that onnxruntime fuses."""
     return x * (1 + torch.erf(x / math.sqrt(2))) * 0.5
 
 
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         width = x.shape[2] // self.heads
 
         def by_head(values: Tensor) -> Tensor:
-            """(N, heads, L, W / heads)."""
+            """Return (N, L, W) as (N, heads, L, W / heads)."""
             return values.reshape(values.shape[0], values.shape[1], self.heads, width).transpose(1, 2)
 
         queries, keys, values = by_head(self.q_proj(x)), by_head(self.k_proj(context)), by_head(self.v_proj(context))
@@ -84,7 +84,10 @@ class MLP(nn.Module):
 
 
 def state_at(x: Tensor, position: int | Tensor) -> Tensor:
-    """(N, L, W) → (N, 1, W): the state at one position of each sequence; `position`: of all, or (N,) of each."""
+    """Return the state, (N, 1, W), at one position of each sequence of (N, L, W).
+
+    `position` is the same for all sequences, or a tensor (N,) with that of each.
+    """
     if isinstance(position, int):
         return x[:, position : position + 1]
     return x[torch.arange(x.shape[0], device=x.device), position][:, None]
@@ -108,12 +111,12 @@ class Block(nn.Module):
         self.norm_last = norm_last
 
     def forward(self, x: Tensor, mask: Tensor | None = None, position: int | Tensor | None = None) -> Tensor:
-        """One layer.
+        """Return the layer's output, (N, L, W), or (N, 1, W) where there is a position.
 
         Args:
             x: (N, L, W).
             mask: added to attention's logits, broadcastable to (N, heads, L, L); (L, L) where there is a position.
-            position: as of state_at, the only one whose state is computed; None for all of them.
+            position: as for `state_at`, the only one whose state is computed; None for all of them.
         """
         context = x if self.norm_last else self.ln_1(x)
         queries = context
@@ -139,7 +142,7 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(Block(config, activation, epsilon, norm_last) for _ in range(config.layers))
 
     def forward(self, x: Tensor, mask: Tensor | None = None, position: int | Tensor | None = None) -> Tensor:
-        """Arguments as of Block; the blocks before the last compute all positions, which the last attends to."""
+        """Arguments as for Block; the blocks before the last compute all positions, which the last attends to."""
         for block in self.resblocks[:-1]:
             x = block(x, mask)
         last: Tensor = self.resblocks[-1](x, mask, position)

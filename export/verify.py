@@ -23,29 +23,29 @@ _LOG = logging.getLogger("action_clip")
 
 @dataclass(frozen=True)
 class Difference:
-    """Between a graph and its network on one input, each row of the output L2-normalised."""
+    """The difference of a graph and its network on one input, after L2-normalising each row of the output."""
 
     role: str
     output: str
     """The role, with the name of the output where there are several."""
     rows: int
-    """Texts, frames or videos at once."""
+    """Number of texts, frames or videos in the input."""
     length: int | None
-    """Tokens, or frames of a video."""
+    """Number of tokens in a text, or of frames in a video; None for single images."""
     largest: float
-    """max |Δ|."""
+    """max |Δ| of all rows."""
     cosine: float
-    """The least of all rows."""
+    """The least cosine of all rows."""
 
     def exceeds(self, bound: Bound) -> bool:
-        """Whether it is too large; NaN is."""
+        """Return whether the difference is too large; NaN is."""
         return not (self.largest < bound.difference and self.cosine >= bound.cosine)
 
 
 def compare(
     networks: Mapping[str, nn.Module], graphs: Mapping[str, Path], inputs: Mapping[str, list[NDArray[Any]]]
 ) -> list[Difference]:
-    """Run the ONNX file of each role and its network on the inputs of that role.
+    """Run the ONNX file of each role and its network on the inputs of that role, and return their differences.
 
     Raises ActionClipError when a graph cannot be loaded, or does not take what the network takes.
     """
@@ -66,7 +66,7 @@ def compare(
 
 
 def _run(graph: Path, values: list[NDArray[Any]]) -> tuple[list[str], list[list[NDArray[np.float32]]]]:
-    """The names of the graph's outputs, and the outputs for each value."""
+    """Return the names of the graph's outputs, and the outputs for each value. Raises as `compare` does."""
     try:
         session = cpu_session(graph)
         name = session.get_inputs()[0].name
@@ -90,7 +90,7 @@ def _difference(
 
 
 def difference_table(differences: Iterable[Difference], bound: Bound) -> str:
-    """The differences as lines of text, those that exceed the bound marked."""
+    """Return the differences as lines of text, with a mark on those that exceed the bound."""
     lines = [f"{'graph':<16}{'rows':>6}{'length':>8}{'max |Δ|':>11}{'cosine':>11}"]
     for item in differences:
         length = "" if item.length is None else item.length
@@ -100,7 +100,7 @@ def difference_table(differences: Iterable[Difference], bound: Bound) -> str:
 
 
 def node_counts(graph: Path) -> tuple[Counter[str], Counter[str]]:
-    """The number of nodes of each kind in an ONNX file, and after onnxruntime's optimisation of it."""
+    """Return the number of nodes of each kind in an ONNX file, and after onnxruntime's optimisation of it."""
     with draft_folder() as folder:
         optimised = folder / "optimised.onnx"
         cpu_session(graph, optimised)
@@ -108,7 +108,7 @@ def node_counts(graph: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def node_table(counts: Mapping[str, tuple[Counter[str], Counter[str]]]) -> str:
-    """The node counts of each role as lines of text: exported → optimised by onnxruntime."""
+    """Return the node counts of each role as lines of text: exported → optimised by onnxruntime."""
     kinds = sorted({kind for pair in counts.values() for counter in pair for kind in counter})
     lines = [f"{'nodes':<24}" + "".join(f"{role:>14}" for role in counts)]
     for kind in [*kinds, "all"]:

@@ -1,4 +1,4 @@
-"""From weights to networks: shapes are read off the weights; missing and unexpected ones are refused."""
+"""Loading weights into networks: shapes are read off the weights; missing and unexpected weights are refused."""
 
 import math
 
@@ -10,16 +10,19 @@ from action_clip.export.checkpoint_reading import State, listed
 from action_clip.export.transformer import TransformerConfig
 from action_clip.models.catalog import validators
 
-# Of a transformer: layers, and patches in one sequence.
+# Most layers of a transformer, and most patches in one sequence.
 _MOST_LAYERS, _MOST_PATCHES = 256, 16_384
-# Of an attention head, unless the checkpoint states another.
+# Width of an attention head, unless the checkpoint states another.
 HEAD_WIDTH = 64
-# Of a clip, where neither the weights nor the user determine it.
+# Frames of a clip, where neither the weights nor the user determine their number.
 DEFAULT_FRAMES = 8
 
 
 def transformer_config(state: State, prefix: str, width: int, heads: int) -> TransformerConfig:
-    """The config of the transformer whose weights' names begin with `prefix`."""
+    """Return the config of the transformer whose weights' names begin with `prefix`.
+
+    Raises ActionClipError where weights are missing, or the sizes are not those of a known model.
+    """
     layers = {name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}resblocks.")}
     first = f"{prefix}resblocks.0.mlp.c_fc.weight"
     hidden = shape_of(state, first, 2)[0]
@@ -33,12 +36,15 @@ def transformer_config(state: State, prefix: str, width: int, heads: int) -> Tra
 
 
 def image_size(patch: int, positions: int, frames: int = 1) -> int:
-    """Pixels of an image's side.
+    """Return the side of an image, in pixels.
 
     Args:
-        patch: pixels of a patch's side.
-        positions: of the patches, and one of the class token.
-        frames: those whose patches are in one sequence.
+        patch: side of a patch, in pixels.
+        positions: number of positions: one for each patch, and one for the class token.
+        frames: number of frames whose patches are in one sequence.
+
+    Raises:
+        ActionClipError: the sizes are not those of a known model.
     """
     side = max(1, math.isqrt(positions - 1))
     size = side * patch
@@ -51,7 +57,7 @@ def image_size(patch: int, positions: int, frames: int = 1) -> int:
 
 
 def shape_of(state: State, name: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a weight, which must have `dimensions` of them, none of them 0."""
+    """Return the shape of a weight. Raises ActionClipError unless it has `dimensions` axes, none of length 0."""
     require(state, (name,))
     shape = tuple(state[name].shape)
     if len(shape) != dimensions or 0 in shape:

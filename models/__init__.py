@@ -7,4 +7,4 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 DEFAULT_MODEL = "vit-32-8f"
 AVERAGES = ("probabilities", "embeddings")
-"""What a zero-shot model takes the mean of over the prompts; the first is the default."""
+"""What a zero-shot model can average over its prompts; the first is the default."""

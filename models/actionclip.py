@@ -34,8 +34,8 @@ class ActionClip(Model):
             video = model.encode_video("video.mp4")
             predictions = [model.predict(video, labels) for labels in label_sets]
 
-    The constructor is cheap: graphs are downloaded, where they are published and not on this disk, and sessions made
-    when they are first needed.
+    The constructor is cheap: graphs that are published and not on this disk are downloaded, and sessions are made, when
+    they are first needed.
     """
 
     kind = "zero-shot"
@@ -57,7 +57,7 @@ class ActionClip(Model):
             model: a name from the catalog, a folder with three exported graphs, or what `find_model` returns.
             device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
                 the best one that starts.
-            threads: of the CPU for decoding and for the graphs, at most one a core; None: all.
+            threads: CPU threads for decoding and for the graphs, at most one a core; None: one a core.
             prompts: templates with one `{}` each, in place of the model's own.
             average: "probabilities" takes one softmax a prompt and averages them (ActionCLIP); "embeddings" averages
                 the prompts' features, then takes one softmax (open_clip).
@@ -95,11 +95,11 @@ class ActionClip(Model):
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
                 `video.inputs.read_frames` takes.
             labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned.
-            top_k: how many of them to rank; clamped to the number of labels.
+            top_k: how many labels to rank; clamped to their number.
             sampling: "uniform", the official evaluation's frames; "random", one from each segment;
                 "keyframes", the nearest ones, approximate.
-            seed: of the random sampling.
-            channels: "rgb" or "bgr": of frames that are arrays.
+            seed: for the random sampling.
+            channels: the order of channels in arrays, "rgb" or "bgr".
 
         Raises:
             ActionClipError: anything wrong with the video, the labels or the model.
@@ -119,7 +119,7 @@ class ActionClip(Model):
             labels: in plain words, at least one; repeated ones are used once.
 
         Raises:
-            ActionClipError: a label is blank or too long for the model's 77 tokens, or the graphs cannot be had.
+            ActionClipError: a label is blank or too long for the model's 77 tokens, or the graphs are not available.
         """
         return self._bank_maker(labels)(Event())
 
@@ -128,7 +128,7 @@ class ActionClip(Model):
 
         Args:
             encoded: what `encode_video` of this model returned.
-            labels, top_k: as of `classify`.
+            labels, top_k: as for `classify`.
 
         Raises:
             ActionClipError: anything wrong with the labels, or another model has encoded the video.
@@ -142,7 +142,10 @@ class ActionClip(Model):
         return self._prediction(encoded, bank.labels, partial(score, encoded.features, bank), top_k)
 
     def _bank_maker(self, labels: Iterable[str] | LabelBank) -> Callable[[Event], LabelBank]:
-        """Check the labels, and return what encodes them; of a bank, what returns it without the time it once took."""
+        """Check the labels, and return a function that encodes them; for a bank, one that returns it without timings.
+
+        Raises ActionClipError where they are not valid labels, or the bank is another model's.
+        """
         if isinstance(labels, LabelBank):
             if labels.model not in ("", self.spec.name):
                 raise ActionClipError(
@@ -154,7 +157,7 @@ class ActionClip(Model):
         if not isinstance(labels, Iterable):
             raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
         names = unique_labels(labels)
-        # One remark for the same labels, however many videos they are used for.
+        # One warning for the same labels, however many videos they are used for.
         if names != self._last_labels:
             warn_about_equal_labels(names)
             self._last_labels = names
@@ -181,6 +184,9 @@ def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedCli
     Args:
         graphs: of a zero-shot model.
         clips: (N, T, 3, S, S) float32.
+
+    Raises:
+        ActionClipError: the graphs are not available, or a run fails.
     """
     timings: dict[str, float] = {}
     with timed(timings, "image"):

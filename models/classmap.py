@@ -11,7 +11,7 @@ ClassMap = Mapping[str, int] | Mapping[int, str]
 
 
 def class_names(classmap: Mapping[Any, Any], count: int | None = None) -> list[str]:
-    """The class names of a class map in the order of their indices.
+    """Return the class names of a class map in the order of their indices.
 
     Args:
         classmap: {name: index} or {index: name}; indices may be written as texts, as in JSON. Line ends in a name
@@ -36,7 +36,7 @@ def class_names(classmap: Mapping[Any, Any], count: int | None = None) -> list[s
 
 
 def read_classmap(path: str | os.PathLike[str]) -> dict[int, str]:
-    """The class names in a file by index, in any form that `read_names` reads; lines without one count from 0.
+    """Return the class names in a file by index, in any form that `read_names` reads; lines without one count from 0.
 
     Raises:
         ActionClipError: the file cannot be read or has none of these forms.

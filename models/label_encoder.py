@@ -1,4 +1,4 @@
-"""Labels → text features, from memory, from the cache on disk or through the text graph."""
+"""Encoding labels to text features: from memory, from the cache on disk or through the text graph."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -18,7 +18,7 @@ from action_clip.tokenizer.prompts import fill_prompts
 if TYPE_CHECKING:
     from action_clip.models.runtime.graph import Graph
 
-# Texts from one look-up in the cache to the next: bounds the memory, and what an interrupted run loses.
+# Texts between two look-ups in the cache: bounds the memory, and what an interrupted run loses.
 _CHUNK = 512
 _BAR_AFTER_S = 1.0
 
@@ -26,22 +26,22 @@ Features = NDArray[np.float32]
 
 
 class LabelEncoder:
-    """Encodes labels in the prompts of a model; what was encoded before is looked up."""
+    """Encodes labels in the prompts of a model; features that are cached are not computed again."""
 
     def __init__(self, graph: "Graph", prompts: Sequence[str], average: str, *, cache: bool) -> None:
-        """Choose the graph and what is made of its features.
+        """Choose the graph, the prompts and the average.
 
         Args:
             graph: the text graph; it is started only for texts that are not in the cache.
             prompts: templates with one `{}` each.
             average: one of models.AVERAGES.
-            cache: keep features on disk too, and not only in memory: of each text or, averaging embeddings, of each
-                label.
+            cache: keep features on disk too, and not only in memory: one for each text or, averaging embeddings, for
+                each label.
         """
         self._graph = graph
         self._prompts = prompts
         self._is_mean = average == "embeddings"
-        # Without the cache features are of this graph object alone, whose file need not be read for its hash.
+        # Without the cache on disk, features are kept for this graph object alone, and its file is not hashed.
         parts = [graph.identity() if cache else graph.name]
         # Features depend on the tokens too, and means on all prompts.
         parts += [default_tokenizer().identity, *(prompts if self._is_mean else ())]
@@ -49,14 +49,14 @@ class LabelEncoder:
         self._cache = TextFeatureCache(None if folder is None else folder / LABEL_BANK, space_of(*parts))
 
     def encode(self, labels: Sequence[str], stop: Event) -> Features:
-        """The features of labels, (prompts, labels, D), L2-normalised; (1, labels, D) when averaging embeddings.
+        """Return the features of labels, L2-normalised: (prompts, labels, D), or (1, labels, D) averaging embeddings.
 
         Args:
             labels: at least one, as `unique_labels` returns them.
             stop: once it is set, encoding ends after the chunk in progress.
 
         Raises:
-            ActionClipError: a label is too long for the model.
+            ActionClipError: a label is too long for the model, or the text graph cannot run.
             CancelledError: `stop` was set.
         """
         step = max(_CHUNK // len(self._prompts), 1)
@@ -91,7 +91,7 @@ class LabelEncoder:
         return self._look_up(texts, self._features).reshape(len(self._prompts), len(labels), -1)
 
     def _look_up(self, keys: Sequence[str], encode: Callable[[list[str]], Features]) -> Features:
-        """The features of the keys, (keys, D); those that are not cached are encoded, and cached from then on."""
+        """Return the features of the keys, (keys, D); those that are not cached are encoded, and then cached."""
         cached = self._cache.read(keys)
         missing = [key for key in dict.fromkeys(keys) if key not in cached]
         if missing:
@@ -101,12 +101,12 @@ class LabelEncoder:
         return np.stack([cached[key] for key in keys])
 
     def _means(self, labels: list[str]) -> Features:
-        """The normalised mean over the prompts of each label, (labels, D)."""
+        """Return the normalised mean over the prompts of each label, (labels, D)."""
         texts = self._features(fill_prompts(self._prompts, labels))
         return normalized(texts.reshape(len(self._prompts), len(labels), -1).mean(axis=0))
 
     def _features(self, texts: list[str]) -> Features:
-        """The features of texts, (texts, D), L2-normalised, through the text graph."""
+        """Return the features of texts, (texts, D), L2-normalised, through the text graph."""
         from action_clip.models.runtime.graph import encode_tokens
 
         return normalized(encode_tokens(self._graph, default_tokenizer().encode(texts)))

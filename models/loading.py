@@ -20,13 +20,13 @@ def load(
     average: str = AVERAGES[0],
     classmap: ClassMap | None = None,
 ) -> ActionClip | TimeSformer:
-    """The model of that name or folder, as an object of the class for its kind.
+    """Return the model of that name or folder: an ActionClip for a zero-shot one, a TimeSformer for a closed-set one.
 
     Args:
         model: a name from the catalog, a folder with exported graphs, or what `find_model` returns.
-        device, threads, cache: as of both classes.
-        prompts, average: of a zero-shot model, as of ActionClip.
-        classmap: of a closed-set model, as of TimeSformer.
+        device, threads, cache: as for both classes.
+        prompts, average: for a zero-shot model, as for ActionClip.
+        classmap: for a closed-set model, as for TimeSformer.
 
     Raises:
         ActionClipError: unknown model, an option with a wrong value, or one of the other kind of model.

@@ -1,4 +1,4 @@
-"""What ActionClip and TimeSformer have in common: from a video, or from preprocessed clips, to features."""
+"""The common part of ActionClip and TimeSformer: encoding videos, or preprocessed clips, to features."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +31,9 @@ class EncodedClips:
 
     Attributes:
         features: (N, D) float32, L2-normalised.
-        frame_features: (N, T, D) float32 as the image graph gives them, where it sees each frame alone: the fusion
-            graph makes features of any T of them. None where frames attend to each other.
-        logits: (N, C) float32 over the C classes of a closed set; (N, 0) of a zero-shot model.
+        frame_features: (N, T, D) float32, the image graph's output, where it sees each frame alone: any T of them are
+            an input of the fusion graph. None where frames attend to each other.
+        logits: (N, C) float32 over the C classes of a closed set; (N, 0) for a zero-shot model.
         timings_s: seconds of each graph.
     """
 
@@ -45,12 +45,12 @@ class EncodedClips:
 
 @dataclass(frozen=True, eq=False)
 class EncodedVideo:
-    """Features of one video, from one clip of it; `predict` makes predictions of it, any number of times.
+    """Features of one video, from one clip of it; `predict` uses them, any number of times.
 
     Attributes:
         features: (D,) float32, L2-normalised.
-        frame_features: (T, D) float32, or None: as of EncodedClips.
-        logits: (C,) float32, C = 0 of a zero-shot model.
+        frame_features: (T, D) float32, or None: as in EncodedClips.
+        logits: (C,) float32; C = 0 for a zero-shot model.
         clip: the sampled frames as thumbnails (see Prediction), with indices and times.
         video: the path or URL; None where frames were given instead.
         model: name of the model.
@@ -80,7 +80,7 @@ class Model:
         """Put the model together.
 
         Args:
-            graphs: of the model.
+            graphs: the model's graphs.
             encode: runs the graphs on clips, (N, T, 3, S, S) float32.
             options: keyword arguments of the subclass besides device, threads and cache, for pickling.
         """
@@ -90,7 +90,7 @@ class Model:
         self._options = options
 
     def __reduce__(self) -> tuple["partial[Self]", tuple[()]]:
-        """A pickled model is its arguments: unpickling makes a new object with sessions of its own."""
+        """Pickle the constructor's arguments alone: unpickling makes a new object with sessions of its own."""
         graphs, subclass = self._graphs, cast(Callable[..., Self], type(self))
         common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache}
         return partial(subclass, graphs.name, **common, **self._options), ()
@@ -116,7 +116,7 @@ class Model:
                 `spec.mean` and `spec.std`, as `video.preprocess.clip_tensor` makes them.
 
         Raises:
-            ActionClipError: the clips have another shape or type or are not finite, or the graphs cannot be had or run.
+            ActionClipError: the clips have another shape or type or are not finite, or the graphs cannot run.
         """
         shape = (self.spec.frames, 3, self.spec.image_size, self.spec.image_size)
         is_array = isinstance(clips, np.ndarray)
@@ -139,12 +139,12 @@ class Model:
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
                 `video.inputs.read_frames` takes.
             sampling: "uniform", the model's own rule; "random", one frame from each segment; or "keyframes", the
-                keyframes nearest to the uniform frames: approximate, quick in long videos (of an array: the uniform).
-            seed: of the random sampling.
-            channels: "rgb" or "bgr": of frames that are arrays.
+                keyframes nearest to the uniform frames: approximate, quick in long videos (for an array: "uniform").
+            seed: for the random sampling.
+            channels: the order of channels in arrays, "rgb" or "bgr".
 
         Raises:
-            ActionClipError: the video cannot be read, or the graphs cannot be had or run.
+            ActionClipError: the video cannot be read, or the graphs are not available or cannot run.
         """
         spec, graphs = self.spec, self._graphs
         sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
@@ -166,7 +166,7 @@ class Model:
         )
 
     def _check_encoded(self, encoded: EncodedVideo) -> None:
-        """Raise ActionClipError where it is not what `encode_video` of this model returned."""
+        """Raise ActionClipError where `encoded` is not what `encode_video` of this model returned."""
         if not isinstance(encoded, EncodedVideo):
             raise ActionClipError(
                 f"predict takes what encode_video returned, not a {type(encoded).__name__}: encode the video, or use "
@@ -222,7 +222,7 @@ def _preprocessed(
 
 @contextmanager
 def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Put the seconds that the block takes under the name of the stage."""
+    """Store the seconds that the block takes as `timings[stage]`."""
     began = perf_counter()
     yield
     timings[stage] = perf_counter() - began

@@ -33,10 +33,10 @@ ModelName = str | os.PathLike[str] | FoundModel
 
 
 def find_model(model: ModelName) -> FoundModel:
-    """The model of that name, alias or folder.
+    """Return the model of that name, alias or folder.
 
     Raises:
-        ActionClipError: there is none, or the folder is not a model.
+        ActionClipError: there is no such model, or the folder has none.
     """
     if isinstance(model, FoundModel):
         return model
@@ -46,7 +46,7 @@ def find_model(model: ModelName) -> FoundModel:
     spec = find(name)
     if spec is not None:
         return FoundModel(spec, None, name)
-    # Unlike Path.is_dir, this is False for what no path can be.
+    # Unlike Path.is_dir, this raises nothing for a name that cannot be a path.
     if os.path.isdir(name):
         from action_clip.models.catalog.model_directory import read_model_directory
 
@@ -67,9 +67,9 @@ class ModelGraphs:
 
         Args:
             model: a name of the catalog, a folder, or what `find_model` has returned.
-            kind: of model that is expected, as in the catalog.
-            device: as `Graph` takes it.
-            threads: of the CPU, at most one a core; None: all.
+            kind: the expected kind of model, "zero-shot" or "closed-set".
+            device: as for `Graph`.
+            threads: CPU threads, at most one a core; None: one a core.
             cache: keep sessions and text features on disk.
 
         Raises:
@@ -96,7 +96,7 @@ class ModelGraphs:
         self._lock = Lock()
 
     def __getitem__(self, role: str) -> "Graph":
-        """The graph of that role. Raises ActionClipError where it is not on this disk and cannot be downloaded."""
+        """Return the graph of that role. Raises ActionClipError as `paths` does."""
         with self._lock:  # threads that work at the same time share the graphs
             if not self._graphs:
                 self._graphs = self._make()
@@ -122,7 +122,7 @@ class ModelGraphs:
         }
 
     def paths(self) -> dict[str, Path]:
-        """The graphs' files by role, downloaded where they are not on this disk. Raises ActionClipError as `fetch`."""
+        """Return the graphs' files by role; missing ones are downloaded. Raises ActionClipError as `fetch` does."""
         if self._paths is None:
             from action_clip.models.store.installation import fetch
 
@@ -130,7 +130,7 @@ class ModelGraphs:
         return self._paths
 
     def start(self, roles: Iterable[str]) -> None:
-        """Make the sessions of these graphs now."""
+        """Make the sessions of these graphs now. Raises ActionClipError as `Graph.start` does."""
         for role in roles:
             self[role].start()
 
@@ -141,14 +141,14 @@ class ModelGraphs:
 
     @property
     def is_on_disk(self) -> bool:
-        """Whether nothing is to be downloaded or exported."""
+        """Whether all graphs are on this disk, so that none is to be downloaded or exported."""
         from action_clip.models.store.locations import locate
 
         return self._paths is not None or locate(self.spec) is not None
 
     @property
     def thread_count(self) -> int:
-        """How many threads decoding and preprocessing have."""
+        """Number of threads for decoding and preprocessing."""
         return self.threads or usable_cores()
 
     @property

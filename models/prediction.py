@@ -1,4 +1,4 @@
-"""The answer for one video."""
+"""The result for one video."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +15,7 @@ _REPR_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class Ranked:
-    """One line of the answer: `rank` from 1, `index` of the label among the labels."""
+    """One of the most probable labels: `rank` from 1, `index` in `Prediction.labels`, `probability` from 0 to 1."""
 
     rank: int
     index: int
@@ -25,20 +25,20 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """The answer for one video.
+    """The probabilities of the labels for one video, and what they were computed from.
 
     Attributes:
         labels: the labels in the order they were given, repeated ones once; or the classes of a closed set.
         probabilities: (labels,) float64, sum 1.
-        similarities: (labels,) float64, from -1 to 1: cosine of video and label features, mean over the prompts; of a
-            closed set the logits, which have no bounds.
+        similarities: (labels,) float64, from -1 to 1: cosine of video and label features, mean over the prompts; for
+            a closed set the logits, which have no bounds.
         top_k: length of `ranked`, at most the number of labels.
         video_features: (D,) float32, L2-normalised.
-        frame_indices: which frames of the video were looked at, from 0; with the sampling "keyframes", about which.
+        frame_indices: of the frames that were looked at, from 0; with the sampling "keyframes", they may be estimates.
         model: name of the model.
         video: path or URL, without its password or token; None where something else was given.
-        duration_s: of the video in seconds; None where it is not known, as of arrays and images.
-        frame_times_s: seconds from the first frame; () where they are not known.
+        duration_s: of the video, in seconds; None where it is not known, as for arrays and images.
+        frame_times_s: of these frames, in seconds from the first one; () where they are not known.
         frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most.
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
@@ -59,7 +59,7 @@ class Prediction:
 
     @cached_property
     def ranked(self) -> tuple[Ranked, ...]:
-        """The `top_k` most probable labels, highest first; equal ones in the order they were given."""
+        """The `top_k` most probable labels, highest first; equally probable ones in the order of `labels`."""
         order = np.argsort(-self.probabilities, kind="stable")[: self.top_k]
         return tuple(
             Ranked(rank, int(index), self.labels[index], float(self.probabilities[index]))
@@ -67,7 +67,7 @@ class Prediction:
         )
 
     def __repr__(self) -> str:
-        """One line of at most some hundred characters: the best labels, the number of all, video and model."""
+        """Return one line of a few hundred characters at most: best labels, number of labels, video and model."""
         best = [f"{_quoted(entry.label)} {entry.probability:.1%}" for entry in self.ranked[:_REPR_LABELS]]
         if len(best) < len(self.labels):
             best.append(f"… of {len(self.labels)} labels")
@@ -75,7 +75,7 @@ class Prediction:
         return f"<Prediction {', '.join(best)}; video: {video}; model: {_quoted(self.model)}>"
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: the sheet that `--save` draws, or a table where OpenCV cannot draw it."""
+        """Return the HTML that Jupyter shows: the sheet that `--save` draws, or a table where OpenCV cannot draw it."""
         from action_clip.output.html import prediction_html
 
         return prediction_html(self)
@@ -95,12 +95,12 @@ class Prediction:
 
 
 def _quoted(text: str) -> str:
-    """The text in quotes and without its middle where it is long; control characters are escaped."""
+    """Return the text in quotes, without its middle where it is long; control characters are escaped."""
     half = _REPR_CHARACTERS // 2
     return repr(text if len(text) <= _REPR_CHARACTERS else f"{text[:half]}…{text[-half:]}")
 
 
 def check_top_k(top_k: int) -> None:
-    """Raise ActionClipError where it is no whole number above 0."""
+    """Raise ActionClipError where `top_k` is no whole number above 0."""
     if not isinstance(top_k, int | np.integer) or top_k < 1:
         raise ActionClipError(f"top_k is {top_k}: give a whole number above 0")

@@ -1,4 +1,4 @@
-"""Features and a label bank → similarities and probabilities."""
+"""Scoring: from features and a label bank to similarities and probabilities."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,9 +17,9 @@ class LabelBank:
     """The text features of labels, made once by `ActionClip.labels` and used for any number of videos.
 
     Attributes:
-        labels: L of them, in the order of the embeddings.
+        labels: L labels, in the order of the embeddings.
         embeddings: (P, L, D) float32, L2-normalised, for each of P prompts; P = 1 where embeddings are averaged.
-        logit_scale: of the model, by which cosines are multiplied before the softmax.
+        logit_scale: the model's factor for cosines before the softmax.
         model: name of the model whose text graph gave the embeddings; "" where it is not known.
         timings_s: "text": seconds that making it took.
     """
@@ -31,7 +31,7 @@ class LabelBank:
     timings_s: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise ActionClipError where the embeddings are not those of the labels."""
+        """Raise ActionClipError where the shape of the embeddings does not fit the labels."""
         shape = self.embeddings.shape
         if len(shape) != 3 or shape[1] != len(self.labels) or 0 in shape:
             raise ActionClipError(
@@ -41,12 +41,12 @@ class LabelBank:
 
 
 class Scores(NamedTuple):
-    """How well labels fit, for one video (L,) or for several (N, L), float64."""
+    """Similarities and probabilities of L labels, float64: (L,) for one video, (N, L) for N videos."""
 
     similarities: NDArray[np.float64]
     """Mean cosine over the prompts; of a closed set, the logits."""
     probabilities: NDArray[np.float64]
-    """Of sum 1 over the labels."""
+    """From 0 to 1; their sum over the labels is 1."""
 
 
 def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
@@ -63,7 +63,7 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
         Similarities and probabilities, (L,) or (N, L) each.
 
     Raises:
-        ActionClipError: the features have another shape or type, or the bank is none.
+        ActionClipError: the features have another shape or type, or `bank` is no LabelBank.
     """
     if not isinstance(bank, LabelBank):
         raise ActionClipError(f"the bank is a {type(bank).__name__}: make one with the model's labels()")
@@ -80,7 +80,7 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
     similarities = np.empty((len(rows), labels))
     probabilities = np.empty((len(rows), labels))
     step = max(_BLOCK // (prompts * labels), 1)
-    # As one matrix: numpy multiplies a stack of them many times slower.
+    # As one matrix: numpy multiplies a stack of matrices many times slower.
     texts = bank.embeddings.reshape(-1, size)
     for first in range(0, len(rows), step):
         block = slice(first, first + step)
@@ -92,20 +92,20 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
 
 
 def score_logits(logits: NDArray[np.float32]) -> Scores:
-    """The logits of a closed set, (C,) or (N, C), as similarities, and their softmax as probabilities."""
+    """Return the logits of a closed set, (C,) or (N, C), as similarities, and their softmax as probabilities."""
     similarities = logits.astype(np.float64)
     return Scores(similarities, softmax(similarities))
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The softmax over the last axis."""
+    """Return the softmax over the last axis."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 
 
 def normalized(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The features (…, D) scaled to length 1.
+    """Return the features, (…, D), scaled to length 1.
 
     Raises:
         ActionClipError: features are zero or not finite.

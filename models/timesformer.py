@@ -41,7 +41,7 @@ class TimeSformer(Model):
             model: a name from the catalog, a folder with an exported graph, or what `find_model` returns.
             device: "cpu", "cuda", "openvino", "coreml", …: an execution provider of the installed onnxruntime; "auto":
                 the best one that starts.
-            threads: of the CPU for decoding and for the graph, at most one a core; None: all.
+            threads: CPU threads for decoding and for the graph, at most one a core; None: one a core.
             classmap: {name: index} or {index: name}, in place of the model's own names.
             cache: keep the graph, as it is optimised for this machine, on disk between runs.
 
@@ -65,8 +65,8 @@ class TimeSformer(Model):
             top_k: how many classes to rank; clamped to their number.
             sampling: "uniform", the model's own rule; "random", one frame from each segment; "keyframes", the nearest
                 ones, approximate.
-            seed: of the random sampling.
-            channels: "rgb" or "bgr": of frames that are arrays.
+            seed: for the random sampling.
+            channels: the order of channels in arrays, "rgb" or "bgr".
 
         Raises:
             ActionClipError: anything wrong with the video or the model.
@@ -96,6 +96,9 @@ def encode_whole_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> Encod
     Args:
         graphs: of a closed-set model.
         clips: (N, T, 3, S, S) float32.
+
+    Raises:
+        ActionClipError: the graph is not available, a run fails, or its outputs have other shapes or are not finite.
     """
     graph, classes = graphs["video"], len(graphs.spec.classes)
     # Graphs declare frames first, (N, T, 3, S, S), or channels first, (N, 3, T, S, S).

@@ -24,7 +24,7 @@ Frames = Iterable[NDArray[Any]]
 
 
 class _Operator(ABC):
-    """What both operators do with frames; a subclass scores the features."""
+    """The common part of both operators: encoding frames. A subclass scores the features."""
 
     def __init__(self, model: Model, labels: Sequence[str], skip_preprocess: bool, topk: int) -> None:
         check_top_k(topk)
@@ -38,7 +38,7 @@ class _Operator(ABC):
 
         Args:
             frames: any number of images of one size: Towhee's VideoFrames, RGB arrays (H, W, 3) of uint8, PIL images;
-                or one array (T, H, W, 3). With `skip_preprocess`, the preprocessed clip that the model takes: floats,
+                or one array (T, H, W, 3). With `skip_preprocess`, a preprocessed clip as the model takes it: floats,
                 (T, 3, S, S) or (3, T, S, S), with or without a batch of 1 before it.
 
         Returns:
@@ -46,7 +46,7 @@ class _Operator(ABC):
             (D,) float32, L2-normalised.
 
         Raises:
-            ActionClipError: the frames are not what was described, or anything is wrong with the model.
+            ActionClipError: the frames have another type or shape, or the model cannot run.
         """
         encoded = self._model.encode_clips(self._clips(frames)) if self._skip_preprocess else self._encode(frames)
         probabilities = np.ravel(self._score(encoded).probabilities)
@@ -55,12 +55,12 @@ class _Operator(ABC):
         return names, [float(probabilities[index]) for index in order], np.ravel(encoded.features)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: Towhee copies its operators whenever a pipeline grows, and each copy would load the model again."""
+        """Return the operator itself: Towhee copies operators as a pipeline grows, and a copy would load the model."""
         return self
 
     @abstractmethod
     def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
-        """Scores of the labels for one clip."""
+        """Return the scores of the labels for one clip."""
 
     def _encode(self, frames: Frames) -> EncodedVideo:
         if isinstance(frames, str | os.PathLike) or not isinstance(frames, Iterable):
@@ -102,13 +102,13 @@ class ActionClipOperator(_Operator):
 
         Args:
             model_name: a zero-shot model's name or folder.
-            skip_preprocess: the frames are already what the model takes.
+            skip_preprocess: whether calls give preprocessed clips.
             classmap: {name: index} or {index: name}, the labels; None: the 400 of Kinetics-400.
             topk: how many classes are returned; clamped to their number.
-            device, threads: as of ActionClip.
+            device, threads: as for ActionClip.
 
         Raises:
-            ActionClipError: anything wrong with these.
+            ActionClipError: an argument is not valid.
         """
         labels = unique_labels(kinetics_400() if classmap is None else class_names(classmap))
         self._recognizer = ActionClip(model_name, device=device, threads=threads)
@@ -142,13 +142,13 @@ class TimeSformerOperator(_Operator):
 
         Args:
             model_name: a closed-set model's name or folder.
-            skip_preprocess: the frames are already what the model takes.
+            skip_preprocess: whether calls give preprocessed clips.
             classmap: {name: index} or {index: name}, in place of the model's own names.
             topk: how many classes are returned; clamped to their number.
-            device, threads: as of TimeSformer.
+            device, threads: as for TimeSformer.
 
         Raises:
-            ActionClipError: anything wrong with these.
+            ActionClipError: an argument is not valid.
         """
         self._classifier = TimeSformer(model_name, device=device, threads=threads, classmap=classmap)
         super().__init__(self._classifier, self._classifier.classes, skip_preprocess, topk)

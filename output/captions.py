@@ -1,11 +1,11 @@
-"""How a video and a time are named where people read them."""
+"""Texts for headings: titles of videos, durations, and counts."""
 
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
 
 def title(video: str | None) -> str:
-    """The name of the file or of what is at the URL; "decoded frames" where there is neither."""
+    """Return the name of the file, or the last part of the URL's path; "decoded frames" for None."""
     if video is None:
         return "decoded frames"
     if "://" in video:
@@ -15,7 +15,7 @@ def title(video: str | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As "12.34 s", "1:23.4" or "1:02:03"."""
+    """Return a time in seconds as "12.34 s", "1:23.4" or "1:02:03"."""
     if seconds < 60:
         return f"{seconds:.2f} s"
     tenths = round(seconds * 10)
@@ -25,10 +25,10 @@ def duration(seconds: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """As "1 frame" or "8 frames"."""
+    """Return a count with its noun: "1 frame" or "8 frames"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def ranking(listed: int, count: int) -> str:
-    """As "10 labels", or "top 5 of 10 labels" where not all are listed."""
+    """Return "10 labels", or "top 5 of 10 labels" where not all are listed."""
     return f"{f'top {listed} of ' if listed < count else ''}{counted(count, 'label')}"

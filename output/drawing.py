@@ -49,7 +49,7 @@ _TRACK = (247, 243, 240)
 
 
 def encoded_sheet(prediction: Prediction, extension: str) -> bytes:
-    """The sheet of `prediction` as a file of one of output.sheet.EXTENSIONS.
+    """Return the sheet of `prediction` as the bytes of a file with one of output.sheet.EXTENSIONS.
 
     Raises ActionClipError when OpenCV cannot encode it.
     """
@@ -73,7 +73,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
-    """The sheet as a BGR picture, (height, WIDTH, 3) uint8.
+    """Return the sheet as a BGR picture, (height, WIDTH, 3) uint8.
 
     Labels that OpenCV's font cannot draw get their number, a note in the picture and a logged warning.
     """
@@ -100,7 +100,7 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
 
 
 def _names(entries: Sequence[Ranked]) -> tuple[list[str], list[str]]:
-    """The labels as they are drawn, and those labels that cannot be drawn as they are."""
+    """Return the labels as they are drawn, and those labels that the font cannot draw completely."""
     names = []
     undrawable = []
     for entry in entries:
@@ -143,7 +143,7 @@ class _Grid:
 
     @classmethod
     def of(cls, count: int, height: int, width: int) -> _Grid:
-        """The grid with the largest pictures for `count` frames of (height, width) and few empty cells."""
+        """Return the grid with the largest pictures for `count` frames of (height, width) and few empty cells."""
 
         def with_columns(columns: int) -> _Grid:
             cell = (_INNER - (columns - 1) * _GAP) / columns

@@ -37,5 +37,5 @@ def _table(prediction: Prediction) -> str:
 
 
 def _text(text: str) -> str:
-    """The text as HTML, with escapes for what would change the order of the letters around it or is no character."""
+    """Return the text as HTML, with escapes for control characters and those that change the direction of writing."""
     return escape(printable(text))

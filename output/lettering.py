@@ -56,12 +56,12 @@ def drawable(text: str) -> tuple[str, bool]:
 
 
 def text_width(text: str, size: int, weight: int = REGULAR) -> int:
-    """Width in pixels of drawable `text` at font size `size` (pixels)."""
+    """Return the width in pixels of drawable `text` at font size `size` (pixels)."""
     return int(cv2.getTextSize(_UNLIMITED, text, (0, 0), _face(), size, weight)[2])
 
 
 def fit(text: str, width: int, size: int, weight: int = REGULAR) -> str:
-    """Drawable `text`, cut and ended with an ellipsis where it is wider than `width` pixels."""
+    """Return drawable `text`, cut and ended with an ellipsis where it is wider than `width` pixels."""
     if text_width(text, size, weight) <= width:
         return text
 

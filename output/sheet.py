@@ -1,4 +1,4 @@
-"""`--save sheet.png`: a picture of the answer, where there is an OpenCV that can draw it."""
+"""Saving the sheet of `--save`, a picture of the prediction; OpenCV 5 draws it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
-    """Raise ActionClipError if no sheet can be saved at `path`: extension, missing folder, no permission."""
+    """Raise ActionClipError where no sheet can be saved at `path`: unknown extension, missing folder, no permission."""
     if Path(path).suffix.lower() not in EXTENSIONS:
         raise ActionClipError(
             f"cannot save the sheet {os.fspath(path)}: the name must end in one of {', '.join(EXTENSIONS)}"
@@ -27,7 +27,7 @@ def check_path(path: str | os.PathLike[str]) -> None:
 def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
     """Draw the sheet of `prediction` and save it at `path`, whole or not at all, as its extension says.
 
-    Raises ActionClipError as `check_path` does, when the disk refuses, and where OpenCV is too old, or not there.
+    Raises ActionClipError as `check_path` does, when writing fails, and where OpenCV is too old or missing.
     """
     check_path(path)
     check_opencv(path)
@@ -37,7 +37,7 @@ def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
 
 
 def check_opencv(path: str | os.PathLike[str]) -> None:
-    """Raise ActionClipError, which names the sheet, where OpenCV is too old or cannot be loaded."""
+    """Raise ActionClipError, which names the sheet `path`, where OpenCV is too old or cannot be loaded."""
     problem = f"cannot save the sheet {os.fspath(path)}, which takes OpenCV 5.0 or newer"
     remedy = "pip install --upgrade opencv-python"
     try:

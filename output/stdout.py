@@ -1,4 +1,4 @@
-"""Writing to stdout, whatever it is: a terminal, a file, a pipe that is closed, or nothing."""
+"""Writing to stdout, which may be a terminal, a file, a closed pipe, or missing."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from action_clip.system.terminal import printable
 
 
 def is_terminal() -> bool:
-    """Whether stdout is a terminal."""
+    """Return whether stdout is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
@@ -17,8 +17,8 @@ def write_stdout(text: str, *, styled: bool = False) -> None:
     """Write the whole text to stdout, in UTF-8.
 
     Args:
-        text: of lines; on a terminal, control characters in it are shown as escapes.
-        styled: write the text's control characters as they are, because they are all the program's own.
+        text: lines, each with its end; on a terminal, control characters are written as escapes.
+        styled: write control characters unchanged, as all of them are the program's own.
 
     Raises:
         ActionClipError: there is no stdout, or it cannot be written.
@@ -35,7 +35,7 @@ def write_stdout(text: str, *, styled: bool = False) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # What is left in the buffer goes nowhere: or Python would complain about it at exit.
+        # The rest of the buffer goes to /dev/null; otherwise Python would report it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise

@@ -1,4 +1,4 @@
-"""The answer as people read it on a terminal: a line about the video, then a bar a label."""
+"""Writing a prediction for a terminal: a heading about the video, then a bar for each label."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _BOLD, _REGULAR = "\x1b[1m", "\x1b[0m"
 
 
 def terminal_writer() -> TerminalWriter:
-    """The writer for the terminal that stdout is."""
+    """Return the writer for the terminal of stdout."""
     return TerminalWriter(get_terminal_size().columns, unicode=_has_unicode(), bold=_has_bold())
 
 
 @dataclass(frozen=True)
 class TerminalWriter:
-    """Text for people, with the control characters of bold text and no others.
+    """Writes predictions as text for a terminal, with the control sequences of bold text and no others.
 
     Attributes:
-        columns: of the terminal; every line is shorter, so that none is wrapped, where there are at least 13.
-        unicode: whether it shows characters beyond ASCII; labels are written as they are all the same.
+        columns: width of the terminal; with at least 13, every line is shorter, so that none is wrapped.
+        unicode: whether it shows characters beyond ASCII; labels are written unchanged in any case.
         bold: whether it understands the control sequences of bold text.
     """
 
@@ -44,7 +44,7 @@ class TerminalWriter:
     bold: bool
 
     def text(self, prediction: Prediction) -> str:
-        """The lines, each with its end."""
+        """Return the lines for a prediction, each with its end."""
         lines = self._heading(prediction)
         labels = [printable(" ".join(entry.label.split())) for entry in prediction.ranked]
         width, bar_width = self._widths(max(map(wcwidth.width, labels)))
@@ -54,7 +54,7 @@ class TerminalWriter:
         return "".join(f"{line}\n" for line in lines)
 
     def _heading(self, prediction: Prediction) -> list[str]:
-        """Video, length, frames, model and number of labels, on as few lines as they fit on."""
+        """Return video, duration, frames, model and number of labels, on as few lines as possible."""
         separator = " · " if self.unicode else " - "
         frames = f"{counted(len(prediction.frame_indices), 'frame')} looked at"
         length = [] if prediction.duration_s is None else [duration(prediction.duration_s)]
@@ -72,7 +72,7 @@ class TerminalWriter:
         return [self._fitted(line, self.columns - 1).rstrip() for line in lines]
 
     def _widths(self, longest_label: int) -> tuple[int, int]:
-        """The columns of labels and of bars; none of bars where the terminal is narrow."""
+        """Return the widths of labels and of bars, in columns; 0 for bars where the terminal is narrow."""
         space = self.columns - 1 - 2 * _GAP - _PERCENTAGE
         width = min(longest_label, max(space - max(_SHORTEST_BAR, space // 3), _SHORTEST_LABEL))
         bar_width = min(space - width, _LONGEST_BAR)
@@ -81,14 +81,14 @@ class TerminalWriter:
         return width, bar_width
 
     def _measure(self, entry: Ranked, bar_width: int) -> str:
-        """The percentage, and the bar, whose whole width stands for 100 %."""
+        """Return the percentage and the bar, whose whole width means 100 %."""
         percentage = f"{entry.probability:.1%}".rjust(_PERCENTAGE)
         halves = round(2 * bar_width * entry.probability)
         bar = "█" * (halves // 2) + "▌" * (halves % 2) if self.unicode else "#" * (halves // 2)
         return f"{percentage}{' ' * _GAP}{bar}"
 
     def _fitted(self, text: str, columns: int) -> str:
-        """The text in so many columns: filled up with spaces, or cut and ended with an ellipsis."""
+        """Return the text in exactly so many columns: padded with spaces, or cut and ended with an ellipsis."""
         if wcwidth.width(text) > columns:
             ellipsis = "…" if self.unicode else "..."
             text = wcwidth.clip(text, 0, max(columns - len(ellipsis), 0)).rstrip() + ellipsis
@@ -96,7 +96,7 @@ class TerminalWriter:
 
 
 def _has_unicode() -> bool:
-    """Whether the terminal shows more than ASCII, as far as the locale tells."""
+    """Return whether the terminal shows more than ASCII, by the locale."""
     if sys.platform == "win32":
         return True
     # Where the locale is "C", Python sets LC_CTYPE to C.UTF-8 itself.
@@ -106,7 +106,7 @@ def _has_unicode() -> bool:
 
 
 def _has_bold() -> bool:
-    """Whether bold text is welcome (https://no-color.org) and understood."""
+    """Return whether bold text is wanted (https://no-color.org) and the terminal understands it."""
     if os.environ.get("NO_COLOR"):
         return False
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""A Prediction as text, JSON or CSV: one function a format, listed in FORMATS."""
+"""Writing a Prediction as text, JSON or CSV: one function for each format, listed in FORMATS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def as_text(prediction: Prediction) -> str:
-    """The layout of the scripts that this program replaces: what parses their output parses this one's, too."""
+    """Return the prediction in the layout of the scripts that this program replaces, for existing parsers of it."""
     lines = ["=" * 62, f"class_count = {len(prediction.labels)}"]
     for entry in prediction.ranked:
         lines.append(f"+ idx = {entry.rank - 1}")
@@ -30,14 +30,14 @@ def as_text(prediction: Prediction) -> str:
 
 
 def as_json(prediction: Prediction) -> str:
-    """One object on one line: the outputs of several runs, one after the other, are JSON Lines."""
+    """Return the prediction as a JSON object on one line: the outputs of several runs together are JSON Lines."""
     return json_escaped(json.dumps(prediction.to_dict(), ensure_ascii=False)) + "\n"
 
 
 def as_csv(prediction: Prediction, *, for_spreadsheets: bool = False) -> str:
-    """A header, then one row a label; the video is empty where frames were given instead of a file.
+    """Return the prediction as CSV: a header and a row for each label; the video is empty for frames without a file.
 
-    `for_spreadsheets`: put ' before cells that spreadsheets would take for formulas; else change no cell.
+    `for_spreadsheets`: whether to put ' before cells that spreadsheets would take for formulas.
     """
 
     def cell(text: str) -> str:

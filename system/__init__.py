@@ -1,1 +1,1 @@
-"""What the operating system is asked for: files, processes, threads, signals, terminal, network."""
+"""Access to the operating system: files, processes, threads, signals, terminal, network."""

@@ -1,4 +1,4 @@
-"""Network addresses: which are opened, and how they are shown without passwords and tokens."""
+"""Network addresses: which of them are opened, and showing them without passwords and tokens."""
 
 import os
 import re
@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 from action_clip.errors import ActionClipError
 
-_SHOWN_DATA = 40  # characters of an address that holds the data itself
-# The values of these are secrets: in user:password@host and in ?token=…
+_SHOWN_DATA = 40  # characters shown of a data: address
+# The password in user:password@host. _SECRET finds values such as that of ?token=….
 _PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s]*):[^/?#\s]*(?=@)")
-# The same with characters that should have been written otherwise, such as a slash; a port is no password.
+# A password with characters that should have been escaped, such as a slash; a port number is no password.
 _ODD_PASSWORD = re.compile(r"((?<=://)|(?<=[ps]:/)(?!/))([^/?#:\s\[]*):(?!\*\*\*@)(?!\d{1,5}(?:[/?#\s]|$))[^@\n]*(?=@)")
 _SECRET = re.compile(
     r"(?i)([?&;][^=&;#\s]*(?:passw|pwd|token|secret|signature|credential|api_?key)[^=&;#\s]*="
@@ -18,22 +18,22 @@ _SECRET = re.compile(
 
 
 def is_offline() -> bool:
-    """Whether ACTION_CLIP_OFFLINE forbids every connection."""
+    """Return whether ACTION_CLIP_OFFLINE forbids every connection."""
     return os.environ.get("ACTION_CLIP_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def is_address(text: str) -> bool:
-    """Whether it is an http(s) address, whatever the case of its scheme, and the spaces around it."""
+    """Return whether `text` is an http(s) address, with its scheme in any case and with or without spaces around it."""
     return re.match(r"\s*https?://", text, re.IGNORECASE) is not None
 
 
 def is_other_address(text: str) -> bool:
-    """Whether it is an address of another kind, where it is no file's name."""
+    """Return whether `text`, which is neither an http(s) address nor an existing file, is an address at all."""
     return re.match(r"\s*([a-z][a-z0-9+.-]+://|(data|blob):)", text, re.IGNORECASE) is not None
 
 
 def unsupported_address(address: str) -> ActionClipError:
-    """The error for such an address; of a file on this machine it names the path."""
+    """Return the error for an address that is not http(s); for a file: address of this machine it names the path."""
     from urllib.request import url2pathname
 
     here = re.match(r"file://(?:localhost)?(/.*)", address.strip(), re.IGNORECASE)
@@ -42,14 +42,14 @@ def unsupported_address(address: str) -> ActionClipError:
 
 
 def display_address(address: str) -> str:
-    """An address for an error message: without its secrets, and of a data: address only the beginning."""
+    """Return an address for an error message: without its secrets; a data: address is cut after its beginning."""
     address = address.strip()
     is_data = address.lower().startswith("data:")
     return f"{address[:_SHOWN_DATA]}…" if is_data and len(address) > _SHOWN_DATA else redacted(address)
 
 
 def may_follow(url: str, following: str) -> bool:
-    """Whether an address that `url` redirects to, or names, is opened: only http(s), and from https only https.
+    """Return whether an address that `url` redirects to, or names, may be opened: http(s), and from https only https.
 
     Raises ValueError where `following` is no address.
     """
@@ -58,12 +58,12 @@ def may_follow(url: str, following: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """The text with `***` in place of each password and token in an address."""
+    """Return the text with `***` in place of each password and token in an address."""
     for pattern in (_PASSWORD, _ODD_PASSWORD):
         text = pattern.sub(r"\1\2:***", text)
     return _SECRET.sub(r"\1***", text)
 
 
 def display_name(name: str) -> str:
-    """A file name unchanged; an address without its secrets."""
+    """Return a file name unchanged, an http(s) address without its secrets."""
     return redacted(name.strip()) if is_address(name) else name

@@ -15,9 +15,9 @@ T = TypeVar("T")
 def run_in_background(work: Callable[[Event], T], *, concurrent: bool) -> Iterator[Future[T]]:
     """Call `work` in a thread of its own while the block runs; without `concurrent`, in this thread after the block.
 
-    The future that is yielded has its result after the block. Where the block raises, or Ctrl-C is pressed, the event
+    The yielded future has the result of `work` after the block. Where the block raises, or Ctrl-C is pressed, the event
     that is passed to `work` is set, which tells it to stop. An error of the block is raised when `work` has stopped,
-    Ctrl-C at once: the work may be in a library that does not look at the event.
+    KeyboardInterrupt at once: `work` may be in a library that does not look at the event.
     """
     stop = Event()
     future = Future[T]()

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 REDIRECTS = 5
 WAIT_S = 120.0
-"""How long is waited for a server in all, unless ACTION_CLIP_TIMEOUT says otherwise."""
+"""Seconds that servers are waited for in all, unless ACTION_CLIP_TIMEOUT says otherwise."""
 SLOWEST = 32 << 10
 """Bytes of content with a known length that extend the wait by a second."""
 CHUNK = 1 << 16
 _CHUNKS_AHEAD = 16
-_POLL_S = 0.2  # how soon a wait notices what it is not woken by: on Windows, Ctrl-C
+_POLL_S = 0.2  # seconds after which a wait notices what does not wake it, such as Ctrl-C on Windows
 # What a transfer's thread passes on: the answer, its content chunk by chunk, b"" after the last; or what went wrong.
 Item: TypeAlias = "requests.Response | bytes | BaseException"
 
@@ -34,7 +34,7 @@ class RedirectError(Exception):
 
 
 class SlowError(Exception):
-    """The server takes longer than is waited for it; the text is the reason."""
+    """The server takes longer than the wait budget allows; the text is the reason."""
 
 
 class WaitBudget:
@@ -45,7 +45,7 @@ class WaitBudget:
     """
 
     def __init__(self, stop: Event | None = None) -> None:
-        """Begin with nothing waited.
+        """Start with the whole budget.
 
         Args:
             stop: ends a wait when it is set.
@@ -64,14 +64,14 @@ class WaitBudget:
         self._stop = stop or Event()
 
     def grow(self, size: int) -> None:
-        """Extend the wait: so many bytes of content with a known length have arrived."""
+        """Extend the budget for `size` bytes of content with a known length that have arrived."""
         self._most_s += size / SLOWEST
 
     def wait_for(self, queue: "Queue[Item]") -> "Item":
-        """The next item.
+        """Return the next item of the queue.
 
         Raises:
-            SlowError: it does not come in time.
+            SlowError: it does not come in time, or waiting was stopped.
         """
         began = monotonic()
         try:
@@ -112,9 +112,9 @@ class Transfer:
 
         Args:
             url: http or https; what begins as https stays https.
-            headers: of every request, besides Accept-Encoding: content comes as it is.
+            headers: sent with every request, beside an Accept-Encoding that asks for uncompressed content.
             timeout_s: seconds to connect, and between any two bytes.
-            budget: in all.
+            budget: limits the whole wait.
             has_known_length: whether the content's length is known even where the answer does not say it.
 
         Raises:
@@ -140,7 +140,7 @@ class Transfer:
 
     @property
     def length(self) -> int | None:
-        """Bytes of the content, where the answer says that; what comes in chunks ends with the last of them."""
+        """Length of the content in bytes; None where the answer does not state it, as for content in chunks."""
         if "Transfer-Encoding" in self.headers:
             return None
         match = re.fullmatch(r"[0-9]{1,18}", self.headers.get("Content-Length", ""))
@@ -148,19 +148,22 @@ class Transfer:
 
     @property
     def content_range(self) -> tuple[int, int | None] | None:
-        """Where in the whole the content begins, and how long the whole is where the answer says that: of a 206."""
+        """The Content-Range of an answer 206: offset of the content in the whole, and length of the whole, in bytes.
+
+        The length is None where the answer does not state it; the result is None without a valid Content-Range.
+        """
         stated = self.headers.get("Content-Range", "").strip()
         match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(0|[1-9][0-9]{0,17}|\*)", stated)
         return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else None
 
     @property
     def validator(self) -> str | None:
-        """What If-Range can carry: a strong ETag, else the date of the last change."""
+        """The value for an If-Range header: a strong ETag, else the date of the last change; None without either."""
         etag = self.headers.get("ETag", "")
         return etag if etag.startswith('"') else self.headers.get("Last-Modified")
 
     def chunks(self) -> Iterator[bytes]:
-        """The content, piece by piece.
+        """Yield the content in chunks.
 
         Raises:
             SlowError: the budget is used up.
@@ -205,7 +208,7 @@ class Transfer:
             self._pass_on(error)
 
     def _pass_on(self, item: "Item") -> bool:
-        """Queue the item; False when the transfer was closed."""
+        """Queue the item, and return True; False when the transfer was closed."""
         while not self._is_closed.is_set():
             with suppress(Full):
                 self._items.put(item, timeout=_POLL_S)
@@ -234,7 +237,7 @@ def _follow(url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]
 
 
 def _following(url: str, location: str) -> str:
-    """The address that a redirect leads to. Raises RedirectError where it is not followed."""
+    """Return the address that a redirect leads to. Raises RedirectError where it is not followed."""
     # http.client decodes the bytes of a header as Latin-1, whatever their encoding is.
     location = re.sub("[\x80-\xff]", lambda match: f"%{ord(match[0]):02X}", location)
     try:
@@ -249,7 +252,7 @@ def _following(url: str, location: str) -> str:
 
 
 def failure_reason(error: BaseException) -> tuple[str, bool]:
-    """The cause of a network library's exception in few words, and whether trying again may help."""
+    """Return the cause of a network library's exception in few words, and whether trying again may help."""
     # Imported here, since most runs connect to nothing.
     import socket
     import ssl

@@ -1,4 +1,4 @@
-"""How many threads to use: as many as this process may use cores, which can be far fewer than the machine has."""
+"""How many threads to use: one for each core that this process may use, which can be far fewer than there are."""
 
 import os
 import re
@@ -11,14 +11,16 @@ _ROOT = Path("/")
 _GROUP = re.compile(r"^\d+:([^:]*):(.*)$", re.MULTILINE)
 """A cgroup: its controllers (none in version 2) and its path."""
 _MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$", re.MULTILINE)
-"""A mounted tree of cgroups: which part of it, where, the version, the controllers among the options."""
+"""A mounted tree of cgroups: its root in the hierarchy, the mount point, the version, the options with controllers."""
 
 
 def usable_cores(root: Path = _ROOT) -> int:
-    """How many cores this process may use: the fewest of its affinity, its cgroups' quota and PYTHON_CPU_COUNT.
+    """Return how many cores this process may use: the least of its affinity, its cgroups' quotas, PYTHON_CPU_COUNT.
 
-    Affinity is known on Linux, quotas there too, as they are when they are first asked for; PYTHON_CPU_COUNT counts
-    from Python 3.13 on. `root` is where /proc and what is mounted are looked for.
+    Affinity and quotas are known on Linux only; quotas are read once. PYTHON_CPU_COUNT counts from Python 3.13 on.
+
+    Args:
+        root: folder in which /proc and the mounted cgroups are looked for.
     """
     counts = [os.cpu_count() or 1, *_quotas(root)]
     if hasattr(os, "process_cpu_count"):
@@ -29,10 +31,10 @@ def usable_cores(root: Path = _ROOT) -> int:
 
 
 def graph_threads(root: Path = _ROOT) -> int:
-    """How many threads compute a product of matrices: one for each usable core that is one of its own.
+    """Return how many threads compute a product of matrices: one for each physical core that this process may use.
 
-    Two that share a core's units are no faster than one. Where the system does not say which do, it is all of the
-    usable cores.
+    Two hardware threads that share a core's units are no faster than one. Where the system does not say which of them
+    do, the result is that of `usable_cores`.
     """
     usable = usable_cores(root)
     if not hasattr(os, "sched_getaffinity"):
@@ -41,7 +43,7 @@ def graph_threads(root: Path = _ROOT) -> int:
 
 
 def _siblings(root: Path, core: int) -> str:
-    """Names the hardware threads that share the core's units."""
+    """Return the list of the hardware threads that share the core's units, the same text for each of them."""
     try:
         return (root / f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text("ascii").strip()
     except (OSError, ValueError):
@@ -50,7 +52,7 @@ def _siblings(root: Path, core: int) -> str:
 
 @cache
 def _quotas(root: Path) -> tuple[int, ...]:
-    """The cores that this process's cgroups, and all that these are in, may use at once, rounded up."""
+    """Return the quota, in cores and rounded up, of each cgroup of this process and each one above it that has one."""
     quotas = []
     for folder, mount, read in _cgroups(root):
         for group in (folder, *folder.parents):
@@ -64,8 +66,8 @@ def _quotas(root: Path) -> tuple[int, ...]:
 
 
 def _cgroups(root: Path) -> Iterator[tuple[Path, Path, Callable[[Path], Sequence[str]]]]:
-    """Where this process's cgroups are whose processor time may be bounded: the folder, the mount that it is in, and
-    what reads its quota and period."""
+    """Yield, for each cgroup of this process that may bound processor time, its folder, the mount point above it, and
+    the function that reads its quota and period."""
     try:
         groups = _GROUP.findall(_read(root / "proc/self/cgroup"))
         mounts = _MOUNT.findall(_read(root / "proc/self/mountinfo"))
@@ -79,7 +81,7 @@ def _cgroups(root: Path) -> Iterator[tuple[Path, Path, Callable[[Path], Sequence
     for part, point, kind, options in mounts:
         if kind in paths and (kind == "cgroup2" or "cpu" in options.split(",")):
             folder = root / _unescaped(point).lstrip("/")
-            # In a container, a part of the tree may be all that is mounted, or the group may be outside of what is.
+            # In a container, only a part of the tree may be mounted, and the group may be outside of that part.
             within = os.path.relpath(paths[kind], _unescaped(part))
             inside = not within.startswith(os.pardir)
             yield (folder / within if inside else folder), folder, _version_2 if kind == "cgroup2" else _version_1
@@ -98,5 +100,5 @@ def _read(path: Path) -> str:
 
 
 def _unescaped(field: str) -> str:
-    """The path without mountinfo's escapes: \\040 is a space."""
+    """Return a path of mountinfo without its escapes: \\040 is a space."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)

@@ -19,7 +19,7 @@ from typing import Any
 from action_clip.errors import ActionClipError
 
 MOST_TEXT = 16 << 20
-"""Bytes of a text file: a million short labels; to read more, all of them short, would take many GB of memory."""
+"""Most bytes of a text file: a million short labels. More of them would take many GB of memory."""
 Buffer = bytes | mmap
 _drafts: set[Path] = set()
 
@@ -38,11 +38,11 @@ def check_target(path: str | os.PathLike[str]) -> None:
 def check_apart(
     targets: Mapping[str, str | os.PathLike[str]], sources: Mapping[str, Sequence[str | os.PathLike[str]]]
 ) -> None:
-    """Raise ActionClipError where a file that will be written is one that is read, or written twice; links count.
+    """Raise ActionClipError where a file that will be written is read too, or written twice, also through links.
 
     Args:
-        targets: the files that will be written, each by what it is called in the message.
-        sources: those that are read, by what they are called in the message.
+        targets: the files that will be written, by their names in the message.
+        sources: the files that are read, by their names in the message.
     """
     seen: dict[str, str | os.PathLike[str]] = {}
     for name, target in targets.items():
@@ -57,7 +57,7 @@ def check_apart(
 
 def _are_one(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     try:
-        # Devices and pipes, as a terminal is, may be read and written.
+        # Devices and pipes, such as a terminal, may be both read and written.
         return os.path.samefile(one, other) and os.path.isfile(one)
     except (OSError, ValueError):  # one of them is not there
         return os.path.realpath(one) == os.path.realpath(other)
@@ -66,8 +66,8 @@ def _are_one(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` under a temporary name beside `path`, then give it its name.
 
-    A link keeps pointing where it did and its target is replaced. A device or a pipe, such as /dev/null,
-    cannot be replaced and is written directly; and so is what is open already, such as /dev/stdout.
+    Where `path` is a link, its target is replaced. A device or a pipe, such as /dev/null, cannot be replaced and is
+    written directly, as is a file that is open already, such as /dev/stdout.
 
     Raises ActionClipError: missing folder, no permission, full disk.
     """
@@ -93,7 +93,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _descriptor(path: str | os.PathLike[str]) -> int | None:
-    """The descriptor that a path stands for: /dev/stdout, /dev/fd/3, /proc/self/fd/3, or a link to one of these."""
+    """Return the descriptor of /dev/stdout, /dev/fd/3, /proc/self/fd/3 or a link to such a path; None for others."""
     name = os.fspath(path)
     for _ in range(8):
         if match := re.fullmatch(rf"/dev/(?:stdout|stderr)|/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", name):
@@ -106,7 +106,7 @@ def _descriptor(path: str | os.PathLike[str]) -> int | None:
 
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """Yield the path, for a file or folder that the block renames when it is complete; afterwards it is removed."""
+    """Yield the path, for a file or folder that the block renames when it is complete; otherwise it is removed."""
     _drafts.add(path)
     try:
         yield path
@@ -117,7 +117,7 @@ def draft(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def draft_folder(parent: Path | None = None, prefix: str = "action_clip-") -> Iterator[Path]:
-    """A new folder in `parent`, or where temporary files go, that is removed afterwards with all that is in it.
+    """Yield a new folder in `parent`, or among the temporary files, that is removed afterwards with its content.
 
     Raises OSError when it cannot be made.
     """
@@ -141,20 +141,20 @@ def _remove(path: Path) -> None:
 
 
 def read_text(path: str | os.PathLike[str], what: str) -> str:
-    """The text of a file, without byte-order marks: UTF-8, or UTF-16 that begins with one; of a pipe too.
+    """Return the text of a file or pipe without byte-order marks: UTF-8, or UTF-16 that begins with such a mark.
 
     Args:
         path: of the file.
         what: what it is, for the error message: "labels file".
 
     Raises:
-        ActionClipError: the file cannot be read, is larger than MOST_TEXT, or is neither.
+        ActionClipError: the file cannot be read, is larger than MOST_TEXT, or has another encoding.
     """
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
             content = file.read(MOST_TEXT + 1)
-    except (OSError, ValueError) as error:  # ValueError: what no path can be
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = getattr(error, "strerror", None) or error
         raise ActionClipError(f"the {what} {name} cannot be read ({reason}): name a text file") from error
     if len(content) > MOST_TEXT:
@@ -165,7 +165,7 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8") from error
     if "\0" in text:  # UTF-16 without a byte-order mark decodes as UTF-8
         raise ActionClipError(f"the {what} {name} is not UTF-8 text: save it as UTF-8")
-    # Files that were joined have marks in the midst, and no line end before them where the first had none at its end.
+    # Joined files have marks in the middle, without a line end before them where the file before had none at its end.
     return re.sub("(?<=[^\r\n\ufeff])\ufeff", "\n", text).replace("\ufeff", "")
 
 
@@ -179,7 +179,7 @@ def require_regular_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def memory_mapped(path: Path) -> Iterator[Buffer]:
-    """The content of a file, read from the disk only where it is looked at.
+    """Yield the content of a file, mapped into memory: only the parts that are used are read from the disk.
 
     Raises OSError when it cannot be read.
     """
@@ -193,7 +193,7 @@ def memory_mapped(path: Path) -> Iterator[Buffer]:
 
 
 def read_json_object(path: Path, most_bytes: int) -> dict[str, Any]:
-    """The JSON object in a file that the program keeps for itself; {} where there is none, or anything else."""
+    """Return the JSON object in a file of the program's own; {} where there is none, or more than `most_bytes`."""
     try:
         require_regular_file(path)
         content = json.loads(path.read_bytes()) if path.stat().st_size <= most_bytes else {}

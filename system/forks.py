@@ -21,7 +21,7 @@ from weakref import WeakSet
 T = TypeVar("T")
 _ROOT = str(Path(__file__).parents[1])
 _IMPORTS_END_IN_S = 30.0
-"""How long a fork waits for imports in other threads."""
+"""Seconds that a fork waits for imports in other threads."""
 _POLL_S = 0.01
 
 if sys.version_info >= (3, 12):
@@ -29,7 +29,7 @@ if sys.version_info >= (3, 12):
 else:
 
     class cached_property(functools.cached_property[T]):
-        """As in Python 3.12: without the lock that all objects of a class share."""
+        """functools.cached_property of Python 3.12, without the lock that all objects of a class share before."""
 
         def __init__(self, compute: Callable[[Any], T]) -> None:
             super().__init__(compute)
@@ -37,14 +37,14 @@ else:
 
 
 class ForkAware(Protocol):
-    """An object with locks or sessions."""
+    """An object with locks or sessions, which must be replaced in a forked child."""
 
     def reset_after_fork(self) -> None:
-        """Called in a child, while nothing else runs there: make new locks, and pass sessions to `never_destroy`."""
+        """Make new locks, and pass sessions to `never_destroy`; called in a child, while nothing else runs there."""
 
 
 def at_fork(**hooks: Callable[[], object]) -> None:
-    """os.register_at_fork, where the system has forks: `before`, `after_in_parent`, `after_in_child`."""
+    """Call os.register_at_fork with these hooks, where the system has forks."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(**hooks)
 
@@ -71,7 +71,7 @@ at_fork(after_in_child=_reset_all)
 
 
 def _are_importing(frame: FrameType | None) -> bool:
-    """Whether code of this package, in this frame or a caller, is importing something."""
+    """Return whether code of this package, in this frame or a caller, is importing something."""
     while frame is not None:
         caller = frame.f_back
         is_import = frame.f_code.co_filename == "<frozen importlib._bootstrap>"

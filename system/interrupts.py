@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 EXIT_CODE = 130
 _GRACE_S = 0.6
-"""How long work that was told to stop is waited for."""
+"""Seconds that work is waited for after it was told to stop."""
 _POLL_S = 0.2  # on Windows, Ctrl-C does not end a wait
 _EXIT_WAIT_S = 10.0
-"""How long Python's exit waits for running graphs."""
+"""Seconds that Python's exit waits for running graphs."""
 
 
 def exit_on_interrupt() -> None:
-    """From now on Ctrl-C ends the process immediately: for imports, and when the work is done."""
+    """Make Ctrl-C end the process immediately: used while importing, and after the work is done."""
     if not _is_ignored():
         signal.signal(signal.SIGINT, _end)
 
@@ -36,9 +36,9 @@ def exit_on_interrupt() -> None:
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a command and end the process with its exit code; to be called once, in the main thread.
 
-    Ctrl-C raises KeyboardInterrupt in it; a process that has not ended soon afterwards is terminated.
+    Ctrl-C raises KeyboardInterrupt in `main`; a process that has not ended soon afterwards is terminated.
     """
-    if sys.stderr is None:  # closed: a file that is opened next must not get its number
+    if sys.stderr is None:  # stderr is closed: the file that is opened next must not get its descriptor
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process
     try:
         if not _is_ignored():
@@ -56,7 +56,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def _is_ignored() -> bool:
-    """Whether Ctrl-C is ignored, as in a process that a shell script started in the background."""
+    """Return whether Ctrl-C is ignored, as in a process that a shell script started in the background."""
     return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
@@ -64,7 +64,7 @@ def _watch() -> None:
     from threading import Thread
 
     reader, writer = os.pipe()
-    if os.name != "nt":  # where it is not required
+    if os.name != "nt":  # Windows does not require it
         os.set_blocking(writer, False)
     # The signal's number is written here at once, even while the main thread runs a graph and no Python code.
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -136,7 +136,7 @@ def complete(future: "Future[T]", work: Callable[[], T]) -> None:
 
 
 def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
-    """Wait until the future is done, at most `timeout_s` seconds; Ctrl-C interrupts that."""
+    """Wait until the future is done, at most `timeout_s` seconds; Ctrl-C raises KeyboardInterrupt."""
     from concurrent.futures import wait
 
     while not future.done() and timeout_s > 0:
@@ -147,9 +147,9 @@ def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
 def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, awaited_at_exit: bool = True) -> T:
     """Return what `work` returns, or raise what it raises.
 
-    Ctrl-C raises KeyboardInterrupt here at once, whatever `work` is doing, and sets `stop`, which `work` looks at where
-    it can; `awaited_at_exit` is as of `run_in_thread`. In other threads than the main one, which Ctrl-C does not reach,
-    this is just a call.
+    Ctrl-C raises KeyboardInterrupt here at once, whatever `work` is doing, and sets `stop`, which `work` checks where
+    it can; `awaited_at_exit` is as for `run_in_thread`. Ctrl-C reaches only the main thread: in others, `work` is
+    called directly.
     """
     from threading import current_thread, main_thread
 

@@ -7,27 +7,28 @@ from typing import Any, NoReturn
 
 from action_clip.system.addresses import redacted
 
-# Control characters, line separators, marks and overrides of the writing direction, and what stands for odd bytes.
+# Control characters, line separators, marks and overrides of the writing direction, and surrogates, which stand for
+# bytes that are not UTF-8.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _STEERING_IN_LINES = re.compile(_STEERING.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
-# Characters of a name, and of all that is said in a line.
+# Most characters of a word, and of a message.
 _LONGEST_WORD, _LONGEST = 300, 800
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""The text with escapes, as `\x1b` or `\u202e`, for what would steer a terminal; `lines`: it may have several."""
+    r"""Return the text with what controls a terminal escaped, as `\x1b` or `\u202e`; with `lines`, line ends stay."""
     pattern = _STEERING_IN_LINES if lines else _STEERING
     return pattern.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def sentence(error: BaseException) -> str:
-    """The message of an error: on one line, shortened, printable, without secrets."""
+    """Return the message of an error on one line: shortened, printable, without secrets."""
     return shortened(printable(redacted(" ".join(str(error).split()))))
 
 
 def shortened(text: str) -> str:
-    """The text without the middle of long words and of itself: a message ends with what to do."""
+    """Return the text with the middle of long words, and of a long text, cut out: a message ends with what to do."""
     return _cut(re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda match: _cut(match[0], _LONGEST_WORD), text), _LONGEST)
 
 
@@ -37,17 +38,17 @@ def _cut(text: str, most: int) -> str:
 
 
 def json_escaped(text: str) -> str:
-    """JSON in which control characters are written as JSON's escapes: the same data."""
+    """Return JSON text with control characters as JSON's escapes, which is the same data."""
     return _STEERING_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def no_progress_bars() -> bool | None:
-    """What tqdm takes as `disable`: True under --quiet; else None, no bars where stderr is not a terminal."""
+    """Return tqdm's argument `disable`: True under --quiet; else None, no bars where stderr is not a terminal."""
     return None if logging.getLogger("action_clip").isEnabledFor(logging.WARNING) else True
 
 
 class LogFormatter(logging.Formatter):
-    """Messages whose arguments, names and reasons from elsewhere, stay within their line."""
+    """Formats log records; their arguments, such as file names and reasons, are made printable and stay on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.args, tuple):
@@ -92,7 +93,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.seen: list[argparse.Action] = []
-        # A flag that is repeated means the same.
+        # A flag without a value may be repeated.
         for name in (None, "store"):
             self.register("action", name, _Once)
 

@@ -1,1 +1,1 @@
-"""Text to tokens: CLIP's byte-pair encoding and the prompts that a label is put into."""
+"""Text to tokens: CLIP's byte-pair encoding, prompts, and the files that labels are read from."""

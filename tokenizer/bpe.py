@@ -59,7 +59,7 @@ _SYMBOL_BYTES = {symbol: byte for byte, symbol in _BYTE_SYMBOLS.items()}
 
 
 def _read_vocabulary() -> _Vocabulary:
-    """Read the merges and number the symbols; ActionClipError for a missing or changed file."""
+    """Read the merges and number the symbols. Raises ActionClipError where the file is missing or changed."""
     try:
         packed = VOCABULARY.read_bytes()
     except OSError as error:
@@ -70,7 +70,7 @@ def _read_vocabulary() -> _Vocabulary:
         raise ActionClipError(
             f"the vocabulary {VOCABULARY} is not the file that it should be: install the program again"
         )
-    # The file goes on after CLIP's merges with 213,000 that no CLIP model uses.
+    # After CLIP's merges, the file has 213,000 more that no CLIP model uses.
     with gzip.open(io.BytesIO(packed), "rt", encoding="utf-8", newline="\n") as lines:
         merges = [line.rstrip("\n") for line in islice(lines, 1, 1 + MERGE_COUNT)]
     symbols = list(_BYTE_SYMBOLS.values())
@@ -83,21 +83,21 @@ def _read_vocabulary() -> _Vocabulary:
 
 
 def _shortened(text: str) -> str:
-    """Quote a text for an error message, on one line and not too long."""
+    """Return the text in quotes for an error message, on one line and shortened."""
     return repr(text if len(text) <= 80 else text[:79] + "…")
 
 
 def is_plain(text: str) -> bool:
-    """Whether cleaning changes no more of it than capitals and spaces.
+    """Return whether cleaning changes only capitals and spaces of the text.
 
-    Nothing that ftfy and html look for can occur in printable ASCII without "&", and importing them takes longer than
+    Printable ASCII without "&" has nothing that ftfy or html would change, and importing them takes longer than
     tokenizing the labels.
     """
     return text.isascii() and text.isprintable() and "&" not in text
 
 
 def _clean(text: str) -> str:
-    """Repair mojibake, resolve HTML entities, collapse whitespace and lower-case, as CLIP did in training."""
+    """Return the text cleaned as in CLIP's training: mojibake repaired, HTML unescaped, one space, lower case."""
     if not is_plain(text):
         import html
 
@@ -108,12 +108,12 @@ def _clean(text: str) -> str:
 
 
 class Tokenizer:
-    """CLIP's tokenizer, token for token that of open_clip's `SimpleTokenizer`.
+    """CLIP's tokenizer, with the same tokens as open_clip's `SimpleTokenizer`.
 
-    Making one costs nothing: the vocabulary is read when the first text is tokenized.
+    The vocabulary is read when the first text is tokenized.
 
     Attributes:
-        identity: names the vocabulary, for keeping what was computed from its tokens.
+        identity: a name of the vocabulary, part of the keys of caches of what its tokens give.
     """
 
     identity = f"clip-bpe-{VOCABULARY_SHA256[:12]}"
@@ -127,7 +127,10 @@ class Tokenizer:
 
     @staticmethod
     def words(text: str) -> list[str]:
-        """Return what is encoded one by one, cleaned: texts with equal words have equal tokens, and no others have."""
+        """Return the cleaned words of a text, which are encoded one by one.
+
+        Two texts have equal tokens if and only if their words are equal.
+        """
         return _WORD.findall(_clean(text))
 
     def tokenize(self, text: str) -> list[int]:
@@ -152,7 +155,7 @@ class Tokenizer:
 
         Raises:
             ActionClipError: a text does not fit; the longest one is named (its owner, where given) with its
-                number of tokens. (open_clip silently cuts such a text.)
+                number of tokens (open_clip silently cuts such a text); or the vocabulary cannot be read.
         """
         rows = [[START_OF_TEXT, *self.tokenize(text), END_OF_TEXT] for text in texts]
         longest = max(range(len(rows)), key=lambda row: len(rows[row]), default=None)
@@ -170,7 +173,7 @@ class Tokenizer:
         return tokens
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Return what the tokens write, words ended by a space; bytes that are no whole character are left out."""
+        """Return the text of tokens, with a space after each word; incomplete UTF-8 characters are left out."""
         symbols = (self._symbols.get(token, "") for token in tokens)
         written = "".join(symbols).replace(_WORD_END, " ")
         return bytes(_SYMBOL_BYTES.get(symbol, ord(" ")) for symbol in written).decode("utf-8", errors="ignore")
@@ -180,7 +183,7 @@ class Tokenizer:
         return {token: symbol for symbol, token in self._vocabulary.ids.items()}
 
     def _encode_word(self, word: str) -> list[int]:
-        """Merge the bytes of a word, always the pair that comes first in the list; return the ids."""
+        """Return the ids of a word: pairs of its symbols are merged, always the pair with the lowest rank first."""
         ranks, ids = self._vocabulary
         symbols = [_BYTE_SYMBOLS[byte] for byte in word.encode()]
         symbols[-1] += _WORD_END

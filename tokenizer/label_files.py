@@ -1,4 +1,4 @@
-"""The files that users write labels and classes in: plain lines, tables (CSV, TSV), JSON; with or without ids."""
+"""Reading files of labels and class names: plain lines, tables (CSV, TSV) or JSON, with or without ids."""
 
 import csv
 import json
@@ -13,18 +13,19 @@ from typing import Any, NamedTuple
 from action_clip.errors import ActionClipError
 from action_clip.system.files import read_text
 
-# With the last, which stands in no name, a table has one column.
+# The last one occurs in no name: with it, a table has one column.
 _DELIMITERS = ("\t", ",", ";", "\x1f")
 _ID_HEADS = ("id", "index", "idx", "class id", "class index", "label id")
 _NAME_HEADS = ("name", "names", "label", "labels", "class name", "label name")
-# Beside more than ids they may say what several names have in common, and alone they are likelier to be labels.
+# Heads that name the labels only beside an id column: beside more columns they may name groups of labels, and alone in
+# a line they are more likely a label.
 _NAME_HEADS_BESIDE_IDS = ("class", "category", "category name", "action", "action name")
 
-# What delimiters are called, and how they are written, in a message.
+# By delimiter, its name and its symbol in messages.
 _SHOWN = {",": ("commas", ","), ";": ("semicolons", ";"), "\t": ("tabs", "<TAB>")}
 
 _COMMENT = re.compile(r"#+(?:\s|$)")
-# `[sitting] and eating` is a label, and none of these.
+# `[sitting] and eating` is a label, which none of these match.
 _JSON_START = re.compile(r"\s*(?:\{\s*(?:[\"'}]|\d+\s*:)|\[\s*[\"'{\]])")
 _NUMBERED = re.compile(r"(\d{1,9})([.:)]?)\s+([^\d\s].*)")
 # Fewer lines that begin with 1, 2, 3, … may be labels: "1 step forward", "2 jumps".
@@ -36,7 +37,7 @@ _log = logging.getLogger("action_clip")
 
 
 class Names(NamedTuple):
-    """The names in a file, in the order of their ids; without `has_ids` the ids count the names from 0."""
+    """The names in a file by id, in ascending order; where `has_ids` is false, ids count the names from 0."""
 
     by_id: dict[int, str]
     has_ids: bool
@@ -57,22 +58,22 @@ class _Columns(NamedTuple):
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object as its list of pairs: of two pairs with one key, a dict would have only the last."""
+    """A JSON object as a list of pairs, which keeps both of two pairs with the same key."""
 
     __slots__ = ()
 
 
 def one_line(name: str) -> str:
-    """The name, stripped, as a line can hold it: a space for a line end or a tab in it, all else as it is given.
+    """Return the name, stripped, with a space in place of each line end or tab.
 
-    To the tokenizer they are all one space.
+    The tokenizer takes all of them for one space.
     """
     name = name.strip()
     return " ".join(filter(None, map(str.strip, _LINE_ENDS.split(name)))) if _LINE_ENDS.search(name) else name
 
 
 def numbered(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[int, str]] | None:
-    """(id, name) for pairs of (id, name) or (name, id), whose ids may be written as texts; None: it is neither."""
+    """Return pairs of (id, name) or of (name, id), whose ids may be texts, as (id, name); None for anything else."""
     pairs = list(pairs)
     if not all(_is_id(first) and isinstance(second, str) for first, second in pairs):
         pairs = [(second, first) for first, second in pairs]
@@ -92,15 +93,15 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     Double quotes around a whole name, as some lists of Kinetics-400 have them, are no part of it.
 
     Args:
-        path: of the file.
-        what: what it is, for the messages: "labels file".
+        path: the file.
+        what: its kind, for the messages: "labels file".
 
     Raises:
-        ActionClipError: it cannot be read, has no names, an id twice or not everywhere, or is no whole JSON or table.
+        ActionClipError: it cannot be read, has no names, has an id twice or lacks one, or is no valid JSON or table.
     """
     source = f"the {what} {os.fspath(path)}"
     lines = [line.strip() for line in re.split("\r\n|\r|\n", read_text(path, what))]
-    # Their places stay, for the numbers of lines.
+    # Comments become empty lines, so that line numbers stay right.
     lines = ["" if _COMMENT.match(line) else line for line in lines]
     content_lines = [_Line(number, line) for number, line in enumerate(lines, start=1) if line]
     if content_lines and (content := _json("\n".join(lines), content_lines[0].text, source)) is not None:
@@ -134,7 +135,10 @@ def _is_id(value: Any) -> bool:
 
 
 def _json(text: str, first_line: str, source: str) -> Any:
-    """What the text says in JSON; None: it is none, and does not look as if it should be."""
+    """Return the text parsed as JSON; None where it is not JSON and does not look like it.
+
+    Raises ActionClipError where it looks like JSON and is not valid.
+    """
     if not first_line.startswith(("{", "[")):
         return None
     try:
@@ -146,7 +150,7 @@ def _json(text: str, first_line: str, source: str) -> Any:
 
 
 def _of_json(content: Any, source: str) -> tuple[list[tuple[int, str]], bool]:
-    """The pairs of ids and names, and whether the ids are the file's own."""
+    """Return the pairs of ids and names, and whether the ids are the file's own. Raises ActionClipError for others."""
     pairs: Sequence[tuple[Any, Any]] = []
     has_ids = isinstance(content, _Object)
     if isinstance(content, _Object):
@@ -171,12 +175,12 @@ def _value(item: Mapping[str, Any], heads: Sequence[str]) -> Any:
 
 
 def _head(cell: str) -> str:
-    """A column's head, however it is spelled: `classId`, `Class_ID`, `class id`."""
+    """Return a column's head in one spelling: "class id" for `classId`, `Class_ID` and `class id`."""
     return re.sub("[ _-]+|(?<=[a-z])(?=[A-Z])", " ", cell.strip()).casefold()
 
 
 def _name_heads(width: int) -> Sequence[str]:
-    """Best first."""
+    """Return the heads of columns of names in a table of so many columns, the best first."""
     return _NAME_HEADS if width > 2 else _NAME_HEADS + _NAME_HEADS_BESIDE_IDS
 
 
@@ -184,7 +188,7 @@ def _header(line: str) -> _Columns | None:
     for delimiter in _DELIMITERS:
         heads = [_head(cell) for _, row in _rows([_Line(1, line)], delimiter) for cell in row]
         ids = [place for place, head in enumerate(heads) if head in _ID_HEADS]
-        if not ids and heads[:1] == [""]:  # as pandas writes what it counts rows with
+        if not ids and heads[:1] == [""]:  # as pandas writes its index
             ids = [0]
         names = [place for place, head in enumerate(heads) if head in _name_heads(len(heads))]
         if len(names) == len(ids) == 1:
@@ -195,7 +199,10 @@ def _header(line: str) -> _Columns | None:
 
 
 def _of_table(lines: Sequence[_Line], columns: _Columns, source: str) -> list[tuple[int, str]]:
-    """The pairs of ids and names below the header; the ids count the rows where it has none."""
+    """Return the pairs of ids and names below the header; without an id column, ids count the rows.
+
+    Raises ActionClipError for a row that does not fit the header.
+    """
     pairs: list[tuple[int, str]] = []
     header: list[str] = []
     for number, row in _rows(lines, columns.delimiter):
@@ -203,7 +210,7 @@ def _of_table(lines: Sequence[_Line], columns: _Columns, source: str) -> list[tu
         if not row:
             raise ActionClipError(f"{where} is no row of a table: check its quotation marks")
         header = header or row
-        if row == header or not any(row):  # files that were joined have it again
+        if row == header or not any(row):  # joined files repeat the header
             continue
         if len(row) != columns.width:
             raise ActionClipError(
@@ -220,9 +227,10 @@ def _of_table(lines: Sequence[_Line], columns: _Columns, source: str) -> list[tu
 
 
 def _rows_without_header(lines: Sequence[_Line]) -> list[tuple[int, str]] | None:
-    """The pairs of ids and names where that is what each line has, beyond doubt.
+    """Return the pairs of ids and names where each line certainly has one of each; else None.
 
-    "1, 2, 3 go" and "5,000 meters" are labels: the ids are 0, 1, 2, …, or come first, with a name of letters.
+    "1, 2, 3 go" and "5,000 meters" are labels. So the ids have to be 0, 1, 2, …, or to come first in each line, before
+    names that do not begin with a digit.
     """
     for delimiter in _DELIMITERS[:-1]:
         if not lines or delimiter not in lines[0].text:
@@ -243,11 +251,11 @@ def _rows_without_header(lines: Sequence[_Line]) -> list[tuple[int, str]] | None
 
 
 def _numbered_lines(lines: Sequence[_Line], *, doubtful: bool = False) -> list[tuple[int, str]] | None:
-    """The pairs of numbers and names where lines are numbered from 0 or 1 on, `1 run` or `1. run`, and names differ.
+    """Return the pairs of numbers and names where lines are numbered from 0 or 1 on, as `1 run` or `1. run`; else None.
 
     Args:
-        lines: of the file.
-        doubtful: also where the numbers may be part of labels.
+        lines: the file's lines, without comments.
+        doubtful: whether to return them also where the numbers may be part of labels.
     """
     matches = [match for line in lines if (match := _NUMBERED.fullmatch(line.text))]
     pairs = [(int(match[1]), match[3]) for match in matches]
@@ -260,7 +268,7 @@ def _numbered_lines(lines: Sequence[_Line], *, doubtful: bool = False) -> list[t
 
 
 def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells, stripped, of each row, with the number of its first line; no cells, and the end, where it is none."""
+    """Yield the number of each row's first line and its cells, stripped; a malformed row has none and is the last."""
     rows = csv.reader((f"{line.text}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
     while (first := rows.line_num) < len(lines):
         try:
@@ -273,7 +281,7 @@ def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[st
 
 
 def _warn_if_ambiguous(lines: Sequence[_Line], source: str) -> None:
-    """Warn of plain lines that may be meant as a table or as several labels."""
+    """Log a warning where plain lines may be meant as a table or as several labels."""
     texts = [_THOUSANDS.sub("", line.text) for line in lines if _unquoted(line.text) == line.text]
     for delimiter, (them, shown) in _SHOWN.items():
         if 2 * sum(delimiter in text for text in texts) > len(lines):

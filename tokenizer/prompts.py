@@ -1,4 +1,4 @@
-"""Prompts and labels: the default prompts, the files that both are read from, and checks of labels."""
+"""Prompts and labels: the default prompts, reading both from files, and checking labels."""
 
 import io
 import logging
@@ -32,7 +32,7 @@ DEFAULT_PROMPTS: tuple[str, ...] = (
 )
 
 LONGEST_LABEL = 2000
-"""Characters: many more than any model reads of a text, and few enough to be tokenized quickly."""
+"""Most characters of a label: many more than any model reads of a text, and few enough to be tokenized quickly."""
 
 _MOST_SHOWN = 10
 
@@ -40,17 +40,17 @@ _log = logging.getLogger("action_clip")
 
 
 def is_template(text: str) -> bool:
-    """Whether the text has exactly one place for a label, written `{}`."""
+    """Return whether the text has exactly one place for a label, written `{}`."""
     return text.count("{}") == 1
 
 
 def fill_prompts(prompts: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Put every label into every prompt: label l in prompt p is text `p * len(labels) + l`."""
+    """Return every label in every prompt: label l in prompt p is text `p * len(labels) + l`."""
     return [prompt.replace("{}", label) for prompt in prompts for label in labels]
 
 
 def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read prompts from a file, one a line; blank lines are skipped.
+    """Return the prompts in a file, one a line; blank lines are skipped.
 
     Raises:
         ActionClipError: the file cannot be read, has no prompts, or a line is far too long or has not one `{}`.
@@ -74,11 +74,12 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def read_labels(path: str | os.PathLike[str], before: Iterable[str] = ()) -> list[str]:
-    """Read labels from a file in any form that `read_names` knows, in the order of their ids where it has them.
+    """Return the labels in a file in any form that `read_names` knows, in the order of their ids where it has them.
 
     Args:
-        path: of the file.
-        before: labels that come before them. An id that is not the label's index among all of them causes a warning.
+        path: the file.
+        before: labels that come before those of the file. An id that is not the label's index among all of them causes
+            a warning.
 
     Raises:
         ActionClipError: the file cannot be read or has no labels.
@@ -98,14 +99,14 @@ def read_labels(path: str | os.PathLike[str], before: Iterable[str] = ()) -> lis
 
 
 def warn_about_lists(labels: Iterable[str]) -> None:
-    """Warn that labels which look like lists, as "a, b" does, are one label each."""
-    # In "5,000 meters" it is no list.
+    """Log a warning that labels which look like lists, as "a, b" does, are one label each."""
+    # The comma in "5,000 meters" separates no labels.
     if lists := [label for label in labels if re.search(r"[,;，；、](?!\d)", label)]:
         _log.warning("one label, not several: %s; for several repeat --text", _quoted(lists))
 
 
 def unique_labels(labels: Iterable[str]) -> list[str]:
-    """Strip the labels and keep the first of equal ones, in order; repeated ones are named in one warning.
+    """Return the labels, stripped, with only the first of equal ones, in order; a warning names repeated ones.
 
     Raises:
         ActionClipError: there are no labels, one is blank or far too long, or a single string is given for a list.
@@ -134,7 +135,7 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
 
 
 def groups_of_equal_labels(labels: Iterable[str]) -> list[list[str]]:
-    """The groups of those labels that have the same tokens."""
+    """Return the groups of two or more labels that have the same tokens."""
     from action_clip.tokenizer.bpe import Tokenizer
 
     groups = defaultdict(list)
@@ -144,7 +145,7 @@ def groups_of_equal_labels(labels: Iterable[str]) -> list[list[str]]:
 
 
 def warn_about_equal_labels(labels: Iterable[str]) -> None:
-    """Name the labels that differ, but not to the model, in one warning."""
+    """Log one warning that names the labels that differ as texts but have the same tokens."""
     if same := groups_of_equal_labels(labels):
         shown = "; ".join(map(_quoted, same[:_MOST_SHOWN])) + ("; …" if len(same) > _MOST_SHOWN else "")
         _log.warning(

@@ -1,4 +1,4 @@
-"""File, URL or pipe to RGB frames to the tensor that a graph takes: reading, sampling, preprocessing."""
+"""Reading RGB frames from a file, URL or pipe, sampling them, and preprocessing them for a graph."""
 
 SAMPLINGS = ("uniform", "random", "keyframes")
-"""The names of the rules in action_clip.video.sampling."""
+"""The names of the samplings that `action_clip.video.sampling.make_sampler` makes."""

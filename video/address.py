@@ -17,20 +17,21 @@ from action_clip.system.addresses import display_address, may_follow, redacted
 from action_clip.system.connection import RedirectError, SlowError, Transfer, WaitBudget, failure_reason
 
 URL_TIMEOUT_S = 20.0
-"""To connect, and between any two bytes; in all there is `WaitBudget`."""
+"""Seconds to connect, and between any two bytes; `WaitBudget` limits the whole wait."""
 SKIPPED = 1 << 18
-"""What lies between is read where it is no more than so many bytes; to go further takes another request."""
+"""Bytes: a position up to so far ahead is reached by reading on, one further ahead by another request."""
 ROOM_STEP = 64 << 20
+"""Bytes after which the free space of the disk is checked again."""
 MOST_UNKNOWN = 2 << 30
-"""Bytes of what may never end, as its server does not say how long it is."""
+"""Most bytes of content whose length the server does not state, as it may never end."""
 IN_MEMORY = 64 << 20
-"""Bytes; what is more goes to the disk."""
+"""Bytes of content that are cached in memory; more are cached on the disk."""
 DISK_MARGIN = 256 << 20
 """Bytes that stay free on the disk of temporary files."""
 
 
 _COMPRESSIONS = {"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"}
-"""Other encodings, such as `none` or `aws-chunked`, are servers' ways to say that there is none."""
+"""Encodings that compress content. Others, such as `none` or `aws-chunked`, leave it as it is."""
 
 
 class RemoteContent:
@@ -42,13 +43,13 @@ class RemoteContent:
     """
 
     def __init__(self, name: str, url: str, patience: WaitBudget, part: str = "") -> None:
-        """Connect to nothing yet.
+        """Make the object; the first read connects.
 
         Args:
-            name: of the video, as it is shown.
+            name: the video's name in messages.
             url: http or https.
-            patience: with all servers of the video.
-            part: the address as it is shown, where it is that of a part of the video.
+            patience: how long all servers of the video are waited for together.
+            part: the address in messages where it is that of a part of the video, such as a segment.
         """
         self._name = name
         self._part = part
@@ -57,10 +58,10 @@ class RemoteContent:
         self._cache = ByteCache()
         self._transfer: Transfer | None = None
         self._chunks: Iterator[bytes] = iter(())
-        self._at = 0  # where the next chunk is
+        self._at = 0  # offset of the next chunk
         self._begun_at = 0
         self._last = (0, b"")
-        self._is_known = False  # what follows, by the first answer
+        self._is_known = False  # whether the first answer has set the attributes below
         self._size: int | None = None
         self._validator: str | None = None
         self._has_ranges = False
@@ -90,11 +91,11 @@ class RemoteContent:
         return RemoteContent(self._name, url, self._patience, part=redacted(url))
 
     def anew(self, patience: WaitBudget) -> RemoteContent:
-        """Return the same content, of which nothing was received yet."""
+        """Return an object for the same content, with an empty cache and a wait of its own."""
         return RemoteContent(self._name, self._url, patience, self._part)
 
     def read(self, at: int, size: int) -> bytes:
-        """Return up to `size` bytes from the offset `at` on; none at the end.
+        """Return up to `size` bytes from the offset `at` on; b"" at the end.
 
         Raises ActionClipError where the server, the connection or the disk fails.
         """
@@ -107,7 +108,10 @@ class RemoteContent:
         return b""
 
     def size(self) -> int:
-        """Return the number of bytes: as the server says, else once all were received."""
+        """Return the number of bytes as the server states it; where it does not, all are received and counted.
+
+        Raises ActionClipError as `read` does.
+        """
         while self._size is None:
             self._advance(self._at)
         return self._size
@@ -120,7 +124,7 @@ class RemoteContent:
         self._last = (0, b"")
 
     def _advance(self, at: int) -> None:
-        """Receive the next chunk of the running transfer or, where that leads nowhere, of one that begins at `at`."""
+        """Receive the next chunk: of the running transfer where it soon reaches `at`, else of one that begins there."""
         import urllib3
 
         try:
@@ -138,11 +142,11 @@ class RemoteContent:
                 raise self._failure("the server sends nothing")
         except (SlowError, RedirectError) as error:
             raise self._failure(error) from error
-        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' errors are of the first kind
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' errors are OSErrors
             text, is_passing = failure_reason(error)
             if not (is_passing and self._has_ranges and self._at > self._begun_at):
-                raise self._failure(text) from None  # its text has the address as it is
-            self._end_transfer()  # something has come, so the rest is asked for
+                raise self._failure(text) from None  # that error's text has the address with its secrets
+            self._end_transfer()  # bytes have arrived, so the rest is requested
 
     def _connect(self, at: int) -> None:
         self._end_transfer()
@@ -171,7 +175,7 @@ class RemoteContent:
             raise self._failure("the server does not send the part that it is asked for")
         if (size, validator) != (self._size, self._validator):
             raise self._failure("the server sends something else now than at first")
-        # A server may say that it knows ranges, and send everything all the same.
+        # A server may announce ranges and still send everything.
         self._has_ranges = self._has_ranges and start == at
         self._chunks = answer.chunks()
         self._at = self._begun_at = start
@@ -206,19 +210,19 @@ class RemoteFile:
     """A binary file object over the content at a URL, with a position of its own."""
 
     def __init__(self, content: RemoteContent, *, owns: bool = False) -> None:
-        """Begin at the start; `owns`: the content is closed with the file."""
+        """Make a file at the content's start; with `owns`, closing it closes the content."""
         self._content = content
         self._owns = owns
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes; none at the end."""
+        """Return up to `size` bytes; b"" at the end. Raises ActionClipError as `RemoteContent.read` does."""
         data = self._content.read(self._at, size)
         self._at += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, and return the new position; ValueError before the start."""
+        """Move to a position and return it. Raises ValueError for one before the start."""
         at = offset + (0 if whence == os.SEEK_SET else self._at if whence == os.SEEK_CUR else self._content.size())
         if at < 0:
             raise ValueError(at)
@@ -240,15 +244,15 @@ class _Span:
 
 
 class ByteCache:
-    """The bytes of a file that were received, in any order: each once, by its offset."""
+    """A cache of the received bytes of a file by their offsets: they come in any order, and each is kept once."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 closed with what it belongs to
-        self._spans: list[_Span] = []  # by start, without overlap but where the newer one ends
+        self._spans: list[_Span] = []  # by start; only the end of a newer one may overlap the next
         self.size = 0
 
     def add(self, start: int, data: bytes) -> None:
-        """Add the bytes at the offset `start`, except those that are there already.
+        """Add the bytes at the offset `start`, without the first ones where they are cached already.
 
         Raises OSError where the disk is full.
         """
@@ -268,7 +272,7 @@ class ByteCache:
         self.size += len(data)
 
     def read(self, start: int, size: int) -> bytes:
-        """Return up to `size` consecutive bytes from the offset `start`; none where that byte is not there."""
+        """Return up to `size` consecutive bytes from the offset `start`; b"" where the first one is not cached."""
         number = bisect_right(self._spans, start, key=lambda span: span.start)
         span = self._spans[number - 1] if number else None
         if span is None or start >= span.end:
@@ -277,12 +281,12 @@ class ByteCache:
         return self._file.read(min(size, span.end - start))
 
     def close(self) -> None:
-        """Delete everything."""
+        """Delete the cached bytes."""
         self._file.close()
 
 
 def check_disk_space(name: str, size: int) -> None:
-    """Raise ActionClipError where so many bytes more of the video `name` do not fit among the temporary files."""
+    """Raise ActionClipError where the disk of temporary files has no room for `size` more bytes of the video `name`."""
     try:
         has_room = shutil.disk_usage(tempfile.gettempdir()).free >= size + DISK_MARGIN
     except OSError:  # there is no folder for them
@@ -292,7 +296,7 @@ def check_disk_space(name: str, size: int) -> None:
 
 
 def no_disk_space(name: str) -> ActionClipError:
-    """Return the error for a video `name` that does not fit among the temporary files."""
+    """Return the error for a video `name` that does not fit on the disk of temporary files."""
     return ActionClipError(
         f"the video {name} has to be copied first, and there is no room for it among the temporary files: make room, "
         "or name another folder with TMPDIR"

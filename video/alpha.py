@@ -1,4 +1,4 @@
-"""The transparency of VP8 and VP9: WebM keeps it beside the pictures, as a second video of grey ones."""
+"""The transparency of VP8 and VP9 in WebM: a second video, in grey, in the side data of the packets."""
 
 from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 
@@ -16,26 +16,32 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 SIDE_DATA = "matroska_block_additional"
-_ID_BYTES = 8  # before what is added: which kind of addition it is
+_ID_BYTES = 8  # which kind of addition it is, before its content
 
 
 def has_alpha(stream: VideoStream) -> bool:
-    """Whether a stream says that it has such a transparency."""
+    """Return whether a stream states that it has transparency of this kind."""
     return stream.codec_context.name in ("vp8", "vp9") and stream.metadata.get("alpha_mode") == "1"
 
 
 class Alpha:
-    """The decoder of the second video. It is fed from the start, as its keyframes need not be where the first's are."""
+    """The decoder of the grey video, fed from the start: its keyframes need not be where the colour video's are."""
 
     def __init__(self, stream: VideoStream, options: Mapping[str, str]) -> None:
-        """Make a decoder of the stream's kind with these options; both must have one thread, and so no delay."""
+        """Make a decoder with the stream's codec and these options.
+
+        It has one thread, as the stream's own decoder must have: with more, frames come later than their packets.
+        """
         self._context = cast(VideoCodecContext, av.CodecContext.create(stream.codec_context.name, "r"))
         self._context.options = dict(options)
         self._context.thread_type = ThreadType.NONE
         self._context.thread_count = 1
 
     def apply(self, frames: list[VideoFrame], packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """Return the frames that a packet showed with their transparency; opaque where it has none, or a broken one."""
+        """Return the frames that were decoded from `packet` with its transparency added.
+
+        They are unchanged where the packet has none, or none that can be decoded.
+        """
         beside = packet.iter_sidedata() if packet else ()
         added = [bytes(data)[_ID_BYTES:] for data in beside if data.data_type == SIDE_DATA]
         try:
@@ -46,6 +52,7 @@ class Alpha:
 
 
 def _joined(frame: VideoFrame, grey: VideoFrame) -> VideoFrame:
+    """Return the frame with the grey one as its alpha plane; unchanged where size or format differ."""
     if (grey.width, grey.height, grey.format.name) != (frame.width, frame.height, frame.format.name):
         return frame
     joined = frame.reformat(format=frame.format.name.replace("yuv", "yuva"), threads=1)

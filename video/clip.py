@@ -13,8 +13,8 @@ class Clip:
     frames: NDArray[np.uint8]
     """(T, H, W, 3) RGB."""
     indices: tuple[int, ...]
-    """Which frames of the video these are, from 0 in order of presentation; neighbours of broken ones. Estimates in
-    some keyframe clips."""
+    """Their numbers in the video, from 0 in order of presentation. Where a neighbour replaces a broken frame, it is the
+    neighbour's; in some clips of keyframes it is an estimate."""
     times_s: tuple[float, ...]
     """Their presentation times, seconds from the first frame."""
     total_frames: int

@@ -1,7 +1,8 @@
-"""High dynamic range to what a plain screen shows: HLG and PQ (BT.2100) to BT.709.
+"""Tone mapping of high to standard dynamic range: HLG and PQ (BT.2100) to BT.709.
 
-White is 100 cd/m², as in FFmpeg's filters. What is brighter is brought below it with the curve of BT.2390, from the
-brightest that the frame itself has, as players do: a dim frame is left as it is.
+White is 100 cd/m², as in FFmpeg's filters. Brighter light is compressed below white with the curve of BT.2390. The
+curve's peak is the brightest light of the frame itself, as in players, so a frame without light above white is not
+compressed.
 """
 
 from functools import cache, lru_cache
@@ -12,17 +13,17 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 from numpy.typing import NDArray
 
 _WHITE = 100.0
-"""Of the screen, in cd/m²."""
+"""Luminance of the screen's white, in cd/m²."""
 _SCREEN_GAMMA = 2.4  # BT.1886
 _MOST = 10000.0
-"""What PQ can say, in cd/m²: the unit of light here."""
+"""Highest luminance of PQ, in cd/m²: the unit of screen light here."""
 _HLG_PEAK = 1000.0
-"""Of the screen that HLG is defined on, in cd/m²."""
-_HLG_GAMMA = 1.2  # of that screen
+"""Peak luminance of the screen that HLG is defined for, in cd/m²."""
+_HLG_GAMMA = 1.2  # system gamma of that screen
 _BRIGHTEST = 99.9
-"""Percent of the pixels that decide what the brightest is: not some stray ones."""
-_SAMPLES = 2**16
-_STEP = 64  # levels in which the brightest is told: the table of one frame serves for the next
+"""Percentile of the pixels that is taken as the brightest, so that a few stray pixels do not count."""
+_SAMPLES = 2**16  # pixels, about, of which that is computed
+_STEP = 64  # levels to which the brightest is rounded up, so that similar frames share a table
 _TOP = 65535
 _ROWS = 16
 
@@ -32,7 +33,7 @@ _TO_BT709 = (
     (-0.124550, 1.132900, -0.008349),
     (-0.018151, -0.100579, 1.118730),
 )
-"""Linear RGB of BT.2020's primaries to that of BT.709's (BT.2407)."""
+"""Matrix from linear RGB with BT.2020's primaries to linear RGB with BT.709's (BT.2407)."""
 _AS_IT_IS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 Numbers = NDArray[np.float64]
@@ -40,12 +41,20 @@ Light = NDArray[np.float32]
 
 
 def is_hdr(frame: VideoFrame) -> bool:
-    """Whether a frame says that it is HLG or PQ."""
+    """Return whether the frame's transfer characteristics are those of HLG or PQ."""
     return frame.color_trc in (ColorTrc.ARIB_STD_B67, ColorTrc.SMPTE2084)
 
 
 def to_sdr(pixels: NDArray[np.uint16], frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return the pixels of an HLG or PQ frame, (H, W, 3 or 4) of RGB and alpha in 16 bits, as BT.709 in 8 bits."""
+    """Return the pixels of an HLG or PQ frame in BT.709, with 8 bits for each value.
+
+    Args:
+        pixels: (H, W, 3) RGB or (H, W, 4) RGBA, with 16 bits for each value.
+        frame: the frame that they come from, which states its transfer characteristics and primaries.
+
+    Returns:
+        An array of the same shape; alpha keeps its upper 8 bits.
+    """
     light_of = _pq if frame.color_trc == ColorTrc.SMPTE2084 else _hlg
     primaries = _AS_IT_IS if frame.color_primaries == ColorPrimaries.BT709 else _TO_BT709
     apart = max(1, int((pixels.shape[0] * pixels.shape[1] / _SAMPLES) ** 0.5))
@@ -61,19 +70,19 @@ def to_sdr(pixels: NDArray[np.uint16], frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def _pq(pixels: NDArray[np.uint16]) -> list[Light]:
-    """Return the light of each colour on a screen."""
+    """Return the screen light of red, green and blue, each (H, W), for a PQ signal."""
     return [np.take(_pq_table(), pixels[..., colour]) for colour in range(3)]
 
 
 def _hlg(pixels: NDArray[np.uint16]) -> list[Light]:
-    """The same for HLG, whose screen brightens each pixel by its luminance."""
+    """Return the screen light of red, green and blue for an HLG signal: scene light times a gain by its luminance."""
     scene = [np.take(_scene_table(), pixels[..., colour]) for colour in range(3)]
     gain = np.take(_gain_table(), _level(_mix(scene, _LUMINANCE)))
     return [colour * gain for colour in scene]
 
 
 def _mix(light: list[Light], weights: tuple[float, float, float]) -> Light:
-    # By hand: the same on every processor, and in this thread.
+    # No matrix product: its rounding depends on the processor, and it starts threads.
     mixed: Light = light[0] * weights[0]
     mixed += light[1] * weights[1]
     mixed += light[2] * weights[2]
@@ -81,19 +90,19 @@ def _mix(light: list[Light], weights: tuple[float, float, float]) -> Light:
 
 
 def _level(light: Light) -> NDArray[np.uint16]:
-    """The nearest of 65,536 levels from 0 to 1, which lie closer where it is dark."""
+    """Return the nearest of 65,536 levels for light from 0 to 1; level n is (n / 65535)², finer in the dark."""
     return (np.sqrt(np.clip(light, 0, 1)) * _TOP + 0.5).astype(np.uint16)
 
 
 def _brightest(light: list[Light]) -> int:
-    """The level that hardly any colour of a picture is above, rounded up to a step."""
+    """Return the level that `_BRIGHTEST` percent of the pixels do not exceed in any colour, rounded up to `_STEP`."""
     level = np.percentile(_level(np.max(light, axis=0)), _BRIGHTEST, method="higher")
     return min(-(-int(level) // _STEP) * _STEP, _TOP)
 
 
 @lru_cache(maxsize=16)
 def _shown(brightest: int) -> NDArray[np.uint8]:
-    """The 8 bits of a plain screen for each level of light, where there is none above the brightest."""
+    """Return the 8-bit value of BT.709 for each level of light, in a frame whose brightest level is `brightest`."""
     light = _MOST * _signals() ** 2
     shown = np.clip(_below_white(light, light[brightest]) / _WHITE, 0, 1)
     return np.rint(255 * shown ** (1 / _SCREEN_GAMMA)).astype(np.uint8)
@@ -110,7 +119,7 @@ def _pq_table() -> Light:
 
 @cache
 def _scene_table() -> Light:
-    """The light of the scene, 1 for the brightest, that each signal of HLG stands for (BT.2100, table 5)."""
+    """Return the scene light, from 0 to 1, of each 16-bit HLG signal (BT.2100, table 5)."""
     a = 0.17883277
     b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
     signal = _signals()
@@ -119,7 +128,7 @@ def _scene_table() -> Light:
 
 @cache
 def _gain_table() -> Light:
-    """The light on the screen, for that of the scene, at each level of luminance."""
+    """Return the ratio of screen light to scene light for each level of scene luminance."""
     gain: Light = (_HLG_PEAK / _MOST * _signals() ** (2 * (_HLG_GAMMA - 1))).astype(np.float32)
     return gain
 
@@ -140,7 +149,7 @@ def _pq_signal(light: Numbers | float) -> Numbers:
 
 
 def _below_white(light: Numbers, peak: float) -> Numbers:
-    """Bring light of up to `peak` below white, and leave what is dim enough as it is (BT.2390, 5.4.1)."""
+    """Return light of up to `peak`, in cd/m², compressed below white; unchanged below the knee (BT.2390, 5.4.1)."""
     if peak <= _WHITE:
         return np.minimum(light, _WHITE)
     top = _pq_signal(peak)

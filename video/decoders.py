@@ -1,4 +1,4 @@
-"""The open decoders of a video, and its packet tables, for many uses of one reader."""
+"""The decoders and packet tables of a video, which the strategies of a reader share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from action_clip.video.source import Video, VideoSource, open_video
 
 
 class Decoders:
-    """The open decoders of a video, and what is known of its packets: each is opened and read once, and used again."""
+    """The open decoders and the packet tables of a video: each is made when it is first needed, and used again."""
 
     def __init__(self, source: VideoSource, threads: int) -> None:
         """Open nothing yet; `threads` is the number of decoding threads, 0 for one a core."""
@@ -20,20 +20,20 @@ class Decoders:
 
     @cached_property
     def indexed(self) -> PacketTable | None:
-        """All packets, by the index of an MP4 file; None where that leaves doubt."""
+        """The table of all packets from the index of an MP4 file; None as from `table_of_index`."""
         with self.get(self.threads) as video:
             return table_of_index(video)
 
     @cached_property
     def scanned(self) -> PacketTable:
-        """All packets, by reading through the video once."""
+        """The table of all packets from reading through the video once."""
         self._close(self.threads, False)  # a new one is at the video's start
         with self.get(self.threads) as video:
             return scan(video)
 
     @contextmanager
     def get(self, threads: int, *, strict: bool = False) -> Iterator[Video]:
-        """Yield the video, open at any place; arguments and errors as of `source.open_video`."""
+        """Yield the open video, at any position; arguments and errors are those of `source.open_video`."""
         if (threads, strict) not in self._open:
             self._open[threads, strict] = open_video(self.source, threads, strict=strict)
         video = self._open[threads, strict]
@@ -45,7 +45,7 @@ class Decoders:
                 self._close(threads, strict)
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all open decoders."""
         for threads, strict in list(self._open):
             self._close(threads, strict)
 

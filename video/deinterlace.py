@@ -1,14 +1,14 @@
-"""Deinterlacing: frames of two fields, of two moments, to pictures of one."""
+"""Deinterlacing: a frame of two fields, taken at two moments, becomes a picture of one moment."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def deinterlaced(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an interlaced (H, W, 3) frame with the even lines' moment.
+    """Return an interlaced frame, (H, W, 3) uint8, as a new array that shows the moment of its even lines.
 
-    Each odd line is kept where it lies between its neighbours, and else is the nearer of them: what moved between the
-    fields stands out there, and hardly anything else does, so that films in interlaced files stay sharp.
+    Each value of an odd line is clipped to the range of the two values above and below it. Little is outside that range
+    but what moved between the fields, so films in interlaced files stay sharp.
     """
     picture = rgb.copy()
     above = rgb[:-1:2]

@@ -11,7 +11,7 @@ class Readable(Protocol):
     """A binary file that can seek."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, none at the end."""
+        """Return up to `size` bytes, b"" at the end."""
         ...
 
     def seek(self, offset: int, whence: int, /) -> int:
@@ -36,7 +36,7 @@ class StoppedError(Exception):
 
 
 class ReadStatus:
-    """The first error while FFmpeg was reading, as FFmpeg passes no exception on, and whether reading is to end."""
+    """The first error of FFmpeg's reading, since FFmpeg passes no exception on, and whether reading is to end."""
 
     def __init__(self) -> None:
         self.stop = Event()
@@ -44,11 +44,11 @@ class ReadStatus:
         self._error: Exception | None = None
 
     def record(self, error: Exception) -> None:
-        """Keep the first error: later ones follow from it."""
+        """Keep the error unless there was one before, from which it follows."""
         self._error = self._error or error
 
     def check(self) -> None:
-        """Raise the error, if there was one; StoppedError when reading is to end."""
+        """Raise the recorded error, if there is one, or StoppedError when reading is to end."""
         if self._error is not None:
             raise self._error
         if self.stop.is_set():
@@ -56,9 +56,9 @@ class ReadStatus:
 
 
 class FFmpegFile:
-    """A file object for PyAV: on an error, which is recorded, the file seems to end there.
+    """A file object for PyAV: an error is recorded, and FFmpeg sees the end of the file instead.
 
-    PyAV itself would keep one exception, print a second one, and lose what is no `Exception`.
+    Of exceptions that a file object raises, PyAV would keep one, print a second, and lose one that is no `Exception`.
     """
 
     def __init__(self, file: Readable, name: str, status: ReadStatus) -> None:
@@ -69,7 +69,7 @@ class FFmpegFile:
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes; none at the end, or after an error."""
+        """Return up to `size` bytes; b"" at the end, or after an error."""
         try:
             self._status.check()
             data = self._file.read(size)

@@ -13,7 +13,7 @@ Picture = NDArray[np.uint8]
 
 
 class FrameBuffer:
-    """An array for the frames `indices`, which are put in any order, by any thread; the first index sets their size.
+    """The array of the frames `indices`, which any thread puts in any order; all get the size of the first one.
 
     Where all indices are equal, as for a picture, the frame is stored once.
     """
@@ -32,7 +32,7 @@ class FrameBuffer:
     def put(self, index: int, picture: Picture) -> None:
         """Put an RGB picture, (H, W, 3), at each position of its index.
 
-        Raises ActionClipError where the pictures are too many of this size.
+        Raises ActionClipError where the frames are too large together.
         """
         with self._lock:
             if self._frames is None:
@@ -46,9 +46,10 @@ class FrameBuffer:
             self._other_sizes[index] = picture.copy()
 
     def frames(self) -> Picture:
-        """Return (T, H, W, 3) once every frame is there; the buffer is empty afterwards.
+        """Return (T, H, W, 3) once every frame was put; the buffer is empty afterwards.
 
-        Where all are the same frame, the array is a read-only view of it.
+        Where all indices are equal, the array is a read-only view of one frame. Raises ActionClipError where the frames
+        are too large together.
         """
         frames, self._frames = self._frames, None
         assert frames is not None
@@ -71,5 +72,5 @@ class FrameBuffer:
 
 
 def resized(picture: Picture, height: int, width: int) -> Picture:
-    """Return an RGB picture of another size."""
+    """Return an RGB picture, (H, W, 3) uint8, resized to (height, width, 3)."""
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))

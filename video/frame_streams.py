@@ -1,7 +1,7 @@
 """Frames that come one after the other: those of an iterable, of an open OpenCV capture, of an open PyAV container.
 
-How many there are is certain only once the last one has come, and which are chosen depends on that number. So they are
-chosen for the number that is expected, and where another number came, the stream is read a second time.
+The number of frames is certain only once the last one has come, and the choice of frames depends on it. So they are
+chosen for the number that is expected; where another number comes, the stream is read a second time.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class FrameStream(ABC):
     """A stream of frames, from where it stands to its end."""
 
     name: str
-    """In messages: the subject of a sentence."""
+    """The stream in messages, as the subject of a sentence."""
     expected: int | None
-    """How many frames are left, an estimate; None where there is none."""
+    """Estimate of the number of frames left; None where there is no estimate."""
     rate = 0.0
-    """Frames a second; 0 where it is not known."""
+    """Average frames a second; 0 where it is not known."""
     remedy: str
-    """In messages: what to give instead."""
+    """Advice in messages on what to give instead."""
     empty_message: str
     """The message where no frame comes."""
 
@@ -157,7 +157,10 @@ class ContainerStream(FrameStream):
         self._has_begun = True
 
     def _remaining(self) -> int | None:
-        """How many frames are left by the container's count or duration, and the time of the first one here."""
+        """Return how many frames are left, by the container's count or duration and the time of the first frame here.
+
+        None where the container states neither, or no frame is left.
+        """
         stream, rate = self._stream, self.rate
         duration_s = (self._container.duration or 0) / av.time_base
         total = stream.frames or round(duration_s * rate)
@@ -167,7 +170,7 @@ class ContainerStream(FrameStream):
         return max(total - round(begun * (stream.time_base or 0) * rate), 1)
 
     def _time(self, frame: VideoFrame) -> float | None:
-        time_base = self._stream.time_base  # the last frames, for which no packet came, have none of their own
+        time_base = self._stream.time_base  # the last frames, which come without a packet, have no time base
         return None if frame.pts is None or time_base is None else float(frame.pts * time_base)
 
     def _decode_again(self) -> Iterator[VideoFrame]:
@@ -185,7 +188,7 @@ class ContainerStream(FrameStream):
         try:
             for packet in self._packets():
                 yield from self._stream.decode(packet)
-        except av.EOFError:  # of a decoder that has given its last frame before
+        except av.EOFError:  # the decoder has given its last frame before
             return
         except (av.FFmpegError, ValueError) as error:  # ValueError of PyAV 19, where the decoder cannot be opened
             raise ActionClipError(
@@ -194,7 +197,7 @@ class ContainerStream(FrameStream):
             ) from error
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
-        with suppress(IndexError):  # of PyAV 18 at the end, where streams have begun in the middle
+        with suppress(IndexError):  # PyAV 18, at the end of a file in which streams begin in the middle
             for packet in self._container.demux(self._stream):
                 if packet.size:
                     yield packet
@@ -203,7 +206,7 @@ class ContainerStream(FrameStream):
 
 def _video_stream(container: InputContainer) -> VideoStream:
     try:
-        container.size  # noqa: B018 a closed one has no other way of saying that it is
+        container.size  # noqa: B018 a closed container is known only by this error
     except AssertionError as error:
         raise ActionClipError("the container is closed: open it again, av.open, or give the path") from error
     covers = Disposition.attached_pic | Disposition.timed_thumbnails

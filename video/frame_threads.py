@@ -14,15 +14,15 @@ _SLICES = range(1, 6)  # types of NAL units (H.264, table 7-1)
 
 
 def decode_packet(context: VideoCodecContext, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-    """Return the frames that a decoder outputs next, the same every time; None empties it.
+    """Return the frames that a decoder outputs next, the same every time; a `packet` of None empties the decoder.
 
-    Each of the threads decodes a frame, and the next frames are output meanwhile. In H.264, what is missing at a
-    frame's end is noticed last, and marked too late where the frame was output before. Frames that others refer to are
-    waited for by these. One that is not is sent again, to be skipped, until each thread has had a packet: then it is
-    complete before the next one begins. (A packet made here would do, but PyAV frees such with the GIL, which it holds
-    while it closes a decoder and waits for the threads.)
+    Each thread decodes a frame of its own. An H.264 decoder notices only at a frame's end that data is missing, which
+    is too late to mark a frame that was output before. Frames that refer to another wait until it is complete, but for
+    a frame that no other refers to nothing waits. So its packet is sent again, to be skipped, until each thread has had
+    a packet: then the frame is complete before the next one begins. (A packet made here would do as well, but PyAV
+    needs the GIL to free one, and holds it while it closes a decoder and waits for its threads.)
 
-    Raises FFmpegError for what cannot be decoded.
+    Raises FFmpegError where the packet cannot be decoded.
     """
     frames = context.decode(packet)
     if packet is None or context.name != "h264" or context.thread_count == 1 or context.skip_frame == "NONREF":
@@ -42,13 +42,13 @@ def decode_packet(context: VideoCodecContext, packet: Packet[VideoStream] | None
 
 
 def _is_reference(data: bytes, length_bytes: int) -> bool:
-    """Whether other frames may refer to a packet's picture, by its first slice."""
+    """Return whether other frames may refer to a packet's picture, as its first slice states."""
     header = next((header for header in _headers(data, length_bytes) if header & 31 in _SLICES), 0xFF)
     return header & 0x60 != 0
 
 
 def _headers(data: bytes, length_bytes: int) -> Iterator[int]:
-    """Yield the first byte of each NAL unit."""
+    """Yield the first byte of each NAL unit; `length_bytes` is 0 for a stream with start codes."""
     if not length_bytes:
         yield from (match[0][-1] for match in re.finditer(rb"\x00\x00\x01.", data, re.DOTALL))
         return

@@ -21,11 +21,11 @@ def to_rgb(image: Any, channels: str = "rgb") -> RGBImage:
 
     Args:
         image: an array (H, W, 3) of uint8; a PIL image of any mode, turned as its EXIF says, on white where it is
-            transparent; or a frame that PyAV has decoded, upright.
-        channels: of arrays, "rgb" or "bgr"; Towhee's frames say it themselves in `mode`.
+            transparent; or a frame of PyAV, turned upright.
+        channels: the order in arrays, "rgb" or "bgr"; Towhee's frames state theirs in `mode`.
 
     Raises:
-        ActionClipError: it is something else; common mistakes have messages of their own.
+        ActionClipError: it is something else, or cannot be converted.
     """
     if isinstance(image, Image.Image):
         return check_array(_of_pil(image), "a frame", 3)
@@ -51,7 +51,7 @@ def to_rgb(image: Any, channels: str = "rgb") -> RGBImage:
 
 
 def as_array(value: Any) -> NDArray[Any]:
-    """Return `np.asarray(value)`; ActionClipError where that fails, as for ragged lists."""
+    """Return `np.asarray(value)`. Raises ActionClipError where that fails, as for ragged lists."""
     try:
         return np.asarray(value)
     except Exception as error:  # whatever an array of another library, or a list of lists, raises
@@ -61,7 +61,7 @@ def as_array(value: Any) -> NDArray[Any]:
 def check_array(array: NDArray[Any], name: str, dimensions: int) -> RGBImage:
     """Return the array if it is uint8 RGB: (H, W, 3) for 3 `dimensions`, (T, H, W, 3) for 4.
 
-    Raises ActionClipError otherwise, with `name` as the subject, and how to convert the array.
+    Raises ActionClipError otherwise; the message begins with `name` and says how to convert the array.
     """
     is_rgb = array.ndim == dimensions and array.shape[-1] == 3 and array.dtype == np.uint8
     if not is_rgb or 0 in array.shape[-3:]:
@@ -72,7 +72,7 @@ def check_array(array: NDArray[Any], name: str, dimensions: int) -> RGBImage:
 
 
 def refuse_tensor(value: object, name: str, layout: str) -> None:
-    """Raise ActionClipError for a PyTorch tensor: it may be on another device, and mostly its channels come first."""
+    """Raise ActionClipError for a PyTorch tensor, which may be on another device and mostly has channels first."""
     if type(value).__module__.partition(".")[0] == "torch":
         raise ActionClipError(
             f"{name} is a PyTorch tensor: give a NumPy array, uint8 {layout}, as tensor.cpu().numpy() makes it, after "
@@ -81,7 +81,7 @@ def refuse_tensor(value: object, name: str, layout: str) -> None:
 
 
 def _remedy(array: NDArray[Any], dimensions: int) -> str:
-    """Return how to make uint8 RGB with this many dimensions of the array, where possible as an expression."""
+    """Return advice on how to convert the array to uint8 RGB with this many dimensions, for an error message."""
     shape = array.shape
     channel_axis = next((axis for axis in (array.ndim - 3, 0) if array.ndim > 2 and shape[axis] == 3), None)
     if 0 in shape or array.ndim < 2:

@@ -1,4 +1,4 @@
-"""The frames of whatever a video is given as: a path, an array, images, an OpenCV capture or a PyAV container."""
+"""Reading frames from all kinds of videos: a path, an array, images, an OpenCV capture or a PyAV container."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     VideoInput = str | os.PathLike[str] | NDArray[np.uint8] | Iterable[Any] | cv2.VideoCapture | InputContainer
 
 MOST_BYTES = 2**31
-"""Of the images of an iterator of unknown length, all of which are kept: 345 of 1920 × 1080, 2330 of 640 × 480."""
+"""Most bytes kept of an iterator of unknown length: 345 images of 1920 × 1080, 2330 of 640 × 480."""
 _FORMS = "give a path, an address, an array (T, H, W, 3), a list of images, a cv2.VideoCapture or a PyAV container"
 
 
@@ -37,20 +37,20 @@ def read_frames(video: "VideoInput", sampler: Sampler, *, channels: str = "rgb",
             * a path or an http(s) URL, as for `read_clip`;
             * an array (T, H, W, 3) of uint8;
             * a sequence of images, or an iterable of them, such as a generator: NumPy arrays (H, W, 3) of uint8, PIL
-              images, Towhee's frames or PyAV's. Of a sequence only the chosen ones are looked at. An iterator that
-              does not know how many it has left (`operator.length_hint`) is kept whole until its end, in up to
-              `MOST_BYTES`: any of its images can be among the chosen ones until the last has come;
-            * an open `cv2.VideoCapture` or PyAV input container, read from where it stands to its end, and not closed.
-              Its count of frames is an estimate: where another number comes, it goes back and is read a second time.
+              images, Towhee's frames or PyAV's. Of a sequence only the chosen images are looked at. Where an iterator
+              does not tell how many it has left (`operator.length_hint`), all its images, up to `MOST_BYTES`, are kept
+              until the last has come: any of them may be a chosen one;
+            * an open `cv2.VideoCapture` or PyAV input container, read from its position to its end, and not closed.
+              Its count of frames is an estimate: where another number comes, it is rewound and read a second time.
               A container gives the frames that its path gives; a capture's are converted by OpenCV, which leaves
               pixels that are not square as they are.
-        sampler: from the number of frames to the chosen ones.
-        channels: of arrays, "rgb" or "bgr". Everything else says it itself: a capture is always BGR.
-        threads: for decoding a path or URL; None: one a core.
+        sampler: returns the indices of the chosen frames for the number of frames in the video.
+        channels: the order in arrays, "rgb" or "bgr". Other images state theirs; a capture is always BGR.
+        threads: number of threads that decode a path or URL; None: one a core.
 
     Returns:
-        The chosen frames. Of captures and containers, indices, times and duration count from where they stood; of
-        arrays and images, the times are () and the duration is 0.0.
+        The chosen frames. For captures and containers, indices, times and duration count from their position before;
+        for arrays and images, the times are () and the duration is 0.0.
 
     Raises:
         ActionClipError: the video has another type or shape, its images differ in size, or they cannot be read.
@@ -73,7 +73,7 @@ def read_frames(video: "VideoInput", sampler: Sampler, *, channels: str = "rgb",
 
 
 def _is_capture(video: object) -> TypeGuard["cv2.VideoCapture"]:
-    """Whether it is a `cv2.VideoCapture`; OpenCV is not loaded for this: where there is a capture, it is loaded."""
+    """Return whether it is a `cv2.VideoCapture`, without importing OpenCV: who has one has imported it."""
     capture = getattr(sys.modules.get("cv2"), "VideoCapture", None)
     return capture is not None and isinstance(video, capture)
 
@@ -102,7 +102,7 @@ def _from_stream(stream: FrameStream, sampler: Sampler) -> Clip:
 
 
 def _read_to_end(stream: FrameStream, indices: set[int] | None) -> tuple[dict[int, RGBImage], list[float | None]]:
-    """Return copies of the frames at the indices, or of all, and the times of all.
+    """Return copies of the frames at `indices`, or of all for None, by number, and the times of all in seconds.
 
     Raises ActionClipError where these frames are too large, or all are more than MOST_BYTES.
     """
@@ -129,7 +129,7 @@ def _read_to_end(stream: FrameStream, indices: set[int] | None) -> tuple[dict[in
 def _timeline(times: Sequence[float | None], rate: float) -> tuple[list[float], float]:
     """Return when each frame starts, in seconds from the first one, and when the last one ends.
 
-    Frames without times, or with times that do not grow, are counted at the rate; ([], 0.0) where there is none.
+    Where times are missing or do not increase, they are computed from `rate`; ([], 0.0) where that is 0.
     """
     known = [time for time in times if time is not None]
     if len(known) < len(times) or any(later <= time for time, later in pairwise(known)):

@@ -1,6 +1,7 @@
-"""Keyframes by the index that a container has: what reads a few places of a video of any length.
+"""Decoding keyframes by the container's index: a few places of the file are read, however long the video is.
 
-Its times are those of decoding, where a container has both (MP4). What an edit list cuts away is in it too, and marked.
+Where a container has decoding and presentation times (MP4), the index holds decoding times. Frames that an edit list
+cuts away are in the index too, marked as discarded.
 """
 
 from __future__ import annotations  # PyAV subscripts Packet in its stubs only
@@ -26,47 +27,56 @@ from action_clip.video.seeking import Store, StrategyError
 from action_clip.video.source import MOST_READERS, Video, opened
 
 _INDEXED = ("mov,mp4", "matroska", "avi")
-"""How the names of the formats begin whose index tells of keyframes anywhere in the file."""
+"""Beginnings of FFmpeg's names of formats whose index lists the keyframes of the whole file."""
 _ROUNDED = 2
-"""Frames by which a container's duration may be wrong."""
+"""Number of frames by which a container's duration may be wrong, as it is rounded."""
 
 
 @dataclass(frozen=True, order=True)
 class Keyframe:
-    """An entry of the index, which may grow while the video is read: so it is known by its time."""
+    """A keyframe in the index, identified by its time: the index may grow while the video is read."""
 
     time: int
+    """The timestamp of its entry, in units of the stream's time base."""
     before: int | None
-    """How many shown frames have their entries before it, where every frame has one."""
+    """Number of shown frames with entries before this one; None where the index does not list every frame."""
 
 
 @dataclass(frozen=True)
 class ShownKeyframe:
-    """A keyframe that was decoded: which frame of the video it is, or about which, and when it is shown."""
+    """A decoded keyframe: its number and its time in the video."""
 
     number: int
+    """From 0 in order of presentation; estimated where the index does not list every frame."""
     time_s: float
-    """From the first frame."""
+    """Presentation time, in seconds from the first frame."""
 
 
 @dataclass(frozen=True)
 class KeyframeIndex:
-    """The index of a container, with what the container says of the whole video."""
+    """The index of a container, and the length of the video as the container states it."""
 
     entries: IndexEntries
     shown: NDArray[np.intp] | None
-    """The entries of frames that are shown; None for an index that has not every frame."""
+    """Positions in `entries` of the frames that are shown; None where the index does not list every frame."""
     start: int
-    """When the first frame is shown, in the stream's time."""
+    """Presentation time of the first frame, in units of the stream's time base."""
     duration: int
-    """Of the video, in the stream's time."""
+    """Duration of the video, in units of the stream's time base."""
     total_frames: int
-    """As the index or the container has it, else by duration and average rate."""
+    """Number of frames: counted in the index, else as the container states it, else duration times average rate."""
     seconds: float = field(repr=False)
-    """Of a unit of the stream's time."""
+    """Length of a unit of the stream's time base, in seconds."""
 
     def nearest(self, frame: int) -> Keyframe:
-        """Return the keyframe that the index has nearest to where a frame must be, the earlier of two."""
+        """Return the keyframe of the index that is nearest in time to a frame, the earlier of two.
+
+        Args:
+            frame: number of the frame, from 0 in order of presentation.
+
+        Raises:
+            StrategyError: the index has no keyframe there.
+        """
         if self.shown is not None:
             time = self.entries[int(self.shown[frame])].timestamp
         else:
@@ -80,11 +90,15 @@ class KeyframeIndex:
         return Keyframe(self.entries[entry].timestamp, before)
 
     def decode(self, video: Video, keyframe: Keyframe, store: Store) -> ShownKeyframe:
-        """Store the picture of a keyframe, alone, by its time.
+        """Decode a keyframe without other frames, store its picture, and return its number and time.
 
-        `video` is any that is open of those with this index.
+        Args:
+            video: the video of this index; any of its open decoders.
+            keyframe: a keyframe of this index.
+            store: receives the keyframe's `time` and its picture, (H, W, 3) uint8 RGB.
 
-        Raises StrategyError when the keyframe is not where the index has it, or is no picture by itself.
+        Raises:
+            StrategyError: the keyframe is not where the index has it, or cannot be decoded without other frames.
         """
         try:
             video.container.seek(keyframe.time, stream=video.stream)
@@ -97,7 +111,7 @@ class KeyframeIndex:
             number = round(after * self.total_frames / self.duration)
             if keyframe.before is not None:
                 number = keyframe.before + _count_leading(packets, frames[0].pts)
-            if video.container.format.name == "avi":  # has no times, and the decoder's own may begin late
+            if video.container.format.name == "avi":  # AVI has no times, and the decoder's may begin late
                 after = round(number * self.duration / self.total_frames)
         except (av.FFmpegError, StopIteration) as error:
             raise StrategyError(f"a keyframe is not where the index has it: {error}") from error
@@ -107,7 +121,7 @@ class KeyframeIndex:
 
 
 def _count_leading(packets: Iterator[Packet[VideoStream]], time: int) -> int:
-    """How many of the packets after a keyframe are shown before it, at `time`: these come first."""
+    """Return how many of the packets that directly follow a keyframe are shown before `time`, when it is shown."""
     leading = takewhile(lambda packet: packet.pts is not None and packet.pts < time, packets)
     return sum(not packet.is_discard for packet in leading)
 
@@ -115,8 +129,8 @@ def _count_leading(packets: Iterator[Packet[VideoStream]], time: int) -> int:
 def read_index(video: Video) -> KeyframeIndex:
     """Return the index of the video's container.
 
-    Raises StrategyError where it has none, or does not say how long the video is, and where transparency has keyframes
-    of its own.
+    Raises StrategyError where the container has no usable index or states no duration, and where transparency is a
+    second video with keyframes of its own.
     """
     stream, container = video.stream, video.container
     if video.alpha or not container.format.name.startswith(_INDEXED) or not stream.time_base or not container.duration:
@@ -124,7 +138,7 @@ def read_index(video: Video) -> KeyframeIndex:
     start = stream.start_time or 0
     end = round(container.duration / av.time_base / stream.time_base)
     try:
-        # Matroska's index is at the end of a file, and is read when something is sought.
+        # FFmpeg reads Matroska's index, at the end of a file, when it first seeks.
         container.seek(start + (stream.duration or end), stream=stream)
     except av.FFmpegError as error:
         raise StrategyError(f"the index cannot be read: {error}") from error
@@ -135,7 +149,7 @@ def read_index(video: Video) -> KeyframeIndex:
     seconds = float(stream.time_base)
     expected = round(duration * seconds * rate) if rate else 0
     shown = np.arange(len(entries))
-    if len(entries) != expected:  # else nothing is cut away, and there can be a million
+    if len(entries) != expected:  # equal numbers: none is discarded, and a search through a million takes long
         shown = np.flatnonzero([not entry.is_discard for entry in entries])
     is_whole = len(entries) == (stream.frames or expected) or abs(len(shown) - expected) <= _ROUNDED
     if not is_whole and len(entries) > stream.frames > 0:
@@ -149,10 +163,21 @@ def read_index(video: Video) -> KeyframeIndex:
 def decode_keyframes(
     video: Video, index: KeyframeIndex, keyframes: Sequence[Keyframe], threads: int, store: Store
 ) -> list[ShownKeyframe]:
-    """Store the pictures of keyframes, by their times; return what each is.
+    """Decode keyframes, store their pictures, and return the number and time of each, in the given order.
 
-    A decoder's own threads are of no use to a picture alone, so a file is opened again for each of `threads`, 0 for one
-    a core, which take its pictures at the same time. Raises StrategyError as `KeyframeIndex.decode` does.
+    A decoder's own threads do not speed up a single picture. So a file is opened several times, and each decoder takes
+    a share of the keyframes.
+
+    Args:
+        video: the open video.
+        index: its index.
+        keyframes: keyframes of the index, without duplicates.
+        threads: how many decoders work at once, 0 for one a core.
+        store: receives the `time` and the picture, (H, W, 3) uint8 RGB, of each keyframe, from any thread.
+
+    Raises:
+        StrategyError: as by `KeyframeIndex.decode`.
+        ActionClipError: reading fails.
     """
     most = min(threads or usable_cores(), MOST_READERS, len(keyframes))
     if video.source.is_url or not video.notices_damage:

@@ -1,6 +1,6 @@
 """The boxes that MP4 and QuickTime files are made of (ISO 14496-12, 4.2), and how many samples they may claim.
 
-FFmpeg allocates memory for each sample of an index, and a few bytes of it can say that there are millions.
+FFmpeg allocates memory for each sample of an index, and a few bytes of an index can claim millions of samples.
 """
 
 import os
@@ -13,9 +13,9 @@ from action_clip.errors import ActionClipError
 from action_clip.video.ffmpeg_file import Readable, read_all
 
 MOST_SAMPLES = 2**24
-"""Samples without bytes of their own in the index: days of video, and 0.6 GB of FFmpeg's memory."""
+"""Most samples that may have no bytes of their own in the index: days of video, and 0.6 GB of FFmpeg's memory."""
 _EDITED = 4
-"""FFmpeg visits the samples once for each edit, which takes less memory: so many count as one sample."""
+"""FFmpeg visits all samples once for each edit, which takes less memory: so many visits count as one sample."""
 _PARENTS = {"moov", "trak", "edts", "mdia", "minf", "stbl", "moof", "traf", "udta"}
 _DEEPEST = 10  # as deep as FFmpeg looks
 _MOST_BYTES = 2**28  # of an index
@@ -23,9 +23,9 @@ _MOST_BOXES = 2**18
 
 
 def boxes_of_file(file: Readable) -> Iterator[tuple[str, int, int | None]]:
-    """Yield type, start and end of the content of each box of a file; the last may have no end but the file's.
+    """Yield the type of each box of a file and where its content starts and ends, in bytes from the file's start.
 
-    Raises ValueError where something else than a box follows.
+    An end of None is that of the file. Raises ValueError where a box claims to be shorter than its header.
     """
     at = 0
     while True:
@@ -45,9 +45,10 @@ def boxes_of_file(file: Readable) -> Iterator[tuple[str, int, int | None]]:
 
 
 def boxes(content: bytes, *, lenient: bool = False) -> Iterator[tuple[str, bytes]]:
-    """Yield type and content of each box in another one's content.
+    """Yield the type and content of each box in `content`, that of another box.
 
-    Raises ValueError where one does not end in it; `lenient`, as FFmpeg is, ends it there.
+    Raises ValueError where a box is shorter than its header, or longer than the rest of `content`; `lenient` cuts off
+    the latter, as FFmpeg does.
     """
     at = 0
     while at + 8 <= len(content):
@@ -63,9 +64,9 @@ def boxes(content: bytes, *, lenient: bool = False) -> Iterator[tuple[str, bytes
 
 
 def check_sample_counts(name: str, file: Readable, *, whole: bool) -> None:
-    """Count the samples that a file of boxes claims to have; `whole`: also in what follows its index.
+    """Raise ActionClipError where a file claims more than MOST_SAMPLES samples without bytes of their own.
 
-    Raises ActionClipError for more than MOST_SAMPLES.
+    A file without boxes passes. `name` is the video's in the message; with `whole`, fragments after the index count.
     """
     claimed = 0
     with suppress(ValueError):
@@ -88,20 +89,21 @@ def check_sample_counts(name: str, file: Readable, *, whole: bool) -> None:
 class _Track:
     samples: int = 0
     are_equal: bool = False
-    """All of one size, so that there is no table of them."""
+    """Whether all samples have one size, so that the index has no table of sizes."""
     edits: int = 0
     is_sound: bool = False
     is_counted: bool = False
-    """Not of PCM sound, which FFmpeg takes in chunks."""
+    """Whether the samples of sound count: those of PCM do not, as FFmpeg reads them in chunks."""
 
     def claimed(self) -> int:
+        """Return how many samples the track claims without bytes of their own."""
         if self.is_sound and not self.is_counted:
             return 0
         return self.samples * self.are_equal + (self.samples * self.edits // _EDITED if self.edits > 1 else 0)
 
 
 def _claimed(content: bytes) -> int:
-    """Return how many samples the tables in this content claim without having bytes for them."""
+    """Return how many samples the tables in this content claim without bytes of their own."""
     claimed = 0
     track = _Track()
     for kind, box in _tables(content, 0):
@@ -124,7 +126,7 @@ def _claimed(content: bytes) -> int:
 
 
 def _tables(content: bytes, depth: int) -> Iterator[tuple[str, bytes]]:
-    """Yield type and content of each box that holds no others, and of each track before what it holds."""
+    """Yield the type and content of each box without inner boxes, and of each track before its inner boxes."""
     with suppress(ValueError):
         for kind, inner in boxes(content, lenient=True):
             if kind == "trak" or kind not in _PARENTS:

@@ -1,4 +1,4 @@
-"""The packets of an MP4 or QuickTime file by its index: of the file itself only the index is read."""
+"""The packet table of an MP4 or QuickTime file from its index; nothing else of the file is read."""
 
 import os
 from pathlib import Path
@@ -10,15 +10,15 @@ from action_clip.video.mp4_boxes import boxes, boxes_of_file
 from action_clip.video.packets import PacketTable, clock
 from action_clip.video.source import Video
 
-_CODECS = ("h264", "hevc")  # packets of others can bring palettes
+_CODECS = ("h264", "hevc")  # packets of other codecs can change the palette
 _MOST_BYTES = 2**28  # of an index: days of video
 
 
 def table_of_index(video: Video) -> PacketTable | None:
-    """Return what the file's index tells of its packets; None where it does not tell everything without doubt.
+    """Return the table of the file's packets from its index; None where the index leaves anything uncertain.
 
-    FFmpeg's own index has all but the times of presentation; the file's boxes have these. Where a packet that is
-    read is not what the table says, reading it again as `scan` does is the way.
+    FFmpeg's own index has everything but the presentation times, which are in the file's boxes. Where a packet that is
+    read later differs from this table, the table of `scan` is needed.
     """
     stream = video.stream
     if not video.container.format.name.startswith("mov,mp4") or stream.codec_context.name not in _CODECS:
@@ -28,7 +28,7 @@ def table_of_index(video: Video) -> PacketTable | None:
         tables = _sample_table(path, stream.id)
         durations = _expanded(tables["stts"])
         delays = _expanded(tables["ctts"]) if "ctts" in tables else np.zeros_like(durations)
-        # One description, so no packet brings parameters; one edit at most, so the order is that of the boxes.
+        # With one sample description, no packet changes parameters; with one edit, the boxes are in the index's order.
         is_plain = int.from_bytes(tables["stsd"][4:8]) == 1 and int.from_bytes(tables.get("elst", b"")[4:8]) <= 1
     except (ValueError, KeyError, OSError):
         return None
@@ -38,7 +38,7 @@ def table_of_index(video: Video) -> PacketTable | None:
         is_plain
         and stream.start_time is not None
         and 0 < len(dts) == len(durations) == len(delays)
-        # An edit that cuts leaves a gap, or flags what is not shown.
+        # An edit that cuts frames away leaves a gap in the times, or flags these frames.
         and np.array_equal(np.diff(dts), durations[:-1])
         and bool(np.all(flags & ~1 == 0))
         and int((position + size).max()) <= os.path.getsize(path)
@@ -64,7 +64,7 @@ def table_of_index(video: Video) -> PacketTable | None:
 def _sample_table(path: Path, track: int) -> dict[str, bytes]:
     """Return the boxes of the sample table of a track and its edit list (ISO 14496-12, 8.5 and 8.6), by type.
 
-    Raises ValueError or KeyError where there is no such table, or where it is not all, as in a fragmented file.
+    Raises ValueError or KeyError where there is no such table, or where it is incomplete, as in a fragmented file.
     """
     movie = _movie(path)
     for kind, trak in boxes(movie):
@@ -80,7 +80,7 @@ def _sample_table(path: Path, track: int) -> dict[str, bytes]:
 
 
 def _movie(path: Path) -> bytes:
-    """Return the content of the file's moov box."""
+    """Return the content of the file's moov box. Raises ValueError for none, several, or a fragmented file."""
     movie: bytes | None = None
     with path.open("rb") as file:
         for kind, start, end in boxes_of_file(file):
@@ -95,7 +95,10 @@ def _movie(path: Path) -> bytes:
 
 
 def _expanded(box: bytes) -> NDArray[np.int64]:
-    """Return one number a sample from a box of (count, number) pairs, as stts and ctts are."""
+    """Return one number for each sample from a box of (count, number) pairs, as stts and ctts are.
+
+    Raises ValueError where the box is malformed.
+    """
     pairs = np.frombuffer(box, ">i4", offset=8).astype(np.int64)
     if len(pairs) != 2 * int.from_bytes(box[4:8]) or pairs[::2].min(initial=0) < 0 or pairs[::2].sum() > _MOST_BYTES:
         raise ValueError(len(pairs))

@@ -1,4 +1,4 @@
-"""The packets of a video: what is known of each without decoding it, and reading any run of them again."""
+"""The packets of a video: a table of all of them, made without decoding, and reading any run of them again."""
 
 from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 
@@ -19,13 +19,13 @@ from action_clip.video.alpha import SIDE_DATA
 from action_clip.video.source import Video, VideoSource, read_failure
 
 CACHED_BYTES = 16 * 2**20
-"""Up to so many bytes of packets are cached in memory, so that nothing is read twice."""
+"""Most bytes of packets that are cached in memory, so that they are not read twice."""
 CACHED_URL_BYTES = 64 * 2**20
-"""The same for a URL, where they would be downloaded twice."""
+"""Most bytes of packets that are cached for a URL, where they would be downloaded twice."""
 CACHED_PACKETS = 2**17
-"""Up to so many packets: each takes half a kilobyte, even where it holds one byte."""
+"""Most packets that are cached: each takes half a kilobyte, even where it holds one byte."""
 MOST_PACKETS = 2**24
-"""Days of video; the table of so many takes 1.6 GB."""
+"""Most packets of a video: days of it, and 1.6 GB for their table."""
 
 NO_TIME = -(2**63)
 _DEFAULT_RATE = Fraction(25)  # FFmpeg's own, for streams that state none
@@ -53,8 +53,9 @@ class PacketTable:
     is_shown: NDArray[np.bool_]
     """False for packets that an edit list cuts away: decoded, as others refer to them, but no part of the video."""
     starts_anywhere: bool
-    """False when some packet depends on more than those since its keyframe."""
+    """Whether decoding a packet needs only the packets since its keyframe."""
     cached: tuple[Packet[VideoStream], ...] | None
+    """The packets themselves; None where they are too many for memory."""
 
     @cached_property
     def shown(self) -> NDArray[np.intp]:
@@ -72,12 +73,15 @@ class PacketTable:
         return bool(np.all(np.diff(times) > 0) and np.all(np.diff(known) >= 0) and self.pts[0] <= times[0])
 
     def keyframe_for(self, packet: int) -> int:
-        """Return the last keyframe that is before a packet both in decoding order and in time."""
+        """Return the position of the last keyframe that is before a packet both in decoding order and in time."""
         keys = np.flatnonzero(self.is_key[: packet + 1])
         return int(keys[self.pts[keys] <= self.pts[packet]][-1])
 
     def nearest_keyframe(self, frame: int) -> int:
-        """Return the keyframe, as the n-th frame shown, that is nearest in time to a frame; the earlier of two."""
+        """Return the number of the keyframe that is nearest in time to frame `frame`, the earlier of two.
+
+        Frames are numbered in order of presentation. Without keyframes, it is `frame` itself.
+        """
         keys = np.flatnonzero(self.is_key[self.shown])
         times = self.pts[self.shown]
         return int(keys[np.argmin(np.abs(times[keys] - times[frame]))]) if len(keys) else frame
@@ -90,15 +94,15 @@ def clock(stream: VideoStream) -> tuple[Fraction, Fraction]:
 
 
 def fits_memory(source: VideoSource) -> bool:
-    """Whether the packets of a file are few enough to be cached; for a URL that is known only once they were read.
+    """Return whether the packets of a file are few enough to be cached; True for a URL, whose size may be unknown.
 
-    Raises ActionClipError where the file is gone.
+    Raises ActionClipError where the file no longer exists.
     """
     return source.is_url or source.size() <= CACHED_BYTES
 
 
 def scan(video: Video) -> PacketTable:
-    """Read through the whole stream without decoding it.
+    """Return the table of the packets from where the container is to its end, which are read but not decoded.
 
     Raises ActionClipError when the connection or the disk fails, and for more than MOST_PACKETS packets.
     """
@@ -157,7 +161,7 @@ def demux(video: Video) -> Iterator[Packet[VideoStream]]:
         for packet in video.container.demux(video.stream):
             if packet.size:
                 yield packet
-    except IndexError:  # of PyAV 18 at the end, where streams have begun in the middle
+    except IndexError:  # PyAV 18, at the end of a file in which streams begin in the middle
         return
 
 

@@ -1,4 +1,4 @@
-"""A decoded frame of any pixel format to upright RGB, and how many pixels may be."""
+"""Converting decoded frames of any pixel format to upright RGB, and limits on the number of pixels."""
 
 import os
 from fractions import Fraction
@@ -17,26 +17,26 @@ from action_clip.video.colour import is_hdr, to_sdr
 from action_clip.video.deinterlace import deinterlaced
 
 MOST_PIXELS = 2**26
-"""Of a frame, unless ACTION_CLIP_MAX_PIXELS says otherwise: twice 8K UHD."""
+"""Most pixels of a frame, unless ACTION_CLIP_MAX_PIXELS sets another limit: twice 8K UHD."""
 _FRAMES = 16  # 32 of 8K UHD
-"""How many of the largest frames a clip may be as large as."""
+"""Most frames of the largest size in a clip; of smaller ones, as many as have the same number of pixels."""
 _ROWS = 64
 
 SQUARE = Fraction(1)
 _ALMOST_SQUARE = Fraction(1, 100)
-"""As much as sides that were rounded leave."""
+"""Differences from 1 up to this come from rounded sides, and are ignored."""
 _WIDEST = 4
-"""What is further from square than that is no pixel of any camera or disc."""
+"""Largest ratio of a pixel's sides that is believed: no camera or disc has a larger one."""
 _MISREAD = ("image2", "jpeg_pipe", "png_pipe", "apng")
-"""Formats of pictures whose dots per inch FFmpeg takes the wrong way round; other viewers do not look at them."""
+"""Formats of pictures whose dots per inch FFmpeg takes the wrong way round; other viewers ignore these."""
 PYAV = int(av.__version__.partition(".")[0])
 _UNKNOWN, _BT2020 = 2, 9
 _MATRICES = {3: _UNKNOWN, 10: _BT2020, 255: _UNKNOWN}
-"""By H.273, what comes next to colour matrices that FFmpeg does not convert: reserved ones, and constant luminance."""
+"""Replacements, by numbers of H.273, for colour matrices that FFmpeg cannot convert: reserved, constant luminance."""
 
 if "EXIF" not in Type.__members__:
-    # PyAV up to 18 lists no side data with a kind among it that it does not know, and a photograph's display matrix
-    # comes with its EXIF. Such a kind gets a name, as from PyAV 19 on.
+    # PyAV up to 18 lists no side data at all where it does not know one kind, as the EXIF beside the display matrix of
+    # a photograph. Here such a kind gets a name, as in PyAV 19.
     def _named(kind: type[Type], value: int) -> Type:
         member = object.__new__(kind)
         member._name_ = f"UNKNOWN_{value}"
@@ -47,7 +47,7 @@ if "EXIF" not in Type.__members__:
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
-    """Return how much wider than high the pixels of a stream are shown: 1 where it says nothing, or nothing sane."""
+    """Return the width of a stream's pixels over their height: 1 where it states none, or no plausible one."""
     is_misread = stream.container.format.name in _MISREAD
     aspect = (not is_misread and stream.sample_aspect_ratio) or SQUARE
     is_sane = abs(aspect - 1) > _ALMOST_SQUARE and 1 <= max(aspect, 1 / aspect) <= _WIDEST
@@ -55,10 +55,11 @@ def pixel_aspect(stream: VideoStream) -> Fraction:
 
 
 def most_pixels() -> int:
-    """Return how many pixels a frame may have; ActionClipError where ACTION_CLIP_MAX_PIXELS is no such number.
+    """Return how many pixels a frame may have, which bounds memory whatever a file claims.
 
-    That bounds memory, whatever a file claims. Measured at 2**26: a picture (PNG, JPEG 2000, WebP, TIFF) takes up to
-    1 GB, eight frames (H.264, GIF, APNG) up to 4 GB, of which 1.6 GB are the clip; what is larger, below 0.3 GB.
+    Measured at 2**26 pixels: a picture (PNG, JPEG 2000, WebP, TIFF) takes up to 1 GB, eight frames (H.264, GIF, APNG)
+    up to 4 GB, of which 1.6 GB are the clip; refusing a larger one takes below 0.3 GB. Raises ActionClipError where
+    ACTION_CLIP_MAX_PIXELS is not such a number.
     """
     chosen = os.environ.get("ACTION_CLIP_MAX_PIXELS", "").strip()
     if not chosen:
@@ -80,7 +81,7 @@ def check_size(name: str, width: int, height: int) -> None:
 
 
 def check_total(frames: int, height: int, width: int) -> None:
-    """Raise ActionClipError where so many frames of this size are more than a clip may have."""
+    """Raise ActionClipError where `frames` frames of this size have more pixels together than a clip may have."""
     if frames * width * height > _FRAMES * most_pixels():
         raise ActionClipError(
             f"{frames} frames of {width} × {height} are too many at once; look at fewer, make them smaller, or set "
@@ -91,10 +92,12 @@ def check_total(frames: int, height: int, width: int) -> None:
 def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint8]:
     """Return the frame as players show it: (H, W, 3) uint8 RGB, turned as its display matrix says.
 
-    Matrix and range of the colours are those the stream declares (BT.601, limited, where it declares none); HLG and PQ
-    become BT.709. What is transparent shows white, the page that GIF and PNG are mostly seen on. Two fields become one
-    moment, and pixels `aspect` times as wide as high become square. The array may be a view of what the decoder made:
-    copy, do not write. Raises ActionClipError for pixels that have no way to RGB, and for more than `most_pixels()`.
+    Colours are converted with the matrix and range that the stream declares (BT.601, limited, where it declares none);
+    HLG and PQ become BT.709. Transparent pixels are blended with white, as most viewers show GIF and PNG. Interlaced
+    frames are deinterlaced, and pixels `aspect` times as wide as high are resized to square ones. The array may be a
+    view of the decoder's memory: do not write to it, and copy it to keep it.
+
+    Raises ActionClipError for a pixel format that cannot be converted to RGB, and for more than `most_pixels()`.
     """
     width = max(1, round(frame.width * aspect))
     check_size("the video", max(width, frame.width), frame.height)
@@ -109,12 +112,12 @@ def upright_rgb(frame: VideoFrame, aspect: Fraction = SQUARE) -> NDArray[np.uint
 
 
 def _is_yuv(frame: VideoFrame) -> bool:
-    """Whether a frame is of video: PNG calls a picture interlaced whose pixels come in another order."""
+    """Return whether a frame is YUV: an interlaced PNG, which is RGB, only stores its pixels in another order."""
     return not frame.format.is_rgb and len(frame.format.components) > 2
 
 
 def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return (H, W, 3), or (H, W, 4) where there is transparency."""
+    """Return (H, W, 3) uint8 RGB, or (H, W, 4) RGBA where the pixel format has alpha. Raises as `upright_rgb` does."""
     has_alpha = frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
     declared = frame.colorspace
     frame.colorspace = _MATRICES.get(declared, declared)
@@ -133,13 +136,13 @@ def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def _ends_the_process(frame: VideoFrame) -> bool:
-    """Whether FFmpeg's scaler would meet an assertion of its own instead of failing."""
+    """Return whether an assertion in FFmpeg's scaler would end the process at this frame."""
     is_lone_row = frame.format.name.startswith("bayer_") and frame.height < 2
     return is_lone_row or (frame.format.name.startswith("yaf32") and PYAV < 19)
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB for (H, W, 4) of RGB and alpha, straight: what is transparent shows a white page."""
+    """Return (H, W, 3) uint8 RGB for (H, W, 4) uint8 RGBA with straight alpha, blended with white."""
     rgb = np.empty((*rgba.shape[:2], 3), np.uint8)
     for top in range(0, len(rgba), _ROWS):  # a few rows at a time, as numbers of 16 bits take much memory
         rows = rgba[top : top + _ROWS]
@@ -149,7 +152,7 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def clockwise_turn(frame: VideoFrame) -> int:
-    """Return by how many degrees `upright_rgb` turns the frame clockwise, once it is mirrored where it has to be."""
+    """Return by how many degrees, 0 to 270, `upright_rgb` turns the frame clockwise, after any mirroring."""
     a, b, c, d = _display_matrix(frame)
     if abs(a) + abs(d) < abs(b) + abs(c):
         return 90 if c < 0 else 270
@@ -166,8 +169,8 @@ def _turn(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     """Return a, b, c and d of x' = a x + c y and y' = b x + d y, by which a frame becomes upright."""
-    # Read of a copy: PyAV 18 frees a frame whose side data was read only when Python looks for garbage. Decoders would
-    # get their memory back now sooner, now later, and they leave in what they cannot decode what was there before.
+    # Read from a copy: PyAV 18 frees a frame whose side data was read only at the next garbage collection. A decoder
+    # would reuse its memory at varying times, and parts that it cannot decode keep the old content of their memory.
     copy = frame.reformat(16, 16, "gray", interpolation="POINT", threads=1)
     matrix = cast(SideData | None, copy.side_data.get("DISPLAYMATRIX"))
     if matrix is None:

@@ -1,4 +1,4 @@
-"""Files that are no video, but name others: playlists and the like."""
+"""Recognising playlists, which name other files instead of holding a video, and checking those of HLS."""
 
 import os
 import re
@@ -8,14 +8,14 @@ from action_clip.errors import ActionClipError
 from action_clip.video.ffmpeg_file import Readable, read_all
 
 HEAD_BYTES = 4096
-"""Bytes by which they are known."""
+"""Bytes at the start of a file by which a playlist is recognised."""
 _MOST_BYTES = 16 << 20
-"""Of an HLS playlist: days of video."""
+"""Largest HLS playlist, in bytes: days of video."""
 _HLS = b"#EXTM3U"
 _LONGEST_LINE = 4000
 _MOST_NAMED = 256
-"""Playlists that a playlist may name: all are read."""
-# After what FFmpeg takes for the ends of lines.
+"""Most playlists that a playlist may name: FFmpeg reads all of them."""
+# FFmpeg takes each of these three bytes for the end of a line.
 _TAGS = re.compile(rb"[\r\n\0]#(EXT-X-ENDLIST|EXT-X-STREAM-INF|EXT-X-MEDIA:|EXT-X-I-FRAME|EXTINF)")
 _NAMES_OTHERS = re.compile(
     rb"#EXTM3U|ffconcat version|\[playlist\]|# VobSub index|v=0\r?\n"
@@ -25,25 +25,25 @@ _NAMES_OTHERS = re.compile(
 
 
 def is_hls(head: bytes) -> bool:
-    """Whether what begins so is a playlist of HTTP Live Streaming."""
+    """Return whether a file that begins with `head` is a playlist of HTTP Live Streaming."""
     return head.startswith(_HLS)
 
 
 def is_playlist(head: bytes) -> bool:
-    """Whether what begins so names the files of a video, instead of being one."""
+    """Return whether a file whose first `HEAD_BYTES` are `head` names other files instead of holding a video."""
     return _NAMES_OTHERS.match(head) is not None
 
 
 def check_end(name: str, file: Readable, *, is_named: bool = False) -> None:
-    """Look whether an HLS playlist is of something finite; `file` is at its start, and is again afterwards.
+    """Check that an HLS playlist has an end.
 
     Args:
         name: of the video, for the error message.
-        file: the playlist.
-        is_named: by another playlist: then it names none itself, which could be the other again.
+        file: the playlist, at its start; it is there again afterwards.
+        is_named: whether another playlist names it. Then it may name none itself, as the two could name each other.
 
     Raises:
-        ActionClipError: a live stream, or a playlist that is too long or no text or names too many others.
+        ActionClipError: it is a live stream, too long, not UTF-8 text, or names too many playlists.
     """
     text = read_all(file, _MOST_BYTES + 1)
     file.seek(0, os.SEEK_SET)

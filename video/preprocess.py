@@ -13,7 +13,7 @@ from PIL import Image
 from action_clip.errors import ActionClipError
 
 _MAX_ASPECT = 1000  # resized to a short side of 256, such a picture has 256,000 pixels on the other
-_CORNER = 16
+_CORNER = 16  # pixels: side of the noise in _vertical_first
 _CUBIC_REACH = 2  # Pillow's bicubic kernel reaches two source pixels to each side, times the reduction
 
 
@@ -25,13 +25,26 @@ def clip_tensor(
     resize: int = 256,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Return (T, 3, size, size) float32 from (T, H, W, 3) uint8 RGB frames.
+    """Return frames resized, cropped and normalised as ActionCLIP's evaluation code does it.
 
-    The official evaluation chain: short side to `resize` pixels with Pillow's antialiased bicubic (the long
-    side truncated, as torchvision does), centre crop of `size` (rounded, as torchvision does), / 255, minus
-    `mean`, over `std`. Little more than the crop shows is resized, `threads` frames at a time. Raises ActionClipError
-    for frames of another shape or type, for pictures that are little more than a line and for a crop larger than
-    the resized picture.
+    The short side is resized to `resize` pixels with Pillow's antialiased bicubic filter (the long side is truncated,
+    as in torchvision), the centre is cropped (its position is rounded, as in torchvision), and values become
+    (value / 255 - mean) / std. Only the part of a frame that the crop depends on is resized.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        size: side of the crop, in pixels.
+        mean: of red, green and blue, from 0 to 1.
+        std: standard deviation of red, green and blue, in the same unit.
+        resize: short side of the resized frame, in pixels.
+        threads: number of frames that are resized at a time.
+
+    Returns:
+        (T, 3, size, size) float32.
+
+    Raises:
+        ActionClipError: the frames have another shape or type, or one side more than 1,000 times as long as the other;
+            or the crop is larger than the resized frame.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ActionClipError(
@@ -72,16 +85,20 @@ def clip_tensor(
 
 @dataclass(frozen=True)
 class _Span:
-    """What one axis of the crop needs of the source, and where it is in the result of resizing that."""
+    """How one axis of the crop is made: which part of the source is resized, and which part of the result it is."""
 
     source: slice
+    """The source pixels that are read, with the margin."""
     box: tuple[int, int]
+    """Start and end of the part that is resized, in pixels of `source`: without the margin."""
     resized: int
+    """The length of that part after resizing, in pixels."""
     crop: tuple[int, int]
+    """Start and end of the crop in the resized part."""
 
 
 def _span(length: int, resized: int, size: int) -> _Span:
-    """Return the part of `length` source pixels needed for the middle `size` of the `resized` they become.
+    """Return which of `length` source pixels the middle `size` pixels depend on after resizing them to `resized`.
 
     The part begins and ends where a source pixel and a resized one begin together: Pillow computes the same
     weights there as for the whole picture, and the same values. It has a margin as wide as the kernel
@@ -118,8 +135,8 @@ def _part(picture: Image.Image, axis: int, ends: tuple[int, int]) -> tuple[int, 
 def _vertical_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
     """Return whether the installed Pillow resizes a whole picture of this (width, height) vertically first.
 
-    Its versions decide differently, by the sizes alone, so it is tried out, on a corner of noise: Pillow rounds to
-    8 bits between the two passes, and their order shows.
+    Pillow's versions decide this differently, by the sizes alone. So a picture with noise in a corner is resized:
+    Pillow rounds to 8 bits between the two passes, and the result depends on their order.
     """
     width, height = min(size[0], _CORNER), min(size[1], _CORNER)
     picture = Image.new("L", size)

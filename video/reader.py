@@ -1,4 +1,4 @@
-"""Reading frames of a video: those that a sampler chooses, those with certain numbers, or those of a stretch."""
+"""Reading frames of a video: those that a sampler chooses, those with given indices, or those of a time span."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger("action_clip")
 _BATCH_PIXELS = 2**22
-"""Of the frames of a stretch that are decoded at once: two of 1080p, thirteen of 640 × 480."""
+"""Pixels of the frames that `frames_between` decodes at once: two of 1080p, thirteen of 640 × 480."""
 _ROUNDING_S = 0.0006
-"""By which a frame may begin late and still be shown: some containers round times to milliseconds."""
+"""Seconds by which a frame may begin late and still be found: some containers round times to milliseconds."""
 
 
 class VideoReader:
@@ -48,21 +48,27 @@ class VideoReader:
     The source is a file of any container and codec that PyAV reads (a picture is a video of one frame), a pipe, or an
     http(s) URL. What has come from a URL, and a copy of what came through a pipe, is kept until the reader is closed.
 
-    How frames are found is a list of strategies (`strategies.py`), tried in order. Where the packets' timestamps say
-    what each shows, by the index of a large MP4 file or by reading through the packets once, only the stretches from a
-    keyframe to a requested frame are decoded, without the frames that no other refers to; otherwise everything is. A
-    broken frame gives way to its nearest decodable neighbour, with one warning. The frames are the same, bit for bit,
-    for any number of threads, however damaged the video is, and whatever was read before.
+    Frames are found by a list of strategies (`strategies.py`), tried in order. The packets' timestamps come from the
+    index of a large MP4 file, or from reading through the packets once. Where they tell which packet shows which frame,
+    only the packets from a keyframe to a requested frame are decoded, without the frames that no other refers to;
+    otherwise everything is decoded. A broken frame is replaced by its nearest decodable neighbour, with one warning.
+    The frames are the same, bit for bit, for any number of threads, however damaged the video is, and whatever was read
+    before.
 
-    Any thread may call any method: one call works at a time. A forked child opens the video anew. Nothing but the file
-    named is opened, nothing but http(s) for a URL. Ctrl-C ends a call at once, whatever it waits for, and closes the
-    reader.
+    Any thread may call any method; the calls run one at a time. A forked child opens the video anew. Only the named
+    file is opened, and for a URL only http(s) addresses. Ctrl-C ends a call at once, whatever it waits for, and closes
+    the reader.
 
     Every property and method raises ActionClipError when there is no video to read, or the reader is closed.
     """
 
     def __init__(self, source: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        """Look for the video, and copy what comes through a pipe; `threads` decode, by default one a core."""
+        """Check that the video is there; a pipe is copied to a temporary file.
+
+        Args:
+            source: the path of a file or pipe, or an http(s) URL.
+            threads: number of decoding threads; None: one a core.
+        """
         self._resources = ExitStack()
         self._threads = threads or 0
         self._begin(self._resources.enter_context(locate(source)))
@@ -76,7 +82,7 @@ class VideoReader:
         self._strategy: str | None = None
 
     def reset_after_fork(self) -> None:
-        """In a forked child: what the parent has opened is neither used nor closed."""
+        """Called in a forked child: open the video anew, and neither use nor close what the parent has opened."""
         never_destroy((self._resources, self._source, self._decoders, self.strategies, list(self._streams)))
         self._resources = ExitStack()
         self._begin(self._resources.enter_context(self._source.for_child()))
@@ -132,7 +138,7 @@ class VideoReader:
 
     @property
     def strategy(self) -> str | None:
-        """The name of the strategy that found what was read last; None before that."""
+        """The name of the strategy that gave the last result; None before the first one."""
         return self._strategy
 
     def clip(self, sampler: Sampler) -> Clip:
@@ -140,12 +146,12 @@ class VideoReader:
 
         Frames of another size than the first one returned are brought to its size.
 
-        With `Keyframes` as the sampler the frames are the keyframes nearest to those of its rule, an approximation.
-        Where an MP4, Matroska or AVI file has an index, that is all that is read: which frames of the video these are
-        is then counted from the index where it has every frame, else estimated from time and average rate, and
-        `total_frames` likewise. Without an index the keyframes are found by reading through. The frames of the rule
-        itself are returned where only decoding everything tells the frames apart, and where a video of up to
-        `SHORT_PIXELS` has fewer keyframes there than the rule has frames; for a longer one there is one warning.
+        With `Keyframes` as the sampler, the keyframes nearest to the frames of its rule are returned. Where an MP4,
+        Matroska or AVI file has an index, only that and these keyframes are read; `indices` and `total_frames` are then
+        counted in the index where it lists every frame, else estimated from time and average rate. Without an index,
+        the keyframes are found by reading through all packets. The frames of the rule themselves are returned where
+        timestamps do not tell the frames apart, and where a video of up to `SHORT_PIXELS` has fewer keyframes near them
+        than the rule has frames; a longer video gives its few keyframes, with one warning.
 
         Raises ActionClipError also for indices outside the video, and for frames that are too large.
         """
@@ -164,7 +170,7 @@ class VideoReader:
         return self.clip(lambda decoded: [min(index, decoded - 1) for index in chosen])
 
     def frames_between(self, start_s: float, end_s: float, rate: float) -> Iterator[Frame]:
-        """Return an iterator over the frames of a stretch at `rate` frames a second.
+        """Return an iterator over the frames from `start_s` to `end_s`, in seconds, at `rate` frames a second.
 
         These are the frames shown at `start_s`, `start_s + 1 / rate`, and so on, up to `end_s` (not included) or the
         end of the video; one that is shown for longer comes repeatedly, as the same `Frame`. They are decoded as they
@@ -198,7 +204,7 @@ class VideoReader:
             batch = max(_BATCH_PIXELS // decoded[0].image[..., 0].size, 1)
 
     def _decoded(self, indices: list[int]) -> Generator[Frame, None, None]:
-        """Yield frames as they are decoded; each strategy goes on where the one before it could not."""
+        """Yield frames as they are decoded; where a strategy fails, the next one goes on from there."""
         done = 0
         size: tuple[int, ...] | None = None
         for strategy in self.strategies:
@@ -214,7 +220,7 @@ class VideoReader:
                 return
 
     def _answer(self, ask: Callable[[Strategy], T]) -> T:
-        """Return what the first strategy answers that can."""
+        """Return the answer of the first strategy that raises no StrategyError."""
 
         def first() -> T:
             for strategy in self.strategies:
@@ -231,11 +237,11 @@ class VideoReader:
         return self._call(first)
 
     def _note(self, strategy: Strategy, error: StrategyError) -> None:
-        self._source.check()  # what failed in the file explains it
+        self._source.check()  # an error of reading comes first, as it explains the other
         _log.debug("%s: not %s: %s", self._source.name, strategy.name, error)
 
     def _call(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, while no other call works; Ctrl-C ends it."""
+        """Return what `work` returns; it waits for other calls to end, and Ctrl-C ends it."""
         return interruptible(lambda: self._alone(work), self._source.status.stop)
 
     def _alone(self, work: Callable[[], T]) -> T:
@@ -265,6 +271,6 @@ def _next(frames: Iterator[Frame], count: int) -> list[Frame]:
 
 
 def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int | None = None) -> Clip:
-    """Return the frames of a video that `sampler` chooses; see `VideoReader`, of which this is one use."""
+    """Return the frames of a video that `sampler` chooses; arguments and errors are those of `VideoReader`."""
     with VideoReader(source, threads=threads) as video:
         return video.clip(sampler)

@@ -1,8 +1,8 @@
 """Which frames of a video are looked at.
 
 Two rules are ActionCLIP's own (github sallymmx/ActionCLIP): the evaluation rule takes the middle of each
-of `count` equal segments, the training rule a random frame of each. mmaction2's port of it is half a frame later.
-TimeSformer's takes frames from the first to the last.
+of `count` equal segments, the training rule a random frame of each. The evaluation rule of mmaction2's port is half a
+frame later. TimeSformer's rule takes evenly spaced frames, with the first and the last one.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from action_clip.errors import ActionClipError
 from action_clip.video import SAMPLINGS
 
 Sampler = Callable[[int], list[int]]
-"""From the total number of frames of a video to the indices of the frames to look at, first to last."""
+"""A function from the number of frames in a video to the indices of the frames to look at."""
 
 
 @dataclass(frozen=True)
 class Keyframes:
     """The frames of `rule`, each replaced by the nearest keyframe of the video: approximate, but quick in long videos.
 
-    Where different frames would have the same keyframe, a reader takes the frames themselves if the video is short; of
-    a long one, which is what keyframes are for, it takes the few that there are, and a warning says how many.
+    Where different frames would have the same keyframe, a reader takes the frames themselves if the video is short. Of
+    a long video it takes the few keyframes that there are, and logs a warning with their number.
 
-    Only a reader of files knows of keyframes: for a number of frames this is `rule`.
+    Called with a number of frames, it returns the indices of `rule`: only a reader knows where keyframes are.
     """
 
     rule: Sampler
@@ -68,11 +68,11 @@ def midpoint_indices(total: int, count: int) -> list[int]:
     """Return `count` indices, in order: the frame shown in the middle of each of `count` equal parts.
 
     mmaction2's SampleFrames where it evaluates clips of one frame (test_mode, clip_len 1): with N = total and
-    T = count, (i + ½) · N / T rounded down, whichever of them is larger. Raises ActionClipError when either number is
+    T = count, (i + ½) · N / T rounded down, for N < T as well. Raises ActionClipError when either number is
     below 1.
     """
     _check(total, count)
-    interval = total / count  # in floating point, as there: it rounds the same
+    interval = total / count  # in floating point, as in mmaction2, to round the same way
     return [int(i * interval + interval / 2) for i in range(count)]
 
 
@@ -104,8 +104,8 @@ def random_indices(total: int, count: int, seed: int) -> list[int]:
 def make_sampler(kind: str, count: int, seed: int, uniform: str = "segments") -> Sampler:
     """Return the sampler called `kind` (one of SAMPLINGS) that takes `count` frames.
 
-    `uniform`, one of UNIFORM_RULES, says what "uniform" is; "keyframes" are those nearest to these frames. Raises
-    ActionClipError for another kind, for a count below 1 and for a negative seed.
+    `uniform`, one of UNIFORM_RULES, is the rule of "uniform"; "keyframes" takes the keyframes nearest to the frames of
+    that rule. Raises ActionClipError for another kind, for a count below 1 and for a negative seed.
     """
     if kind not in SAMPLINGS:
         raise ActionClipError(f'there is no sampling "{kind}"; choose one of: {", ".join(SAMPLINGS)}')

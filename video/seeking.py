@@ -19,15 +19,15 @@ from action_clip.video.pixels import upright_rgb
 from action_clip.video.source import MOST_READERS, Video, opened
 
 Store = Callable[[int, Picture], None]
-"""Receives the number of a frame and its RGB; the same one twice where a run is decoded again."""
+"""A function that receives a frame's number and its (H, W, 3) uint8 RGB; twice where a run is decoded again."""
 
 
 _SKIPPING = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video")
-"""Codecs with decoders that do: of others, every frame has to come, so that what is missing is noticed."""
+"""Codecs whose decoders skip non-reference frames on request. With others, every frame is decoded and checked."""
 
 
 class StrategyError(Exception):
-    """A strategy cannot return the requested frames, or not be sure of them: the next one is tried."""
+    """A strategy cannot return the requested frames, or cannot be sure that they are right: the next one is tried."""
 
 
 @dataclass
@@ -41,9 +41,10 @@ class _Run:
 
 
 def decode_frames(video: Video, table: PacketTable, requested: Collection[int], store: Store) -> None:
-    """Give the frames `requested` (frame n is the n-th shown) of a regular table to `store`, in no certain order.
+    """Decode frames of a video with a regular table, and pass them to `store`, in any order and from any thread.
 
-    Raises StrategyError when anything is not as the timestamps say; then no frame is known to be right.
+    `requested` has their numbers, from 0 in order of presentation. Raises StrategyError when the decoded frames do not
+    match the timestamps; then frames that were passed on may be wrong.
     """
     runs = _plan(table, requested)
     if video.notices_damage or video.source.is_url:
@@ -56,7 +57,7 @@ def decode_frames(video: Video, table: PacketTable, requested: Collection[int], 
 def stream_frames(video: Video, table: PacketTable, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
     """Yield number and picture of the frames `requested` of a regular table, in order, each as soon as it is decoded.
 
-    Each was checked with those before it. Raises StrategyError when the next one is not as the timestamps say.
+    Each is checked before it is yielded. Raises StrategyError when the next one does not match the timestamps.
     """
     last = -1
     for run in _plan(table, requested):
@@ -89,7 +90,7 @@ def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], stor
 
 
 def _decode_surely(video: Video, table: PacketTable, run: _Run) -> Iterator[tuple[int, Picture]]:
-    """Decode a run without the non-reference frames; where that fails, all of it, and from its first frame again."""
+    """Decode a run without non-reference frames; where that fails, decode all of it, from its first frame on."""
     try:
         try:
             yield from _decode_run(video, table, run, skip=_skips_non_reference(video.stream.codec_context))
@@ -113,7 +114,7 @@ def _plan(table: PacketTable, requested: Collection[int]) -> list[_Run]:
 
 
 def _decode_run(video: Video, table: PacketTable, run: _Run, *, skip: bool) -> Iterator[tuple[int, Picture]]:
-    """Yield the requested frames of a run; check that each packet shows its frame, in order.
+    """Yield the requested frames of a run, and check that each packet shows its frame, in order.
 
     Where the decoder is to `skip` non-reference frames, those that nobody requested may be missing.
     """
@@ -141,10 +142,10 @@ def _decode_run(video: Video, table: PacketTable, run: _Run, *, skip: bool) -> I
 
 
 def _skips_non_reference(context: VideoCodecContext) -> bool:
-    """Whether a decoder leaves out non-reference frames when it is told to, and nothing refers to those.
+    """Return whether a decoder skips non-reference frames on request, and no frame refers to those.
 
-    In HEVC with several temporal layers, frames of a higher layer may (H.265, 7.4.2.2); the number of layers is in hvcC
-    (ISO 14496-15, 8.3.3.1), which streams without it do not tell.
+    In HEVC with several temporal layers, frames of a higher layer may refer to them (H.265, 7.4.2.2). The number of
+    layers is in hvcC (ISO 14496-15, 8.3.3.1); where a stream has none, it is not known.
     """
     extradata = context.extradata or b""
     has_one_layer = len(extradata) > 22 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1

@@ -1,4 +1,4 @@
-"""Decoding a video from its start to its end: slow, and right for every file."""
+"""Decoding a video from its start to its end, which is slow but right for every file."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
@@ -21,7 +21,7 @@ class DecodedFrames:
     """The result of decoding from the start; frames are numbered in the order in which the decoder returns them."""
 
     aspect: Fraction = SQUARE
-    """How much wider than high pixels are shown."""
+    """Width of a pixel over its height, as players show it."""
     times: list[int | None] = field(default_factory=list)
     """Presentation time of each frame."""
     corrupt: set[int] = field(default_factory=set)
@@ -31,7 +31,7 @@ class DecodedFrames:
     pictures: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     """RGB of the frames that were requested."""
     end: int = 0
-    """When the last frame ends, where the decoder tells it."""
+    """When the last frame ends, in the unit of `times`, where the decoder tells it; else 0."""
 
     def add(self, frames: Iterable[VideoFrame], requested: Collection[int]) -> None:
         """Add the next frames, with the pictures of those requested."""
@@ -45,9 +45,9 @@ class DecodedFrames:
                 check_total(len(self.pictures), *picture.shape[:2])
 
     def timeline(self) -> tuple[list[int | None], list[int | None]]:
-        """Return the time of every frame of the video, and its number, None for a broken one.
+        """Return the time of every frame of the video, and its number in the decoder's output, None for a broken one.
 
-        A packet that could not be decoded is inserted by its time, or where times are not in order, where it failed.
+        A packet that could not be decoded is inserted by its time or, where times are not in order, where it failed.
         Corrupt frames count as broken unless there are no others.
         """
         good = set(range(len(self.times))) - self.corrupt or self.corrupt
@@ -68,11 +68,11 @@ class DecodedFrames:
 
 
 Pass = Callable[[DecodedFrames, Collection[int]], Generator[None, None, None]]
-"""Decodes all frames from the start, some at each step, and adds them, with the pictures of those requested."""
+"""A generator function that decodes from the start and, at each step, adds frames, with the pictures requested."""
 
 
 def decode_all(decode: Pass, requested: Collection[int], *, to_end: bool = True) -> DecodedFrames:
-    """Decode from the start to the end, or to the last frame requested, with the pictures of those requested.
+    """Return the frames from the start to the end, or to the last one requested, with the pictures requested.
 
     Raises ActionClipError where reading fails, or these pictures are too large.
     """
@@ -102,7 +102,10 @@ def stream_all(decode: Pass, requested: Collection[int]) -> Iterator[tuple[int, 
 def decode_packets(
     source: VideoSource, table: PacketTable, threads: int, result: DecodedFrames, requested: Collection[int]
 ) -> Generator[None, None, None]:
-    """Add the frames of each packet to `result`, one packet after the other."""
+    """Decode a packet at each step, and add its frames to `result`.
+
+    Raises ActionClipError where reading fails, or the pictures requested are too large together.
+    """
     with opened(source, threads) as video:
         result.aspect = video.aspect
         for packet in table.cached if table.cached is not None else read_packets(video):

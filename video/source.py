@@ -39,29 +39,29 @@ from action_clip.video.playlist import HEAD_BYTES, check_end, is_hls, is_playlis
 
 _CHUNK = 1 << 20
 _BUFFER = 1 << 16
-"""Bytes that FFmpeg asks for at once: with fewer, calling Python shows."""
+"""Bytes that FFmpeg asks for at once: with fewer, the calls to Python take noticeable time."""
 _MOST_THREADS = 16  # FFmpeg's own bound where it chooses
 MOST_READERS = 4
-"""How often a video is opened at once: each takes the memory of its index, and of the frames that others refer to."""
+"""Most decoders of a video at once: each takes memory for its index, and for the frames that others refer to."""
 _PIXELS_AT_ONCE = 2**28
-"""Of the frames that a decoder's threads work on at once."""
+"""Most pixels of the frames that a decoder's threads work on at once."""
 
 _ALIGNMENT = 2**23
-"""Pixels more that a decoder may make of a frame: it rounds the sides up."""
+"""Pixels that a decoder may add to a frame by rounding its sides up."""
 
 _STRICT = {"err_detect": "bitstream+buffer+explode"}
 _UNAWARE = ("hevc", "vp8", "ffv1", "mpeg4")
-"""Their decoders do not refuse all damage, and show in its place what was in a frame's memory, or in the frame before:
-that depends on all that a decoder has decoded, and with several threads on which is first. (That of MPEG-4 refuses it,
-but with several threads not always.)"""
+"""Codecs whose decoders do not refuse all damage, but show in its place what was in a frame's memory, or in the frame
+before: that depends on everything decoded before and, with several threads, on their timing. (The decoder of MPEG-4
+refuses damage, but not always with several threads.)"""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
 _METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if PYAV < 19 else {}
 _CONTAINER_OPTIONS = {
-    # Some formats (concat, VobSub, SDP) open what they name past `io_open`: no protocol is called so.
+    # Some formats (concat, VobSub, SDP) bypass `io_open` for files that they name; no protocol has the name "none".
     "protocol_whitelist": "none",
-    # Of HLS: connections are not FFmpeg's to keep, and a playlist is read once.
+    # For HLS: FFmpeg keeps no connections, and reads a playlist once.
     "http_persistent": "0",
     "http_multiple": "0",
     "max_reload": "1",
@@ -70,17 +70,17 @@ _CONTAINER_OPTIONS = {
 
 @dataclass(frozen=True)
 class VideoSource:
-    """Where a video is: `name` as it may be shown, and the path of the file or the content at the URL."""
+    """Where a video is: its `name` in messages, and the path of the file or the content at the URL."""
 
     name: str
     path: Path = field(default_factory=Path)
-    """Of what is no URL."""
+    """The file; unused for a URL."""
     content: RemoteContent | None = None
     status: ReadStatus = field(default_factory=ReadStatus)
 
     @property
     def is_url(self) -> bool:
-        """Whether it is at a URL."""
+        """Whether the video is at a URL."""
         return self.content is not None
 
     @contextmanager
@@ -97,7 +97,7 @@ class VideoSource:
             content.close()
 
     def size(self) -> int:
-        """Return the size of a file in bytes; ActionClipError where it is gone."""
+        """Return the size of a file in bytes. Raises ActionClipError where it no longer exists."""
         try:
             return self.path.stat().st_size
         except OSError as error:
@@ -105,9 +105,10 @@ class VideoSource:
 
     @cached_property
     def format(self) -> str | None:
-        """The format, for HLS at a URL; else None, and FFmpeg detects it: a playlist it would tell by name and type.
+        """FFmpeg's name of the format, "hls", for HLS at a URL; else None, and FFmpeg detects the format.
 
-        Raises ActionClipError for a playlist, and for an index that claims too many samples.
+        FFmpeg itself recognises HLS only by file name and MIME type. Raises ActionClipError for other playlists, and
+        for an index that claims too many samples.
         """
         file = self.open()
         try:
@@ -124,7 +125,7 @@ class VideoSource:
         return "hls" if is_stream else None
 
     def open(self) -> FFmpegFile:
-        """Return the file, open at its start; ActionClipError where it cannot be opened."""
+        """Return the file, open at its start. Raises ActionClipError where it cannot be opened."""
         if self.content is not None:
             file: Readable = RemoteFile(self.content)
             file.read(1)  # redirects are followed
@@ -174,27 +175,27 @@ class Video:
     alpha: Alpha | None = None
     """The decoder of transparency that is stored beside the pictures."""
     threads: int = 1
-    """How many decode at once, of one decoder or of several."""
+    """How many threads decode at once, in one decoder or in several."""
     file: FFmpegFile | None = None
-    """What the container reads from."""
+    """The file that the container reads from."""
     is_strict: bool = False
-    """Whether the decoder refuses what is damaged, where it notices it."""
+    """Whether the decoder raises an error for damage that it notices."""
     has_decoded: bool = False
 
     @cached_property
     def aspect(self) -> Fraction:
-        """How much wider than high its pixels are shown."""
+        """Width of its pixels over their height, as players show them."""
         return pixel_aspect(self.stream)
 
     @property
     def notices_damage(self) -> bool:
-        """Whether what the decoder shows without complaint depends on nothing but the packets."""
+        """Whether frames that are decoded without an error depend on the packets alone."""
         return self.stream.codec_context.name not in _UNAWARE
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """Return the frames that the decoder shows next; None empties it.
+        """Return the frames that the decoder outputs next; a `packet` of None empties the decoder.
 
-        Raises FFmpegError for what cannot be decoded, StoppedError when nobody waits for it.
+        Raises FFmpegError where the packet cannot be decoded, StoppedError when reading is to end.
         """
         self.source.status.check()
         self.has_decoded = True
@@ -203,11 +204,11 @@ class Video:
             return self.alpha.apply(frames, packet) if self.alpha else frames
         except av.FFmpegError:
             raise
-        except ValueError as error:  # of PyAV 19, after the decoder could not be opened
+        except ValueError as error:  # PyAV 19, after the decoder could not be opened
             raise av.FFmpegError(errno.EINVAL, str(error)) from error
 
     def close(self) -> None:
-        """Close the container, and what it reads from."""
+        """Close the container and its file."""
         self.container.close()
         if self.file is not None:
             self.file.close()
@@ -217,9 +218,8 @@ class Video:
 def locate(source: str | os.PathLike[str]) -> Iterator[VideoSource]:
     """Yield the source of a file name or an http(s) URL; a pipe is first copied to a temporary file.
 
-    A pipe can be read only once, and finding frames may take a second look. Raises ActionClipError, one
-    sentence a case, for a missing, empty or unreadable file, a folder, a device, and an address that is not
-    http(s).
+    A pipe can be read only once, and finding frames may take two passes. Raises ActionClipError for a missing, empty or
+    unreadable file, a folder, a device, an address that is not http(s), and any address where connecting is forbidden.
     """
     name = os.fspath(source)
     if is_address(name):
@@ -256,9 +256,9 @@ def locate(source: str | os.PathLike[str]) -> Iterator[VideoSource]:
 def open_video(source: VideoSource, threads: int, *, strict: bool = False) -> Video:
     """Return the video, open at its start; every stream but the best video stream is skipped unread.
 
-    `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. One thread makes
-    of damage what it can, the same every time, unless it is to be `strict`; several, which would make of it now this,
-    now that, raise FFmpegError when they decode it.
+    `threads` is the number of decoding threads, 0 for one a core; fewer where frames are very large. With one thread,
+    damage is concealed, the same way every time, unless the decoder is `strict`. With several threads the result would
+    vary: then, and with `strict`, decoding damage raises FFmpegError.
 
     Raises ActionClipError when there is no video to decode: not a video file, only audio, only a cover picture, an
     unknown codec, a playlist of other files, frames of more than `most_pixels()`; and where reading fails.
@@ -278,7 +278,7 @@ def open_video(source: VideoSource, threads: int, *, strict: bool = False) -> Vi
         alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
         video = Video(source, container, stream, alpha, 1 if alpha else threads, file)
         context.thread_count = video.threads if video.notices_damage else 1
-        context.options = _decoder_options()  # for frames that turn out larger than that
+        context.options = _decoder_options()  # for frames that are larger than the stream states
         video.is_strict = strict or context.thread_count != 1
         if video.is_strict:
             context.options |= _STRICT
@@ -295,7 +295,7 @@ def opened(source: VideoSource, threads: int, *, strict: bool = False) -> Iterat
     with closing(open_video(source, threads, strict=strict)) as video:
         try:
             yield video
-        except GeneratorExit:  # no more frames are requested, and an error would reach nobody
+        except GeneratorExit:  # the caller wants no more frames, and would not get an error
             raise
         except BaseException:
             source.check()
@@ -305,7 +305,7 @@ def opened(source: VideoSource, threads: int, *, strict: bool = False) -> Iterat
 
 @contextmanager
 def _copied(name: str) -> Iterator[Path]:
-    """Yield a temporary copy of what comes through a pipe."""
+    """Yield the path of a temporary copy of what comes through a pipe."""
     stop = Event()
 
     def copy(target: Path) -> None:
@@ -352,7 +352,7 @@ def _decoder_options() -> dict[str, str]:
 
 
 def _threads(threads: int, pixels: int) -> int:
-    """How many threads decode: as wished, as long as their frames take no more than some hundred megabytes."""
+    """Return how many threads decode: `threads`, or fewer where frames of so many pixels would take too much memory."""
     most = max(1, _PIXELS_AT_ONCE // max(pixels, 1))
     return min(threads or min(usable_cores(), _MOST_THREADS), most)
 
@@ -382,6 +382,7 @@ def _not_there(name: str, error: OSError | ValueError) -> ActionClipError:
 
 
 def read_failure(source: VideoSource, error: Exception) -> ActionClipError:
+    """Return the error for a video that cannot be read, with the reason that `error` has."""
     reason = getattr(error, "strerror", None) or error
     if source.is_url:
         return ActionClipError(

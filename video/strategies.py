@@ -30,7 +30,7 @@ from action_clip.video.webp import claimed_frames, decode_animation, is_animatio
 _log = logging.getLogger("action_clip")
 
 SHORT_PIXELS = 2**30
-"""Of a video of which all frames are decoded within seconds: a quarter of a minute of 1080p, two of 640 × 480."""
+"""Most pixels, of all frames together, of a video that is decoded within seconds: 15 s of 1080p, 2 min of 640 × 480."""
 
 
 class Strategy(ABC):
@@ -60,7 +60,7 @@ class Strategy(ABC):
         """Return the frames that the sampler chooses."""
 
     def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yield the frames with these indices, which ascend; the last frame for those beyond the end."""
+        """Yield the frames with these indices, in ascending order; the last frame for indices beyond the end."""
         times_s = self.timeline().times_s
         last = len(times_s) - 1
         counts = Counter(self._decodable([min(index, last) for index in indices]))
@@ -68,7 +68,7 @@ class Strategy(ABC):
             yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
 
     def _decodable(self, indices: list[int]) -> list[int]:
-        """Return the indices of the frames that stand for those with these indices."""
+        """Return `indices` with those of broken frames replaced by those of their nearest good neighbours."""
         return indices
 
     def _decode(self, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
@@ -82,11 +82,11 @@ class IndexedKeyframes(Strategy):
     name = "keyframes of the container's index"
 
     def timeline(self) -> Timeline:
-        """Nothing: the index may not have every frame."""
+        """Raise StrategyError: the index may not list every frame."""
         raise StrategyError("every frame is requested, not only keyframes")
 
     def clip(self, sampler: Sampler) -> Clip:
-        """As of Strategy."""
+        """Return the keyframes nearest to the frames of a `Keyframes`; StrategyError for another sampler."""
         if not isinstance(sampler, Keyframes):
             raise StrategyError("exact frames are requested, not keyframes")
         with self._decoders.get(1, strict=True) as video:
@@ -110,10 +110,10 @@ class IndexedKeyframes(Strategy):
 
 
 class Seeking(Strategy):
-    """Decoding each frame from the keyframe before it, where the packets' timestamps tell which shows which frame."""
+    """Decoding each frame from the keyframe before it; the packets' timestamps tell which packet shows which frame."""
 
     def __init__(self, decoders: Decoders, threads: int) -> None:
-        """Decode with so many threads, 0 for one a core."""
+        """Make the strategy; `threads` is the number of decoding threads, 0 for one a core."""
         super().__init__(decoders)
         self._threads = threads
         if threads != decoders.threads:
@@ -135,11 +135,11 @@ class Seeking(Strategy):
         return _timeline(self._table.pts[self._table.shown].tolist(), self._table)
 
     def timeline(self) -> Timeline:
-        """As of Strategy; nothing is decoded."""
+        """Return when each frame of the video is shown, by the timestamps; nothing is decoded."""
         return self._timeline
 
     def clip(self, sampler: Sampler) -> Clip:
-        """As of Strategy; of a `Keyframes`, the keyframes nearest to its frames."""
+        """Return the frames that the sampler chooses; for a `Keyframes`, the keyframes nearest to them."""
         table = self._table
         total = len(table.shown)
         with self._decoders.get(self._threads) as video:
@@ -159,7 +159,7 @@ class Seeking(Strategy):
 
 
 class SeekingByIndex(Seeking):
-    """Seeking by the index of a large MP4 file: of the file, only what is decoded is read."""
+    """Seeking by the index of a large MP4 file: only the index and the packets to be decoded are read."""
 
     name = "seeking by the MP4 index"
 
@@ -178,46 +178,50 @@ class SeekingByScan(Seeking):
 
 @dataclass(frozen=True)
 class Survey:
-    """What decoding everything has shown of a video."""
+    """The frames of a video, as decoding all of it has shown them."""
 
     timeline: Timeline
     numbers: dict[int, int]
-    """By the index of each frame that is not broken, its number in the order of the decoder's output."""
+    """From the index of each frame that is not broken to its number in the decoder's output."""
 
     @cached_property
     def _good(self) -> list[int]:
         return sorted(self.numbers)
 
     def nearest(self, index: int) -> int:
-        """Return the nearest frame that is not broken, the earlier of two."""
+        """Return the index of the nearest frame that is not broken, the earlier of two."""
         at = bisect_left(self._good, index)
         return min(self._good[max(at - 1, 0) : at + 1], key=lambda good: abs(good - index))
 
 
 class FromStart(Strategy):
-    """Decoding everything from the start. Broken frames give way to their neighbours."""
+    """Decoding everything from the start. Broken frames are replaced by their nearest good neighbours."""
 
     _threads = 1
     _survey: Survey | None = None
 
     @abstractmethod
     def _expected(self) -> int:
-        """Return how many frames the file promises."""
+        """Return how many frames the file states."""
 
     @abstractmethod
     def _pass(self) -> Pass:
-        """Return what decodes all frames."""
+        """Return the generator function that decodes all frames."""
 
     @abstractmethod
     def _survey_of(self, result: DecodedFrames) -> Survey:
         """Return the survey of all frames."""
 
     def timeline(self) -> Timeline:
-        """As of Strategy, by decoding everything once."""
+        """Return when each frame of the video is shown, by decoding everything once."""
         return self._surveyed(None)[0].timeline
 
     def clip(self, sampler: Sampler) -> Clip:
-        """As of Strategy; the first time, the frames are those for the number of frames that the file promises."""
+        """Return the frames that the sampler chooses.
+
+        The first call decodes everything, and keeps the frames chosen for the number of frames that the file states.
+        Where the true number leads to others, the video is decoded again.
+        """
         survey, pictures = self._surveyed(sampler)
         indices = self._decodable(_checked(sampler, len(survey.timeline.times_s)))
         numbers = {index: survey.numbers[index] for index in indices}
@@ -235,14 +239,17 @@ class FromStart(Strategy):
             yield index_of[number], picture
 
     def _surveyed(self, sampler: Sampler | None) -> tuple[Survey, dict[int, Picture]]:
-        """Return the survey and, if it is made now, the frames that the sampler chooses of as many as expected."""
+        """Return the survey and, where it is made now, the pictures that the sampler chooses for the expected number.
+
+        The pictures are by number in the decoder's output. Raises ActionClipError where no frame can be decoded.
+        """
         if self._survey is not None:
             return self._survey, {}
         expected = self._expected()
         result = decode_all(self._pass(), _guess(sampler, expected))
         if self._threads != 1 and (result.failures or result.corrupt or len(result.times) != expected):
             # Decoders with several threads report an error late, lose good frames with the bad one, and conceal
-            # what is missing now this way, now that.
+            # what is missing differently from run to run.
             self._threads = 1
             result = decode_all(self._pass(), _guess(sampler, len(result.times)))
         if not result.times:
@@ -272,7 +279,7 @@ class AnimatedWebp(FromStart):
     name = "animated WebP"
 
     def rotation(self) -> int:
-        """As of Strategy: none."""
+        """Return 0; StrategyError for another file."""
         self._check()
         return 0
 
@@ -345,7 +352,7 @@ def _checked(sampler: Sampler, total: int) -> list[int]:
 
 
 def _is_better_exact(video: Video, total: int, exact: Sequence[int], keyframes: Sequence[object]) -> bool:
-    """Whether the keyframes are fewer than the frames that they stand for, in a video that is decoded in no time."""
+    """Return whether the keyframes are fewer than the frames that they replace, in a video of up to `SHORT_PIXELS`."""
     context = video.stream.codec_context
     return len(set(keyframes)) < len(set(exact)) and total * context.width * context.height <= SHORT_PIXELS
 
@@ -364,7 +371,7 @@ def _warn_of_few_keyframes(name: str, exact: Sequence[int], keyframes: Sequence[
 def _timeline(times: Sequence[int | None], table: PacketTable) -> Timeline:
     """Return when each frame starts, counted from the first one, and when the last one ends.
 
-    Frames without times, or with times that run backwards, are counted at the average rate instead.
+    Where times are missing or run backwards, they are computed from the average rate.
     """
     known = [time for time in times if time is not None]
     if len(known) < len(times) or known != sorted(known):
@@ -372,7 +379,7 @@ def _timeline(times: Sequence[int | None], table: PacketTable) -> Timeline:
     unit = table.time_base
     starts_s = tuple((time - known[0]) * unit.numerator / unit.denominator for time in known)
     last_duration = int(table.duration[table.pts == known[-1]].max(initial=0))
-    # Where frames are reordered, a container's durations are often those between the times of decoding.
+    # Where frames are reordered, a container's durations are often differences of decoding times.
     if last_duration and (len(known) == 1 or np.all(np.diff(table.pts) > 0)):
         last_s = float(last_duration * table.time_base)
     else:

@@ -1,4 +1,4 @@
-"""Frames to remember a video by: small enough that the answers for a thousand videos fit into memory."""
+"""Small copies of the frames that were looked at: with them, the predictions for a thousand videos fit into memory."""
 
 from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
@@ -8,14 +8,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MOST_BYTES = 1 << 22
-"""Of the frames of one video together: more pixels than a sheet shows of them."""
+"""Most bytes of all frames of one video: more pixels than a sheet shows of them."""
 
 
 def thumbnails(frames: NDArray[np.uint8], threads: int = 1) -> NDArray[np.uint8]:
-    """Return (T, h, w, 3) uint8 from (T, H, W, 3): all of `MOST_BYTES` at most, or one pixel each; the same shape.
+    """Return frames reduced to `MOST_BYTES` in all, at least one pixel each, with their ratio of width to height.
 
-    Frames that are small enough are returned as they are; where all are one, as of a picture, they stay one in memory.
-    `threads` frames are made smaller at a time.
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        threads: number of frames that are reduced at a time.
+
+    Returns:
+        (T, h, w, 3) uint8 RGB: `frames` itself where it is small enough. Where all frames are views of one, as those of
+        a picture, so are these.
     """
     scale = sqrt(MOST_BYTES / frames.nbytes)
     if scale >= 1:
@@ -27,7 +32,7 @@ def thumbnails(frames: NDArray[np.uint8], threads: int = 1) -> NDArray[np.uint8]
 
     def shrink(frame: NDArray[np.uint8], place: NDArray[np.uint8]) -> None:
         picture = Image.fromarray(np.ascontiguousarray(frame))
-        # With the gap, whole pixels are averaged first, which is quick, and most of the way.
+        # reducing_gap averages blocks of whole pixels first, which is quick and does most of the reduction.
         place[:] = np.asarray(picture.resize(size, Image.Resampling.HAMMING, reducing_gap=1.0))
 
     with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,4 @@
-"""Animated WebP, by Pillow: PyAV reads it from 19 on, and Pillow shows the same frames with every version."""
+"""Decoding animated WebP with Pillow: PyAV reads it from version 19 on only."""
 
 import io
 import os
@@ -13,21 +13,24 @@ from action_clip.video.pixels import check_size, check_total, on_white
 from action_clip.video.sequential import DecodedFrames
 from action_clip.video.source import VideoSource
 
-_HEAD = 30
+_HEAD = 30  # bytes, up to the end of the animation's size in pixels
 _ANIMATED = 2  # among the flags of the file's first chunk
 _MOST_BYTES = 2**28
 _LEAST_MS = 100
-"""How long frames are shown that would be shown for no time, as browsers do."""
+"""Duration in ms of a frame whose own is 0, as in browsers."""
 
 
 def is_animation(source: VideoSource) -> bool:
-    """Whether a file is an animated WebP; ActionClipError where it cannot be read."""
+    """Return whether a file is an animated WebP. Raises ActionClipError where it cannot be read."""
     head = _read(source, _HEAD)
     return len(head) == _HEAD and head[:4] + head[8:16] == b"RIFFWEBPVP8X" and bool(head[20] & _ANIMATED)
 
 
 def claimed_frames(source: VideoSource) -> int:
-    """Return how many frames an animation says that it has; ActionClipError where it is none, or too large."""
+    """Return the number of frames that an animation states.
+
+    Raises ActionClipError where it cannot be read as one, or is too large.
+    """
     with _image(source) as image:
         return getattr(image, "n_frames", 1)
 
@@ -35,9 +38,16 @@ def claimed_frames(source: VideoSource) -> int:
 def decode_animation(
     source: VideoSource, result: DecodedFrames, requested: Collection[int]
 ) -> Generator[None, None, None]:
-    """Add the frames of an animation, up to one that is broken, to `result`, one after the other; times are in ms.
+    """Decode an animation up to its first broken frame, and add one frame to `result` at each step.
 
-    Raises ActionClipError where there is none at all, or the pictures requested are too large.
+    Args:
+        source: the animation.
+        result: receives the times, in ms from the first frame, and the pictures requested, (H, W, 3) uint8 RGB.
+        requested: the numbers of the frames whose pictures are kept.
+
+    Raises:
+        ActionClipError: the first frame cannot be decoded, or the pictures requested are too large together.
+        StoppedError: reading is to end.
     """
     with _image(source) as image:
         for number in range(getattr(image, "n_frames", 1)):

@@ -1,1 +1,1 @@
-"""CLIP and ActionCLIP: reading checkpoints, the networks, and what the exporter must know of them."""
+"""CLIP and ActionCLIP: reading checkpoints, the networks, and their interface to the exporter."""

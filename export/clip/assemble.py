@@ -1,4 +1,4 @@
-"""From a checkpoint's weights to networks: every size is read off the weights, and every weight finds its place."""
+"""Building networks from a checkpoint: sizes are read off the weights, and every weight has to be used."""
 
 import math
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from action_clip.tokenizer.bpe import CONTEXT_LENGTH, VOCABULARY_SIZE
 ACTIONCLIP_LOGIT_SCALE = 100.0
 # open_clip's ViT-H, -g and -bigG divide these widths into heads of another width.
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
-# PyTorch's TransformerEncoder in Transf_cls.
+# Heads of PyTorch's TransformerEncoder in Transf_cls.
 _CLASS_TOKEN_ATTENTION_HEADS = 8
 
 
@@ -62,9 +62,9 @@ def assemble(
     """Build the networks of a checkpoint and load its weights, in float32 and for evaluation.
 
     Args:
-        checkpoint: as read.
-        fusion: the one that the checkpoint must have, of choices.FUSIONS; None: whichever it has.
-        frames: of a clip, T; None: what the weights ask for, else 8.
+        checkpoint: as `read_checkpoint` returns it.
+        fusion: the fusion that the checkpoint must have, one of choices.FUSIONS; None: any.
+        frames: frames of a clip, T; None: as many as the weights require, else 8.
         activation: "quickgelu" or "gelu", where the checkpoint does not say.
 
     Raises:
@@ -78,7 +78,7 @@ def assemble(
     fusion_name = _fusion_name(checkpoint, fusion)
     frames = _frames(checkpoint, fusion_name, frames)
     activation = _activation(checkpoint, activation)
-    with torch.device("meta"):  # no memory and no initial values: the weights are the checkpoint's own tensors
+    with torch.device("meta"):  # takes no memory: the checkpoint's tensors become the weights
         text, image = _text_tower(checkpoint, activation), _image_tower(checkpoint, activation, frames)
         network = _fusion(checkpoint, fusion_name, frames)
     images = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
@@ -86,7 +86,7 @@ def assemble(
     used = {name: value for name, value in (checkpoint.fusion or {}).items() if name not in _unused(fusion_name)}
     load_weights([(text, texts, ""), (image, images, "visual."), (network, used, "fusion: ")])
     preprocessing = checkpoint.preprocessing or CLIP_PREPROCESSING
-    # ActionCLIP is evaluated on the centre of a somewhat larger frame, CLIP on as much as fits.
+    # ActionCLIP is evaluated on the centre of a somewhat larger frame, CLIP on the largest square.
     is_action_clip = checkpoint.fusion is not None or checkpoint.layout == "ActionCLIP"
     resize = image.image_size * 256 // 224 if is_action_clip else image.image_size
     scale = ACTIONCLIP_LOGIT_SCALE if is_action_clip else _logit_scale(state)
@@ -106,7 +106,7 @@ def assemble(
 
 
 def _fusion_name(checkpoint: Checkpoint, requested: str | None) -> str:
-    """The kind of fusion, recognised by its weights."""
+    """Return the kind of fusion, recognised by its weights. Raises ActionClipError where another is requested."""
     names = checkpoint.fusion or {}
     marks = {
         "LSTM": "lstm_visual.",
@@ -208,14 +208,14 @@ def _embedding(checkpoint: Checkpoint) -> int:
 
 
 def _fusion(checkpoint: Checkpoint, name: str, frames: int) -> nn.Module:
-    """The network of one of choices.FUSIONS."""
+    """Return the network of one of choices.FUSIONS."""
     state, embedding = checkpoint.fusion or {}, _embedding(checkpoint)
     if name == "Conv_1D":
         return ConvolutionFusion(embedding)
     if name == "LSTM":
         return RecurrentFusion(embedding)
     if name == "Transf":
-        # As many attention heads as the text tower has, whatever the embedding's width.
+        # As many attention heads as the text tower has, for any width of the embedding.
         heads = shape_of(checkpoint.clip, "text_projection", 2)[0] // HEAD_WIDTH
         config = transformer_config(state, "transformer.", embedding, heads)
         positions = shape_of(state, "frame_position_embeddings.weight", 2)[0]
@@ -227,14 +227,14 @@ def _fusion(checkpoint: Checkpoint, name: str, frames: int) -> nn.Module:
 
 
 def _unused(fusion_name: str) -> tuple[str, ...]:
-    """Weights without an effect: in the published code all but meanP have frame positions, only Transf uses them."""
+    """Return names of weights without effect: the published code has frame positions that only Transf uses."""
     return () if fusion_name == "Transf" else ("frame_position_embeddings.weight",)
 
 
 def _logit_scale(state: State) -> float:
-    """What a CLIP multiplies cosines by; it learns the logarithm."""
+    """Return the factor for cosines, whose logarithm a CLIP learns. Raises ActionClipError where it is damaged."""
     learned = state.get("logit_scale", torch.tensor(math.log(ACTIONCLIP_LOGIT_SCALE)))
-    # CLIP keeps it at most at ln 100; far more is damage.
+    # CLIP limits the logarithm to ln 100; a far larger one is damage.
     if learned.numel() != 1 or not abs(float(learned)) < 20:
         raise ActionClipError("logit_scale is not one number below 20: give the checkpoint of a CLIP model")
     return math.exp(float(learned))

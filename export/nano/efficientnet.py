@@ -57,7 +57,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite2(nn.Module):
-    """(N, 3, H, W) float32 RGB, (x - 127) / 128 → (N, 1000) ImageNet logits."""
+    """From frames, (N, 3, H, W) float32 RGB as (x - 127) / 128, to ImageNet logits, (N, 1000)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class EfficientNetLite2(nn.Module):
 
 
 def load_efficientnet(checkpoint: str) -> EfficientNetLite2:
-    """The network with the package's weights, in evaluation mode."""
+    """Return the network with the weights in the file `checkpoint`, in evaluation mode."""
     network = EfficientNetLite2()
     network.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     return network.eval()

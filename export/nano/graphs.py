@@ -33,12 +33,12 @@ from action_clip.tokenizer.bpe import CONTEXT_LENGTH, default_tokenizer
 
 _LOG = logging.getLogger("action_clip")
 _SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")
-# PyTorch and onnxruntime on the same inputs, before the weights are packed.
+# Largest difference of PyTorch's and onnxruntime's outputs, before the weights are packed.
 _TOLERANCE = 1e-4
 
 
 class ObjectImage(nn.Module):
-    """(N, 3, 224, 224) CLIP-normalised frames → (N, 384) mean sentence embedding of the objects in each frame."""
+    """From CLIP-normalised frames, (N, 3, 224, 224), to mean sentence embeddings of the objects in them, (N, 384)."""
 
     scale: Tensor
     shift: Tensor
@@ -61,7 +61,7 @@ class ObjectImage(nn.Module):
 
 
 def image_network(teacher: MiniLM, wordnet: WordNet, checkpoint: Path, spec: ModelSpec) -> ObjectImage:
-    """The image network with its batch norms folded away and the class embeddings centred."""
+    """Return the image network with its batch norms folded into the convolutions and the class embeddings centred."""
     network = load_efficientnet(str(checkpoint))
     _fold_batch_norms(network)
     embeddings = class_embeddings(teacher, wordnet)
@@ -70,7 +70,7 @@ def image_network(teacher: MiniLM, wordnet: WordNet, checkpoint: Path, spec: Mod
 
 @torch.no_grad()
 def class_embeddings(teacher: MiniLM, wordnet: WordNet) -> Tensor:
-    """(1000, 384): the sentence embedding of each ImageNet class's names and definition, their mean subtracted."""
+    """Return the sentence embeddings of the ImageNet classes' names and definitions minus their mean, (1000, 384)."""
     synsets = wordnet.by_offset()
     names = []
     for key in _SYNSETS.read_text("utf-8").split():
@@ -81,7 +81,7 @@ def class_embeddings(teacher: MiniLM, wordnet: WordNet) -> Tensor:
 
 
 def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
-    """Write the text graph: (N, L) int64 tokens with N and L free."""
+    """Write the text graph, which takes (N, L) int64 tokens, any N and L. Raises ActionClipError as `_finish` does."""
     texts = ["a photo of action riding a bicycle", "eating", "Can you recognize the action of playing drums?"]
     tokens = encode(default_tokenizer(), texts)
     model = to_onnx(student, "tokens", tokens, {0: BATCH, 1: Dim("length", max=CONTEXT_LENGTH)})
@@ -90,14 +90,14 @@ def save_text(student: Student, path: Path, facts: dict[str, str]) -> None:
 
 
 def save_image(network: ObjectImage, path: Path, facts: dict[str, str]) -> None:
-    """Write the image graph: (N, 3, 224, 224) with N free."""
+    """Write the image graph, which takes (N, 3, 224, 224) float32, any N. Raises ActionClipError as `_finish` does."""
     frames = torch.from_numpy(sample_clip(replace(network.spec, frames=4)))
     model = to_onnx(network, "frames", frames, {0: BATCH})
     _finish(model, network, [frames.numpy(), frames[:1].numpy()], path, {**facts, "role": "image"})
 
 
 def save_fusion(path: Path, facts: dict[str, str]) -> None:
-    """Write the fusion graph: (batch, T, 384), both free."""
+    """Write the fusion graph, which takes (N, T, 384) float32, any N, T. Raises ActionClipError as `_finish` does."""
     features = torch.rand(2, 8, 384, generator=torch.Generator().manual_seed(0))
     fusion = MeanFusion()
     model = to_onnx(fusion, "frame_features", features, {0: BATCH, 1: Dim("frames", max=MOST)})
@@ -112,7 +112,10 @@ def _finish(
     path: Path,
     facts: dict[str, str],
 ) -> None:
-    """Compare with PyTorch, pack the weights, write the file, and log what packing changed."""
+    """Compare the graph with its network, pack its weights, write it, and log what packing changed.
+
+    Raises ActionClipError where its outputs differ from PyTorch's by more than _TOLERANCE.
+    """
     exact = max(float(np.abs(run(model, x) - network(torch.from_numpy(x)).numpy()).max()) for x in inputs)
     if not exact < _TOLERANCE:
         raise ActionClipError(
@@ -129,7 +132,7 @@ def _finish(
 
 
 def _fold_batch_norms(network: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it, so that the final weights are packed."""
+    """Fold each batch norm into the convolution before it, in place, so that the final weights are packed."""
     for module in [*network.modules()]:
         for (name, convolution), (norm_name, norm) in pairwise([*module.named_children()]):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -33,14 +33,15 @@ _FROM_BERT: Rules = (
 
 
 def bert_layers(count: int) -> Transformer:
-    """`count` layers of MiniLM's size: (N, L, WIDTH) → (N, L, WIDTH)."""
+    """Return a transformer of `count` layers of MiniLM's size, which maps (N, L, WIDTH) to (N, L, WIDTH)."""
     return Transformer(TransformerConfig(WIDTH, count, HEADS, 4 * WIDTH), functional.gelu, EPSILON, norm_last=True)
 
 
 class MiniLM(nn.Module):
-    """Texts → (N, 384) sentence embeddings, L2-normalised."""
+    """The teacher: from N texts to L2-normalised sentence embeddings, (N, 384)."""
 
     def __init__(self, archive: Path, max_length: int = 64) -> None:
+        """`archive`: model.zip of the package; texts are cut at `max_length` word pieces."""
         super().__init__()
         with zipfile.ZipFile(archive) as files:
             weights = load(files.read("model.safetensors"))
@@ -59,7 +60,7 @@ class MiniLM(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Texts, N of them → (N, 384) float32, L2-normalised. Long texts are cut at `max_length` word pieces."""
+        """Return the sentence embeddings of N texts, (N, 384) float32, L2-normalised."""
         pieces = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         length = max(map(len, pieces))
         ids = torch.zeros(len(pieces), length, dtype=torch.long)

@@ -17,7 +17,7 @@ LAYERS = 4
 
 
 class Student(nn.Module):
-    """(N, L) CLIP tokens, L ≤ 77 → (N, 384) embeddings, not normalised.
+    """From CLIP tokens, (N, L) with L ≤ 77, to embeddings, (N, 384), not normalised.
 
     A text's embedding is the mean of its states up to the end-of-text token (the largest id, so its position is the
     argmax); the tokens after it change nothing.
@@ -44,7 +44,7 @@ class Student(nn.Module):
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
-    """Texts → (N, L) tokens, L the longest text's length; what does not fit 77 tokens is cut, its end token kept."""
+    """Return the tokens of N texts, (N, L) int64, L of the longest; texts are cut to 77 tokens with the end token."""
     rows = [tokenizer.tokenize(text)[: CONTEXT_LENGTH - 2] for text in texts]
     tokens = torch.zeros(len(rows), max(map(len, rows)) + 2, dtype=torch.long)
     for row, ids in enumerate(rows):

@@ -1,4 +1,4 @@
-"""WordNet 3.0 as its database files have it (manual page wndb(5WN)): words, meanings, frequencies, -ing forms."""
+"""Reading WordNet 3.0 from its database files (manual page wndb(5WN)): words, meanings, frequencies, -ing forms."""
 
 import re
 from collections import defaultdict
@@ -14,9 +14,10 @@ _VOWELS = "aeiou"
 
 @dataclass(frozen=True)
 class Synset:
-    """One meaning: its words, definition and example sentences.
+    """A set of words with one meaning, with its definition and example sentences.
 
-    `topic` is the number of its lexicographer file (manual page lexnames(5WN)): 4 noun.act, 6 noun.artifact, …
+    `offset` is its place in the file of its part of speech, `part`. `topic` is the number of its lexicographer file
+    (manual page lexnames(5WN)): 4 noun.act, 6 noun.artifact, …
     """
 
     offset: int
@@ -31,6 +32,7 @@ class WordNet:
     """The database in one folder, for example /usr/share/wordnet of Debian's package wordnet-base."""
 
     def __init__(self, folder: Path) -> None:
+        """Read the database. Raises ActionClipError where its files are missing."""
         missing = [n for n in ("data.noun", "data.verb", "verb.exc", "cntlist.rev") if not (folder / n).is_file()]
         if missing:
             raise ActionClipError(
@@ -54,15 +56,15 @@ class WordNet:
                     self._irregular_ing.setdefault(base, form)
 
     def by_offset(self) -> dict[tuple[str, int], Synset]:
-        """Synsets by (part of speech, offset), the way ImageNet names its classes."""
+        """Return the synsets by (part of speech, offset), as ImageNet names its classes."""
         return {(synset.part, synset.offset): synset for synset in self.synsets}
 
     def count(self, lemma: str) -> int:
-        """How often the word was met in the texts that WordNet's editors tagged."""
+        """Return how often the word occurs in the texts that WordNet's editors tagged."""
         return self._counts[lemma.lower()]
 
     def ing(self, verb: str) -> str:
-        """The -ing form of a verb or of a phrase that begins with one: "run up" → "running up"."""
+        """Return the -ing form of a verb, or of a phrase that begins with one: "running up" for "run up"."""
         first, *rest = verb.split(" ")
         return " ".join([self._irregular_ing.get(first) or _regular_ing(first), *rest])
 

@@ -1,4 +1,4 @@
-"""Checkpoints of TimeSformer, of every known layout, read into one, and from there to the network."""
+"""Reading checkpoints of TimeSformer in any known layout into one form, and building the network of one."""
 
 import re
 from collections.abc import Mapping
@@ -36,13 +36,13 @@ from action_clip.export.weights import (
 )
 from action_clip.models.catalog import validators
 
-# Of the original code (DATA.MEAN and DATA.STD of its defaults.py), and so of the weights at Hugging Face; the short
-# side is as long as the crop.
+# Preprocessing of the original code (DATA.MEAN and DATA.STD in its defaults.py), and so of the weights at Hugging Face;
+# the short side is as long as the crop.
 ORIGINAL_PREPROCESSING = Preprocessing(None, (0.45,) * 3, (0.225,) * 3)
-# Of the configurations that mmaction2 trained and evaluated its own weights with: 127.5 of 255, both.
+# Preprocessing that mmaction2 trained and evaluated its own weights with: mean and std are 127.5 of 255.
 MMACTION_PREPROCESSING = Preprocessing(None, (0.5,) * 3, (0.5,) * 3)
 
-# Of all data sets, some have 20,000.
+# Some data sets have 20,000 classes.
 _MOST_CLASSES = 100_000
 
 # Names of each layout → this project's, which are those of export.clip.networks.
@@ -101,12 +101,12 @@ _FROM_MMACTION_WHOLE: Rules = (
 
 @dataclass(frozen=True, eq=False)
 class TimeSformerCheckpoint:
-    """The weights of a TimeSformer under this project's names, in float32, and what else its checkpoint says of it."""
+    """The weights of a TimeSformer under this project's names, in float32, and its checkpoint's other data on it."""
 
     layout: str
     """Name of the layout: "TimeSformer", …"""
     sha256: str
-    """Of the file; of a sharded checkpoint, of its files one after the other."""
+    """Hash of the file, or of the concatenated files of a sharded checkpoint."""
     state: State
     attention: str
     """One of networks.ATTENTIONS."""
@@ -115,11 +115,11 @@ class TimeSformerCheckpoint:
     heads: int | None = None
     """Attention heads; None where the checkpoint does not say."""
     epsilon: float = EPSILON
-    """Of the LayerNorms."""
+    """Epsilon of the LayerNorms."""
     frames: int | None = None
-    """Of a clip, from the configuration; weights that determine the frames take precedence."""
+    """Frames of a clip, from the configuration; weights that determine the number take precedence."""
     class_names: tuple[str, ...] | None = None
-    """In the order of the logits; None where the checkpoint does not say."""
+    """Names of the classes in the order of the logits; None where the checkpoint has none."""
 
 
 def read_timesformer(path: Path, *, trust: bool = False) -> TimeSformerCheckpoint:
@@ -176,7 +176,7 @@ def _read_folder(folder: Path, trust: bool) -> TimeSformerCheckpoint:
 
 
 def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> TimeSformerCheckpoint:
-    """The checkpoint in a file's content, whose layout is recognised by its keys."""
+    """Return the checkpoint in a file's content, whose layout is recognised by its keys."""
     inner = content.get("model_state")
     state = weights(content, path) if inner is None else tensors(inner, path)
     if any(name.startswith("timesformer.") for name in state):
@@ -195,14 +195,14 @@ def _recognised(content: Mapping[str, Any], sha256: str, path: Path) -> TimeSfor
 
 
 def _attention(state: State) -> str:
-    """The kind of attention, recognised by its weights."""
+    """Return the kind of attention, recognised by its weights."""
     if any(".temporal_" in name for name in state):
         return DIVIDED
     return JOINT if "time_embed" in state else SPACE_ONLY
 
 
 def _hugging_face(state: State, sha256: str, folder: Path) -> TimeSformerCheckpoint:
-    """With the configuration beside the weights, if there is one."""
+    """Return the checkpoint with the data of the configuration beside the weights, if there is one."""
     layout, named = "Hugging Face TimeSformer", canonical(renamed(state, _FROM_HUGGING_FACE))
     preprocessing = hf_preprocessing(folder, ORIGINAL_PREPROCESSING)
     path = folder / HF_CONFIG
@@ -217,7 +217,7 @@ def _hugging_face(state: State, sha256: str, folder: Path) -> TimeSformerCheckpo
     activation = value_of(config, "hidden_act", validators.text, "gelu", path)
     if activation != "gelu":
         raise ActionClipError(f"{folder} has the activation {activation!r:.60}: only gelu is known")
-    # What a configuration leaves out is transformers' default.
+    # Values that a configuration leaves out are transformers' defaults.
     return TimeSformerCheckpoint(
         layout,
         sha256,
@@ -238,7 +238,7 @@ def _known_attention(value: Any) -> str:
 
 
 def _class_names(value: Any) -> tuple[str, ...] | None:
-    """id2label's names in order; None where they are those that transformers makes up, LABEL_0 and so on."""
+    """Return id2label's names in order; None where they are placeholders of transformers, LABEL_0 and so on."""
     names = json_object(value)
     if set(names) != {str(number) for number in range(len(names))}:
         raise ValueError("an object of names by number, from 0 on")

@@ -1,4 +1,4 @@
-"""TimeSformer for the exporter."""
+"""The exporter's interface to TimeSformer."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from action_clip.models.catalog.specs import ModelSpec, kinetics_400
 
 
 class TimeSformerModel(SourceModel):
-    """A TimeSformer: one graph, frames in, logits and features out."""
+    """A TimeSformer, which is exported to one graph, from frames to logits and features."""
 
     def __init__(self, checkpoint: TimeSformerCheckpoint) -> None:
         self._checkpoint = checkpoint
@@ -42,7 +42,7 @@ class TimeSformerModel(SourceModel):
         )
 
     def _class_names(self) -> tuple[str, ...]:
-        """The checkpoint's; where it has none, Kinetics-400's if there are 400, else numbers."""
+        """Return the checkpoint's class names; if it has none, Kinetics-400's for 400 classes, else numbered ones."""
         if self._checkpoint.class_names is not None:
             return self._checkpoint.class_names
         count = self._network.head.out_features
@@ -65,7 +65,7 @@ class TimeSformerModel(SourceModel):
 
 
 def timesformer_model(source: Path, options: ExportOptions) -> TimeSformerModel:
-    """A checkpoint's TimeSformer.
+    """Return the TimeSformer of a checkpoint.
 
     Raises:
         ActionClipError: an option that a TimeSformer does not have, or another number of frames than its own; and as

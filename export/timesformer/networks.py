@@ -1,4 +1,4 @@
-"""TimeSformer, written out.
+"""The network of TimeSformer.
 
 G. Bertasius, H. Wang, L. Torresani, Is Space-Time Attention All You Need for Video Understanding?, ICML 2021, arXiv
 2102.05095, and its published code, github.com/facebookresearch/TimeSformer, which decides where the paper is silent.
@@ -53,7 +53,7 @@ class DividedBlock(nn.Module):
 
 
 class TimeSformer(nn.Module):
-    """(N, T, 3, S, S) frames → (N, classes) logits and (N, W) features, the normalised class token behind the logits.
+    """From frames, (N, T, 3, S, S), to logits, (N, classes), and features, (N, W): the class token after the last norm.
 
     Its attention, one of ATTENTIONS:
 
@@ -106,7 +106,7 @@ class TimeSformer(nn.Module):
         return self.head(features), features
 
     def _joined(self, x: Tensor) -> Tensor:
-        """(N · T, 1 + P, W) → (N, 1 + P · T, W), as DividedBlock wants them; the class token is the first frame's."""
+        """Return frames, (N · T, 1 + P, W), as clips, (N, 1 + P · T, W), with the first frame's class token."""
         x = x.reshape(-1, self.frames, *x.shape[1:])
         patches = x[:, :, 1:] + self.time_embed[:, :, None]
         return torch.cat([x[:, 0, :1], patches.transpose(1, 2).flatten(1, 2)], 1)

@@ -1,1 +1,1 @@
-"""What is kept to save time: text features, and graphs as onnxruntime optimises them."""
+"""Caches, which save time: text features, and graphs as onnxruntime optimises them."""

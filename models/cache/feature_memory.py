@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from action_clip.system.forks import hold_during_forks
 
 _MOST_BYTES = 64 << 20
-# Of the objects around a text and its numbers: the array, the key, and the dictionary's entry.
+# Bytes of the objects that hold a text and its numbers: the array, the key, and the dictionary's entry.
 _OVERHEAD_BYTES = 400
 
 
 class FeatureMemory:
-    """(space, text) → feature, bounded: the features that were not used for longest are removed first.
+    """A bounded map from (space, text) to feature: the least recently used features are removed first.
 
     Any thread may use it. The arrays are shared and must not be changed.
     """
@@ -28,7 +28,7 @@ class FeatureMemory:
         self.lock = RLock()
 
     def read(self, space: str, texts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """The features (D,) of those texts that are in it."""
+        """Return the features, (D,) float32, of those texts that are stored, by text."""
         known = {}
         with self.lock:
             for text in texts:
@@ -51,7 +51,7 @@ class FeatureMemory:
                 self._bytes -= _bytes_of(text, feature)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all features."""
         with self.lock:
             self._rows.clear()
             self._bytes = 0

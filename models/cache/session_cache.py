@@ -1,12 +1,14 @@
 """The session cache: graphs as onnxruntime optimises them for this processor, on disk.
 
 Making a session of a large graph takes seconds: reading it, optimising it, and packing its weights for the processor's
-matrix products. The result is stored under home()/optimised in a folder a graph, an entry: graph.onnx, and weights.bin,
-which is mapped into memory, so that nothing is copied and processes share it. An entry is for one kind of processor and
-one version of onnxruntime, which are in the folder's name. Outputs are the same, bit for bit, as without the cache.
+matrix products. The result is an entry, a folder in home()/optimised for each graph, with graph.onnx and weights.bin.
+The weights are mapped into memory, so that nothing is copied and processes share them. An entry is for one kind of
+processor and one version of onnxruntime, which are in the folder's name. Outputs are the same, bit for bit, as without
+the cache.
 
-seal.txt has a checksum over these files and the folder's name. It is compared whenever a session is made; an entry that
-does not fit it is made anew. It is XXH3, which is as fast as memory, and read while the video is decoded.
+An entry's seal.txt has a checksum over its files and the folder's name. It is compared whenever a session is made; an
+entry that does not match is made anew. The checksum is XXH3, which is computed as fast as memory is read, and while the
+video is decoded.
 """
 
 import errno
@@ -37,14 +39,14 @@ from action_clip.models.store.home import cache_home
 from action_clip.system.files import draft, require_regular_file
 
 _LOG = logging.getLogger("action_clip")
-# Of an entry's files and what is in them: a change of either is another number.
+# Version of an entry's layout: it changes with the names and the content of its files.
 _LAYOUT = 6
 _DRAFT = ".part"
-# How long drafts that nobody finished, and entries that nobody uses, are left on the disk.
+# Seconds after which an unfinished draft, and an entry that was not used, is removed from the disk.
 _DRAFT_KEPT_S, _UNUSED_KEPT_S = 3600, 60 * 24 * 3600
 _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
-# Only folders with such a name and one of these files, which begin with the same text, are ever removed: users may have
-# put something of their own there. There are two of the files so that one may be damaged.
+# Only folders with such a name and one of these two files, which begin with the same text, are ever removed: users may
+# have put files of their own there. There are two, as one may be damaged.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}(\.part|-[0-9a-f]{12}-.+-\d+)")
 _MARK, _SEAL = "kept-by-action_clip.txt", "seal.txt"
 _MARK_TEXT = b"Made by action_clip.py, which also removes it: it can be deleted.\n"
@@ -58,9 +60,9 @@ _CPU_FIELDS = {"vendor_id", "cpu family", "model", "model name", "flags", "Featu
 
 
 def cached_session(path: Path, options: onnxruntime.SessionOptions) -> "onnxruntime.InferenceSession | None":
-    """A session on the CPU of the graph at `path` from its entry, which is written now where there is none.
+    """Return a session on the CPU of the graph at `path`, from its entry in the cache; None where `cached_graph` does.
 
-    None where `cached_graph` is None. `options` are changed.
+    The entry is written first where there is none. `options` are changed.
 
     Raises:
         ValueError: the entry could not be loaded, and has been removed; or as `cached_graph`.
@@ -79,19 +81,19 @@ def cached_session(path: Path, options: onnxruntime.SessionOptions) -> "onnxrunt
 
 
 def cached_graph(path: Path) -> Path | None:
-    """The optimised form of the graph at `path`, from its entry, which is written now where there is none or a damaged
-    one.
+    """Return the path of the optimised form of the graph at `path`, in the graph's entry.
 
-    Its checksum has been compared, so a session is to be made of it at once. This program does not write into an
-    entry's files, it only renames whole folders; another program could write into them while they are mapped.
+    The entry is written first where there is none or it is damaged. Its checksum has just been compared, so a session
+    should be made of it at once: this program writes an entry's files only before their folder has its name, but
+    another program could change them.
 
-    None where there is no home() or it is read-only, and for a graph with weights in another file: what onnxruntime
-    1.20 writes of it still needs that file.
+    None where there is no home() or it is read-only, and for a graph with weights in another file: the optimised graph
+    that onnxruntime 1.20 writes still needs that file.
 
     Raises:
         OSError: the entry cannot be written.
         ActionClipError: the graph cannot be read.
-        ValueError: the graph is not one that should be run (`check_graph`).
+        ValueError: `check_graph` refuses the graph.
         SessionError: onnxruntime cannot load it.
     """
     home = cache_home()
@@ -120,9 +122,9 @@ def cached_graph(path: Path) -> Path | None:
 
 
 def write_optimised(path: Path, folder: Path) -> Path:
-    """Write the optimised form of the graph at `path` into `folder` → its path.
+    """Write the optimised form of the graph at `path` into `folder`, and return its path.
 
-    Raises SessionError when onnxruntime cannot, OSError when the disk is full.
+    Raises SessionError when onnxruntime cannot do it, OSError when the disk is full.
     """
     options = session_options(1)  # only constants are computed
     options.log_severity_level = 4
@@ -141,7 +143,7 @@ def write_optimised(path: Path, folder: Path) -> Path:
 
 
 def _is_intact(folder: Path) -> bool:
-    """Whether the entry is as it was written."""
+    """Return whether the entry is as it was written."""
     try:
         return _is_own(folder) and (folder / _SEAL).read_bytes() == _seal(folder, folder.name)
     except OSError:
@@ -149,7 +151,7 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _seal(folder: Path, name: str) -> bytes:
-    """What seal.txt of an entry with that name contains, for the files that are in `folder` now.
+    """Return what seal.txt of an entry with this name has to contain, for the files that are in `folder` now.
 
     Raises OSError when one of them cannot be read.
     """
@@ -161,7 +163,7 @@ def _seal(folder: Path, name: str) -> bytes:
 
 
 def _checksum(path: Path) -> str:
-    """The XXH3 checksum of a file, which is mapped into memory part by part: neither copied nor resident as a whole.
+    """Return the XXH3 checksum of a file, which is mapped into memory in parts, so that it is not copied as a whole.
 
     The interpreter's lock is released while a part is read, so that other threads can go on.
     """
@@ -176,7 +178,7 @@ def _checksum(path: Path) -> str:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this program has made the folder, by its name and a file in it that says so."""
+    """Return whether this program has made the folder, as its name and a file in it say."""
     try:
         is_folder = stat.S_ISDIR(folder.lstat().st_mode)
     except OSError:
@@ -218,7 +220,7 @@ def _remove_stale(root: Path) -> None:
 
 @contextmanager
 def _drafted(entry: Path) -> Iterator[Path]:
-    """A folder to write an entry into; after the block it is flushed to the disk and renamed to `entry`."""
+    """Yield a folder to write an entry into; after the block it is flushed to the disk and renamed to `entry`."""
     with draft(entry.with_name(f"{uuid.uuid4().hex}{_DRAFT}")) as folder:
         folder.mkdir()
         (folder / _MARK).write_bytes(_MARK_TEXT)
@@ -237,13 +239,13 @@ def _drafted(entry: Path) -> Iterator[Path]:
 
 
 def environment_key() -> str:
-    """What an entry depends on besides its graph: the kind of processor, onnxruntime's version, and the layout."""
+    """Return a text of what an entry depends on besides its graph: processor, onnxruntime's version, and layout."""
     return f"{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
 
 
 @cache
 def _processor() -> str:
-    """A name for this kind of processor; where the system does not tell it, for this machine."""
+    """Return a name for this kind of processor; where the system does not tell it, for this machine."""
     traits = [platform.machine(), platform.processor()]
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

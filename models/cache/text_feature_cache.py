@@ -1,4 +1,4 @@
-"""Text features that were computed before: in memory, and behind it on disk."""
+"""The cache of text features: in memory and, where it is wanted, on disk."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ from action_clip.models.cache.text_feature_file import MARK, TextFeatureFile
 
 
 def space_of(*parts: str) -> str:
-    """The name of a space: of all that a text's feature depends on besides the text."""
+    """Return the name of a space, a hash of all that a text's feature depends on besides the text."""
     return f"{MARK} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
 
 
 class TextFeatureCache:
-    """(text) → feature within one space: first the memory of the process, then, if there is one, a file."""
+    """A map from text to feature in one space: first in the process's memory, then in the file, if there is one."""
 
     def __init__(self, path: Path | None, space: str) -> None:
         self.space = space
         self._file = None if path is None else TextFeatureFile(path, space)
 
     def read(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The features (D,) of those texts that are known."""
+        """Return the features, (D,) float32, of those texts that are cached, by text."""
         known = MEMORY.read(self.space, texts)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing and self._file is not None:

@@ -1,4 +1,4 @@
-"""Text features on disk, in an sqlite file: a label is encoded once, not at every run."""
+"""Text features on disk, in an sqlite file, so that a label is encoded once and not in every run."""
 
 import logging
 import os
@@ -16,22 +16,22 @@ from action_clip.models.store.home import warn_once
 
 _LOG = logging.getLogger("action_clip")
 MOST_BYTES = 256 << 20
-"""Bound of the file, exceeded by at most one write: 107,000 features of 512 numbers, 2.5 KB each with overhead."""
+"""Most bytes of the file, exceeded by at most one write: 107,000 features of 512 numbers, 2.5 KB each in all."""
 
-# Files of earlier layouts, and how long one stays that nothing is written into.
+# Files of earlier layouts, and seconds without a write after which they are removed.
 _OLDER = ("label_bank.sqlite3",)
 _OLDER_KEPT_S = 60 * 24 * 3600
 # Identifies the program in the file's header.
 _APPLICATION = int.from_bytes(b"ActC")
 MARK = "action_clip.py label bank"
-"""In the table's definition and in each row: it identifies what is left of a damaged file."""
+"""A text in the table's definition and in each row, by which the remains of a damaged file are recognised."""
 _TABLE = f"""CREATE TABLE features ( -- {MARK}, which can be deleted
     space TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, seal BLOB NOT NULL, used INTEGER NOT NULL,
     UNIQUE (space, text)
 )"""
 # Header of an sqlite file: its first bytes, the place of the application's number, and its length.
 _MAGIC, _APPLICATION_AT, _HEADER = b"SQLite format 3\0", 68, 100
-# Bytes of a page: several whole rows fit into one, with little loss.
+# Bytes of a page: several whole rows fit into one, with little space lost.
 _PAGE = 16384
 _DAY_S = 24 * 3600
 # How far from 1 the norm of a feature may be, as float32 rounds.
@@ -57,12 +57,12 @@ _unwritable: set[Path] = set()
 
 
 class TextFeatureFile:
-    """An sqlite file of (space, text) → feature. A space names all that a feature depends on besides its text.
+    """A map from (space, text) to feature in an sqlite file. A space names all that a feature depends on but its text.
 
-    Whatever is wrong with the file costs time and a warning, never an answer. A damaged file is replaced; a file that
-    this program has not made is left alone, and one that cannot be used is not tried again by this process. Several
-    processes may read and write at once: sqlite locks the file. Above MOST_BYTES the rows are removed that were not
-    used for longest; the file does not shrink, its free pages are used again.
+    No error of the file is raised: features are then computed again, and there is a warning. A damaged file is
+    replaced; a file that this program has not made is left alone, and one that cannot be used is not tried again by
+    this process. Several processes may read and write at once: sqlite locks the file. Above MOST_BYTES the least
+    recently used rows are removed; the file does not shrink, its free pages are used again.
     """
 
     def __init__(self, path: Path, space: str) -> None:
@@ -70,8 +70,8 @@ class TextFeatureFile:
         self.space = space
 
     def read(self, texts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """The features (D,) of those texts that are in the file."""
-        # Unlike Path.exists, this is False for what is in a folder that may not be entered.
+        """Return the features, (D,) float32, of those texts that are in the file, by text."""
+        # Unlike Path.exists, this is False for a file in a folder that may not be entered.
         if self.path in _unusable or not os.path.exists(self.path):
             return {}
         try:
@@ -85,7 +85,7 @@ class TextFeatureFile:
         return {}
 
     def write(self, features: Mapping[str, NDArray[np.float32]]) -> None:
-        """Store all of these features or, where the file cannot be written, none."""
+        """Store these features, by text; none of them where the file cannot be written."""
         if self.path in _unusable or self.path in _unwritable:
             return
         now = int(time())
@@ -106,7 +106,7 @@ class TextFeatureFile:
             self._give_up(error)
 
     def _remove_older(self) -> None:
-        """Remove the files of earlier layouts that no version of the program has written into for long."""
+        """Remove the files of earlier layouts that no version of the program has written into for a long time."""
         for path in map(self.path.with_name, _OLDER):
             with suppress(OSError):
                 if time() - path.stat().st_mtime > _OLDER_KEPT_S and _is_own(path):
@@ -123,7 +123,7 @@ class TextFeatureFile:
     def _select(
         self, database: sqlite3.Connection, texts: list[str]
     ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[int]]]:
-        """The features that are in the file, and the rows whose time of use is not within a day of now."""
+        """Return the features that are in the file, and the ids of rows whose time of use is over a day from now."""
         known = {}
         unused = []
         now = int(time())
@@ -167,7 +167,7 @@ class TextFeatureFile:
                 _make_room(database)
 
     def _seal(self, text: str, vector: bytes) -> bytes:
-        """A checksum of the whole row: it does not fit where a column is from another row."""
+        """Return a checksum of the whole row, which does not match where a column is from another row."""
         return xxhash.xxh3_128_digest(f"{self.space}\0{len(text)}\0{text}".encode() + vector)
 
     def _connect(self) -> sqlite3.Connection:
@@ -184,7 +184,7 @@ class TextFeatureFile:
         _LOG.warning("the label bank %s was damaged (%s) and is being rebuilt", self.path, error)
 
     def _give_up(self, error: Exception) -> None:
-        """Warn that the file is not used, once a process."""
+        """Warn, once in each process, that the file is not used."""
         warn_once(
             self.path,
             "the label bank %s cannot be used (%s): labels are encoded anew in every run, until it is moved away or "
@@ -195,7 +195,7 @@ class TextFeatureFile:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether this program has made the file, which may be damaged."""
+    """Return whether this program has made the file, which may be damaged."""
     if not os.path.isfile(path):
         return False
     is_blank, before = True, b""
@@ -221,14 +221,14 @@ def _remove(path: Path) -> None:
 
 
 def _is_out_of_reach(error: Exception) -> bool:
-    """Whether the file cannot be opened, read or written now; any other error of sqlite means that it is damaged."""
+    """Return whether the file cannot be opened, read or written now; other errors of sqlite mean that it is damaged."""
     # The lowest byte is the primary code.
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _OUT_OF_REACH
 
 
 def _is_ready(database: sqlite3.Connection) -> bool:
-    """Whether the table exists; it does not in a new file.
+    """Return whether the table exists; it does not in a new file.
 
     Raises sqlite3.DatabaseError when the file is damaged, or another program's.
     """
@@ -241,7 +241,7 @@ def _is_ready(database: sqlite3.Connection) -> bool:
 
 
 def _note_use(database: sqlite3.Connection, rows: list[tuple[int]]) -> None:
-    """Store that these rows are used now, unless that would mean to wait."""
+    """Record that these rows were used now, unless another process has locked the file."""
     if not rows:
         return
     database.execute("PRAGMA busy_timeout = 0")
@@ -251,7 +251,7 @@ def _note_use(database: sqlite3.Connection, rows: list[tuple[int]]) -> None:
 
 
 def _make_room(database: sqlite3.Connection) -> None:
-    """Above MOST_BYTES, remove a quarter of the rows, so that it is seldom done."""
+    """Remove a quarter of the rows, the least recently used ones, where the file is above MOST_BYTES."""
     names = ("page_count", "freelist_count", "page_size")
     pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     if (pages - free) * size > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""The key-value pairs that an ONNX file carries about itself, read without loading its weights."""
+"""Reading the metadata of an ONNX file, key-value pairs of text, without loading its weights."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ _MOST_FIELDS, _MOST_BYTES = 10_000, 4 << 20
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata_props of an ONNX file; {} when it has none.
+    """Return the metadata_props of an ONNX file; {} when it has none.
 
-    Opening a session for them would read and optimise the graph; this skips it.
+    A session has them too, but reads and optimises the whole graph.
 
     Raises:
         ActionClipError: the file cannot be read, is no ONNX file, or has far too much metadata.

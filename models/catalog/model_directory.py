@@ -1,4 +1,4 @@
-"""A directory with a model's graphs is a complete model: how it is to be fed is in the graphs' own metadata."""
+"""Reading a directory with a model's graphs, whose metadata has everything else that the program needs of a model."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.specs import ROLES, ModelFile, ModelSpec
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
 
-# Graphs of a model, and other ONNX files that may lie beside them.
+# Most ONNX files in a directory: a model's graphs, and others beside them.
 _MOST_FILES = 1000
 _MOST_SHOWN = 100  # characters of a wrong value in a message
 
@@ -22,14 +22,14 @@ D = TypeVar("D")
 
 
 def read_model_directory(directory: Path) -> tuple[ModelSpec, dict[str, Path]]:
-    """The model in `directory`, and the path of its graph of each role.
+    """Return the model in `directory`, and the path of its graph of each role.
 
     The metadata keys are written by the exporter: role in every graph; model, frames, image_size, resize, mean, std,
     uniform, logit_scale, prompts (JSON) and licence are read from the image graph, or from the video graph of a closed
     set, which has classes instead of logit_scale and prompts.
 
     Raises:
-        ActionClipError: a role is missing or doubled, or a value is missing, malformed or beyond all that models have.
+        ActionClipError: a role is missing or doubled, or a value is missing, malformed or larger than in any model.
     """
     paths = _graphs_by_role(directory)
     kind = "closed-set" if "video" in paths else "zero-shot"
@@ -76,7 +76,7 @@ class _Metadata:
     """The metadata of one graph, whose values are checked as they are read.
 
     Attributes:
-        path: of the graph.
+        path: the graph's file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +84,7 @@ class _Metadata:
         self._texts = read_metadata(path)
 
     def value(self, key: str, validate: Callable[[Any], T]) -> T:
-        """The value, JSON or else a text. Raises ActionClipError where the key is missing or the value is wrong."""
+        """Return the value, parsed as JSON or else as text. Raises ActionClipError where it is missing or wrong."""
         if key not in self._texts:
             raise ActionClipError(f"{self.path} lacks the metadata key '{key}': export it again")
         try:
@@ -94,11 +94,11 @@ class _Metadata:
         return self._validated(key, content, validate)
 
     def value_or(self, key: str, validate: Callable[[Any], T], default: D) -> T | D:
-        """The value, or the default where the key is missing. Raises ActionClipError where the value is wrong."""
+        """Return the value; the default where the key is missing. Raises ActionClipError where the value is wrong."""
         return self.value(key, validate) if key in self._texts else default
 
     def line(self, key: str, default: str) -> str:
-        """The text, on one line; the default where it is missing or blank."""
+        """Return the text, on one line; the default where it is missing or blank."""
         text = self._texts.get(key, "")
         return self._validated(key, text, validators.line) if text.strip() else default
 
@@ -141,7 +141,7 @@ def _check_roles(directory: Path, paths: dict[str, Path], kind: str) -> None:
 
 
 def _onnx_files(directory: Path) -> list[Path]:
-    """The ONNX files in a directory; directories and pipes of such a name are left out."""
+    """Return the ONNX files in a directory, without directories and pipes whose names end in .onnx."""
     try:
         paths = list(islice(directory.glob("*.onnx"), _MOST_FILES + 1))
     except OSError as error:

@@ -1,25 +1,25 @@
-"""Protobuf's wire format, in which ONNX files are written, as far as they use it.
+"""Reading protobuf's wire format, as far as ONNX files use it.
 
-The packages onnx and protobuf would read a whole file, weights included, into memory, and none beyond 2 GiB.
+The packages onnx and protobuf would read a whole file, weights included, into memory, and read no file above 2 GiB.
 """
 
 from collections.abc import Iterator
 
 from action_clip.system.files import Buffer
 
-# A field's number, and its value: a whole number, or the range of the bytes of a string or a message in the file; None
-# for numbers of fixed size, which are not used here.
+# A field's number, and its value: a whole number, or the range of the bytes of a string or a message in the file, or
+# None for a number of fixed size, which is not used here.
 Field = tuple[int, int | range | None]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 def walk(content: Buffer, place: range) -> Iterator[Field]:
-    """The fields of the message in that range of the file.
+    """Yield the fields of the message in `place`, a range of bytes of the file.
 
     Raises:
-        ValueError: it is no message.
-        EOFError: it ends within a field.
+        ValueError: the range holds no message.
+        EOFError: the range ends within a field.
     """
     at = place.start
     while at < place.stop:
@@ -44,9 +44,9 @@ def walk(content: Buffer, place: range) -> Iterator[Field]:
 
 
 def as_range(value: int | range | None) -> range:
-    """The range of these bytes in the file.
+    """Return a field's value as a range of bytes of the file.
 
-    Raises ValueError when the value is a number.
+    Raises ValueError when it is a number.
     """
     if not isinstance(value, range):
         raise ValueError("a number instead of a string or a message")
@@ -54,18 +54,18 @@ def as_range(value: int | range | None) -> range:
 
 
 def as_bytes(content: Buffer, value: int | range | None) -> bytes:
-    """The bytes of a string or a message.
+    """Return the bytes of a field's value, a string or a message.
 
-    Raises ValueError when the value is a number.
+    Raises ValueError when it is a number.
     """
     place = as_range(value)
     return content[place.start : place.stop]
 
 
 def varints(content: Buffer, place: range) -> Iterator[int]:
-    """The whole numbers of a packed field.
+    """Yield the whole numbers of a packed field.
 
-    Raises ValueError or EOFError when it has something else in it.
+    Raises ValueError or EOFError when its bytes are something else.
     """
     at = place.start
     while at < place.stop:
@@ -74,7 +74,7 @@ def varints(content: Buffer, place: range) -> Iterator[int]:
 
 
 def _varint(content: Buffer, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
+    """Return the number that begins at `at`, and where it ends."""
     value = 0
     try:
         for shift in range(0, 70, 7):

@@ -15,7 +15,7 @@ CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 # The graphs of a model of each kind.
 ROLES = {"zero-shot": ("text", "image", "fusion"), "closed-set": ("video",)}
 CHECKPOINT = "checkpoint"
-# OpenAI's CLIP and all that was made from it.
+# Of OpenAI's CLIP and the models made from it: means and standard deviations of red, green and blue.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 # The keys of a file besides its name.
@@ -60,12 +60,12 @@ class ModelSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     uniform: str
-    """Which frames "uniform" sampling means, see video/sampling.py."""
+    """The rule of the "uniform" sampling: a key of video/sampling.py's UNIFORM_RULES."""
     logit_scale: float
     prompts: tuple[str, ...]
     """() for a closed set."""
     classes: tuple[str, ...]
-    """Of a closed set, in the order of the logits; () for a zero-shot model."""
+    """Names of a closed set's classes, in the order of the logits; () for a zero-shot model."""
     licence: str
     accuracy: str
     citation: str
@@ -81,18 +81,18 @@ class ModelSpec:
 
 
 def find(name: str) -> ModelSpec | None:
-    """The model of that name or alias, or None."""
+    """Return the model of that name or alias; None where there is none."""
     return next((spec for spec in catalog() if name == spec.name or name in spec.aliases), None)
 
 
 def kinetics_400() -> tuple[str, ...]:
-    """The names of the 400 classes of Kinetics-400, in their order."""
+    """Return the names of the 400 classes of Kinetics-400, in the order of their indices."""
     return _read_classes("kinetics400.txt", str(CATALOG_FILE))
 
 
 @cache
 def catalog() -> tuple[ModelSpec, ...]:
-    """Every known model, the default first. Raises ActionClipError when catalog.toml is damaged."""
+    """Return every known model, the default first. Raises ActionClipError when catalog.toml is damaged."""
     return read_catalog(CATALOG_FILE)
 
 
@@ -127,6 +127,7 @@ class _Table:
         self.where = where
 
     def required(self, key: str, parse: Callable[[Any], T]) -> T:
+        """Return the parsed value of a key. Raises ActionClipError where it is missing or `parse` raises ValueError."""
         if key not in self._values:
             raise ActionClipError(f"{self.where}: the key '{key}' is missing")
         value = self._values.pop(key)
@@ -139,6 +140,7 @@ class _Table:
         return self.required(key, parse) if key in self._values else default
 
     def refuse_unknown_keys(self) -> None:
+        """Raise ActionClipError where there are keys that were not read."""
         if self._values:
             raise ActionClipError(f"{self.where}: the key '{min(self._values)}' is not known")
 
@@ -194,7 +196,7 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
 
 
 def _read_classes(name: str, where: str) -> tuple[str, ...]:
-    """The names in a file beside the catalog, one a line."""
+    """Return the names in a file beside the catalog, one a line."""
     try:
         return validators.class_names(CATALOG_FILE.with_name(name).read_text("utf-8").splitlines())
     except (OSError, ValueError) as error:
@@ -202,7 +204,7 @@ def _read_classes(name: str, where: str) -> tuple[str, ...]:
 
 
 def _file(role: str, entry: Mapping[str, Any], where: str, keys: Collection[str]) -> ModelFile:
-    """A file from its table: of `keys`, the url must be there, the others may."""
+    """Return a file from its table. Of `keys`, the url is required, and the others are optional."""
     table = _Table(entry, where)
 
     def allowed(key: str, parse: Callable[[Any], T], default: D) -> T | D:

@@ -1,4 +1,4 @@
-"""Checks the structure of downloaded and foreign files: complete, an ONNX graph or a checkpoint, without endless loops.
+"""Checking that downloaded and foreign files are complete ONNX graphs or checkpoints, without endless loops.
 
 Only the structure is read, not the weights. How long a graph runs and how much memory it uses cannot be checked here:
 shapes are only known when it runs.
@@ -22,7 +22,7 @@ _TENSOR_ATTRIBUTES, _GRAPH_ATTRIBUTES, _SPARSE_ATTRIBUTES = (5, 10), (6, 11), (2
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _KEY, _VALUE = 1, 2
 _STRING = 8
-# What the largest models have is far below these.
+# Limits far above what the largest models have.
 _MOST_FIELDS = 1_000_000
 _DEEPEST = 8
 # The smallest kind of number has two bits.
@@ -31,11 +31,11 @@ _LONGEST_HEADER = 100 << 20  # as safetensors has it
 
 
 def check_graph(path: Path) -> tuple[str, ...]:
-    """The names of the files beside an ONNX model that have weights of it; they are checked too.
+    """Check an ONNX model, and return the names of the files beside it that hold its weights, which are checked too.
 
     Raises:
-        ValueError: it is no complete model, or has what no model needs and what is dangerous: loops and functions,
-            which may never end, weights that are larger than its files, or weights in files outside of its directory.
+        ValueError: it is no complete model, or has dangerous parts that no model needs: loops and functions, which may
+            never end, weights that are larger than its files, or weights in files outside of its directory.
         OSError: it cannot be read.
     """
     with memory_mapped(path) as content:
@@ -76,7 +76,7 @@ def _check_safetensors(content: Buffer) -> None:
 
 
 def _beginning(content: Buffer) -> str:
-    """The beginning of the file for an error message, where it is text."""
+    """Return the beginning of the file for an error message, where it is text; else ""."""
     beginning = content[:40].decode("latin-1")
     is_text = beginning.isascii() and beginning and all(char.isprintable() or char.isspace() for char in beginning)
     return f" but text: {beginning!r}" if is_text else ""
@@ -90,10 +90,10 @@ class _GraphCheck:
         self._left = _MOST_FIELDS
         self._path = path
         self.sizes: dict[str, int] = {}
-        """Bytes of each file beside the model that has weights of it."""
+        """Size in bytes of each file beside the model that holds its weights, by name."""
 
     def run(self) -> None:
-        """Raise ValueError or EOFError where something is wrong."""
+        """Raise ValueError where the model is refused or is none, EOFError where it is cut off."""
         graphs = []
         try:
             for number, value in self._fields(range(len(self._content))):
@@ -119,7 +119,7 @@ class _GraphCheck:
             yield part
 
     def _check_graph(self, place: range, depth: int) -> set[int]:
-        """The numbers of the fields that the graph has."""
+        """Return the numbers of the fields that the graph has."""
         numbers = set()
         for number, value in self._fields(place):
             numbers.add(number)
@@ -141,7 +141,7 @@ class _GraphCheck:
                 domain = as_bytes(self._content, value)
             elif number == _ATTRIBUTE:
                 graphs += self._check_attribute(as_range(value))
-        # If runs one of its graphs once; all other operators with graphs are loops.
+        # The operator If runs one of its graphs once; all other operators with graphs are loops.
         if graphs and not (kind == b"If" and domain in (b"", b"ai.onnx")):
             raise _RefusalError(f"it has the operator {_shown(kind)}, which may never end")
         if graphs and depth == _DEEPEST:
@@ -152,7 +152,7 @@ class _GraphCheck:
             self._check_graph(graph, depth + 1)
 
     def _check_attribute(self, place: range) -> list[range]:
-        """The graphs in the attribute."""
+        """Return the graphs in the attribute."""
         graphs = []
         for number, value in self._fields(place):
             if number in _TENSOR_ATTRIBUTES:
@@ -196,7 +196,7 @@ class _GraphCheck:
         return location.decode("utf-8")
 
     def _size_of(self, location: str) -> int:
-        """Bytes of a file beside the model; it may be a link, where the model is a link into the same folder."""
+        """Return the size in bytes of a file beside the model, or of one beside the file that the model links to."""
         if location not in self.sizes:
             shown = _shown(location.encode())
             target = Path(os.path.realpath(self._path.parent / location))
@@ -218,6 +218,6 @@ class _RefusalError(ValueError):
 
 
 def _shown(name: bytes) -> str:
-    """A name from the file for an error message, short and on one line."""
+    """Return a name from the file for an error message, short and on one line."""
     text = name[:200].decode("utf-8", "replace")
     return repr(text if len(text) <= 60 else text[:60] + "…")

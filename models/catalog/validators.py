@@ -1,4 +1,4 @@
-"""What a value of the catalog or of a graph's metadata must be: each function returns it or raises ValueError.
+"""Checks of values in the catalog or a graph's metadata: each function returns the value, or raises ValueError.
 
 The error's text completes "must be …": "a whole number above 0".
 """
@@ -11,22 +11,22 @@ from urllib.parse import urlsplit
 from action_clip.tokenizer.prompts import is_template
 
 KINDS = ("zero-shot", "closed-set")
-# Rules for the frames that are looked at, of video/sampling.py.
+# The keys of video/sampling.py's UNIFORM_RULES.
 UNIFORM_RULES = ("segments", "midpoints", "linspace")
-# Far above what any model has: what follows from them fits the memory.
+# Limits far above what any model has, within which everything fits into memory.
 MOST_FRAMES, MOST_PIXELS, MOST_PIXELS_OF_A_CLIP = 1024, 4096, 1 << 26
 MOST_PROMPTS, LONGEST_TEXT = 1000, 1000
 
 
 def text(value: Any) -> str:
-    """A string with something in it."""
+    """Return a string that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a text")
     return value
 
 
 def line(value: Any) -> str:
-    """A text to be shown on a line: white space in it counts as one space."""
+    """Return a text of at most LONGEST_TEXT characters on one line: white space in it becomes single spaces."""
     words = " ".join(text(value).split())
     # Half of a surrogate pair, which JSON can name, cannot be written.
     if len(words) > LONGEST_TEXT or any("\ud800" <= char <= "\udfff" for char in words):
@@ -35,40 +35,40 @@ def line(value: Any) -> str:
 
 
 def items(value: Any, what: str) -> list[Any]:
-    """A list; `what` says of what."""
+    """Return a list; `what` is the text of the error."""
     if not isinstance(value, list):
         raise ValueError(what)
     return value
 
 
 def table(value: Any) -> Mapping[str, Any]:
-    """A TOML table."""
+    """Return a TOML table."""
     if not isinstance(value, dict):
         raise ValueError("a table")
     return value
 
 
 def tables(value: Any) -> list[Mapping[str, Any]]:
-    """At least one table, as TOML's [[…]] makes them."""
+    """Return a list of one TOML table or more, as [[…]] makes it."""
     if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
         raise ValueError("a list of one table a model ([[model]])")
     return value
 
 
 def count(value: Any) -> int:
-    """A whole number above 0."""
+    """Return a whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("a whole number above 0")
     return value
 
 
 def frame_count(value: Any) -> int:
-    """How many frames a model looks at: they are held in memory at once."""
+    """Return the number of frames that a model looks at, which are in memory at once: 1 to MOST_FRAMES."""
     return _count_to(MOST_FRAMES, value)
 
 
 def pixels(value: Any) -> int:
-    """The length of a side of a frame."""
+    """Return the length of a side of a frame in pixels: 1 to MOST_PIXELS."""
     return _count_to(MOST_PIXELS, value)
 
 
@@ -79,21 +79,21 @@ def _count_to(most: int, value: Any) -> int:
 
 
 def number(value: Any) -> float:
-    """A finite number."""
+    """Return a finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e300:
         raise ValueError("a number")
     return float(value)
 
 
 def positive_number(value: Any) -> float:
-    """A finite number above 0."""
+    """Return a finite number above 0."""
     if number(value) <= 0:
         raise ValueError("a number above 0")
     return float(value)
 
 
 def three_numbers(value: Any) -> tuple[float, float, float]:
-    """One number a colour: red, green, blue."""
+    """Return a number for each of red, green and blue."""
     numbers = [number(item) for item in items(value, "three numbers")]
     if len(numbers) != 3:
         raise ValueError("three numbers")
@@ -101,7 +101,7 @@ def three_numbers(value: Any) -> tuple[float, float, float]:
 
 
 def three_positive_numbers(value: Any) -> tuple[float, float, float]:
-    """One number above 0 a colour."""
+    """Return a number above 0 for each of red, green and blue."""
     numbers = three_numbers(value)
     if min(numbers) <= 0:
         raise ValueError("three numbers above 0")
@@ -109,12 +109,12 @@ def three_positive_numbers(value: Any) -> tuple[float, float, float]:
 
 
 def kind(value: Any) -> str:
-    """One of KINDS."""
+    """Return one of KINDS."""
     return _one_of(KINDS, value)
 
 
 def uniform_rule(value: Any) -> str:
-    """One of UNIFORM_RULES."""
+    """Return one of UNIFORM_RULES."""
     return _one_of(UNIFORM_RULES, value)
 
 
@@ -125,7 +125,7 @@ def _one_of(known: Sequence[str], value: Any) -> str:
 
 
 def class_names(value: Any) -> tuple[str, ...]:
-    """The names of a closed set's classes, in the order of the logits."""
+    """Return the names of a closed set's classes, in the order of the logits; at least one."""
     names = items(value, "a list of names")
     try:
         lines = tuple(map(line, names))
@@ -137,45 +137,45 @@ def class_names(value: Any) -> tuple[str, ...]:
 
 
 def model_name(value: Any) -> str:
-    """A name that can also be that of a folder, on systems that do not tell capitals apart."""
+    """Return the name of a model, which can name a folder even where capitals are not distinguished."""
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", value):
         raise ValueError("a name of lower-case letters, digits, '.', '_' and '-'")
     return value
 
 
 def model_names(value: Any) -> tuple[str, ...]:
-    """A list of such names."""
+    """Return a list of names as for `model_name`."""
     return tuple(model_name(item) for item in items(value, "a list of names"))
 
 
 def file_name(value: Any) -> str:
-    """The name of a file or folder, without a path."""
+    """Return the name of a file or folder, without a path."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
         raise ValueError("a plain file or folder name")
     return value
 
 
 def file_names(value: Any) -> tuple[str, ...]:
-    """A list of such names."""
+    """Return a list of names as for `file_name`."""
     return tuple(file_name(item) for item in items(value, "a list of file names"))
 
 
 def https_url(value: Any) -> str:
-    """An https address with a host."""
+    """Return an https address with a host."""
     if not isinstance(value, str) or urlsplit(value).scheme != "https" or not urlsplit(value).hostname:
         raise ValueError("an https URL")
     return value
 
 
 def sha256(value: Any) -> str:
-    """A sha256 in hexadecimal digits."""
+    """Return a sha256 in hexadecimal digits."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
         raise ValueError("64 lower-case hexadecimal digits")
     return value
 
 
 def prompts(value: Any) -> tuple[str, ...]:
-    """Prompt templates, one `{}` in each."""
+    """Return 1 to MOST_PROMPTS prompt templates, with one `{}` in each."""
     templates = items(value, "a list of templates")
     if not templates or not all(isinstance(item, str) and is_template(item) for item in templates):
         raise ValueError("a list of templates with one {} each")

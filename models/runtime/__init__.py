@@ -1,1 +1,1 @@
-"""How graphs run: sessions, devices, and feeding them."""
+"""Running graphs in onnxruntime: devices, sessions, and inputs in the shapes that graphs declare."""

@@ -19,7 +19,7 @@ CPU = "CPUExecutionProvider"
 # which takes longer than most runs (TensorRT, MIGraphX, CoreML), and OpenVINO, which on a CPU is no faster.
 _PREFERRED = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
 _REMOTE = "AzureExecutionProvider"
-# The packages that bring devices. They and the plain one write one folder, and the one installed last is there.
+# The packages with these devices. All of them install into one folder, so only the one installed last is there.
 _PACKAGES = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
 # An ONNX graph: y = x @ x, float32, 2 × 2.
 _PRODUCT = (
@@ -27,17 +27,17 @@ _PRODUCT = (
     b"Z\x13\n\x01x\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02"
     b"b\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02B\x04\n\x00\x10\r"
 )
-# Severities of onnxruntime's log: its default, and above all that there are.
+# Severities of onnxruntime's log: its default, and the highest, at which hardly anything is logged.
 _WARNING, _SILENT = 2, 4
 
 
 def provider(device: str) -> str:
-    """The onnxruntime execution provider of a device: "cuda" → "CUDAExecutionProvider".
+    """Return the onnxruntime execution provider of a device: "CUDAExecutionProvider" for "cuda".
 
     "auto" is the first of _PREFERRED that starts here, else the CPU's. It is decided once a process.
 
     Raises:
-        ActionClipError: this installation of onnxruntime does not have it; the message names those it has.
+        ActionClipError: this installation of onnxruntime does not have the device; the message names those it has.
     """
     if device.lower() == AUTO:
         with _deciding:
@@ -61,19 +61,19 @@ def check_device(device: str) -> None:
 
 
 def device_name(provider: str) -> str:
-    """The device of a provider: "CUDAExecutionProvider" → "cuda"."""
+    """Return the device of a provider: "cuda" for "CUDAExecutionProvider"."""
     return provider.removesuffix("ExecutionProvider").lower()
 
 
 def _available() -> list[str]:
-    """The local providers that this onnxruntime was built with; their drivers and libraries may be missing."""
+    """Return the local providers that this onnxruntime was built with; their drivers and libraries may be missing."""
     import onnxruntime
 
     return [name for name in onnxruntime.get_available_providers() if name != _REMOTE]
 
 
 def _advice(device: str) -> str:
-    """How to get a device that is not there."""
+    """Return how to get a device that is not there, for an error message."""
     package = _PACKAGES.get(device)
     if package and any(metadata.distributions(name=package)):
         return (
@@ -100,10 +100,10 @@ at_fork(after_in_child=_best_provider.cache_clear)
 
 
 def _starts(name: str) -> bool:
-    """Whether a session on the provider can be made and run; nothing is logged."""
+    """Return whether a session on the provider can be made and run; nothing is logged."""
     import onnxruntime
 
-    # What is wrong with a driver or a library goes to the log of the process, not to that of a session.
+    # onnxruntime logs errors of drivers and libraries to the process's log, not to a session's.
     onnxruntime.set_default_logger_severity(_SILENT)
     try:
         return _runs(name)

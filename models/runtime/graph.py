@@ -23,9 +23,9 @@ _INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
 }
-# Rows of one run, and numbers in them, where the graph leaves the batch open: they bound the memory and cost no speed.
+# Most rows of one run, and most numbers in them, where the graph leaves the batch open: larger runs are no faster.
 _MAX_ROWS, _MAX_NUMBERS = 256, 256 * 3 * 224 * 224
-# The same for texts, in tokens: about what fits the processor's caches.
+# Most tokens of one run of texts: about as many as fit into the processor's caches.
 _MAX_TOKENS = 1024
 # The largest size, and number of numbers, that a graph may fix for its input: far more than any model needs.
 _MAX_FIXED_SIZE, _MAX_FIXED_NUMBERS = 1 << 16, 1 << 28
@@ -48,13 +48,12 @@ class Graph:
         """Choose the graph and how it runs.
 
         Args:
-            path: of the ONNX file.
-            device: as `provider` takes it.
-            threads: of one operator; None: `cores.graph_threads()`.
-            group: how many rows belong together: they go through the graph in one run, unless its declared batch is
-                another.
-            keep: use the session cache.
-            spins: whether a thread without work keeps its core until there is some: the fastest where nothing else
+            path: the ONNX file.
+            device: as for `provider`.
+            threads: number of threads for one operator; None: `cores.graph_threads()`.
+            group: how many consecutive rows have to be in the same run, unless the graph declares another batch.
+            keep: whether to use the session cache.
+            spins: whether a thread without work keeps its core busy while it waits, which is fastest where nothing else
                 runs.
             cure: what the user can do where the file is damaged, for error messages.
         """
@@ -73,13 +72,13 @@ class Graph:
         reset_in_children(self)
 
     def identity(self) -> str:
-        """Names all that the outputs depend on, as a key for caching them.
+        """Return a text of all that the outputs depend on, as a key for caching them.
 
-        That is the graph with its weights, the provider, the kind of processor, onnxruntime's version, and the layout
+        It names the graph with its weights, the provider, the kind of processor, onnxruntime's version, and the layout
         of the session cache.
 
         Raises:
-            ActionClipError: the graph cannot be read, or is not one that should be run.
+            ActionClipError: the graph cannot be read, or `check_graph` refuses it.
         """
         from action_clip.models.cache.session_cache import environment_key
 
@@ -96,16 +95,16 @@ class Graph:
             raise self._unusable(error) from error
 
     def reset_after_fork(self) -> None:
-        """In a forked child: the session is the parent's."""
+        """Called in a forked child: give up the session, which is the parent's, without destroying it."""
         never_destroy(self._session)
         self._session, self._starting = None, Lock()
 
     def start(self) -> "onnxruntime.InferenceSession":
-        """The session, which is made now if there is none yet. Any thread may call it.
+        """Return the session, which is made now if there is none yet. Any thread may call this.
 
         Raises:
-            ActionClipError: the graph cannot be loaded, or is another one than when `identity` was called, or the
-                device cannot be started.
+            ActionClipError: the graph cannot be loaded, its file has changed since `identity` was called, or the device
+                cannot be started.
         """
         with self._starting:
             if self._session is None:
@@ -147,7 +146,7 @@ class Graph:
         return _sizes(self.start())
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Run all `rows` (N, …) → features (N, D) float32, the graph's first output.
+        """Run the graph on `rows`, (N, …), and return its first output, features: (N, D) float32.
 
         Raises:
             ActionClipError: the output has another shape; or as `outputs`.
@@ -161,13 +160,13 @@ class Graph:
         return features
 
     def outputs(self, rows: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
-        """Run all `rows` (N, …) → the first `count` outputs, (N, …) float32 each.
+        """Run the graph on `rows`, (N, …), and return its first `count` outputs, each (N, …) float32.
 
         Rows are split into runs of the batch that the graph declares, the last one padded; where it declares none, into
         runs of whole groups.
 
         Raises:
-            ActionClipError: the rows do not have the shape that the graph declares, or the run fails.
+            ActionClipError: the rows have another shape than the graph declares, it has fewer outputs, or a run fails.
         """
         session = self.start()
         batch, *rest = _sizes(session)
@@ -187,7 +186,7 @@ class Graph:
         return [np.concatenate(output) for output in zip(*runs, strict=True)]
 
     def _rows_per_run(self, numbers: int) -> int:
-        """How many rows of so many numbers each go into one run: whole groups, and at least one."""
+        """Return how many rows of so many numbers each go into one run: whole groups, and at least one group."""
         most = min(_MAX_ROWS, _MAX_NUMBERS // max(numbers, 1))
         return max(most // self._group, 1) * self._group
 
@@ -218,13 +217,13 @@ class Graph:
 
 
 def encode_tokens(graph: Graph, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Run a text graph on (N, 77) zero-padded CLIP tokens → (N, D) features.
+    """Run a text graph on (N, 77) zero-padded CLIP tokens, and return features, (N, D) float32.
 
-    Text towers are causal up to the end-of-text token, which has the largest id: columns behind it change nothing. So
+    Text towers are causal up to the end-of-text token, which has the largest id: later columns change nothing. So
     where the graph leaves the length open, texts are sorted by length and each batch is cut to its longest.
 
     Raises:
-        ActionClipError: a text is longer than the fixed length that the graph declares.
+        ActionClipError: a text is longer than the fixed length that the graph declares; or as `Graph.outputs`.
     """
     lengths = tokens.argmax(axis=1) + 1
     fixed = graph.shape[1]
@@ -247,7 +246,7 @@ def _batches(lengths: NDArray[np.intp]) -> list[slice]:
     batches = []
     first = 0
     while first < len(lengths):
-        # Of a batch from the first text up to each of the others, padded to the longest.
+        # Tokens of a batch from the first text up to each of the others, padded to the longest.
         tokens = np.arange(1, len(lengths) - first + 1) * lengths[first:]
         last = first + max(int(np.searchsorted(tokens, _MAX_TOKENS, side="right")), 1)
         batches.append(slice(first, last))
@@ -256,7 +255,7 @@ def _batches(lengths: NDArray[np.intp]) -> list[slice]:
 
 
 def _sizes(session: "onnxruntime.InferenceSession") -> tuple[int | None, ...]:
-    """The shape that a session declares for its first input; None where it takes any size."""
+    """Return the shape that a session declares for its first input; None where it takes any size."""
     return tuple(size if isinstance(size, int) and size > 0 else None for size in session.get_inputs()[0].shape)
 
 

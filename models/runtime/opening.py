@@ -1,4 +1,4 @@
-"""A graph's file → a session: out of the session cache where that can be, else from the file."""
+"""Making a session for a graph's file: from the session cache where possible, else from the file itself."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from action_clip.models.store.home import warn_once
 def open_session(
     path: Path, provider: str, *, threads: int | None, spins: bool, cache: bool
 ) -> onnxruntime.InferenceSession:
-    """A session of the graph at `path`; the other arguments are as of `Graph`.
+    """Return a session of the graph at `path`; the other arguments are as for `Graph`.
 
     Raises:
-        SessionError: the file cannot be read, is not a graph that should be run, or onnxruntime cannot load it.
+        SessionError: the file cannot be read, `check_graph` refuses it, or onnxruntime cannot load it.
         ActionClipError: the provider does not start.
     """
     session, problem = None, None
@@ -30,7 +30,7 @@ def open_session(
     if session is None:
         session = _uncached_session(path, provider, _options(provider, threads, spins))
     if problem is not None:
-        # Once a process: what is wrong with the disk is wrong for every graph.
+        # Once in each process: a problem of the disk concerns every graph.
         text = "%s cannot be kept ready for this machine, so runs start slower: %s"
         warn_once("kept ready", text, path, problem)
     return session
@@ -55,9 +55,9 @@ def _uncached_session(path: Path, provider: str, options: onnxruntime.SessionOpt
 
 def _options(provider: str, threads: int | None, spins: bool) -> onnxruntime.SessionOptions:
     options = session_options(threads)
-    # What goes wrong on the CPU is raised; of other providers, only the log says why they do not start.
+    # Errors on the CPU are raised; why another provider does not start is only in onnxruntime's log.
     options.log_severity_level = 4 if provider == CPU else 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
-    # Between runs the cores are for other work.
+    # Between runs, the threads leave the cores to other work.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options

@@ -1,1 +1,1 @@
-"""Where the models' files are: downloaded, verified, kept."""
+"""The models' files on this disk: finding, downloading and verifying them."""

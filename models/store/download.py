@@ -1,4 +1,4 @@
-"""One file over HTTP, retried and continued until it is whole and checked."""
+"""Downloading one file over HTTP, retried and continued until it is complete and checked."""
 
 import logging
 import os
@@ -25,16 +25,16 @@ from action_clip.system.terminal import no_progress_bars
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 ATTEMPTS = 5
-"""Failures in a row after which a download is given up; PROGRESS more bytes than ever before begin a new row."""
+"""Failures in a row after which a download is given up; the count begins anew after PROGRESS more bytes."""
 PROGRESS = 1 << 20
 FIRST_PAUSE_S = 0.5
-"""Doubled after every further failure, unless the server says Retry-After."""
+"""Seconds before the second attempt; doubled after each further failure, unless the server says Retry-After."""
 LONGEST_PAUSE_S = 60.0
 _FOREVER_S = 1e9
 DISK_MARGIN = 64 << 20
-"""Bytes that must stay free beside the file."""
+"""Bytes that must stay free on the disk."""
 SYNC = 64 << 20
-"""Bytes after which they are flushed to the disk, and the free space is looked at again."""
+"""Bytes after which the file is flushed to the disk, and the free space is checked again."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 pause = time.sleep
@@ -64,12 +64,21 @@ def download(
     most_bytes: int | None = None,
     check: Callable[[Path], object] | None = None,
 ) -> str:
-    """Download url to target, whose folder exists and is locked by the caller; returns the file's sha256.
+    """Download a file, and return its sha256 in hexadecimal digits.
 
-    size (bytes) and sha256 are checked where they are known, and so is the md5 of an `x-goog-hash` header; of a file of
-    unknown length no more than `most_bytes` are accepted. `check` raises ValueError where the format is wrong. What has
-    arrived before a failure or an interruption is kept and continued by the next call. Raises ActionClipError that
-    names the URL, the reason, and what to do instead.
+    What has arrived before a failure or an interruption is kept and continued by the next call. An md5 in the server's
+    `x-goog-hash` header is checked as well.
+
+    Args:
+        url: the file's address.
+        target: path of the file; its folder exists and is locked by the caller.
+        size: bytes of the file, to be checked; None: not known.
+        sha256: hash of the file, to be checked; None: not known.
+        most_bytes: most bytes that are accepted of a file of unknown length; None: any number.
+        check: raises ValueError where the file's format is wrong.
+
+    Raises:
+        ActionClipError: the download fails; the message has the URL, the reason, and what to do instead.
     """
     try:
         file = ResumableFile(target, url)
@@ -130,7 +139,7 @@ def _complete(
 
 
 def _receive(url: str, file: ResumableFile, size: int | None, most_bytes: int | None, budget: WaitBudget) -> None:
-    """One request; on return every byte that the server announced is on the disk."""
+    """Make one request; on return every byte that the server announced is on the disk."""
     try:
         with _open(url, file, budget, has_known_length=size is not None) as response:
             _begin(response, file, size)
@@ -167,7 +176,7 @@ def _write(chunks: Iterator[bytes], stream: BinaryIO, file: ResumableFile, most_
             _sync(stream)
             _require_disk(file, written)
             synced = written
-    # The name must not appear before the bytes, even when the power goes.
+    # The bytes must be on the disk before the file gets its name, even if the power fails.
     _sync(stream)
 
 
@@ -177,7 +186,7 @@ def _sync(stream: BinaryIO) -> None:
 
 
 def _open(url: str, file: ResumableFile, budget: WaitBudget, *, has_known_length: bool) -> Transfer:
-    """The answer to a request for what is still missing, after redirects, none of which leaves https."""
+    """Return the answer to a request for the bytes still missing, after redirects, none of which leaves https."""
     headers = {"User-Agent": "action_clip"}
     if file.received:
         headers |= {"Range": f"bytes={file.received}-", "If-Range": str(file.validator)}
@@ -224,7 +233,7 @@ def _begin(response: Transfer, file: ResumableFile, size: int | None) -> None:
 
 
 def _require_disk(file: ResumableFile, written: int) -> None:
-    """Raise _PermanentError where the disk has no space for what is not written yet."""
+    """Raise _PermanentError where the disk has no space for the bytes that are not written yet."""
     folder = file.path.parent
     free = shutil.disk_usage(folder).free
     needed = max((file.total or 0) - written, 0) + DISK_MARGIN
@@ -236,13 +245,13 @@ def _require_disk(file: ResumableFile, written: int) -> None:
 
 
 def _retry_after(headers: Headers) -> float | None:
-    """Seconds that the server asks to wait: a number of them, or a date."""
+    """Return the seconds that the server asks to wait, by a number or a date; None where it does not ask."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return min(float(value), _FOREVER_S)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, LookupError, ArithmeticError):  # what the parser raises for what is no date
+    except (ValueError, TypeError, LookupError, ArithmeticError):  # the value is no date
         return None
 
 

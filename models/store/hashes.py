@@ -31,15 +31,15 @@ from action_clip.system.files import draft, read_json_object, require_regular_fi
 _LAST_READ, _FIRST_USE = "last read", "first use"
 _EARLIER_RECORD = "sha256.json"
 """In a model's directory: the hashes of first use, as earlier versions of the program record them. It is only read."""
-# Of the files last read, how many stay in the record, which is read several times a run.
+# Most facts of the kind "last read" in the record, which is read several times in a run.
 _MOST_READ = 1000
 _LOCK_S = 10.0
-"""How long another process is waited for that writes the record: longer than writing takes."""
+"""Seconds that another process is waited for while it writes the record: longer than writing takes."""
 _MOST_BYTES = 32 << 20
-"""More than any record has; what is larger is something else."""
-# What a record begins with, and what is in each of its lines.
+"""Most bytes of a record; a larger file is not taken for one."""
+# What a record begins with, and what each of its lines contains.
 _BEGINNING, _HASH = b'{"kind": "', re.compile(rb'"[0-9a-f]{64}"')
-# Of a file, what is read for its stamp: blocks of so many bytes, spread over it.
+# Number and size in bytes of the blocks of a file, spread over it, that are read for its stamp.
 _SAMPLES, _SAMPLE = 16, 4096
 
 Fact = dict[str, Any]
@@ -49,29 +49,28 @@ Subject = tuple[str, str]
 
 
 class FirstUse(NamedTuple):
-    """The sha256 that a file had at its first use."""
+    """The sha256 that a file had when it was first used."""
 
     sha256: str
     record: Path
-    """The file that says so."""
+    """The file in which it is recorded."""
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256, which is recorded with its stamp, so that the file is not read again for it.
+    """Return the file's sha256, which is recorded with the file's stamp, so that the file is not read again for it.
 
-    A damaged record, or a home() that cannot be written, costs time, nothing else. Raises ActionClipError when the file
-    cannot be read.
+    Where the record is damaged, or home() cannot be written, the file is read again. Raises ActionClipError when the
+    file cannot be read.
     """
     return str(_last_read(path)["sha256"])
 
 
 def graph_identity(path: Path) -> str:
-    """A sha256 over a graph and the files that it keeps weights in: what it computes depends on nothing else.
+    """Return a sha256 over a graph and the files that it keeps weights in: what it computes depends on nothing else.
 
     Where all weights are in the graph's own file, it is the sha256 of that file.
 
-    Raises ActionClipError when one of the files cannot be read, ValueError when it is no graph that should be run
-    (`check_graph`).
+    Raises ActionClipError when one of the files cannot be read, ValueError when `check_graph` refuses the graph.
     """
     fact = _last_read(path)
     if fact["weights"] is None:
@@ -86,7 +85,7 @@ def graph_identity(path: Path) -> str:
 
 
 def read_sha256(path: Path) -> str:
-    """The file's sha256, read anew.
+    """Return the file's sha256, computed anew.
 
     Raises ActionClipError when it cannot be read.
     """
@@ -97,7 +96,7 @@ def read_sha256(path: Path) -> str:
 
 
 def first_use_hashes(directory: Path) -> dict[str, FirstUse]:
-    """The hashes that the files of a directory in home() had at first use, by file name."""
+    """Return the hashes that the files of a directory in home() had at first use, by file name."""
     earlier = directory / _EARLIER_RECORD
     recorded = read_json_object(earlier, _MOST_BYTES).items()
     hashes = {name: FirstUse(digest, earlier) for name, digest in recorded if isinstance(digest, str)}
@@ -109,7 +108,7 @@ def first_use_hashes(directory: Path) -> dict[str, FirstUse]:
 
 
 def record_first_use(hashes: Mapping[Path, str]) -> None:
-    """Record the sha256 of files at their first use, where home() can be written."""
+    """Record the sha256 of files at their first use; nothing is recorded where home() cannot be written."""
     _try_to_record(*(_first_use(path, digest) for path, digest in hashes.items()))
 
 
@@ -122,7 +121,7 @@ def record_new_file(path: Path, digest: str) -> None:
 
 
 def _last_read(path: Path) -> Fact:
-    """The fact about the file's content, which is read unless its stamp is the one that is recorded."""
+    """Return the fact of the kind "last read" about the file, which is read unless the recorded stamp is its own."""
     key, stamp = _key(path), _stamp(path)
     fact = _recorded(key).get((_LAST_READ, key))
     if fact is None or fact["stamp"] != stamp:
@@ -141,14 +140,14 @@ def _first_use(path: Path, digest: str) -> Fact:
 
 
 def _key(path: Path) -> str:
-    """The path as the record has it."""
+    """Return the path as the record has it: relative to home() where it is below that."""
     absolute, folder = Path(os.path.abspath(path)), cache_home()
     is_below = folder is not None and absolute.is_relative_to(folder)
     return absolute.relative_to(folder).as_posix() if folder is not None and is_below else str(absolute)
 
 
 def _recorded(start: str) -> dict[Subject, Fact]:
-    """The facts about files whose keys begin so."""
+    """Return the recorded facts about files whose keys begin with `start`."""
     folder = cache_home()
     content = None if folder is None else _content(folder / HASHES)
     return _facts(content or b"", start)
@@ -193,7 +192,7 @@ def _unrecorded(facts: Iterable[Fact], recorded: Mapping[Subject, Fact]) -> dict
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the record's lock, where it can be had: not on every file system, and not where it is another user's."""
+    """Hold the record's lock where possible: some file systems have no locks, and the lock may be another user's."""
     from filelock import FileLock
 
     lock = FileLock(f"{path}.lock", timeout=_LOCK_S)
@@ -206,14 +205,14 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _newest(facts: dict[Subject, Fact]) -> list[Fact]:
-    """All facts about first uses, and those about the files that were read last."""
+    """Return all facts of the kind "first use", and the _MOST_READ latest ones of the kind "last read"."""
     read = [subject for subject in facts if subject[0] == _LAST_READ]
     left_out = set(read[:-_MOST_READ])
     return [fact for subject, fact in facts.items() if subject not in left_out]
 
 
 def _facts(content: bytes, start: str = "") -> dict[Subject, Fact]:
-    """The facts in a record about files whose keys begin so, in the order of their lines."""
+    """Return the facts in a record about files whose keys begin with `start`, in the order of their lines."""
     part = json.dumps(start)[:-1].encode()
     facts: dict[Subject, Fact] = {}
     for line in content.split(b"\n"):
@@ -232,7 +231,7 @@ def _line(fact: Fact) -> bytes:
 
 
 def _parsed(line: bytes) -> Fact | None:
-    """The fact in a line; None where it is not as it was written."""
+    """Return the fact in a line; None where the line is damaged."""
     try:
         fact: Fact = json.loads(line)
         return fact if fact.pop("seal") == _seal(fact) else None
@@ -245,8 +244,8 @@ def _seal(fact: Fact) -> str:
 
 
 def _content(path: Path) -> bytes | None:
-    """What is in a record, damaged or not; None where the file is something else."""
-    # Asked before it is opened: opening a pipe waits for whoever writes into it.
+    """Return the content of a record, damaged or not; b"" where there is none, None where the file is another's."""
+    # This comes before opening, as opening a pipe waits until another process writes into it.
     if not os.path.lexists(path):
         return b""
     try:
@@ -261,11 +260,11 @@ def _content(path: Path) -> bytes | None:
 
 
 def _stamp(path: Path) -> list[int | str]:
-    """What changes when the file does.
+    """Return numbers and a hash that change when the file does.
 
-    Its size and time of change may stay when another takes its place (cp -p, rsync -t); where it lies on the disk, the
-    time that only the system sets, and a sample of what is in it do not. It remains that a file is written into within
-    a tick of the system's clock, 10 ms, and between the samples.
+    Size and time of modification may stay the same when another file replaces it (cp -p, rsync -t); the inode, the time
+    of status change, which only the system sets, and a hash of samples of the content do not. A change goes unnoticed
+    only where it is between the samples and within a tick of the system's clock, 10 ms.
     """
     sample = hashlib.sha256()
     with _readable(path):

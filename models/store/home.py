@@ -6,7 +6,7 @@ from pathlib import Path
 
 from action_clip.errors import ActionClipError
 
-# With the numbers of their layouts: versions of the program with other layouts store other files beside these.
+# The names have the versions of the layouts: versions of the program with other layouts use other files.
 LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-3.jsonl"
 _log = logging.getLogger("action_clip")
 
@@ -16,7 +16,7 @@ class NoHomeError(ActionClipError):
 
 
 def home() -> Path:
-    """The folder for all stored files: ACTION_CLIP_HOME, or the user's cache folder.
+    """Return the folder for all stored files: ACTION_CLIP_HOME, or one in the user's cache folder.
 
     Raises NoHomeError where the user has no home folder, ActionClipError where ACTION_CLIP_HOME cannot be expanded.
     """
@@ -37,7 +37,7 @@ def home() -> Path:
 
 
 def cache_home() -> Path | None:
-    """home() for caches: None, and a warning, where there is none."""
+    """Return home() for caches; None, after a warning, where the user has no home folder."""
     try:
         return home()
     except NoHomeError as error:

@@ -39,12 +39,15 @@ _log = logging.getLogger("action_clip")
 
 
 def fetch(spec: ModelSpec, *, keep: bool = True) -> dict[str, Path]:
-    """The graphs' paths by role, after downloading those that are not on this disk.
+    """Return the graphs' paths by role, after downloading those that are not on this disk.
 
-    Two runs at once download once. ACTION_CLIP_MIRROR (`https://host/base`) stands in for the URLs' host, and
-    with ACTION_CLIP_OFFLINE=1 nothing ever connects. The sha256 of a file in home() is recorded at first
-    use, unless nothing is to be kept. Raises ActionClipError when a file is missing and cannot be had, or is not the
-    catalog's; graphs that are yet to be exported cannot be had.
+    Two runs at once download once. ACTION_CLIP_MIRROR (`https://host/base`) replaces the URLs' host, and
+    ACTION_CLIP_OFFLINE=1 forbids every connection. The sha256 of a file in home() is recorded at first use, unless
+    `keep` is false.
+
+    Raises:
+        ActionClipError: a file is missing and cannot be downloaded, graphs have yet to be exported, or a file is not
+            the catalog's.
     """
     if spec.folder is None and locate(spec) is None:
         if spec.checkpoint is not None:
@@ -58,10 +61,10 @@ def fetch(spec: ModelSpec, *, keep: bool = True) -> dict[str, Path]:
 
 
 def fetch_checkpoint(spec: ModelSpec) -> Path:
-    """The path of what the model's graphs are exported from, after downloading it if it is not on this disk.
+    """Return the path of the checkpoint of the model's graphs, after downloading it if it is not on this disk.
 
-    The path is in directory_of(spec), the rules are those of `fetch`. Raises ActionClipError also when the model's
-    graphs are not exported.
+    The path is in directory_of(spec); rules and errors are those of `fetch`. Raises ActionClipError also when the
+    model's graphs are not made by an export.
     """
     if spec.checkpoint is None:
         raise ActionClipError(f"the graphs of {spec.name} are ready, not exported: use --model {spec.name}")
@@ -92,7 +95,7 @@ def install(spec: ModelSpec, graphs: Mapping[str, Path]) -> None:
 
 
 def _download_missing(spec: ModelSpec, files: Sequence[ModelFile], purpose: str, about: str) -> None:
-    """Download those of the files that are not there; the offline error names the purpose, the log has `about`."""
+    """Download the missing files; `purpose` is for the error message without network, `about` for the log."""
     directory = directory_of(spec)
     urls = {file.role: _mirrored(file.url) for file in files if file.url is not None}
 
@@ -123,7 +126,7 @@ def _download(spec: ModelSpec, file: ModelFile, url: str, target: Path) -> None:
     from action_clip.models.catalog.structure import check_checkpoint, check_graph
     from action_clip.models.store.download import download
 
-    # Without a known hash, its structure shows whether it is such a file at all.
+    # Without a known hash, the file's structure shows whether it is a graph or a checkpoint.
     check = None if file.sha256 else check_checkpoint if file.role == CHECKPOINT else check_graph
     digest = download(url, target, size=file.size, sha256=file.sha256, most_bytes=_MOST_TIMES * spec.size, check=check)
     before = first_use_hashes(target.parent).get(file.name)
@@ -134,7 +137,7 @@ def _download(spec: ModelSpec, file: ModelFile, url: str, target: Path) -> None:
 
 
 def _mirrored(url: str) -> str:
-    """The URL with the scheme, host and base path of ACTION_CLIP_MIRROR, where that is set."""
+    """Return the URL with the scheme, host and base path of ACTION_CLIP_MIRROR, where that is set."""
     mirror = os.environ.get("ACTION_CLIP_MIRROR", "").strip()
     if not mirror:
         return url
@@ -145,7 +148,7 @@ def _mirrored(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        # It is not shown: there may be a password in it, anywhere.
+        # The address is not shown, as any part of it may be a password.
         raise ActionClipError("ACTION_CLIP_MIRROR is no address: make it https://host or https://host/path")
     return mirror.rstrip("/") + urlsplit(url).path
 

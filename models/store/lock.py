@@ -1,4 +1,4 @@
-"""One run at a time writes into a model's directory."""
+"""The lock of a model's directory, into which one run at a time writes."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _HOLDER_S = 600.0
-"""How long is waited for another run that brings nothing into the directory; longer than for a silent server."""
+"""Seconds that another run is waited for without progress; longer than a silent server is waited for."""
 
 _log = logging.getLogger("action_clip")
 
@@ -25,8 +25,8 @@ def locked(directory: Path, name: str) -> Iterator[None]:
     """Hold the lock of a model's directory, which is created; waits for another run as long as that makes progress.
 
     Args:
-        directory: of the model.
-        name: of the model.
+        directory: the model's directory.
+        name: the model's name, for messages.
 
     Raises:
         ActionClipError: the directory cannot be written, or another run holds the lock and does nothing.
@@ -50,7 +50,7 @@ def locked(directory: Path, name: str) -> Iterator[None]:
 
 
 def unwritable(directory: Path, error: Exception) -> ActionClipError:
-    """The error for a model's directory that cannot be written."""
+    """Return the error for a model's directory that cannot be written."""
     reason = getattr(error, "strerror", None) or error
     return ActionClipError(f"{directory} cannot be written ({reason}): set ACTION_CLIP_HOME to another one, {USE_NANO}")
 

@@ -1,9 +1,9 @@
-"""A file that is being downloaded: where its bytes wait, how a later run continues it, and when it is complete.
+"""A file that is being downloaded: where its bytes are, how a later run continues it, and when it is complete.
 
-Until it is complete, a file lies beside its target as `<target>.<random>.part`, and `<target>.resume.json` notes which
-of these it is, of which URL and with which validator. The caller holds a lock, which keeps two runs apart. The name is
-unique all the same, for file systems where locks do not hold: a later run continues a file after renaming it, so that
-only one can, and what is checked in the end are the bytes on the disk, not those that this process received.
+Until it is complete, a file is beside its target as `<target>.<random>.part`, and `<target>.resume.json` has the name
+of that file, its URL and its validator. The caller holds a lock, which keeps two runs apart. The name is unique all the
+same, for file systems where locks do not hold: a later run continues a file after renaming it, so that only one can,
+and the bytes on the disk are checked in the end, not those that this process received.
 """
 
 import base64
@@ -31,13 +31,13 @@ class WrongContentError(Exception):
 
 
 class ResumableFile:
-    """What has arrived of a download; continues what an earlier run has left.
+    """A file that is being downloaded; it continues what an earlier run has left.
 
     Attributes:
-        target: where the complete file goes.
-        path: where the bytes are until then.
-        validator: what If-Range says of these bytes; None when they cannot be continued.
-        total: bytes of the complete file, where the server said.
+        target: path of the complete file.
+        path: path of the file until it is complete.
+        validator: value of If-Range to continue the file; None when it cannot be continued.
+        total: bytes of the complete file; None where the server does not state it.
     """
 
     def __init__(self, target: Path, url: str) -> None:
@@ -65,24 +65,25 @@ class ResumableFile:
 
     @property
     def received(self) -> int:
-        """Bytes that a request can continue."""
+        """Number of bytes on the disk that a request can continue."""
         with suppress(FileNotFoundError):
             return self.path.stat().st_size if self.validator is not None else 0
         return 0
 
     @property
     def complete(self) -> bool:
+        """Whether all bytes of the file have arrived."""
         return self.total is not None and self.received == self.total
 
     def start(self, validator: str | None, total: int | None, md5: list[str]) -> None:
-        """Note what the server says of the file, so that a later run can continue it.
+        """Write down what the server says of the file, so that a later run can continue it.
 
         Without a validator and a length it cannot be continued.
 
         Args:
-            validator: what If-Range can carry: an ETag or a date.
+            validator: value for If-Range: an ETag or a date.
             total: bytes of the complete file.
-            md5: the file's md5 in base64, as often as the server says it.
+            md5: the file's md5 in base64, one for each header of the server.
         """
         self.validator = validator if total is not None and _can_be_sent(validator) else None
         self.total, self._md5 = total, md5
@@ -100,7 +101,7 @@ class ResumableFile:
         self.validator, self.total, self._md5 = None, None, []
 
     def check(self, size: int | None, sha256: str | None) -> str:
-        """The sha256 of the bytes on the disk; WrongContentError where they are not what was announced."""
+        """Return the sha256 of the bytes on the disk. Raises WrongContentError where they are not as announced."""
         md5_hash, sha256_hash = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         length = 0
         with self.path.open("rb") as file:
@@ -122,7 +123,7 @@ class ResumableFile:
         return sha256_hash.hexdigest()
 
     def check_format(self, check: Callable[[Path], object]) -> None:
-        """WrongContentError where `check` raises ValueError: the file is not what it should be."""
+        """Raise WrongContentError where `check` raises ValueError."""
         try:
             check(self.path)
         except ValueError as error:
@@ -135,7 +136,7 @@ class ResumableFile:
 
 
 def remove_stale(directory: Path, names: Iterable[str]) -> None:
-    """Delete what no run will continue of downloads of files with these names; the caller holds the lock."""
+    """Delete unfinished downloads of files with these names that no run will continue; the caller holds the lock."""
     for name in names:
         target = directory / name
         with suppress(OSError):
@@ -155,7 +156,7 @@ def _is_part_of(name: str, target: Path) -> bool:
 
 
 def _can_be_sent(validator: Any) -> bool:
-    """Whether it can be the value of a header."""
+    """Return whether it can be the value of a header."""
     return isinstance(validator, str) and validator.isascii() and validator.isprintable()
 
 
@@ -164,7 +165,7 @@ def _note_of(target: Path) -> Path:
 
 
 def _read_note(target: Path) -> dict[str, Any] | None:
-    """What an earlier run has noted; None where it has noted nothing, or the note is not one of ours."""
+    """Return the note that an earlier run has written; None where there is none, or it is not one of this program."""
     note = read_json_object(_note_of(target), _MOST_NOTE)
     is_valid = (
         isinstance(note.get("url"), str)

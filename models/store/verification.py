@@ -1,4 +1,4 @@
-"""Whether a model's graphs are still what they were: the catalog's, or those of their first use."""
+"""Verifying a model's graphs: against the hashes of the catalog, or those of their first use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ class VerifiedFile:
     path: Path
     sha256: str
     against: str
-    """What it was equal to: "catalog", "first use", or "nothing" where no hash of it was known until now."""
+    """Which known hash it is equal to: "catalog", "first use", or "nothing" where none was known until now."""
 
 
 def verify(spec: ModelSpec) -> tuple[VerifiedFile, ...]:
-    """Read every graph anew and compare its sha256 with the catalog's, else with that of its first use.
+    """Read every graph anew, compare its sha256 with the catalog's, else with that of its first use, and return it.
 
-    Raises ActionClipError naming every file that differs, with the hash expected and found, or missing.
-    Nothing is recorded of an embedded model: what it should be comes with this version.
+    A file without a known hash has its hash recorded, unless the model is embedded: its hashes come with this version.
+    Raises ActionClipError naming every file that differs, with the hash expected and found, or that is missing.
     """
     first_uses = first_use_hashes(directory_of(spec)) if spec.folder is None else {}
     verified, changed = [], []

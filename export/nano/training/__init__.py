@@ -1,1 +1,1 @@
-"""Training the embedded model's text network; building its graphs needs none of this."""
+"""Training the embedded model's text network; writing its graphs does not depend on this package."""

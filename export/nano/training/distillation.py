@@ -28,14 +28,14 @@ from action_clip.tokenizer.bpe import (
 )
 
 _LOG = logging.getLogger("action_clip")
-# The layers of the teacher that the student's start from.
+# The layers of the teacher whose weights the student's layers start with.
 TEACHER_LAYERS = (0, 1, 3, 5)
 
 
 def trained_student(teacher: MiniLM, wordnet: WordNet, steps: int, seed: int) -> Student:
-    """The text network, trained for so many steps; the same seed gives the same texts."""
+    """Return the text network, trained for so many steps; the same seed gives the same training texts."""
     tokenizer = default_tokenizer()
-    # Words that are one token of a tokenizer are common ones; beginnings of words among them do no harm.
+    # Words that are one token are common words; that beginnings of words are among them does no harm.
     vocabulary = {*token_texts(tokenizer), *teacher.tokenizer.get_vocab()}
     words = {word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2}
     student = student_of(teacher, tokenizer)
@@ -44,13 +44,13 @@ def trained_student(teacher: MiniLM, wordnet: WordNet, steps: int, seed: int) ->
 
 
 def token_texts(tokenizer: Tokenizer) -> list[str]:
-    """The text of each token of the vocabulary."""
+    """Return the text of each token of the vocabulary, by id."""
     return [tokenizer.decode([token]).strip() for token in range(VOCABULARY_SIZE)]
 
 
 @torch.no_grad()
 def student_of(teacher: MiniLM, tokenizer: Tokenizer) -> Student:
-    """An untrained student that starts from its teacher."""
+    """Return an untrained student with the teacher's weights as initial values."""
     student = Student()
     pieces = [encoding.ids[1:-1] for encoding in teacher.tokenizer.encode_batch(token_texts(tokenizer))]
     average = teacher.words.mean(0)
@@ -74,7 +74,10 @@ def student_of(teacher: MiniLM, tokenizer: Tokenizer) -> Student:
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """4 · (1 - cosine) + 0.3 · in-batch contrastive at temperature 0.05; both (N, D), L2-normalised."""
+    """Return 4 · (1 - mean cosine) + 0.3 · contrastive loss within the batch at temperature 0.05, a scalar.
+
+    `student` and `teacher` are the L2-normalised embeddings of the same texts, (N, D).
+    """
     cosine = (student * teacher).sum(1).mean()
     own = torch.arange(len(student))
     return 4 * (1 - cosine) + 0.3 * functional.cross_entropy(student @ teacher.T / 0.05, own)
@@ -92,9 +95,20 @@ def train(
     peak_rate: float = 5e-4,
     seed: int = 0,
 ) -> None:
-    """Train in place on fresh texts at every step, in bfloat16 where the processor has it; logs every 50 steps.
+    """Train the student in place, on new texts at every step and with autocast to bfloat16; logs every 50 steps.
 
-    A batch is sorted by length and goes through teacher and student in chunks, so that short texts pay for no padding.
+    A batch is sorted by length and goes through teacher and student in chunks, so that short texts are padded little.
+
+    Args:
+        student: the network that is trained.
+        teacher: gives the target embeddings.
+        stream: gives the texts.
+        tokenizer: makes the student's tokens.
+        steps: number of steps.
+        batch: texts in each step.
+        chunk: texts that go through the networks at once.
+        peak_rate: learning rate after warm-up, from which it falls to 0 along a cosine.
+        seed: of the texts.
     """
     rng = random.Random(seed)
     decayed = [p for p in student.parameters() if p.ndim == 2]

@@ -1,8 +1,8 @@
 """Training texts for the text graph: an endless stream made from WordNet and the teacher's own vocabulary.
 
-What users type as labels is short and about doing something, so most texts are action phrases ("riding a bicycle",
-"arm wrestling", "brush hair"), most of them put into a prompt template; words, objects, definitions and example
-sentences keep the rest of the language in place.
+Users' labels are short and name actions, so most texts are action phrases ("riding a bicycle", "arm wrestling", "brush
+hair"), most of them in a prompt template. Words, objects, definitions and example sentences keep the student close to
+its teacher for other texts.
 """
 
 import random
@@ -12,7 +12,7 @@ from itertools import accumulate
 from action_clip.export.nano.wordnet import Synset, WordNet
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
 
-# Beyond the default 16: how people write their own, and how captions speak of people.
+# Prompts besides the 16 default ones, as users write their own and as captions are worded.
 _MORE_PROMPTS = (
     "a video of a person {}",
     "a photo of a person {}",
@@ -63,14 +63,14 @@ class _WeightedSampler:
 
 
 class TextStream:
-    """Draws texts; the same seed gives the same texts."""
+    """Draws training texts; a `random.Random` with the same seed gives the same texts."""
 
     def __init__(self, wordnet: WordNet, vocabulary: Sequence[str]) -> None:
-        """`vocabulary`: words that are one token: each is a text of its own, and they are the common words."""
+        """`vocabulary`: words that are one token, which are texts of their own and count as common words."""
         common = {word.lower() for word in vocabulary}
 
         def weight(lemma: str) -> float:
-            # WordNet's counts come from old newspapers: "pancake" is not in them, but every tokenizer has it.
+            # WordNet's counts come from old newspapers, which lack such words as "pancake"; tokenizers have them.
             known = all(word in common for word in lemma.lower().split(" "))
             return float((1 + wordnet.count(lemma)) ** 0.4) * (1.0 if known else 0.02)
 
@@ -91,7 +91,7 @@ class TextStream:
         self._examples = [example for s in wordnet.synsets for example in s.examples]
 
     def batch(self, rng: random.Random, size: int) -> list[str]:
-        """`size` fresh texts."""
+        """Return `size` new texts."""
         return [self._text(rng) for _ in range(size)]
 
     def _text(self, rng: random.Random) -> str:
