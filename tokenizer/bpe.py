@@ -12,14 +12,17 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
+from action_clip.tokenizer.prompts import is_plain
+
+if TYPE_CHECKING:
+    import regex
 
 CONTEXT_LENGTH = 77
 VOCABULARY_SIZE = 49408
@@ -32,10 +35,6 @@ MERGE_COUNT = 48894
 
 _WORD_END = "</w>"
 _SPECIAL_WORDS = {"<start_of_text>": START_OF_TEXT, "<end_of_text>": END_OF_TEXT}
-# Ignoring case still matters in lower-cased text: the long s of "'ſ" counts as an s.
-_WORD = regex.compile(
-    "|".join(_SPECIAL_WORDS) + r"|'(?:s|t|re|ve|m|ll|d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE
-)
 
 
 class _Vocabulary(NamedTuple):
@@ -82,18 +81,19 @@ def _read_vocabulary() -> _Vocabulary:
     )
 
 
+@cache
+def _word() -> "regex.Pattern[str]":
+    """Return the pattern of a word. Importing regex takes longer than reading the features of known labels."""
+    import regex
+
+    # Ignoring case still matters in lower-cased text: the long s of "'ſ" counts as an s.
+    words = "|".join(_SPECIAL_WORDS) + r"|'(?:s|t|re|ve|m|ll|d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+    return regex.compile(words, regex.IGNORECASE)
+
+
 def _shortened(text: str) -> str:
     """Return the text in quotes for an error message, on one line and shortened."""
     return repr(text if len(text) <= 80 else text[:79] + "…")
-
-
-def is_plain(text: str) -> bool:
-    """Return whether cleaning changes only capitals and spaces of the text.
-
-    Printable ASCII without "&" has nothing that ftfy or html would change, and importing them takes longer than
-    tokenizing the labels.
-    """
-    return text.isascii() and text.isprintable() and "&" not in text
 
 
 def _clean(text: str) -> str:
@@ -131,7 +131,7 @@ class Tokenizer:
 
         Two texts have equal tokens if and only if their words are equal.
         """
-        return _WORD.findall(_clean(text))
+        return _word().findall(_clean(text))
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text of any length, without start and end of text.

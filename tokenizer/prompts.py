@@ -134,8 +134,22 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     return list(counts)
 
 
+def is_plain(text: str) -> bool:
+    """Return whether cleaning changes only capitals and spaces of the text.
+
+    Printable ASCII without "&" has nothing that ftfy or html would change, and importing them takes longer than
+    tokenizing the labels.
+    """
+    return text.isascii() and text.isprintable() and "&" not in text
+
+
 def groups_of_equal_labels(labels: Iterable[str]) -> list[list[str]]:
     """Return the groups of two or more labels that have the same tokens."""
+    labels = list(labels)
+    # The same tokens have the same letters. For most labels this is enough, and the tokenizer is slow to import.
+    letters = {"".join(label.split()).lower() for label in labels}
+    if len(letters) == len(labels) and all(map(is_plain, labels)):
+        return []
     from action_clip.tokenizer.bpe import Tokenizer
 
     groups = defaultdict(list)

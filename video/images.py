@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import display_name
@@ -106,6 +106,8 @@ def _remedy(array: NDArray[Any], dimensions: int) -> str:
 
 
 def _of_pil(image: Image.Image) -> RGBImage:
+    from PIL import ImageOps
+
     try:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):  # grey of 16 bits, also where Pillow keeps it in 32

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from hashlib import shake_128
 from math import ceil, gcd
 
 import numpy as np
@@ -140,7 +141,8 @@ def _vertical_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
     """
     width, height = min(size[0], _CORNER), min(size[1], _CORNER)
     picture = Image.new("L", size)
-    picture.paste(Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)))
+    # Of the same bytes every time, and without numpy.random, which is slow to import.
+    picture.paste(Image.frombytes("L", (width, height), shake_128().digest(width * height)))
     horizontal = picture.resize((resized[0], size[1]), Image.Resampling.BICUBIC, (0, 0, width, size[1]))
     horizontal_first = horizontal.resize(resized, Image.Resampling.BICUBIC, (0, 0, resized[0], height))
     return picture.resize(resized, Image.Resampling.BICUBIC, (0, 0, width, height)) != horizontal_first

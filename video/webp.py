@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Generator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from action_clip.errors import ActionClipError
 from action_clip.video.ffmpeg_file import read_all
@@ -49,6 +49,8 @@ def decode_animation(
         ActionClipError: the first frame cannot be decoded, or the pictures requested are too large together.
         StoppedError: reading is to end.
     """
+    from PIL import ImageOps
+
     with _image(source) as image:
         for number in range(getattr(image, "n_frames", 1)):
             source.status.check()

@@ -7,7 +7,6 @@ shapes are only known when it runs.
 import json
 import os
 import stat
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +54,8 @@ def check_checkpoint(path: Path) -> None:
     with memory_mapped(path) as content:
         if content[:4] == b"PK\x03\x04":
             # An archive ends with the list of its files.
+            import zipfile
+
             if not zipfile.is_zipfile(path):
                 raise ValueError("the archive is cut off")
         elif not (content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):  # a pickle

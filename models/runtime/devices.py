@@ -2,7 +2,6 @@
 
 import logging
 from functools import cache, partial
-from importlib import metadata
 from threading import RLock
 
 import numpy as np
@@ -74,6 +73,8 @@ def _available() -> list[str]:
 
 def _advice(device: str) -> str:
     """Return how to get a device that is not there, for an error message."""
+    from importlib import metadata
+
     package = _PACKAGES.get(device)
     if package and any(metadata.distributions(name=package)):
         return (
