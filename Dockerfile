@@ -17,3 +17,5 @@ ENV ACTION_CLIP_HOME=/models PATH=/opt/action-clip/bin:$PATH
 USER user
 WORKDIR /videos
 ENTRYPOINT ["action-clip"]
+# Without arguments: the sample, with the model that needs no network.
+CMD ["--model", "nano"]

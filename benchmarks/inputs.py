@@ -74,7 +74,7 @@ def make(inputs: Inputs) -> None:
     if not inputs.clip.exists():
         write_clip(inputs.clip)
     if not inputs.checkpoint.exists():
-        write_checkpoint(inputs.checkpoint)
+        write_checkpoint(inputs.checkpoint, SEED)
     for folder, precision in ((inputs.fp32, "fp32"), (inputs.int8, "int8")):
         if not folder.exists() and export([str(inputs.checkpoint), "--out", str(folder), "--precision", precision]):
             raise SystemExit(1)

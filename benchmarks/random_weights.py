@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from action_clip.export.checkpoint_reading import canonical, renamed
-from benchmarks.inputs import SEED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +32,9 @@ _TO_TRANSFORMERS = (
 )
 
 
-def write_checkpoint(path: Path) -> None:
+def write_checkpoint(path: Path, seed: int) -> None:
     """Write a checkpoint of ViT-B/32 and the fusion Transf, with random weights of the magnitude of trained ones."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, std: float) -> "Tensor":
         return torch.randn(*shape, generator=generator) * std
@@ -70,8 +69,8 @@ def write_checkpoint(path: Path) -> None:
         "token_embedding.weight": normal(49408, 512, std=0.5),
         **norm("ln_final", 512),
     }
-    head = {"frame_position_embeddings.weight": normal(77, 512, std=0.3), **blocks("transformer", 6, 512)}
-    torch.save({"model_state_dict": clip, "fusion_model_state_dict": head}, path)
+    fusion = {"frame_position_embeddings.weight": normal(77, 512, std=0.3), **blocks("transformer", 6, 512)}
+    torch.save({"model_state_dict": clip, "fusion_model_state_dict": fusion}, path)
 
 
 def write_for_transformers(checkpoint: Path, folder: Path) -> None:

@@ -94,8 +94,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--device",
         type=_nonempty,
         default="auto",
-        help="auto, the best that starts; or cpu, cuda, openvino, coreml, … as the installed onnxruntime has them "
-        "(default: %(default)s)",
+        help="auto: CUDA, ROCm or DirectML, where one starts, else the CPU; or cpu, cuda, openvino, coreml, … as the "
+        "installed onnxruntime has them (default: %(default)s)",
     )
     add("--threads", metavar="N", type=_integer_from(1), help="CPU threads (default: all cores that it may use)")
     add("--no-cache", action="store_true", help="encode every label anew, and keep nothing on disk")

@@ -21,6 +21,7 @@ Work = Callable[[], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter and return its exit code: 0, 1 after an error, 130 after Ctrl-C; argparse exits with 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Not argparse's sub-parsers: beside them it takes no positional argument, and SOURCE is one.
     sub_command = _SUB_COMMANDS.get(arguments[0]) if arguments else None
     parser = build_parser() if sub_command is None else sub_command()
     options = parser.parse_args(arguments if sub_command is None else arguments[1:])

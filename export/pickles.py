@@ -151,7 +151,7 @@ class _Machine:
         elif not _is_foreign(target):
             raise ValueError(f"items for a {type(target).__name__}")
 
-    def fill(self, items: list[Any]) -> None:
+    def set_items(self, items: list[Any]) -> None:
         """Add keys and values, in turn, to the uppermost dictionary."""
         target = self.stack[-1]
         if _is_foreign(target):
@@ -186,7 +186,7 @@ class _Machine:
             if self._pairs > MOST_OPCODES:
                 raise ValueError("dictionaries without end")
             for key, value in pairs:
-                self.fill([key, value])
+                self.set_items([key, value])
 
     def call_with_keywords(self, _: Any) -> None:
         function, arguments, keywords = self.last(3)
@@ -236,8 +236,8 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "APPEND": lambda machine, _: machine.extend(machine.last(1)),
     **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda machine, _: machine.extend(machine.above_mark())),
     "EMPTY_DICT": lambda machine, _: machine.push({}),
-    "SETITEM": lambda machine, _: machine.fill(machine.last(2)),
-    "SETITEMS": lambda machine, _: machine.fill(machine.above_mark()),
+    "SETITEM": lambda machine, _: machine.set_items(machine.last(2)),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.above_mark()),
     "GLOBAL": lambda machine, names: machine.name(*names.split(" ", 1)),
     "STACK_GLOBAL": lambda machine, _: machine.name(*machine.last(2)),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), _Machine.call),

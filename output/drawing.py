@@ -151,8 +151,8 @@ class _Grid:
             return cls(-(-count // columns), columns, max(1, round(width * scale)), max(1, round(height * scale)))
 
         def score(grid: _Grid) -> float:
-            filled = count / (grid.rows * grid.columns)
-            return grid.picture_width * grid.picture_height * filled**6
+            share = count / (grid.rows * grid.columns)
+            return grid.picture_width * grid.picture_height * share**6
 
         grids = [with_columns(columns) for columns in range(1, min(count, _MOST_COLUMNS) + 1)]
         return max((grid for grid in grids if grid.height <= _GRID_HEIGHT), key=score, default=grids[-1])

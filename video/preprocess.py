@@ -71,7 +71,7 @@ def clip_tensor(
 
     tensor = np.empty((len(frames), 3, size, size), np.float32)
 
-    def fill(frame: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
+    def normalise(frame: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
         picture = Image.fromarray(np.ascontiguousarray(frame[rows.source, columns.source]))
         for axis, span in passes:
             picture = _resize_axis(picture, axis, span)
@@ -80,7 +80,7 @@ def clip_tensor(
             np.take(table[channel], crop[..., channel], out=planes[channel])
 
     with ThreadPoolExecutor(threads) as pool:  # Pillow resizes without holding the interpreter
-        list(pool.map(fill, frames, tensor))
+        list(pool.map(normalise, frames, tensor))
     return tensor
 
 

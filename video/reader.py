@@ -40,7 +40,7 @@ _ROUNDING_S = 0.0006
 
 
 class VideoReader:
-    """A video that is opened and read through once, and whose frames are read any number of times.
+    """A video whose packets are read through once, and whose frames are read any number of times.
 
         with VideoReader("clip.mp4") as video:
             clip = video.frames_at(range(0, len(video), 10))

@@ -91,14 +91,18 @@ def _decode_in_parallel(video: Video, table: PacketTable, runs: list[_Run], stor
 
 def _decode_surely(video: Video, table: PacketTable, run: _Run) -> Iterator[tuple[int, Picture]]:
     """Decode a run without non-reference frames; where that fails, decode all of it, from its first frame on."""
-    try:
+    skips = _skips_non_reference(video.stream.codec_context)
+    for skip in dict.fromkeys((skips, False)):
         try:
-            yield from _decode_run(video, table, run, skip=_skips_non_reference(video.stream.codec_context))
+            yield from _decode_run(video, table, run, skip=skip)
         except StrategyError:
             # Decoders that have to guess how far frames are reordered can guess wrong where some are missing.
-            yield from _decode_run(video, table, run, skip=False)
-    except (av.FFmpegError, SeekError) as error:
-        raise StrategyError(f"the packets from {run.first} on cannot be decoded: {error}") from error
+            if not skip:
+                raise
+        except (av.FFmpegError, SeekError) as error:
+            raise StrategyError(f"the packets from {run.first} on cannot be decoded: {error}") from error
+        else:
+            return
 
 
 def _plan(table: PacketTable, requested: Collection[int]) -> list[_Run]:
@@ -116,7 +120,7 @@ def _plan(table: PacketTable, requested: Collection[int]) -> list[_Run]:
 def _decode_run(video: Video, table: PacketTable, run: _Run, *, skip: bool) -> Iterator[tuple[int, Picture]]:
     """Yield the requested frames of a run, and check that each packet shows its frame, in order.
 
-    Where the decoder is to `skip` non-reference frames, those that nobody requested may be missing.
+    Where the decoder is to `skip` non-reference frames, those among them that were not requested may be missing.
     """
     start = int(table.pts[run.first])
     times = table.pts[run.first : run.last + 1]

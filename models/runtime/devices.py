@@ -18,8 +18,13 @@ CPU = "CPUExecutionProvider"
 # which takes longer than most runs (TensorRT, MIGraphX, CoreML), and OpenVINO, which on a CPU is no faster.
 _PREFERRED = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
 _REMOTE = "AzureExecutionProvider"
-# The packages with these devices. All of them install into one folder, so only the one installed last is there.
-_PACKAGES = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
+# The packages with these devices, and the extras that name them. All of them install into one folder, so only the one
+# installed last is there.
+_PACKAGES = {
+    "cuda": ("onnxruntime-gpu", "cuda"),
+    "tensorrt": ("onnxruntime-gpu", "cuda"),
+    "openvino": ("onnxruntime-openvino", "openvino"),
+}
 # An ONNX graph: y = x @ x, float32, 2 × 2.
 _PRODUCT = (
     b"\x08\x08:B\n\x13\n\x01x\n\x01x\x12\x01y\x22\x06MatMul:\x00\x12\x01p"
@@ -75,13 +80,13 @@ def _advice(device: str) -> str:
     """Return how to get a device that is not there, for an error message."""
     from importlib import metadata
 
-    package = _PACKAGES.get(device)
-    if package and any(metadata.distributions(name=package)):
-        return (
-            f"{package} is installed, but another onnxruntime package was installed over it: "
-            f"pip install --no-deps --force-reinstall {package}"
-        )
-    return "choose one of them or install the onnxruntime package for your device"
+    if device not in _PACKAGES:
+        return "choose one of them or install the onnxruntime package for your device"
+    package, extra = _PACKAGES[device]
+    again = f"pip install --no-deps --force-reinstall {package}"
+    if any(metadata.distributions(name=package)):
+        return f"{package} is installed, but another onnxruntime package was installed over it: {again}"
+    return f"choose one of them, or pip install 'action-clip[{extra}]' (in a clone '.[{extra}]') and then {again}"
 
 
 @cache

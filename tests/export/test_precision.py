@@ -48,6 +48,8 @@ UNSEEN = Path(__file__).parents[1] / "tokenizer" / "golden" / "labels_hmdb51.txt
 OUTLIER = "transformer.resblocks.1.mlp"
 Floats = NDArray[np.float32]
 
+pytestmark = pytest.mark.slow
+
 
 def networks_of(state: State, folder: Path) -> Networks:
     torch.save(state, folder / "clip.pt")
@@ -325,7 +327,6 @@ class PaddedMiniLM(nn.Module):
         return features
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("all_minilm_l6_v2") is None, reason="the weight packages are not installed"
 )
@@ -375,7 +376,6 @@ def unseen_labels() -> list[str]:
         return sorted({row["label"] for row in csv.DictReader(file)})
 
 
-@pytest.mark.slow
 def test_int8_nano_on_texts_that_it_was_not_measured_on(nano_int8: tuple[Path, Path]) -> None:
     float32, int8 = (ActionClip(folder, cache=False).labels(unseen_labels()).embeddings for folder in nano_int8)
     found = (float32 * int8).sum(2)
@@ -384,7 +384,6 @@ def test_int8_nano_on_texts_that_it_was_not_measured_on(nano_int8: tuple[Path, P
     assert 0.99 <= found.min() < 0.9999
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not CLIPS, reason="ACTION_CLIP_CLIPS names no folder of labelled clips")
 def test_int8_nano_gives_the_same_answers(nano_int8: tuple[Path, Path]) -> None:
     models = [ActionClip(folder) for folder in nano_int8]

@@ -133,6 +133,7 @@ def test_actionclip_as_mmengines_runner_saves_it(of_runner: Path, kind: str, pro
     assert "mmengine" not in sys.modules
 
 
+@pytest.mark.slow
 def test_timesformer_as_mmengines_runner_saves_it(file: Path) -> None:
     state = mmaction_timesformer(original_state())
     save_as_runner(state, {file: ("dictionaries", 2)})

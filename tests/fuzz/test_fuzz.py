@@ -12,6 +12,7 @@ from driver import HERE, fuzz, names
 SECONDS = 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_no_input_is_at_fault(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:

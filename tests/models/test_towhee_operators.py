@@ -152,7 +152,7 @@ def test_topk_is_a_whole_number_above_0(closed: str, zero_shot: str, topk: int) 
             make()
 
 
-@pytest.mark.parametrize("channels_first", [False, True], ids=["graph frames first", "graph colours first"])
+@pytest.mark.parametrize("channels_first", [False, True], ids=["graph frames first", "graph channels first"])
 def test_a_preprocessed_clip_is_taken_as_it_is(tmp_path: Path, small: SmallClosedModel, channels_first: bool) -> None:
     save_closed_model(small, tmp_path, channels_first=channels_first)
     operator = TimeSformerOperator(str(tmp_path), skip_preprocess=True, topk=7)

@@ -170,6 +170,7 @@ def test_children_of_every_kind_classify_and_end(tmp_path: Path, method: str, th
     run(program, method, threads)
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize(
     ("busy", "child"), [("nothing", "ends"), ("nothing", "drops the model"), *((busy, "classifies") for busy in BUSY)]

@@ -123,7 +123,9 @@ BOMBS = {
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no resource module here")
-@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("jpeg 2000", "h264", "webp"))) for kind in BOMBS]
+)
 def test_pictures_that_are_too_large(tmp_path: Path, kind: str) -> None:
     path = BOMBS[kind](tmp_path)
     for line in read_in_child(path)[0]:

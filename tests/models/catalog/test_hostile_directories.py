@@ -293,6 +293,7 @@ def test_graphs_that_no_model_has(folder: Path, capsys: pytest.CaptureFixture[st
     assert "image.onnx" in text
 
 
+@pytest.mark.slow
 def test_more_parts_than_any_model_has(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outer, inner = message([(1, 9)]), message([(1, b"")] * 1_100_000)
     props = onnx.load(folder / "image.onnx").metadata_props

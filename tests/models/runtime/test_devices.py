@@ -125,6 +125,8 @@ def test_checking_a_device_does_not_start_it(installed: Providers) -> None:
     check_device("cuda")
     with pytest.raises(ActionClipError, match=r"the device 'abacus' is not there: this onnxruntime has cpu, cuda;"):
         check_device("abacus")
+    with pytest.raises(ActionClipError, match="device is None: give its name, such as 'auto' or 'cpu'"):
+        check_device(None)  # type: ignore[arg-type]
     assert tried == []
 
 
@@ -133,8 +135,13 @@ def test_a_package_that_another_one_was_installed_over_is_to_be_installed_again(
     installed: Providers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, package: str
 ) -> None:
     installed()
-    with pytest.raises(ActionClipError, match="has cpu; choose one of them or install the onnxruntime package for"):
+    extra = "cuda" if device == "CUDA" else device
+    with pytest.raises(ActionClipError) as caught:
         provider(device)
+    assert str(caught.value) == (
+        f"the device '{device}' is not there: this onnxruntime has cpu; choose one of them, or pip install "
+        f"'action-clip[{extra}]' (in a clone '.[{extra}]') and then pip install --no-deps --force-reinstall {package}"
+    )
     information = tmp_path / f"{package.replace('-', '_')}-1.27.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.27.0\n")

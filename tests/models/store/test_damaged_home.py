@@ -164,7 +164,10 @@ def damages(size: int) -> dict[str, Damage]:
     return found
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("text/", "image/", "tiny/"))) for name in KEPT],
+)
 def test_a_damaged_file_changes_no_answer(clean: Clean, caplog: pytest.LogCaptureFixture, name: str) -> None:
     path, other = clean.find(name, clean.model), clean.find(name, clean.other)
     wrong = {}
