@@ -25,6 +25,8 @@ _GRACE_S = 0.6
 _POLL_S = 0.2  # on Windows, Ctrl-C does not end a wait
 _EXIT_WAIT_S = 10.0
 """Seconds that Python's exit waits for running graphs."""
+_OBJECTS_UNTIL_GC = 50_000
+"""New objects until Python looks for garbage. With its default, 700, it looks through imported modules many times."""
 
 
 def exit_on_interrupt() -> None:
@@ -38,6 +40,9 @@ def run(main: Callable[[], int]) -> NoReturn:
 
     Ctrl-C raises KeyboardInterrupt in `main`; a process that has not ended soon afterwards is terminated.
     """
+    import gc
+
+    gc.set_threshold(_OBJECTS_UNTIL_GC)
     if sys.stderr is None:  # stderr is closed: the file that is opened next must not get its descriptor
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process
     try:
@@ -49,8 +54,6 @@ def run(main: Callable[[], int]) -> NoReturn:
     exit_on_interrupt()
     if code == EXIT_CODE:
         _end()  # without Python's own exit, which crashes graphs that still run in other threads
-    import gc
-
     gc.freeze()  # without a last garbage collection, which takes 0.03 s
     sys.exit(code)
 
