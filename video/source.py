@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
@@ -308,12 +308,12 @@ def _copied(name: str) -> Iterator[Path]:
     """Yield the path of a temporary copy of what comes through a pipe."""
     stop = Event()
 
-    def copy(target: Path) -> None:
+    def copy(file: BinaryIO) -> None:
         try:
             pipe = open(name, "rb")  # noqa: SIM115 closed below; it has errors of its own
         except OSError as error:
             raise _not_there(name, error) from error
-        with pipe, target.open("wb") as file:
+        with pipe:
             while not stop.is_set() and (data := pipe.read1(_CHUNK)):
                 check_disk_space(name, len(data))
                 file.write(data)
@@ -321,7 +321,9 @@ def _copied(name: str) -> Iterator[Path]:
     with ExitStack() as folders:
         try:
             target = folders.enter_context(draft_folder()) / "video"
-            interruptible(lambda: copy(target), stop, awaited_at_exit=False)
+            # Made here, as after Ctrl-C the thread may go on while the folder is removed.
+            with target.open("wb") as file:
+                interruptible(lambda: copy(file), stop, awaited_at_exit=False)
         except OSError as error:
             raise no_disk_space(name) from error
         if not target.stat().st_size:

@@ -133,6 +133,37 @@ def test_while_nothing_comes_through_a_pipe(tmp_path: Path, begin: bytes | None)
     assert os.listdir(tmp_path / "temporary") == []
 
 
+def test_when_a_pipe_is_about_to_be_read(tmp_path: Path) -> None:
+    """The thread that reads it goes on while its folder is removed."""
+    code = """
+import os, sys
+from action_clip.system import interrupts
+from action_clip.video.source import _copied
+
+begin = interrupts.run_in_thread
+
+def interrupted(work, **how):
+    begin(work, **how)
+    raise KeyboardInterrupt
+
+interrupts.run_in_thread = interrupted
+pipe = os.open(sys.argv[1], os.O_RDWR)
+for _ in range(300):
+    try:
+        with _copied(sys.argv[1]):
+            pass
+    except KeyboardInterrupt:
+        os.write(pipe, b"x")
+os._exit(0)
+"""
+    (tmp_path / "temporary").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-c", code, str(tmp_path / "pipe")]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=PATIENCE_S)
+    assert os.listdir(tmp_path / "temporary") == []
+
+
 @pytest.mark.parametrize("kind", ["uniform", "keyframes"])
 @pytest.mark.parametrize("threads", [1, 4])
 def test_while_a_file_is_decoded(tmp_path: Path, kind: str, threads: int) -> None:
