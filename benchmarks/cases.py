@@ -253,7 +253,7 @@ CASES: dict[str, Case] = {
         f"video-{length.replace(' ', '')}": Case(
             f"Eight exact frames of a 1080p H.264 file of {length}",
             "A keyframe every 250 frames; the same frames and two threads for all, but for --sampling keyframes, "
-            "which takes the nearest keyframes.",
+            "which takes the nearest keyframes (in a short video with few of them, the frames themselves).",
             partial(_stage, f"video of {length}"),
             EXACT_FRAMES,
             (
