@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from action_clip.errors import ActionClipError
+from action_clip.system.interrupts import interruptible
 
 MOST_TEXT = 16 << 20
 """Most bytes of a text file: a million short labels. More of them would take many GB of memory."""
@@ -115,13 +116,21 @@ def draft(path: Path) -> Iterator[Path]:
         _drafts.discard(path)
 
 
+def temporary_folder() -> Path:
+    """Return the folder for temporary files.
+
+    Python writes a file to see whether it can write there, which an exception, that of Ctrl-C, would leave behind.
+    """
+    return Path(interruptible(tempfile.gettempdir))
+
+
 @contextlib.contextmanager
 def draft_folder(parent: Path | None = None, prefix: str = "action_clip-") -> Iterator[Path]:
     """Yield a new folder in `parent`, or among the temporary files, that is removed afterwards with its content.
 
     Raises OSError when it cannot be made.
     """
-    with draft(Path(parent or tempfile.gettempdir()) / f"{prefix}{uuid.uuid4().hex}") as folder:
+    with draft((parent or temporary_folder()) / f"{prefix}{uuid.uuid4().hex}") as folder:
         folder.mkdir(mode=0o700)
         yield folder
 

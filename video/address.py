@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import display_address, may_follow, redacted
 from action_clip.system.connection import RedirectError, SlowError, Transfer, WaitBudget, failure_reason
+from action_clip.system.files import temporary_folder
 
 URL_TIMEOUT_S = 20.0
 """Seconds to connect, and between any two bytes; `WaitBudget` limits the whole wait."""
@@ -288,7 +289,7 @@ class ByteCache:
 def check_disk_space(name: str, size: int) -> None:
     """Raise ActionClipError where the disk of temporary files has no room for `size` more bytes of the video `name`."""
     try:
-        has_room = shutil.disk_usage(tempfile.gettempdir()).free >= size + DISK_MARGIN
+        has_room = shutil.disk_usage(temporary_folder()).free >= size + DISK_MARGIN
     except OSError:  # there is no folder for them
         has_room = False
     if not has_room:

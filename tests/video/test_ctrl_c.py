@@ -133,6 +133,33 @@ def test_while_nothing_comes_through_a_pipe(tmp_path: Path, begin: bytes | None)
     assert os.listdir(tmp_path / "temporary") == []
 
 
+def test_while_python_looks_for_the_folder_of_temporary_files(tmp_path: Path) -> None:
+    code = """
+import os, signal, tempfile, time
+from action_clip.system.files import draft_folder
+
+unlink = os.unlink
+
+def interrupted(path, **how):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    unlink(path, **how)
+
+os.unlink = interrupted
+try:
+    with draft_folder():
+        print("made")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True,
+        text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+    assert os.listdir(tmp_path) == []
+
+
 def test_when_a_pipe_is_about_to_be_read(tmp_path: Path) -> None:
     """The thread that reads it goes on while its folder is removed."""
     code = """
