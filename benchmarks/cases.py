@@ -235,7 +235,7 @@ CASES: dict[str, Case] = {
             faster("image graph + fusion, fp32, against OpenVINO in f32", "OpenVINO, f32", PROGRAM, 1),
             faster(
                 "image graph + fusion, fp32, against PyTorch (transformers, open_clip)",
-                ("transformers", "open_clip"),
+                PYTORCH,
                 PROGRAM,
                 1,
             ),
