@@ -119,6 +119,7 @@ def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
         device=options.device,
         threads=options.threads,
         cache=not (options.no_cache or options.benchmark),
+        prepack=options.benchmark,  # else there is one clip
         prompts=read_prompts(options.prompts) if options.prompts else None,
         average=options.average,
         classmap=read_classmap(options.classmap) if options.classmap else None,

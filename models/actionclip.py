@@ -50,6 +50,7 @@ class ActionClip(Model):
         prompts: Iterable[str] | None = None,
         average: str = AVERAGES[0],
         cache: bool = True,
+        prepack: bool = True,
     ) -> None:
         """Choose the model and how it runs.
 
@@ -63,11 +64,13 @@ class ActionClip(Model):
                 the prompts' features, then takes one softmax (open_clip).
             cache: keep text features, and graphs as they are optimised for this machine, on disk between runs; without
                 it, text features are kept in memory, for this object alone.
+            prepack: pack the weights for the processor's matrix products when the sessions are made. Without it they
+                start in a tenth of the time and each clip takes some percent longer, which is faster for one video.
 
         Raises:
             ActionClipError: unknown model, device, average, or malformed prompts.
         """
-        graphs = ModelGraphs(model, self.kind, device=device, threads=threads, cache=cache)
+        graphs = ModelGraphs(model, self.kind, device=device, threads=threads, cache=cache, prepack=prepack)
         if average not in AVERAGES:
             raise ActionClipError(f"average is '{average}': choose {' or '.join(AVERAGES)}")
         if isinstance(prompts, str):

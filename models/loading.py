@@ -16,6 +16,7 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     cache: bool = True,
+    prepack: bool = True,
     prompts: Iterable[str] | None = None,
     average: str = AVERAGES[0],
     classmap: ClassMap | None = None,
@@ -24,7 +25,7 @@ def load(
 
     Args:
         model: a name from the catalog, a folder with exported graphs, or what `find_model` returns.
-        device, threads, cache: as for both classes.
+        device, threads, cache, prepack: as for both classes.
         prompts, average: for a zero-shot model, as for ActionClip.
         classmap: for a closed-set model, as for TimeSformer.
 
@@ -35,7 +36,9 @@ def load(
     if found.spec.kind == ActionClip.kind:
         if classmap is not None:
             raise ActionClipError(f"classmap is for closed-set models, and {found.name} takes labels: leave it out")
-        return ActionClip(found, device=device, threads=threads, cache=cache, prompts=prompts, average=average)
+        return ActionClip(
+            found, device=device, threads=threads, prompts=prompts, average=average, cache=cache, prepack=prepack
+        )
     if prompts is not None:
         raise ActionClipError(
             f"{found.name} is a closed-set model, it knows its own classes and no other labels: leave out prompts, "
@@ -43,4 +46,4 @@ def load(
         )
     if average != AVERAGES[0]:
         raise ActionClipError(f"average is over prompts, and {found.name} has none: leave it out")
-    return TimeSformer(found, device=device, threads=threads, cache=cache, classmap=classmap)
+    return TimeSformer(found, device=device, threads=threads, classmap=classmap, cache=cache, prepack=prepack)

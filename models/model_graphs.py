@@ -62,7 +62,9 @@ class ModelGraphs:
     The constructor is cheap: graphs are downloaded, and sessions made, when they are first needed.
     """
 
-    def __init__(self, model: ModelName, kind: str, *, device: str, threads: int | None, cache: bool) -> None:
+    def __init__(
+        self, model: ModelName, kind: str, *, device: str, threads: int | None, cache: bool, prepack: bool
+    ) -> None:
         """Find the model.
 
         Args:
@@ -71,6 +73,7 @@ class ModelGraphs:
             device: as for `Graph`.
             threads: CPU threads, at most one a core; None: one a core.
             cache: keep sessions and text features on disk.
+            prepack: as for ActionClip.
 
         Raises:
             ActionClipError: there is no such model of that kind, no such device, or `threads` is below 1.
@@ -87,6 +90,7 @@ class ModelGraphs:
         self.device = device
         self.threads = None if threads is None else _at_most_one_a_core(threads)
         self.cache = cache
+        self._prepack = prepack
         self._graphs: dict[str, Graph] = {}
         self._lock = Lock()
         reset_in_children(self)
@@ -116,6 +120,7 @@ class ModelGraphs:
                 group=self.spec.frames if role == "image" else 1,
                 keep=self.cache,
                 spins=role != "text",  # texts are encoded while the video is decoded
+                prepack=self._prepack or role == "text",  # many labels have many prompts
                 cure=cure,
             )
             for role, path in self.paths().items()

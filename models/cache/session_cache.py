@@ -1,10 +1,9 @@
 """The session cache: graphs as onnxruntime optimises them for this processor, on disk.
 
-Making a session of a large graph takes seconds: reading it, optimising it, and packing its weights for the processor's
-matrix products. The result is an entry, a folder in home()/optimised for each graph, with graph.onnx and weights.bin.
-The weights are mapped into memory, so that nothing is copied and processes share them. An entry is for one kind of
-processor and one version of onnxruntime, which are in the folder's name. Outputs are the same, bit for bit, as without
-the cache.
+Making a session of a large graph takes seconds: reading it, optimising it, and copying its weights. The result is an
+entry, a folder in home()/optimised for each graph, with graph.onnx and weights.bin. The weights are mapped into memory,
+so that processes share them. An entry is for one kind of processor and one version of onnxruntime, which are in the
+folder's name. Outputs are the same, bit for bit, as without the cache.
 
 An entry's seal.txt has a checksum over its files and the folder's name. It is compared whenever a session is made; an
 entry that does not match is made anew. The checksum is XXH3, which is computed as fast as memory is read, and while the
@@ -40,7 +39,7 @@ from action_clip.system.files import draft, require_regular_file
 
 _LOG = logging.getLogger("action_clip")
 # Version of an entry's layout: it changes with the names and the content of its files.
-_LAYOUT = 6
+_LAYOUT = 7
 _DRAFT = ".part"
 # Seconds after which an unfinished draft, and an entry that was not used, is removed from the disk.
 _DRAFT_KEPT_S, _UNUSED_KEPT_S = 3600, 60 * 24 * 3600
@@ -50,7 +49,7 @@ _GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
 _OWN_NAME = re.compile(r"[0-9a-f]{32}(\.part|-[0-9a-f]{12}-.+-\d+)")
 _MARK, _SEAL = "kept-by-action_clip.txt", "seal.txt"
 _MARK_TEXT = b"Made by action_clip.py, which also removes it: it can be deleted.\n"
-# Least size in bytes of weights that onnxruntime aligns to pages, as well as their packed forms: more than 1 MiB
+# Least size in bytes of weights that onnxruntime aligns to pages: more than 1 MiB
 # (ModelSavingOptions.align_threshold in onnxruntime/core/graph/model_saving_options.h).
 _ALIGNED = (1 << 20) + 1
 # Bytes of a file that are mapped at once while its checksum is computed.
@@ -130,8 +129,7 @@ def write_optimised(path: Path, folder: Path) -> Path:
     options.log_severity_level = 4
     options.optimized_model_filepath = str(folder / _GRAPH)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
-    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
-    # Smaller weights stay in the graph: mapped, they would not be aligned, and int8 products would crash on them.
+    # Smaller weights stay in the graph: mapped, they would not be aligned, and int8 products may crash on them.
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
     try:
         make_session(path, options, CPU)

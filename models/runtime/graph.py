@@ -43,6 +43,7 @@ class Graph:
         group: int = 1,
         keep: bool = False,
         spins: bool = True,
+        prepack: bool = True,
         cure: str = "download or export it again",
     ) -> None:
         """Choose the graph and how it runs.
@@ -55,6 +56,8 @@ class Graph:
             keep: whether to use the session cache.
             spins: whether a thread without work keeps its core busy while it waits, which is fastest where nothing else
                 runs.
+            prepack: whether weights are packed for the processor's matrix products when the session is made, or in each
+                run: outputs differ by rounding alone.
             cure: what the user can do where the file is damaged, for error messages.
         """
         self.path = path
@@ -63,6 +66,7 @@ class Graph:
         self._group = group
         self._keep = keep
         self._spins = spins
+        self._prepack = prepack
         self._cure = cure
         self._session: onnxruntime.InferenceSession | None = None
         self._starting = Lock()
@@ -120,7 +124,14 @@ class Graph:
 
         name = provider(self._device)
         try:
-            session = open_session(self.path, name, threads=self._threads, spins=self._spins, cache=self._keep)
+            session = open_session(
+                self.path,
+                name,
+                threads=self._threads,
+                spins=self._spins,
+                prepack=self._prepack,
+                cache=self._keep,
+            )
         except SessionError as error:
             raise self._unusable(error) from error
         self._check_input(session)

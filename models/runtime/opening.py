@@ -1,5 +1,6 @@
 """Making a session for a graph's file: from the session cache where possible, else from the file itself."""
 
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
@@ -13,7 +14,7 @@ from action_clip.models.store.home import warn_once
 
 
 def open_session(
-    path: Path, provider: str, *, threads: int | None, spins: bool, cache: bool
+    path: Path, provider: str, *, threads: int | None, spins: bool, prepack: bool, cache: bool
 ) -> onnxruntime.InferenceSession:
     """Return a session of the graph at `path`; the other arguments are as for `Graph`.
 
@@ -22,13 +23,14 @@ def open_session(
         ActionClipError: the provider does not start.
     """
     session, problem = None, None
+    options = partial(_options, provider, threads, spins=spins, prepack=prepack)
     if cache and provider == CPU:
         try:
-            session = cached_session(path, _options(provider, threads, spins))
+            session = cached_session(path, options())
         except (OSError, EOFError, ValueError, ActionClipError, SessionError) as error:
             problem = error  # of the disk, the graph or onnxruntime
     if session is None:
-        session = _uncached_session(path, provider, _options(provider, threads, spins))
+        session = _uncached_session(path, provider, options())
     if problem is not None:
         # Once in each process: a problem of the disk concerns every graph.
         text = "%s cannot be kept ready for this machine, so runs start slower: %s"
@@ -53,11 +55,12 @@ def _uncached_session(path: Path, provider: str, options: onnxruntime.SessionOpt
     return session
 
 
-def _options(provider: str, threads: int | None, spins: bool) -> onnxruntime.SessionOptions:
+def _options(provider: str, threads: int | None, *, spins: bool, prepack: bool) -> onnxruntime.SessionOptions:
     options = session_options(threads)
     # Errors on the CPU are raised; why another provider does not start is only in onnxruntime's log.
     options.log_severity_level = 4 if provider == CPU else 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.add_session_config_entry("session.disable_prepacking", str(int(not prepack)))
     # Between runs, the threads leave the cores to other work.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options

@@ -293,3 +293,13 @@ os._exit(0)
             assert process.communicate(timeout=60)[0] == "interrupted\n"
         finally:
             process.kill()
+
+
+def test_packed_weights_change_nothing_but_rounding(tmp_path: Path) -> None:
+    path = save_model(random_model(seed=1, frames=8, transformer=True), tmp_path, frames=8) / "image.onnx"
+    packed, unpacked = Graph(path), Graph(path, prepack=False)
+    size = packed.shape[2] or 0
+    rows = np.random.default_rng(3).normal(size=(8, 3, size, size)).astype(np.float32)
+    np.testing.assert_allclose(unpacked(rows), packed(rows), rtol=0, atol=1e-5)
+    settings = [graph.start().get_session_options() for graph in (packed, unpacked)]
+    assert [each.get_session_config_entry("session.disable_prepacking") for each in settings] == ["0", "1"]
