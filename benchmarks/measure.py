@@ -194,6 +194,7 @@ def _remove(path: Path) -> None:
 
 def _run(command: Command) -> tuple[int, str, Sample]:
     environment = {**os.environ, "ACTION_CLIP_HOME": str(command.home), "ACTION_CLIP_OFFLINE": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as on users' machines
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
         began = perf_counter()
         process = subprocess.Popen(command.arguments, stdout=out, stderr=err, env=environment, cwd=ROOT)
