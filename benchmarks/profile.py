@@ -1,8 +1,7 @@
 """Where the time of a graph goes: `python -m benchmarks.profile FOLDER`, a folder of an exported zero-shot model.
 
-Prints what it takes to make a session of each graph, plainly, of a graph that was optimised before, and of one as the
-program keeps it, with and without packing its weights; and the kinds of operators that a run spends its time in. Each
-session is made in a process of its own.
+Prints what it takes to make a session of each graph, plainly, and as the program keeps it, with and without packing its
+weights; and the kinds of operators that a run spends its time in. Each session is made in a process of its own.
 """
 
 import argparse
@@ -31,7 +30,6 @@ RUNS = 7
 MOST = 8
 TEXTS = 160
 UNPACKED = "as it is kept, not packed"
-FILE = "session.optimized_model_external_initializers_file_name"
 
 
 def rows(role: str, frames: int, size: int, length: int) -> NDArray[Any]:
@@ -76,20 +74,8 @@ def plain(source: Path, folder: Path) -> Path:
     return path
 
 
-def optimised(source: Path, folder: Path) -> Path:
-    """Write the graph as onnxruntime optimises it, with its weights in a file beside it, and return its path."""
-    path = folder / source.name
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(path)
-    options.add_session_config_entry(FILE, "weights.bin")
-    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    return path
-
-
 FORMS: dict[str, Callable[[Path, Path], Path]] = {
     "plain": plain,
-    "optimised": optimised,
     "as it is kept": write_optimised,
     UNPACKED: write_optimised,
 }
