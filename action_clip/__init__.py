@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from action_clip.models.actionclip import ActionClip
     from action_clip.models.loading import load
     from action_clip.models.model import EncodedClips, EncodedVideo
-    from action_clip.models.prediction import Prediction
+    from action_clip.models.prediction import Failure, Prediction
     from action_clip.models.scoring import LabelBank, score, score_logits
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
@@ -29,6 +29,7 @@ __all__ = [
     "ActionClipOperator",
     "EncodedClips",
     "EncodedVideo",
+    "Failure",
     "LabelBank",
     "Prediction",
     "TimeSformer",
@@ -49,6 +50,7 @@ _MODULES = {
     "ActionClipOperator": "models.towhee",
     "EncodedClips": "models.model",
     "EncodedVideo": "models.model",
+    "Failure": "models.prediction",
     "LabelBank": "models.scoring",
     "Prediction": "models.prediction",
     "TimeSformer": "models.timesformer",

@@ -1,11 +1,11 @@
 """ActionCLIP: a video and labels in plain words in, probabilities out."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
-from action_clip.models.prediction import Prediction, check_top_k
+from action_clip.models.prediction import Failure, Prediction, check_top_k
 from action_clip.models.scoring import LabelBank, normalized, score
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
@@ -91,6 +91,7 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        thumbnails: bool = True,
     ) -> Prediction:
         """Predict which of the labels happens in the video.
 
@@ -103,6 +104,7 @@ class ActionClip(Model):
                 "keyframes", the nearest ones, approximate.
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            thumbnails: whether the prediction has the sampled frames.
 
         Raises:
             ActionClipError: anything wrong with the video, the labels or the model.
@@ -110,8 +112,75 @@ class ActionClip(Model):
         check_top_k(top_k)
         make_bank = self._bank_maker(labels)
         with run_in_background(make_bank, concurrent=self._graphs.works_in_background) as future:
-            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
+            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
         return self._scored(encoded, future.result(), top_k)
+
+    @overload
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        ordered: Literal[True] = True,
+    ) -> Iterator[Prediction | Failure]: ...
+
+    @overload
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        ordered: Literal[False],
+    ) -> Iterator[tuple[int, Prediction | Failure]]: ...
+
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        ordered: bool = True,
+    ) -> Iterator[Prediction | Failure] | Iterator[tuple[int, Prediction | Failure]]:
+        """Predict which of the labels happens in each of any number of videos, several at a time.
+
+        Args:
+            videos: as for `encode_many`.
+            labels, top_k, sampling, seed, channels: as for `classify`.
+            ordered: True: predictions in the order of the videos; False: pairs of a video's number, from 0, and its
+                prediction, as they finish.
+
+        Returns:
+            An iterator as of `encode_many`. The predictions have no thumbnails.
+
+        Raises:
+            ActionClipError: anything wrong with the labels or the model.
+        """
+        check_top_k(top_k)
+        make_bank = self._bank_maker(labels)
+        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+        predictions = self._predictions(encoded, make_bank, top_k)
+        return (each for _, each in predictions) if ordered else predictions
+
+    def _predictions(
+        self,
+        encoded: Iterator[tuple[int, EncodedVideo | Failure]],
+        make_bank: Callable[[Event], LabelBank],
+        top_k: int,
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
+        bank = make_bank(Event())
+        for number, video in encoded:
+            yield number, video if isinstance(video, Failure) else self._scored(video, bank, top_k)
 
     def labels(self, labels: Iterable[str]) -> LabelBank:
         """Encode labels for any number of videos.

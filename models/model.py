@@ -1,7 +1,7 @@
 """The common part of ActionClip and TimeSformer: encoding videos, or preprocessed clips, to features."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES
 from action_clip.models.model_graphs import ModelGraphs
-from action_clip.models.prediction import Prediction
+from action_clip.models.prediction import Failure, Prediction, name_of
 from action_clip.models.scoring import Scores
-from action_clip.system.addresses import display_name
 from action_clip.system.background import run_in_background
 from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
-    from action_clip.video.reader import Clip
+    from action_clip.video.reader import Clip, VideoReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +65,8 @@ class EncodedVideo:
     timings_s: dict[str, float]
 
 
+NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
+
 Encode = Callable[[ModelGraphs, NDArray[np.float32]], EncodedClips]
 
 
@@ -88,6 +89,7 @@ class Model:
         self._graphs = graphs
         self._encode = encode
         self._options = options
+        self._side_by_side: ModelGraphs | None = None
 
     def __reduce__(self) -> tuple["partial[Self]", tuple[()]]:
         """Pickle the constructor's arguments alone: unpickling makes a new object with sessions of its own."""
@@ -107,6 +109,8 @@ class Model:
     def close(self) -> None:
         """Release the sessions and their memory. The model makes new sessions when it is used again."""
         self._graphs.close()
+        if self._side_by_side is not None:
+            self._side_by_side.close()
 
     def encode_clips(self, clips: NDArray[np.float32]) -> EncodedClips:
         """Run the graphs on preprocessed clips, of any number of videos.
@@ -131,7 +135,13 @@ class Model:
         return self._encode(self._graphs, clips)
 
     def encode_video(
-        self, video: "VideoInput", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+        self,
+        video: "VideoInput",
+        *,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        thumbnails: bool = True,
     ) -> EncodedVideo:
         """Encode `spec.frames` frames of the video.
 
@@ -142,28 +152,87 @@ class Model:
                 keyframes nearest to the uniform frames: approximate, quick in long videos (for an array: "uniform").
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            thumbnails: whether to keep the sampled frames as thumbnails.
 
         Raises:
             ActionClipError: the video cannot be read, or the graphs are not available or cannot run.
         """
-        spec, graphs = self.spec, self._graphs
-        sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
-        if spec.checkpoint is not None:
+        graphs = self._graphs
+        sampler = make_sampler(sampling, self.spec.frames, seed, self.spec.uniform)
+        if self.spec.checkpoint is not None:
             graphs.paths()  # an error where they have yet to be exported, before the video is read
-        roles = [role for role in ROLES[spec.kind] if role != "text"]
+        roles = [role for role in ROLES[self.spec.kind] if role != "text"]
         with run_in_background(lambda _: graphs.start(roles), concurrent=graphs.works_in_background) as started:
-            tensor, clip, timings = _preprocessed(video, sampler, channels, graphs)
+            prepared = _prepared(video, sampler, channels, graphs, thumbnails=thumbnails)
         started.result()
-        encoded = self._encode(graphs, tensor[np.newaxis])
-        return EncodedVideo(
-            features=encoded.features[0],
-            frame_features=None if encoded.frame_features is None else encoded.frame_features[0],
-            logits=encoded.logits[0],
-            clip=clip,
-            video=display_name(os.fspath(video)) if isinstance(video, str | os.PathLike) else None,
-            model=spec.name,
-            timings_s=timings | encoded.timings_s,
+        return self._encode_prepared(graphs, [prepared])[0]
+
+    def encode_many(
+        self, videos: "Iterable[VideoInput]", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+    ) -> Iterator[EncodedVideo | Failure]:
+        """Encode any number of videos, several at a time.
+
+        Args:
+            videos: each of them as for `encode_video`; taken a bounded number ahead, in a thread of its own.
+            sampling, seed, channels: as for `encode_video`.
+
+        Returns:
+            An iterator over the encoded videos in their order, without thumbnails. In the place of a video that cannot
+            be read stands a Failure with its error. Memory does not grow with the number of videos. Threads are started
+            with the first one that is asked for, and end when the iterator is exhausted, closed or collected.
+
+        Raises:
+            ActionClipError: the graphs are not available or cannot run.
+        """
+        encoded = self._encode_many(videos, sampling, seed, channels, ordered=True)
+        return (each for _, each in encoded)
+
+    def _encode_many(
+        self, videos: "Iterable[VideoInput]", sampling: str, seed: int, channels: str, *, ordered: bool
+    ) -> Iterator[tuple[int, EncodedVideo | Failure]]:
+        """Return an iterator over the number of each video and what it is encoded to."""
+        from action_clip.models.engine import Ready, Stages, run
+
+        if isinstance(videos, str | os.PathLike) or not isinstance(videos, Iterable):
+            raise ActionClipError(f"the videos are {videos!r}: give a list of them, or another iterable")
+        sampler = make_sampler(sampling, self.spec.frames, seed, self.spec.uniform)
+        self._graphs.paths()
+        graphs = self._side_by_side = self._side_by_side or self._graphs.with_one_thread()
+        readers: set[VideoReader] = set()
+
+        def prepare(video: "VideoInput") -> Ready[_Prepared]:
+            return Ready(_prepared(video, sampler, channels, graphs, thumbnails=False, readers=readers))
+
+        def stop() -> None:
+            for reader in list(readers):
+                reader.close()
+
+        stages = Stages(
+            prepare,
+            partial(self._encode_prepared, graphs),
+            stop,
+            workers=self._graphs.thread_count,
+            runs=self._graphs.thread_count,
+            clips_per_run=1,
         )
+        return run(videos, stages, ordered=ordered)
+
+    def _encode_prepared(self, graphs: ModelGraphs, videos: "Sequence[_Prepared]") -> list[EncodedVideo]:
+        """Run the graphs on the clips of several videos at once; each of these takes an equal part of the time."""
+        encoded = self._encode(graphs, np.stack([video.tensor for video in videos]))
+        timings_s = {stage: seconds / len(videos) for stage, seconds in encoded.timings_s.items()}
+        return [
+            EncodedVideo(
+                features=encoded.features[number],
+                frame_features=None if encoded.frame_features is None else encoded.frame_features[number],
+                logits=encoded.logits[number],
+                clip=video.clip,
+                video=video.name,
+                model=self.spec.name,
+                timings_s=video.timings_s | timings_s,
+            )
+            for number, video in enumerate(videos)
+        ]
 
     def _check_encoded(self, encoded: EncodedVideo) -> None:
         """Raise ActionClipError where `encoded` is not what `encode_video` of this model returned."""
@@ -197,27 +266,40 @@ class Model:
         )
 
 
-def _preprocessed(
-    video: "VideoInput", sampler: Sampler, channels: str, graphs: ModelGraphs
-) -> tuple[NDArray[np.float32], "Clip", dict[str, float]]:
-    """Decode and preprocess the frames that the sampler chooses.
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A video that is ready for the graphs."""
 
-    Returns:
-        The clip tensor (T, 3, S, S), the frames as thumbnails with their indices and times, and the seconds of both
-        stages.
-    """
+    tensor: NDArray[np.float32]
+    """(T, 3, S, S)."""
+    clip: "Clip"
+    """With thumbnails, or without any frames."""
+    name: str | None
+    timings_s: dict[str, float]
+
+
+def _prepared(
+    video: "VideoInput",
+    sampler: Sampler,
+    channels: str,
+    graphs: ModelGraphs,
+    *,
+    thumbnails: bool,
+    readers: "set[VideoReader] | None" = None,
+) -> _Prepared:
+    """Decode and preprocess the frames that the sampler chooses."""
     from action_clip.video.inputs import read_frames
     from action_clip.video.preprocess import clip_tensor
-    from action_clip.video.thumbnails import thumbnails
+    from action_clip.video.thumbnails import make_thumbnails
 
     spec, threads = graphs.spec, graphs.thread_count
     timings: dict[str, float] = {}
     with timed(timings, "decode"):
-        clip = read_frames(video, sampler, channels=channels, threads=graphs.threads)
+        clip = read_frames(video, sampler, channels=channels, threads=graphs.threads, readers=readers)
     with timed(timings, "preprocess"):
         tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
-        clip = replace(clip, frames=thumbnails(clip.frames, threads))
-    return tensor, clip, timings
+        clip = replace(clip, frames=make_thumbnails(clip.frames, threads) if thumbnails else NO_FRAMES)
+    return _Prepared(tensor, clip, name_of(video), timings)
 
 
 @contextmanager

@@ -139,6 +139,11 @@ class ModelGraphs:
         for role in roles:
             self[role].start()
 
+    def with_one_thread(self) -> "ModelGraphs":
+        """Return the same graphs with sessions of their own, whose runs use one thread each: for runs side by side."""
+        name = FoundModel(self.spec, self._paths, self.name)
+        return ModelGraphs(name, self.spec.kind, device=self.device, threads=1, cache=self.cache, prepack=True)
+
     def close(self) -> None:
         """Release the sessions. Runs in progress end as usual; the next one makes new sessions."""
         with self._lock:

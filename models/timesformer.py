@@ -1,8 +1,9 @@
 """TimeSformer: a video in, probabilities of a closed set of classes out."""
 
 import os
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
 from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
-from action_clip.models.prediction import Prediction, check_top_k
+from action_clip.models.prediction import Failure, Prediction, check_top_k
 from action_clip.models.scoring import normalized, score_logits
 
 if TYPE_CHECKING:
@@ -58,7 +59,14 @@ class TimeSformer(Model):
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
 
     def classify(
-        self, video: "VideoInput", *, top_k: int = 5, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+        self,
+        video: "VideoInput",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        thumbnails: bool = True,
     ) -> Prediction:
         """Predict which of the model's classes happens in the video.
 
@@ -70,13 +78,70 @@ class TimeSformer(Model):
                 ones, approximate.
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            thumbnails: whether the prediction has the sampled frames.
 
         Raises:
             ActionClipError: anything wrong with the video or the model.
         """
         check_top_k(top_k)
-        encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
+        encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
         return self.predict(encoded, top_k=top_k)
+
+    @overload
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        ordered: Literal[True] = True,
+    ) -> Iterator[Prediction | Failure]: ...
+
+    @overload
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        ordered: Literal[False],
+    ) -> Iterator[tuple[int, Prediction | Failure]]: ...
+
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        ordered: bool = True,
+    ) -> Iterator[Prediction | Failure] | Iterator[tuple[int, Prediction | Failure]]:
+        """Predict which of the model's classes happens in each of any number of videos, several at a time.
+
+        Args:
+            videos: as for `encode_many`.
+            top_k, sampling, seed, channels: as for `classify`.
+            ordered: True: predictions in the order of the videos; False: pairs of a video's number, from 0, and its
+                prediction, as they finish.
+
+        Returns:
+            An iterator as of `encode_many`. The predictions have no thumbnails.
+
+        Raises:
+            ActionClipError: anything wrong with the model.
+        """
+        check_top_k(top_k)
+        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+        predictions = (
+            (number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k))
+            for number, video in encoded
+        )
+        return (each for _, each in predictions) if ordered else predictions
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.
