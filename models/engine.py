@@ -1,8 +1,8 @@
 """The engine: several videos are decoded, preprocessed and encoded at once, by threads that each do one core's work.
 
 A worker takes the next video and prepares it, or runs the graphs on clips that are ready, whichever is due. So as many
-threads are busy as there are cores, memory is bounded, and a video that stalls holds up one worker, for which another is
-started.
+threads are busy as there are cores, memory is bounded, and a video that stalls holds up one worker, in whose place
+another one is started.
 """
 
 import os
@@ -89,6 +89,7 @@ class _Pipeline(Generic[P, E]):
         self._changed = Condition()
         self._process = os.getpid()
         self._threads: list[Future[None]] = []
+        self._active = 0  # threads that have not ended
         self._is_taking = False  # a worker waits for the iterable
         self._taken = 0
         self._is_exhausted = False
@@ -131,7 +132,8 @@ class _Pipeline(Generic[P, E]):
                         raise self._videos_error
                     return None
                 self._changed.wait(POLL_S)
-                self._replace_stalled()
+                if self._may_take() and self._active < self._due_workers():
+                    self._add_worker()
             index = self._returned if self._ordered else next(iter(self._results))
             self._returned += 1
             self._changed.notify_all()
@@ -142,14 +144,14 @@ class _Pipeline(Generic[P, E]):
         return self._in_order - self._returned if self._ordered else len(self._results)
 
     def _add_worker(self) -> None:
+        self._active += 1
         self._threads.append(run_in_thread(self._work, awaited_at_exit=False))
 
-    def _replace_stalled(self) -> None:
-        self._threads = [thread for thread in self._threads if not thread.done()]
+    def _due_workers(self) -> int:
+        """Return how many threads there should be: more than usual while videos stall."""
         late = monotonic() - _STALLED_S
         stalled = sum(began < late for began in self._preparing.values())
-        if len(self._threads) < self._stages.workers + min(stalled, _MOST_STALLED) and self._may_take():
-            self._add_worker()
+        return self._stages.workers + min(stalled, _MOST_STALLED)
 
     def _work(self) -> None:
         try:
@@ -158,12 +160,15 @@ class _Pipeline(Generic[P, E]):
         except BaseException as error:
             with self._changed:
                 self._error = self._error or error
+        finally:
+            with self._changed:
+                self._active -= 1
                 self._changed.notify_all()
 
     def _next_task(self) -> Callable[[], None] | None:
         """Wait for something to do, and return it; None at the end."""
         with self._changed:
-            while not (self._is_stopped or self._error):
+            while not (self._is_stopped or self._error or self._active > self._due_workers()):
                 takes = self._may_take()
                 full = len(self._ready) >= self._stages.clips_per_run
                 if self._ready and self._running < self._stages.runs and (full or not takes):

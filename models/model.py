@@ -65,6 +65,8 @@ class EncodedVideo:
     timings_s: dict[str, float]
 
 
+_CLIPS_PER_RUN = 32
+"""Most clips of one run on a GPU. A core runs one at a time: more of them are no faster there."""
 NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
 
 Encode = Callable[[ModelGraphs, NDArray[np.float32]], EncodedClips]
@@ -192,12 +194,14 @@ class Model:
     ) -> Iterator[tuple[int, EncodedVideo | Failure]]:
         """Return an iterator over the number of each video and what it is encoded to."""
         from action_clip.models.engine import Ready, Stages, run
+        from action_clip.models.runtime.devices import CPU, provider
 
         if isinstance(videos, str | os.PathLike) or not isinstance(videos, Iterable):
             raise ActionClipError(f"the videos are {videos!r}: give a list of them, or another iterable")
         sampler = make_sampler(sampling, self.spec.frames, seed, self.spec.uniform)
-        self._graphs.paths()
-        graphs = self._side_by_side = self._side_by_side or self._graphs.with_one_thread()
+        graphs, workers, runs_on_cpu = self._graphs, self._graphs.thread_count, provider(self._graphs.device) == CPU
+        if runs_on_cpu and workers > 1:
+            graphs = self._side_by_side = self._side_by_side or graphs.with_one_thread()
         readers: set[VideoReader] = set()
 
         def prepare(video: "VideoInput") -> Ready[_Prepared]:
@@ -211,9 +215,9 @@ class Model:
             prepare,
             partial(self._encode_prepared, graphs),
             stop,
-            workers=self._graphs.thread_count,
-            runs=self._graphs.thread_count,
-            clips_per_run=1,
+            workers=workers,
+            runs=workers if runs_on_cpu else 1,
+            clips_per_run=1 if runs_on_cpu else _CLIPS_PER_RUN,
         )
         return run(videos, stages, ordered=ordered)
 
