@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,6 @@ class ActionClip(Model):
             encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
         return self._scored(encoded, future.result(), top_k)
 
-    @overload
     def classify_many(
         self,
         videos: "Iterable[VideoInput]",
@@ -125,62 +124,55 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
-        ordered: Literal[True] = True,
-    ) -> Iterator[Prediction | Failure]: ...
-
-    @overload
-    def classify_many(
-        self,
-        videos: "Iterable[VideoInput]",
-        labels: Iterable[str] | LabelBank,
-        *,
-        top_k: int = 5,
-        sampling: str = "uniform",
-        seed: int = 0,
-        channels: str = "rgb",
-        ordered: Literal[False],
-    ) -> Iterator[tuple[int, Prediction | Failure]]: ...
-
-    def classify_many(
-        self,
-        videos: "Iterable[VideoInput]",
-        labels: Iterable[str] | LabelBank,
-        *,
-        top_k: int = 5,
-        sampling: str = "uniform",
-        seed: int = 0,
-        channels: str = "rgb",
-        ordered: bool = True,
-    ) -> Iterator[Prediction | Failure] | Iterator[tuple[int, Prediction | Failure]]:
+    ) -> Iterator[Prediction | Failure]:
         """Predict which of the labels happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
             labels, top_k, sampling, seed, channels: as for `classify`.
-            ordered: True: predictions in the order of the videos; False: pairs of a video's number, from 0, and its
-                prediction, as they finish.
 
         Returns:
-            An iterator as of `encode_many`. The predictions have no thumbnails.
+            An iterator as of `encode_many`, over predictions without thumbnails.
 
         Raises:
             ActionClipError: anything wrong with the labels or the model.
         """
+        return (each for _, each in self._classified(videos, labels, top_k, sampling, seed, channels, ordered=True))
+
+    def classify_as_completed(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
+        """Predict as `classify_many`, and return an iterator over pairs as the videos finish: number from 0, prediction."""
+        return self._classified(videos, labels, top_k, sampling, seed, channels, ordered=False)
+
+    def _classified(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        top_k: int,
+        sampling: str,
+        seed: int,
+        channels: str,
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
         check_top_k(top_k)
         make_bank = self._bank_maker(labels)
         encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
-        predictions = self._predictions(encoded, make_bank, top_k)
-        return (each for _, each in predictions) if ordered else predictions
 
-    def _predictions(
-        self,
-        encoded: Iterator[tuple[int, EncodedVideo | Failure]],
-        make_bank: Callable[[Event], LabelBank],
-        top_k: int,
-    ) -> Iterator[tuple[int, Prediction | Failure]]:
-        bank = make_bank(Event())
-        for number, video in encoded:
-            yield number, video if isinstance(video, Failure) else self._scored(video, bank, top_k)
+        def predictions() -> Iterator[tuple[int, Prediction | Failure]]:
+            bank = make_bank(Event())
+            for number, video in encoded:
+                yield number, video if isinstance(video, Failure) else self._scored(video, bank, top_k)
+
+        return predictions()
 
     def labels(self, labels: Iterable[str]) -> LabelBank:
         """Encode labels for any number of videos.

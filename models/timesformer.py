@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,6 @@ class TimeSformer(Model):
         encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
         return self.predict(encoded, top_k=top_k)
 
-    @overload
     def classify_many(
         self,
         videos: "Iterable[VideoInput]",
@@ -96,52 +95,48 @@ class TimeSformer(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
-        ordered: Literal[True] = True,
-    ) -> Iterator[Prediction | Failure]: ...
-
-    @overload
-    def classify_many(
-        self,
-        videos: "Iterable[VideoInput]",
-        *,
-        top_k: int = 5,
-        sampling: str = "uniform",
-        seed: int = 0,
-        channels: str = "rgb",
-        ordered: Literal[False],
-    ) -> Iterator[tuple[int, Prediction | Failure]]: ...
-
-    def classify_many(
-        self,
-        videos: "Iterable[VideoInput]",
-        *,
-        top_k: int = 5,
-        sampling: str = "uniform",
-        seed: int = 0,
-        channels: str = "rgb",
-        ordered: bool = True,
-    ) -> Iterator[Prediction | Failure] | Iterator[tuple[int, Prediction | Failure]]:
+    ) -> Iterator[Prediction | Failure]:
         """Predict which of the model's classes happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
             top_k, sampling, seed, channels: as for `classify`.
-            ordered: True: predictions in the order of the videos; False: pairs of a video's number, from 0, and its
-                prediction, as they finish.
 
         Returns:
-            An iterator as of `encode_many`. The predictions have no thumbnails.
+            An iterator as of `encode_many`, over predictions without thumbnails.
 
         Raises:
             ActionClipError: anything wrong with the model.
         """
+        return (each for _, each in self._classified(videos, top_k, sampling, seed, channels, ordered=True))
+
+    def classify_as_completed(
+        self,
+        videos: "Iterable[VideoInput]",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
+        """Predict as `classify_many`, and return an iterator over pairs as the videos finish: number from 0, prediction."""
+        return self._classified(videos, top_k, sampling, seed, channels, ordered=False)
+
+    def _classified(
+        self,
+        videos: "Iterable[VideoInput]",
+        top_k: int,
+        sampling: str,
+        seed: int,
+        channels: str,
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
         check_top_k(top_k)
-        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
-        predictions = (
+        return (
             (number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k))
-            for number, video in encoded
+            for number, video in self._encode_many(videos, sampling, seed, channels, ordered=ordered)
         )
-        return (each for _, each in predictions) if ordered else predictions
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.

@@ -76,7 +76,7 @@ def test_a_closed_set_takes_several_videos_too(tmp_path: Path) -> None:
     videos = [frames_of(seed) for seed in range(3)]
     answers = list(model.classify_many(videos, top_k=1))
     assert [len(answer.labels) for answer in answers if isinstance(answer, Prediction)] == [len(CLASSES)] * 3
-    pairs = dict(model.classify_many(videos, top_k=1, ordered=False))
+    pairs = dict(model.classify_as_completed(videos, top_k=1))
     for number, video in enumerate(videos):
         pair = pairs[number]
         assert isinstance(pair, Prediction)
@@ -111,7 +111,7 @@ def test_pairs_come_as_they_finish(model: ActionClip, tmp_path: Path, monkeypatc
         gate.wait(60)
         yield from frames_of(0)
 
-    results = model.classify_many([slow(), slow(), slow(), *map(frames_of, range(1, 9))], LABELS, ordered=False)
+    results = model.classify_as_completed([slow(), slow(), slow(), *map(frames_of, range(1, 9))], LABELS)
     early = [next(results)[0] for _ in range(8)]
     assert sorted(early) == list(range(3, 11))
     gate.set()
@@ -161,15 +161,16 @@ def test_videos_are_taken_a_bounded_number_ahead(model: ActionClip) -> None:
     assert len(taken) < 3 + 4 * (os.cpu_count() or 1) + 8
 
 
-@pytest.mark.parametrize("ordered", [True, False])
-def test_threads_end_when_the_results_are_no_longer_wanted(model: ActionClip, ordered: bool) -> None:
-    results: Any = model.classify_many(map(frames_of, count()), LABELS, ordered=ordered)
+@pytest.mark.parametrize("method", ["classify_many", "classify_as_completed"])
+def test_threads_end_when_the_results_are_no_longer_wanted(model: ActionClip, method: str) -> None:
+    classify: Any = getattr(model, method)
+    results = classify(map(frames_of, count()), LABELS)
     next(results)
     assert workers()
     results.close()
     wait_until(lambda: not workers())
 
-    results = model.classify_many(map(frames_of, count()), LABELS, ordered=ordered)
+    results = classify(map(frames_of, count()), LABELS)
     next(results)
     del results
     gc.collect()
@@ -246,7 +247,7 @@ def test_a_process_ends_although_a_video_never_comes(tmp_path: Path) -> None:
     code = f"""
 from action_clip import ActionClip
 videos = [{str(tmp_path / "pipe.mp4")!r}, {str(SAMPLE_VIDEO)!r}]
-results = ActionClip("nano").classify_many(videos, {LABELS!r}, ordered=False)
+results = ActionClip("nano").classify_as_completed(videos, {LABELS!r})
 print(next(results)[0])
 results.close()
 """
