@@ -17,7 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from action_clip.errors import ActionClipError
-from action_clip.models.prediction import Failure, name_of
+from action_clip.models.prediction import Failure
+from action_clip.models.video_encoder import name_of
 from action_clip.system.interrupts import POLL_S, awaited_at_exit, run_in_thread
 
 if TYPE_CHECKING:
