@@ -34,8 +34,8 @@ _PART = 64 << 10
 _EVERY_S = 2.0
 # Bytes that wait in memory before they are written at once.
 _MOST_WAITING = 4 << 20
-# Of a record: version, rows of frame_features or -1, their columns, D, C, numbers of indices and of times, total_frames,
-# duration_s. Arrays follow, of these types.
+# Of a record: version, rows of frame_features or -1, their columns, D, C, how many indices and times, total_frames and
+# duration_s. Arrays of these types follow.
 _HEADER = Struct("<IiIIIII4xqd")
 _VERSION = 1
 _TYPES = ("<i8", "<f8", "<f4", "<f4", "<f4")

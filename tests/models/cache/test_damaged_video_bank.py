@@ -139,9 +139,8 @@ def test_a_damaged_file_is_rebuilt_and_gives_no_wrong_answer(
     assert all(record.message.startswith(f"the video bank {path} was damaged (") for record in caplog.records)
     caplog.clear()
     forget()
-    found = known(path, range(40))
     # Where damage was found late, what was read before it is not written again until it is asked for again.
-    assert len(found) >= 1
+    assert known(path, range(40)) != []
     filled(path, range(40))
     assert known(path, range(40)) == list(range(40))
     assert caplog.records == []

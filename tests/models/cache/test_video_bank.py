@@ -33,7 +33,13 @@ KINDS = {
         video(3).features, np.ones((8, 100), np.float32), np.ones(3, np.float32), (1,) * 8, (0.5,) * 8, 9, 1.5
     ),
     "small": KnownVideo(
-        np.float32([-0.0]), np.float32([[1e-45], [3.4e38]]), np.empty(0, np.float32), (2**40, 0), (1e-300, -1.0), 0, 1e9
+        np.array([-0.0], np.float32),
+        np.array([[1e-45], [3.4e38]], np.float32),
+        np.empty(0, np.float32),
+        (2**40, 0),
+        (1e-300, -1.0),
+        0,
+        1e9,
     ),
 }
 
@@ -59,8 +65,8 @@ def test_arrays_of_another_memory_layout_and_kind_are_the_same_numbers(tmp_path:
         expected.logits,
         tuple(np.array(expected.indices)),
         tuple(np.array(expected.times_s)),
-        np.int64(expected.total_frames),
-        np.float64(expected.duration_s),
+        expected.total_frames,
+        expected.duration_s,
     )
     bank = VideoBank(tmp_path / "bank", MOST)
     bank.write("a", given)
