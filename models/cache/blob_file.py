@@ -228,8 +228,9 @@ class BlobFile(Generic[T]):
     def _insert(self, rows: list[tuple[str, str, bytes, bytes, int]]) -> None:
         layout = self._layout
         with closing(self._connect()) as database:
-            for setting in layout.settings:
-                database.execute(f"PRAGMA {setting}")  # without effect on a file that has pages
+            if not _pragma(database, "page_count"):
+                for setting in layout.settings:
+                    database.execute(f"PRAGMA {setting}")
             with database:
                 database.execute("BEGIN IMMEDIATE")
                 if not self._is_ready(database):

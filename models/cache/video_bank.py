@@ -34,8 +34,9 @@ _PART = 64 << 10
 _EVERY_S = 2.0
 # Bytes that wait in memory before they are written at once.
 _MOST_WAITING = 4 << 20
-# Of a record: version, rows of frame_features or -1, D, C, numbers of indices and of times, total_frames, duration_s.
-_HEADER = Struct("<IiIIIIqd")
+# Of a record: version, rows of frame_features or -1, their columns, D, C, how many indices and times, total_frames and
+# duration_s. Arrays of these types follow.
+_HEADER = Struct("<IiIIIII4xqd")
 _VERSION = 1
 _TYPES = ("<i8", "<f8", "<f4", "<f4", "<f4")
 
@@ -46,7 +47,7 @@ class KnownVideo:
 
     Attributes:
         features: (D,) float32.
-        frame_features: (T, D) float32, or None where frames see each other.
+        frame_features: (T, D) float32, the image graph's output; None where frames see each other.
         logits: (C,) float32; C = 0 for a zero-shot model.
         indices: of the frames, from 0.
         times_s: their presentation times, in seconds from the first frame of the video; () where they are not known.
@@ -228,7 +229,7 @@ def _record(video: KnownVideo) -> bytes:
     arrays = (video.indices, video.times_s, video.features, () if frames is None else frames, video.logits)
     header = _HEADER.pack(
         _VERSION,
-        -1 if frames is None else len(frames),
+        *((-1, 0) if frames is None else frames.shape),
         len(video.features),
         len(video.logits),
         len(video.indices),
@@ -246,8 +247,8 @@ def _video(record: bytes) -> KnownVideo:
     """
     if len(record) < _HEADER.size:
         raise ValueError("a record that is cut off")
-    version, rows, width, classes, indices, times, total_frames, duration_s = _HEADER.unpack_from(record)
-    counts = (indices, times, width, max(rows, 0) * width, classes)
+    version, rows, columns, width, classes, indices, times, total_frames, duration_s = _HEADER.unpack_from(record)
+    counts = (indices, times, width, max(rows, 0) * columns, classes)
     sizes = [count * np.dtype(kind).itemsize for count, kind in zip(counts, _TYPES, strict=True)]
     if version != _VERSION or rows < -1 or times not in (0, indices) or len(record) != _HEADER.size + sum(sizes):
         raise ValueError("a record of another size or version")
@@ -260,7 +261,7 @@ def _video(record: bytes) -> KnownVideo:
         raise ValueError("a record with numbers that are not finite")
     return KnownVideo(
         features=arrays[2],
-        frame_features=None if rows < 0 else arrays[3].reshape(rows, width),
+        frame_features=None if rows < 0 else arrays[3].reshape(rows, columns),
         logits=arrays[4],
         indices=tuple(arrays[0].tolist()),
         times_s=tuple(arrays[1].tolist()),

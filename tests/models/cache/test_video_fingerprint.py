@@ -113,7 +113,7 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(tmp_path / "socket"))
         names.append("socket")
-    for path in (*(tmp_path / name for name in names), "/dev/zero", "/dev/null", "/proc/self/environ"):
+    for path in (*(str(tmp_path / name) for name in names), "/dev/zero", "/dev/null", "/proc/self/environ"):
         assert video_fingerprint(path) is None
 
 
@@ -130,7 +130,7 @@ def test_a_file_that_may_not_be_read_has_none(tmp_path: Path) -> None:
 def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/clip \xff.mp4"
     try:
-        shutil.copy2(made(tmp_path / "clip.mp4"), name)
+        shutil.copy2(os.fsencode(made(tmp_path / "clip.mp4")), name)
     except OSError:
         pytest.skip("this file system has no such names")
     assert video_fingerprint(os.fsdecode(name)) == video_fingerprint(tmp_path / "clip.mp4")
