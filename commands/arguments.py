@@ -76,8 +76,8 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_nonempty,
-        help="a video file or an http(s) URL; a folder, for all videos in and below it; a pattern with * or **; @FILE, a "
-        "list of videos, one a line; or -, such a list on stdin; repeat it for more (default: the sample)",
+        help="a video file or an http(s) URL; a folder, for all videos in and below it; a pattern with * or **; @FILE, "
+        "a list of videos, one a line; or -, such a list on stdin; repeat it for more (default: the sample)",
     )
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
     add("--desc_file", metavar="FILE", type=_nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
