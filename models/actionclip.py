@@ -1,7 +1,7 @@
 """ActionCLIP: a video and labels in plain words in, probabilities out."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
+from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.model import Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
-from action_clip.models.prediction import Prediction, check_top_k
+from action_clip.models.prediction import Failure, Prediction, check_top_k
 from action_clip.models.scoring import LabelBank, normalized, score
+from action_clip.models.video_encoder import timed
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
 
@@ -91,6 +93,7 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        thumbnails: bool = True,
     ) -> Prediction:
         """Predict which of the labels happens in the video.
 
@@ -103,6 +106,7 @@ class ActionClip(Model):
                 "keyframes", the nearest ones, approximate.
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            thumbnails: whether the prediction has the sampled frames.
 
         Raises:
             ActionClipError: anything wrong with the video, the labels or the model.
@@ -110,8 +114,67 @@ class ActionClip(Model):
         check_top_k(top_k)
         make_bank = self._bank_maker(labels)
         with run_in_background(make_bank, concurrent=self._graphs.works_in_background) as future:
-            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
+            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
         return self._scored(encoded, future.result(), top_k)
+
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+    ) -> Iterator[Prediction | Failure]:
+        """Predict which of the labels happens in each of any number of videos, several at a time.
+
+        Args:
+            videos: as for `encode_many`.
+            labels, top_k, sampling, seed, channels: as for `classify`.
+
+        Returns:
+            An iterator as of `encode_many`, over predictions without thumbnails.
+
+        Raises:
+            ActionClipError: anything wrong with the labels or the model.
+        """
+        return (each for _, each in self._classified(videos, labels, top_k, sampling, seed, channels, ordered=True))
+
+    def classify_as_completed(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
+        """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
+        return self._classified(videos, labels, top_k, sampling, seed, channels, ordered=False)
+
+    def _classified(
+        self,
+        videos: "Iterable[VideoInput]",
+        labels: Iterable[str] | LabelBank,
+        top_k: int,
+        sampling: str,
+        seed: int,
+        channels: str,
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
+        check_top_k(top_k)
+        make_bank = self._bank_maker(labels)
+        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+
+        def predictions() -> Iterator[tuple[int, Prediction | Failure]]:
+            bank = make_bank(Event())
+            for number, video in encoded:
+                yield number, video if isinstance(video, Failure) else self._scored(video, bank, top_k)
+
+        return predictions()
 
     def labels(self, labels: Iterable[str]) -> LabelBank:
         """Encode labels for any number of videos.

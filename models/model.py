@@ -1,11 +1,8 @@
 """The common part of ActionClip and TimeSformer: encoding videos, or preprocessed clips, to features."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -13,60 +10,18 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES
+from action_clip.models.encoded import EncodedClips, EncodedVideo
 from action_clip.models.model_graphs import ModelGraphs
-from action_clip.models.prediction import Prediction
+from action_clip.models.prediction import Failure, Prediction
 from action_clip.models.scoring import Scores
-from action_clip.system.addresses import display_name
+from action_clip.models.video_encoder import DecodedClip, Encode, VideoEncoder, timed
 from action_clip.system.background import run_in_background
-from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
-    from action_clip.video.reader import Clip
 
-
-@dataclass(frozen=True, eq=False)
-class EncodedClips:
-    """Features of N clips.
-
-    Attributes:
-        features: (N, D) float32, L2-normalised.
-        frame_features: (N, T, D) float32, the image graph's output, where it sees each frame alone: any T of them are
-            an input of the fusion graph. None where frames attend to each other.
-        logits: (N, C) float32 over the C classes of a closed set; (N, 0) for a zero-shot model.
-        timings_s: seconds of each graph.
-    """
-
-    features: NDArray[np.float32] = field(repr=False)
-    frame_features: NDArray[np.float32] | None = field(repr=False)
-    logits: NDArray[np.float32] = field(repr=False)
-    timings_s: dict[str, float]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedVideo:
-    """Features of one video, from one clip of it; `predict` uses them, any number of times.
-
-    Attributes:
-        features: (D,) float32, L2-normalised.
-        frame_features: (T, D) float32, or None: as in EncodedClips.
-        logits: (C,) float32; C = 0 for a zero-shot model.
-        clip: the sampled frames as thumbnails (see Prediction), with indices and times.
-        video: the path or URL; None where frames were given instead.
-        model: name of the model.
-        timings_s: seconds of each stage so far.
-    """
-
-    features: NDArray[np.float32] = field(repr=False)
-    frame_features: NDArray[np.float32] | None = field(repr=False)
-    logits: NDArray[np.float32] = field(repr=False)
-    clip: "Clip" = field(repr=False)
-    video: str | None
-    model: str
-    timings_s: dict[str, float]
-
-
-Encode = Callable[[ModelGraphs, NDArray[np.float32]], EncodedClips]
+_CLIPS_PER_RUN = 32
+"""Most clips of one run on a GPU. A core runs one at a time: more of them are no faster there."""
 
 
 class Model:
@@ -82,17 +37,18 @@ class Model:
         Args:
             graphs: the model's graphs.
             encode: runs the graphs on clips, (N, T, 3, S, S) float32.
-            options: keyword arguments of the subclass besides device, threads and cache, for pickling.
+            options: keyword arguments of the subclass besides device, threads, cache and prepack, for pickling.
         """
         self.spec = graphs.spec
         self._graphs = graphs
         self._encode = encode
         self._options = options
+        self._side_by_side: ModelGraphs | None = None
 
     def __reduce__(self) -> tuple["partial[Self]", tuple[()]]:
         """Pickle the constructor's arguments alone: unpickling makes a new object with sessions of its own."""
         graphs, subclass = self._graphs, cast(Callable[..., Self], type(self))
-        common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache}
+        common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache, "prepack": graphs.prepack}
         return partial(subclass, graphs.name, **common, **self._options), ()
 
     def __repr__(self) -> str:
@@ -107,6 +63,8 @@ class Model:
     def close(self) -> None:
         """Release the sessions and their memory. The model makes new sessions when it is used again."""
         self._graphs.close()
+        if self._side_by_side is not None:
+            self._side_by_side.close()
 
     def encode_clips(self, clips: NDArray[np.float32]) -> EncodedClips:
         """Run the graphs on preprocessed clips, of any number of videos.
@@ -131,7 +89,13 @@ class Model:
         return self._encode(self._graphs, clips)
 
     def encode_video(
-        self, video: "VideoInput", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+        self,
+        video: "VideoInput",
+        *,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        thumbnails: bool = True,
     ) -> EncodedVideo:
         """Encode `spec.frames` frames of the video.
 
@@ -142,28 +106,75 @@ class Model:
                 keyframes nearest to the uniform frames: approximate, quick in long videos (for an array: "uniform").
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            thumbnails: whether to keep the sampled frames as thumbnails.
 
         Raises:
             ActionClipError: the video cannot be read, or the graphs are not available or cannot run.
         """
-        spec, graphs = self.spec, self._graphs
-        sampler = make_sampler(sampling, spec.frames, seed, spec.uniform)
-        if spec.checkpoint is not None:
-            graphs.paths()  # an error where they have yet to be exported, before the video is read
-        roles = [role for role in ROLES[spec.kind] if role != "text"]
-        with run_in_background(lambda _: graphs.start(roles), concurrent=graphs.works_in_background) as started:
-            tensor, clip, timings = _preprocessed(video, sampler, channels, graphs)
-        started.result()
-        encoded = self._encode(graphs, tensor[np.newaxis])
-        return EncodedVideo(
-            features=encoded.features[0],
-            frame_features=None if encoded.frame_features is None else encoded.frame_features[0],
-            logits=encoded.logits[0],
-            clip=clip,
-            video=display_name(os.fspath(video)) if isinstance(video, str | os.PathLike) else None,
-            model=spec.name,
-            timings_s=timings | encoded.timings_s,
+        graphs = self._graphs
+        encoder = VideoEncoder(
+            graphs, self._encode, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails
         )
+        if self.spec.checkpoint is not None:
+            graphs.paths()  # an error where they have yet to be exported, before the video is read
+        found = encoder.find(video)
+        if isinstance(found, EncodedVideo):
+            return found
+        roles = [role for role in ROLES[self.spec.kind] if role != "text"]
+        with run_in_background(lambda _: graphs.start(roles), concurrent=graphs.works_in_background) as started:
+            clip = encoder.decode(found)
+        started.result()
+        return encoder.encode([clip])[0]
+
+    def encode_many(
+        self, videos: "Iterable[VideoInput]", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+    ) -> Iterator[EncodedVideo | Failure]:
+        """Encode any number of videos, several at a time.
+
+        Args:
+            videos: each of them as for `encode_video`; taken a bounded number ahead, in a thread of its own.
+            sampling, seed, channels: as for `encode_video`.
+
+        Returns:
+            An iterator over the encoded videos in their order, without thumbnails. In the place of a video that cannot
+            be read stands a Failure with its error. Memory does not grow with the number of videos. Threads are started
+            with the first one that is asked for, and end when the iterator is exhausted, closed or collected.
+
+        Raises:
+            ActionClipError: the graphs are not available or cannot run.
+        """
+        encoded = self._encode_many(videos, sampling, seed, channels, ordered=True)
+        return (each for _, each in encoded)
+
+    def _encode_many(
+        self, videos: "Iterable[VideoInput]", sampling: str, seed: int, channels: str, *, ordered: bool
+    ) -> Iterator[tuple[int, EncodedVideo | Failure]]:
+        """Return an iterator over the number of each video and what it is encoded to."""
+        from action_clip.models.engine import Ready, Stages, run
+        from action_clip.models.runtime.devices import CPU, provider
+
+        if isinstance(videos, str | os.PathLike) or not isinstance(videos, Iterable):
+            raise ActionClipError(f"the videos are {videos!r}: give a list of them, or another iterable")
+        graphs, workers, runs_on_cpu = self._graphs, self._graphs.thread_count, provider(self._graphs.device) == CPU
+        if runs_on_cpu and workers > 1:
+            graphs = self._side_by_side = self._side_by_side or graphs.with_one_thread()
+        encoder = VideoEncoder(
+            graphs, self._encode, sampling=sampling, seed=seed, channels=channels, thumbnails=False, threads=1
+        )
+
+        def prepare(video: "VideoInput") -> Ready[DecodedClip] | EncodedVideo:
+            found = encoder.find(video)
+            return found if isinstance(found, EncodedVideo) else Ready(encoder.decode(found))
+
+        stages = Stages(
+            prepare,
+            encoder.encode,
+            encoder.stop,
+            workers=workers,
+            runs=workers if runs_on_cpu else 1,
+            clips_per_run=1 if runs_on_cpu else _CLIPS_PER_RUN,
+        )
+        return run(videos, stages, ordered=ordered)
 
     def _check_encoded(self, encoded: EncodedVideo) -> None:
         """Raise ActionClipError where `encoded` is not what `encode_video` of this model returned."""
@@ -195,34 +206,3 @@ class Model:
             frames=encoded.clip.frames,
             timings_s=encoded.timings_s | timings,
         )
-
-
-def _preprocessed(
-    video: "VideoInput", sampler: Sampler, channels: str, graphs: ModelGraphs
-) -> tuple[NDArray[np.float32], "Clip", dict[str, float]]:
-    """Decode and preprocess the frames that the sampler chooses.
-
-    Returns:
-        The clip tensor (T, 3, S, S), the frames as thumbnails with their indices and times, and the seconds of both
-        stages.
-    """
-    from action_clip.video.inputs import read_frames
-    from action_clip.video.preprocess import clip_tensor
-    from action_clip.video.thumbnails import thumbnails
-
-    spec, threads = graphs.spec, graphs.thread_count
-    timings: dict[str, float] = {}
-    with timed(timings, "decode"):
-        clip = read_frames(video, sampler, channels=channels, threads=graphs.threads)
-    with timed(timings, "preprocess"):
-        tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
-        clip = replace(clip, frames=thumbnails(clip.frames, threads))
-    return tensor, clip, timings
-
-
-@contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Store the seconds that the block takes as `timings[stage]`."""
-    began = perf_counter()
-    yield
-    timings[stage] = perf_counter() - began

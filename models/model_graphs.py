@@ -90,7 +90,7 @@ class ModelGraphs:
         self.device = device
         self.threads = None if threads is None else _at_most_one_a_core(threads)
         self.cache = cache
-        self._prepack = prepack
+        self.prepack = prepack
         self._graphs: dict[str, Graph] = {}
         self._lock = Lock()
         reset_in_children(self)
@@ -120,7 +120,7 @@ class ModelGraphs:
                 group=self.spec.frames if role == "image" else 1,
                 keep=self.cache,
                 spins=role != "text",  # texts are encoded while the video is decoded
-                prepack=self._prepack or role == "text",  # many labels have many prompts
+                prepack=self.prepack or role == "text",  # many labels have many prompts
                 cure=cure,
             )
             for role, path in self.paths().items()
@@ -138,6 +138,11 @@ class ModelGraphs:
         """Make the sessions of these graphs now. Raises ActionClipError as `Graph.start` does."""
         for role in roles:
             self[role].start()
+
+    def with_one_thread(self) -> "ModelGraphs":
+        """Return the same graphs with sessions of their own, whose runs use one thread each: for runs side by side."""
+        name = FoundModel(self.spec, self._paths, self.name)
+        return ModelGraphs(name, self.spec.kind, device=self.device, threads=1, cache=self.cache, prepack=True)
 
     def close(self) -> None:
         """Release the sessions. Runs in progress end as usual; the next one makes new sessions."""

@@ -94,6 +94,23 @@ class Prediction:
         }
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A video among several that could not be read.
+
+    Attributes:
+        video: path or URL, without its password or token; None where frames were given.
+        error: says what is wrong with it.
+    """
+
+    video: str | None
+    error: ActionClipError
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Return what `--format json` writes."""
+        return {"video": self.video, "error": str(self.error)}
+
+
 def _quoted(text: str) -> str:
     """Return the text in quotes, without its middle where it is long; control characters are escaped."""
     half = _REPR_CHARACTERS // 2

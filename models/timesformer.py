@@ -1,6 +1,7 @@
 """TimeSformer: a video in, probabilities of a closed set of classes out."""
 
 import os
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
+from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.model import Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
-from action_clip.models.prediction import Prediction, check_top_k
+from action_clip.models.prediction import Failure, Prediction, check_top_k
 from action_clip.models.scoring import normalized, score_logits
+from action_clip.models.video_encoder import timed
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -58,7 +61,14 @@ class TimeSformer(Model):
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
 
     def classify(
-        self, video: "VideoInput", *, top_k: int = 5, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+        self,
+        video: "VideoInput",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        thumbnails: bool = True,
     ) -> Prediction:
         """Predict which of the model's classes happens in the video.
 
@@ -70,13 +80,65 @@ class TimeSformer(Model):
                 ones, approximate.
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            thumbnails: whether the prediction has the sampled frames.
 
         Raises:
             ActionClipError: anything wrong with the video or the model.
         """
         check_top_k(top_k)
-        encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels)
+        encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
         return self.predict(encoded, top_k=top_k)
+
+    def classify_many(
+        self,
+        videos: "Iterable[VideoInput]",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+    ) -> Iterator[Prediction | Failure]:
+        """Predict which of the model's classes happens in each of any number of videos, several at a time.
+
+        Args:
+            videos: as for `encode_many`.
+            top_k, sampling, seed, channels: as for `classify`.
+
+        Returns:
+            An iterator as of `encode_many`, over predictions without thumbnails.
+
+        Raises:
+            ActionClipError: anything wrong with the model.
+        """
+        return (each for _, each in self._classified(videos, top_k, sampling, seed, channels, ordered=True))
+
+    def classify_as_completed(
+        self,
+        videos: "Iterable[VideoInput]",
+        *,
+        top_k: int = 5,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
+        """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
+        return self._classified(videos, top_k, sampling, seed, channels, ordered=False)
+
+    def _classified(
+        self,
+        videos: "Iterable[VideoInput]",
+        top_k: int,
+        sampling: str,
+        seed: int,
+        channels: str,
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Prediction | Failure]]:
+        check_top_k(top_k)
+        return (
+            (number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k))
+            for number, video in self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+        )
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.

@@ -8,7 +8,8 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from action_clip.system.forks import at_fork
@@ -22,7 +23,8 @@ T = TypeVar("T")
 EXIT_CODE = 130
 _GRACE_S = 0.6
 """Seconds that work is waited for after it was told to stop."""
-_POLL_S = 0.2  # on Windows, Ctrl-C does not end a wait
+POLL_S = 0.2
+"""Seconds after which a wait looks around: on Windows, Ctrl-C does not end it."""
 _EXIT_WAIT_S = 10.0
 """Seconds that Python's exit waits for running graphs."""
 _OBJECTS_UNTIL_GC = 50_000
@@ -128,6 +130,20 @@ def run_in_thread(work: Callable[[], T], *, awaited_at_exit: bool = True) -> "Fu
     return future
 
 
+@contextmanager
+def awaited_at_exit() -> Iterator[None]:
+    """Let Python's exit wait some seconds for the block, which another thread than the main one runs."""
+    from concurrent.futures import Future
+
+    future: Future[None] = Future()
+    _running.add(future)
+    try:
+        yield
+    finally:
+        _running.discard(future)
+        future.set_result(None)
+
+
 def complete(future: "Future[T]", work: Callable[[], T]) -> None:
     """Call `work` unless the future is cancelled, and set its result or exception."""
     if not future.set_running_or_notify_cancel():
@@ -143,8 +159,8 @@ def wait_for(future: "Future[T]", timeout_s: float = float("inf")) -> None:
     from concurrent.futures import wait
 
     while not future.done() and timeout_s > 0:
-        wait([future], min(_POLL_S, timeout_s))
-        timeout_s -= _POLL_S
+        wait([future], min(POLL_S, timeout_s))
+        timeout_s -= POLL_S
 
 
 def interruptible(work: Callable[[], T], stop: "Event | None" = None, *, awaited_at_exit: bool = True) -> T:

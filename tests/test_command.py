@@ -684,7 +684,7 @@ def test_an_exported_model_is_used(capsys: pytest.CaptureFixture[str], video: st
 
 def test_a_closed_set_needs_no_labels(capsys: pytest.CaptureFixture[str], closed: str, video: str) -> None:
     code, out, err = run(capsys, "-m", closed, "-v", video)
-    prediction = TimeSformer(closed).classify(video)
+    prediction = TimeSformer(closed, prepack=False).classify(video)
     assert (code, err) == (0, "")
     assert out == (
         "=" * 62
@@ -701,7 +701,7 @@ def test_a_closed_set_needs_no_labels(capsys: pytest.CaptureFixture[str], closed
 def test_the_answer_of_a_closed_set_in_every_format(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, closed: str, video: str
 ) -> None:
-    ranked = TimeSformer(closed).classify(video).ranked
+    ranked = TimeSformer(closed, prepack=False).classify(video).ranked
     code, out, _ = run(capsys, "-m", closed, "-v", video, "--format", "json")
     answer = json.loads(out)
     assert code == 0

@@ -15,7 +15,7 @@ from action_clip.errors import ActionClipError
 from action_clip.video.frame_streams import CaptureStream, ContainerStream, FrameStream, IterableStream
 from action_clip.video.images import CHANNELS, RGBImage, check_array, refuse_tensor, to_rgb
 from action_clip.video.pixels import check_total
-from action_clip.video.reader import Clip, read_clip
+from action_clip.video.reader import Clip, VideoReader, read_clip
 from action_clip.video.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -28,7 +28,14 @@ MOST_BYTES = 2**31
 _FORMS = "give a path, an address, an array (T, H, W, 3), a list of images, a cv2.VideoCapture or a PyAV container"
 
 
-def read_frames(video: "VideoInput", sampler: Sampler, *, channels: str = "rgb", threads: int | None = None) -> Clip:
+def read_frames(
+    video: "VideoInput",
+    sampler: Sampler,
+    *,
+    channels: str = "rgb",
+    threads: int | None = None,
+    readers: set[VideoReader] | None = None,
+) -> Clip:
     """Return the frames at the indices that `sampler` gives for the number of frames in the video.
 
     Args:
@@ -47,6 +54,7 @@ def read_frames(video: "VideoInput", sampler: Sampler, *, channels: str = "rgb",
         sampler: returns the indices of the chosen frames for the number of frames in the video.
         channels: the order in arrays, "rgb" or "bgr". Other images state theirs; a capture is always BGR.
         threads: number of threads that decode a path or URL; None: one a core.
+        readers: as for `read_clip`.
 
     Returns:
         The chosen frames. For captures and containers, indices, times and duration count from their position before;
@@ -58,7 +66,7 @@ def read_frames(video: "VideoInput", sampler: Sampler, *, channels: str = "rgb",
     if channels not in CHANNELS:
         raise ActionClipError(f"channels is {channels!r}: choose {' or '.join(CHANNELS)}")
     if isinstance(video, str | os.PathLike):
-        return read_clip(video, sampler, threads=threads)
+        return read_clip(video, sampler, threads=threads, readers=readers)
     if isinstance(video, InputContainer):
         return _from_stream(ContainerStream(video), sampler)
     if _is_capture(video):

@@ -270,7 +270,22 @@ def _next(frames: Iterator[Frame], count: int) -> list[Frame]:
     return list(islice(frames, count))
 
 
-def read_clip(source: str | os.PathLike[str], sampler: Sampler, *, threads: int | None = None) -> Clip:
-    """Return the frames of a video that `sampler` chooses; arguments and errors are those of `VideoReader`."""
+def read_clip(
+    source: str | os.PathLike[str],
+    sampler: Sampler,
+    *,
+    threads: int | None = None,
+    readers: set[VideoReader] | None = None,
+) -> Clip:
+    """Return the frames of a video that `sampler` chooses; other arguments and errors are those of `VideoReader`.
+
+    In the meantime its reader is in `readers`: another thread may close it, which makes this an error.
+    """
     with VideoReader(source, threads=threads) as video:
-        return video.clip(sampler)
+        if readers is None:
+            return video.clip(sampler)
+        readers.add(video)
+        try:
+            return video.clip(sampler)
+        finally:
+            readers.discard(video)
