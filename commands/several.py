@@ -2,8 +2,9 @@
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import cast
 
 from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink
 from action_clip.commands.classify import note_stand_in
@@ -16,11 +17,13 @@ from action_clip.commands.targets import TARGETS, check_targets
 from action_clip.commands.videos import ListedVideo, Listing, list_videos
 from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import FoundModel
-from action_clip.models.prediction import Failure
+from action_clip.models.prediction import Failure, Prediction
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
 from action_clip.output.writers import Form, form_of_several
 from action_clip.system.addresses import display_name
+
+Results = Generator[tuple[int, Prediction | Failure], None, None]
 
 _LOG = logging.getLogger("action_clip")
 
@@ -115,7 +118,7 @@ def _run(
     failed = 0
     with (
         progress(len(videos), len(videos) - len(places), beside_answers=beside_answers) as bar,
-        closing(asked.model.classify_many(names, *asked.arguments, **asked.how, ordered=False)) as results,
+        closing(_results(asked, names)) as results,
     ):
         for number, result in results:
             place = places[number]
@@ -128,6 +131,11 @@ def _run(
                 answers.add(place, result)
             bar.count(failed)
     return failed
+
+
+def _results(asked: Question, names: Iterable[str]) -> Results:
+    # Annotated as an iterator, it is a generator, which has to be closed.
+    return cast(Results, asked.model.classify_as_completed(names, *asked.arguments, **asked.how))
 
 
 def _is_saved(table: FeatureTable, path: str, videos: Sequence[ListedVideo], model: str) -> bool:
