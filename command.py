@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     _log_to_stderr(quiet=options.quiet)
     try:
-        _run(options)
+        return _run(options)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of stdout has closed it
@@ -46,10 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(printable(redacted(traceback.format_exc()), lines=True), file=sys.stderr)
         logging.getLogger("action_clip").error("error: %s", _sentence(error))
         return 1
-    return 0
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     from action_clip.output.stdout import write_stdout
 
     if options.completion:
@@ -67,7 +66,8 @@ def _run(options: argparse.Namespace) -> None:
     else:
         from action_clip.commands.classify import classify
 
-        classify(options)
+        return classify(options)
+    return 0
 
 
 def _sentence(error: Exception) -> str:

@@ -54,7 +54,7 @@ def test_extras_are_the_lists_of_the_requirements_files() -> None:
     assert extras["cuda"] == [runtime.replace("onnxruntime", "onnxruntime-gpu")]
     assert extras["openvino"] == [runtime.replace("onnxruntime", "onnxruntime-openvino")]
     assert set(extras["completion"]) <= set(requirements("requirements-test.txt"))
-    assert set(extras) == {"completion", "cuda", "export", "openvino"}
+    assert set(extras) == {"completion", "cuda", "export", "openvino", "parquet"}
 
 
 def test_every_part_is_packaged_and_banned_by_its_bare_name() -> None:
