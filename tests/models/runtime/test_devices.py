@@ -43,6 +43,26 @@ class Session:
     def run(self, *arguments: Any) -> list[Any]:
         return self._outputs(self._session.run(*arguments))
 
+    def io_binding(self) -> Any:
+        return Binding(self._session.io_binding(), self._outputs)
+
+    def run_with_iobinding(self, binding: "Binding", *arguments: Any) -> None:
+        self._session.run_with_iobinding(binding.binding, *arguments)
+
+
+class Binding:
+    """A binding on the CPU whose outputs are those that `outputs` makes of them."""
+
+    def __init__(self, binding: Any, outputs: Callable[[list[Any]], list[Any]]) -> None:
+        self.binding = binding
+        self._outputs = outputs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.binding, name)
+
+    def copy_outputs_to_cpu(self) -> list[Any]:
+        return self._outputs(self.binding.copy_outputs_to_cpu())
+
 
 def right(outputs: list[Any]) -> list[Any]:
     return outputs
@@ -198,7 +218,7 @@ def test_a_graph_runs_on_auto_unless_another_device_is_named(installed: Provider
     on_cpu = Graph(graph, device="cpu")(ROWS)
     np.testing.assert_array_equal(Graph(graph)(ROWS), on_cpu + 1)
     np.testing.assert_array_equal(Graph(graph, keep=True)(ROWS), on_cpu + 1)
-    assert not (home() / "optimised").exists()
+    assert os.listdir(home() / "optimised") == []  # it has no form for this device
     assert Graph(graph).identity() == Graph(graph, device="cuda").identity() != Graph(graph, device="cpu").identity()
 
 
