@@ -31,6 +31,8 @@ _PACKAGES = ("onnx", "sympy")
 _FUSED = {"Attention", "QuickGelu", "Gelu", "BiasGelu", "SkipLayerNormalization"}
 # Operators of graphs with int8 products, which no GPU runs in half precision.
 _INT8 = {"DynamicQuantizeLinear", "QuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
+# Types of the attributes of a Constant that hold numbers, not a tensor.
+_CONSTANTS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 # The least cosine of each output to that of the graph as it is, on the CPU.
 _LEAST_COSINE = 0.999
 _TEXTS = ("a photo of action riding a bicycle", "eating")
@@ -95,7 +97,7 @@ def fused(path: Path) -> Any:
     model = onnx.load(path)
     if _INT8.intersection(node.op_type for node in model.graph.node):
         raise HalfError("its products are in int8, which are for CPUs: use graphs in fp32 or fp16")
-    _unpack_weights(model.graph)
+    _fold_weights(model.graph)
     heads, width = attention_size(model.graph)
     if not heads:
         raise HalfError("it has no attention that could be fused")
@@ -106,18 +108,22 @@ def fused(path: Path) -> Any:
     return result
 
 
-def _unpack_weights(graph: "onnx.GraphProto") -> None:
-    """Replace each Cast of a float16 weight to float32 by its result: the optimiser looks for weights, not Casts."""
+def _fold_weights(graph: "onnx.GraphProto") -> None:
+    """Replace Constants, and Casts of float16 weights to float32, by weights, which the optimiser looks for."""
     from onnx import TensorProto, numpy_helper
+    from onnx.helper import get_attribute_value
 
     packed = {weight.name: weight for weight in graph.initializer if weight.data_type == TensorProto.FLOAT16}
     nodes = []
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in packed and node.attribute[0].i == TensorProto.FLOAT:
-            values = numpy_helper.to_array(packed[node.input[0]]).astype(np.float32)
-            graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+            value = numpy_helper.to_array(packed[node.input[0]]).astype(np.float32)
+        elif node.op_type == "Constant" and node.attribute[0].name in _CONSTANTS:
+            value = np.array(get_attribute_value(node.attribute[0]), _CONSTANTS[node.attribute[0].name])
         else:
             nodes.append(node)
+            continue
+        graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
     used = {name for node in nodes for name in node.input}
     weights = [weight for weight in graph.initializer if weight.name in used]
     del graph.node[:], graph.initializer[:]
@@ -141,7 +147,7 @@ def attention_size(graph: "onnx.GraphProto") -> tuple[int, int]:
         for node in graph.node
         if node.op_type == "Reshape" and node.output[0] in turned
         for shape in [shape_of(node.input[1])]
-        if len(shape) == 4 and min(shape[-2:]) > 0
+        if len(shape) > 1 and min(shape[-2:]) > 0
     )
     if not sizes:
         return 0, 0
@@ -154,7 +160,6 @@ def _known_shapes(graph: "onnx.GraphProto") -> "Callable[[str], tuple[int, ...]]
     from onnx import numpy_helper
 
     constants = {weight.name: weight for weight in graph.initializer if len(weight.dims) <= 1}
-    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
     parts = {node.output[0]: list(node.input) for node in graph.node if node.op_type == "Concat"}
 
     def sizes(name: str) -> tuple[int, ...]:
@@ -167,17 +172,19 @@ def _known_shapes(graph: "onnx.GraphProto") -> "Callable[[str], tuple[int, ...]]
 
 @contextmanager
 def _optimiser() -> Iterator[Any]:
-    """Yield onnxruntime's `optimize_model`. It logs nothing, and sys.path is as it was before, afterwards."""
-    before = set(sys.path)
+    """Yield onnxruntime's `optimize_model`. It says nothing, and sys.path is as it was before, afterwards."""
+    before = list(sys.path)
     root = os.path.dirname(onnxruntime.__file__)
     folders = os.path.join(root, "transformers"), os.path.join(root, "tools")
-    sys.path += folders  # the modules in them import each other by their bare names
+    # The modules in them import each other by their bare names.
+    sys.path += [folder for folder in folders if folder not in before]
     try:
         module = import_module("onnxruntime.transformers.optimizer")
         import_module("shape_infer_helper")
         for name, loaded in list(sys.modules.items()):
             if str(getattr(loaded, "__file__", "")).startswith(folders):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
+                vars(loaded)["print"] = lambda *_, **__: None
         yield module.optimize_model
     finally:
         sys.path[:] = [entry for entry in sys.path if entry in before]
