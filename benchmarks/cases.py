@@ -10,10 +10,13 @@ from pathlib import Path
 from action_clip.models.store.home import LABEL_BANK
 from benchmarks.contestants import (
     EXACT_FRAMES,
+    GPU_BATCHES,
     KEYFRAMES,
+    ON_GPU,
     PEERS,
     PROGRAM,
     PROGRAM_INT8,
+    PYTORCH_ON_GPU,
     SCORE,
     STAGES,
     VIDEO_LENGTHS_S,
@@ -171,6 +174,17 @@ def _stage(stage: str, inputs: Inputs, rounds: int) -> Raw:
     return workers(stage, STAGES[stage], inputs.work, rounds)
 
 
+def _gpu(inputs: Inputs, rounds: int) -> Raw:
+    """Run the image graph on a GPU, and note how many clips a second that is."""
+    raw = _stage("gpu", inputs, 3 * rounds)
+    counts = {name.format(count): count for name in (ON_GPU, PYTORCH_ON_GPU) for count in GPU_BATCHES}
+    notes = {
+        f"clips a second, {name}": counts[name] / statistics.median(sample.seconds for sample in samples)
+        for name, samples in raw.samples.items()
+    }
+    return replace(raw, notes=notes)
+
+
 def _bank(inputs: Inputs, rounds: int) -> Raw:
     """Run each way of averaging once, and note the bytes that the label bank takes for a label."""
     commands = {}
@@ -280,6 +294,22 @@ CASES: dict[str, Case] = {
         partial(_stage, "small"),
         "",
         (Target("score 10,000 labels × 16 prompts", middle(SCORE), 0.05, False, " s"),),
+    ),
+    "gpu": Case(
+        "Clips on a CUDA GPU, warm",
+        "The image graph, from float32 frames in the CPU's memory to features there, for 1 to 128 clips of eight "
+        "frames at once; three times as many rounds. PyTorch runs transformers' CLIPModel.",
+        _gpu,
+        "",
+        tuple(
+            faster(
+                f"GPU, clips at once: {count}, against PyTorch in fp16",
+                PYTORCH_ON_GPU.format(count),
+                ON_GPU.format(count),
+                2 if count == 1 else 1,
+            )
+            for count in GPU_BATCHES
+        ),
     ),
     "bank": Case(
         "The label bank on the disk, 400 labels",

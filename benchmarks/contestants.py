@@ -10,6 +10,7 @@ from typing import Any
 
 THREADS = 2
 VIDEO_LENGTHS_S = {"10 s": 10, "10 min": 600, "2 h": 7200}
+GPU_BATCHES = (1, 8, 32, 128)
 
 OPENVINO_DEFAULT = "OpenVINO, its default"
 PROGRAM, PROGRAM_INT8 = "program, fp32", "program, int8"
@@ -17,6 +18,7 @@ PLAIN, PLAIN_INT8 = "plain onnxruntime, fp32", "plain onnxruntime, int8"
 YARDSTICK = "yardstick"
 EXACT_FRAMES, KEYFRAMES = "action_clip", "keyframes"
 SCORE, SCORE_AVERAGED = "score 10,000 labels × 16 prompts", "score 10,000 labels, --average embeddings"
+ON_GPU, PYTORCH_ON_GPU = "program, clips at once: {}", "PyTorch fp16 eager, clips at once: {}"
 READ_FEATURES, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight 1080p frames to a clip tensor"
 
 
@@ -80,6 +82,11 @@ STAGES: dict[str, tuple[Contestant, ...]] = {
         )
         for length in VIDEO_LENGTHS_S
     },
+    "gpu": tuple(
+        Contestant(name.format(count), make, (count,))
+        for count in GPU_BATCHES
+        for name, make in ((ON_GPU, "gpu:program"), (PYTORCH_ON_GPU, "gpu:pytorch"))
+    ),
     "small": (
         Contestant(SCORE, "work:many_labels", (16,), is_exact=False),
         Contestant(SCORE_AVERAGED, "work:many_labels", (1,), is_exact=False),

@@ -71,7 +71,7 @@ class Command:
 
 def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
     """Yield every name once a round; each round begins with the next name, so that the order changes."""
-    for number in range(rounds):
+    for number in range(rounds if names else 0):
         start = number % len(names)
         yield from (*names[start:], *names[:start])
 

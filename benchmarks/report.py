@@ -20,10 +20,6 @@ ratios within each round, so that what slows the whole machine down cancels out.
 STAGES = """Seconds of each stage, medians. What is left is Python's start, imports and exit; the program works at some
 stages at once, so that theirs may sum up to more than the whole.
 """
-CUDA = """## With a CUDA GPU
-
-Not measured: there was no such machine at hand.
-"""
 
 
 def save(raw: Raw, path: Path) -> None:
@@ -49,7 +45,6 @@ def render(cases: Mapping[str, Case], raws: Mapping[str, Raw], machine: Mapping[
         "## What should be reached\n",
         table(("case", "reach", "measured", ""), (verdict(target, raw) for target, raw in targets)),
         *(section(key, case, raws.get(key)) for key, case in cases.items()),
-        CUDA,
     ]
     return "\n".join(parts)
 

@@ -32,6 +32,7 @@ def answering(probability: float) -> str:
 
 def test_turns() -> None:
     assert "".join(turns("abc", 4)) == "abc" + "bca" + "cab" + "abc"
+    assert list(turns("", 4)) == []
 
 
 def test_processes_run_in_turns(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_every_stage_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(cases, "workers", known)
     for key, case in cases.CASES.items():
-        if key in ("clip", "text", "small") or key.startswith("video"):
+        if key in ("clip", "text", "small", "gpu") or key.startswith("video"):
             case.measure(Inputs(tmp_path), 1)
     assert stages == set(STAGES)
 
