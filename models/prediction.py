@@ -39,7 +39,8 @@ class Prediction:
         video: path or URL, without its password or token; None where something else was given.
         duration_s: of the video, in seconds; None where it is not known, as for arrays and images.
         frame_times_s: of these frames, in seconds from the first one; () where they are not known.
-        frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most.
+        frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most; with
+            thumbnails=False and among several videos none, (0, 0, 0, 3).
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
     """

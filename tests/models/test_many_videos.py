@@ -22,6 +22,7 @@ import action_clip.models.engine
 import action_clip.video.address
 from action_clip import ActionClip, ActionClipError, EncodedVideo, Failure, Prediction, TimeSformer
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.output.sheet import save_sheet
 
 LABELS = ["drinking", "riding a bicycle", "playing the drums"]
 T = 4
@@ -56,6 +57,15 @@ def test_the_answers_are_those_of_one_video_at_a_time(model: ActionClip) -> None
         assert (result.video, result.duration_s) == (expected.video, expected.duration_s)
         assert result.frames.shape == (0, 0, 0, 3)
         assert result.timings_s.keys() == {"decode", "preprocess", "image", "fusion", "score"}
+
+
+def test_predictions_without_thumbnails_are_tables_and_no_sheets(model: ActionClip, tmp_path: Path) -> None:
+    [result] = model.classify_many([frames_of(1)], LABELS)
+    assert isinstance(result, Prediction)
+    assert result._repr_html_().startswith("<table>")
+    with pytest.raises(ActionClipError, match=r"no thumbnails.* classify the video alone"):
+        save_sheet(tmp_path / "sheet.png", result)
+    assert not (tmp_path / "sheet.png").exists()
 
 
 def test_encoded_videos_answer_later_questions(model: ActionClip) -> None:
