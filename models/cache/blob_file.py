@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from time import time
@@ -142,14 +143,15 @@ class BlobFile(Generic[T]):
             return
         now = int(time())
         rows = [(self.space, key, blob, self._seal(key, blob), now) for key, blob in blobs.items()]
+        insert = partial(self._insert, rows)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _SQLITE:
                 try:
-                    self._insert(rows)
+                    self._run(insert)
                 except _PROBLEMS as error:
                     self._discard(error)
-                    self._insert(rows)
+                    self._run(insert)
             self._remove_older()
         except (*_PROBLEMS, OSError) as error:
             _unwritable.add(self.path)
@@ -162,8 +164,7 @@ class BlobFile(Generic[T]):
             return None
         with _SQLITE:
             try:
-                with closing(self._connect()) as database:
-                    return action(database) if self._is_ready(database) else None
+                return self._run(lambda database: action(database) if self._is_ready(database) else None)
             except _PROBLEMS as error:
                 try:
                     self._discard(error)
@@ -171,6 +172,21 @@ class BlobFile(Generic[T]):
                     _unusable.add(self.path)
                     self._give_up(problem)
         return None
+
+    def _run(self, action: Callable[[sqlite3.Connection], R]) -> R:
+        """Return what `action` returns of the file.
+
+        After an error it is called once more, unless another process holds the file, which has been waited for: another
+        process may have found the file damaged, and replaced it meanwhile.
+        """
+        try:
+            with closing(self._connect()) as database:
+                return action(database)
+        except _PROBLEMS as error:
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                raise
+        with closing(self._connect()) as database:
+            return action(database)
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=_WAIT_S)
@@ -225,27 +241,26 @@ class BlobFile(Generic[T]):
         with suppress(sqlite3.OperationalError), database:
             database.executemany(f"UPDATE {self._layout.table} SET used = {int(time())} WHERE rowid = ?", rows)
 
-    def _insert(self, rows: list[tuple[str, str, bytes, bytes, int]]) -> None:
+    def _insert(self, rows: list[tuple[str, str, bytes, bytes, int]], database: sqlite3.Connection) -> None:
         layout = self._layout
-        with closing(self._connect()) as database:
-            if not _pragma(database, "page_count"):
-                for setting in layout.settings:
-                    database.execute(f"PRAGMA {setting}")
-            with database:
-                database.execute("BEGIN IMMEDIATE")
-                if not self._is_ready(database):
-                    database.execute(layout.definition)
-                    database.execute(f"PRAGMA application_id = {_APPLICATION}")
-                database.executemany(
-                    f"INSERT OR REPLACE INTO {layout.table} (space, {layout.key}, {layout.blob}, seal, used) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    rows,
-                )
-                # Damage to pages that were not read before is noticed now, not by the next run.
-                if len(self._select(database, [key for _, key, *_ in rows])) < len(rows):
-                    raise sqlite3.DatabaseError("rows that cannot be found")
-                self._make_room(database)
-            self._shrink(database)
+        if not _pragma(database, "page_count"):
+            for setting in layout.settings:
+                database.execute(f"PRAGMA {setting}")
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            if not self._is_ready(database):
+                database.execute(layout.definition)
+                database.execute(f"PRAGMA application_id = {_APPLICATION}")
+            database.executemany(
+                f"INSERT OR REPLACE INTO {layout.table} (space, {layout.key}, {layout.blob}, seal, used) "
+                "VALUES (?, ?, ?, ?, ?)",
+                rows,
+            )
+            # Damage to pages that were not read before is noticed now, not by the next run.
+            if len(self._select(database, [key for _, key, *_ in rows])) < len(rows):
+                raise sqlite3.DatabaseError("rows that cannot be found")
+            self._make_room(database)
+        self._shrink(database)
 
     def _make_room(self, database: sqlite3.Connection) -> None:
         """Remove the least recently used rows where all take more than they may, until they take _KEPT of it."""
@@ -330,6 +345,10 @@ def _remove(path: Path) -> None:
 
 def _is_out_of_reach(error: Exception) -> bool:
     """Return whether the file cannot be opened, read or written now; other errors of sqlite mean that it is damaged."""
-    # The lowest byte is the primary code.
+    return _code(error) in _OUT_OF_REACH
+
+
+def _code(error: Exception) -> int | None:
+    """Return sqlite's primary code of an error, the lowest byte; None where it has none."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _OUT_OF_REACH
+    return None if code is None else code & 0xFF

@@ -12,6 +12,7 @@ import pytest
 from known_videos import MOST, assert_same, filled, known, running, video
 from new_process import forget
 
+from action_clip.models.cache.blob_file import BlobFile
 from action_clip.models.cache.text_feature_file import TextFeatureFile
 from action_clip.models.cache.video_bank import VideoBank
 from action_clip.models.store.home import VIDEO_BANK
@@ -143,6 +144,33 @@ def test_a_damaged_file_is_rebuilt_and_gives_no_wrong_answer(
     assert known(path, range(40)) != []
     filled(path, range(40))
     assert known(path, range(40)) == list(range(40))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("call", ["read", "write"])
+def test_a_file_that_another_process_has_just_rebuilt_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, intact: bytes, call: str
+) -> None:
+    path = tmp_path / "bank"
+    path.write_bytes(intact)
+    overwritten(path)
+    connect = BlobFile._connect
+    calls: list[str] = []
+
+    def connected(file: BlobFile[Any]) -> sqlite3.Connection:
+        if calls:
+            path.write_bytes(intact)
+        calls.append(call)
+        return connect(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlobFile, "_connect", connected)
+        if call == "read":
+            assert_same(VideoBank(path, MOST).read("video 3"), video(3))
+        else:
+            filled(path, range(50, 51))
+    assert calls == [call] * 2
+    assert known(path, range(60)) == [*range(40), *([50] if call == "write" else [])]
     assert caplog.records == []
 
 

@@ -294,6 +294,8 @@ for number in range(1, 21):
         os.waitpid(child, 0)
         status = 9
     codes.append(os.waitstatus_to_exitcode(status))
+    if status == 9:
+        break
 stop.set()
 for thread in threads:
     thread.join()
