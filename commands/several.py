@@ -43,7 +43,12 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     form, styled = _form(options)
     table = FeatureTable(len(listing.videos)) if options.features else None
     with _sink(options, found, asked, form, styled=styled) as sink:
-        failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
+        try:
+            failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
+        except KeyboardInterrupt:
+            if options.output:
+                _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
+            raise
     is_saved = table is None or _is_saved(table, options.features, listing.videos, found.spec.name)
     note_stand_in(found.spec)
     if failed:
