@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import cast
@@ -21,7 +22,7 @@ from action_clip.models.prediction import Failure, Prediction
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
 from action_clip.output.writers import Form, form_of_several
-from action_clip.system.addresses import display_name
+from action_clip.system.addresses import display_name, is_address
 
 Results = Generator[tuple[int, Prediction | Failure], None, None]
 
@@ -62,8 +63,17 @@ def _sources(options: argparse.Namespace, listing: Listing) -> list[str]:
     for name in TARGETS:
         if path := getattr(options, name):
             targets.add(path)
-    files = {video.file for video in targets.videos}
-    return [*listing.lists, *(video.name for video in listing.videos if video.file is None or video.file in files)]
+    files = {video.file for video in targets.videos if video.file is not None}
+    paths = {os.path.realpath(video.name) for video in targets.videos}
+    return [
+        *listing.lists,
+        *(
+            video.name
+            for video in listing.videos
+            if video.file in files
+            or (video.file is None and not is_address(video.name) and os.path.realpath(video.name) in paths)
+        ),
+    ]
 
 
 def _form(options: argparse.Namespace) -> tuple[Form, bool]:
