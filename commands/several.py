@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import cast
@@ -21,7 +22,7 @@ from action_clip.models.prediction import Failure, Prediction
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
 from action_clip.output.writers import Form, form_of_several
-from action_clip.system.addresses import display_name
+from action_clip.system.addresses import display_name, is_address
 
 Results = Generator[tuple[int, Prediction | Failure], None, None]
 
@@ -43,7 +44,12 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     form, styled = _form(options)
     table = FeatureTable(len(listing.videos)) if options.features else None
     with _sink(options, found, asked, form, styled=styled) as sink:
-        failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
+        try:
+            failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
+        except KeyboardInterrupt:
+            if options.output:
+                _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
+            raise
     is_saved = table is None or _is_saved(table, options.features, listing.videos, found.spec.name)
     note_stand_in(found.spec)
     if failed:
@@ -57,8 +63,17 @@ def _sources(options: argparse.Namespace, listing: Listing) -> list[str]:
     for name in TARGETS:
         if path := getattr(options, name):
             targets.add(path)
-    files = {video.file for video in targets.videos}
-    return [*listing.lists, *(video.name for video in listing.videos if video.file is None or video.file in files)]
+    files = {video.file for video in targets.videos if video.file is not None}
+    paths = {os.path.realpath(video.name) for video in targets.videos}
+    return [
+        *listing.lists,
+        *(
+            video.name
+            for video in listing.videos
+            if video.file in files
+            or (video.file is None and not is_address(video.name) and os.path.realpath(video.name) in paths)
+        ),
+    ]
 
 
 def _form(options: argparse.Namespace) -> tuple[Form, bool]:

@@ -207,6 +207,8 @@ def test_what_this_program_has_not_made_is_left_alone(videos: list[ListedVideo],
         lambda text: text.replace("b.mp4", "B.mp4"),
         lambda text: text.replace("b.mp4,5\n", ""),
         lambda text: "another\n" * 30,
+        lambda text: "mine",
+        lambda text: text[:20] + "mine",
     ],
 )
 def test_answers_that_someone_has_changed_are_left_alone(
@@ -289,8 +291,29 @@ def test_a_link_stays_a_link(videos: list[ListedVideo]) -> None:
     assert sorted(os.listdir("real")) == ["out.csv", "out.csv.resume"]
 
 
+def test_a_disk_that_is_full_loses_nothing(videos: list[ListedVideo]) -> None:
+    """The limit to the size of a file stands for it: the record is short, and the third answer does not fit."""
+    pytest.importorskip("resource")
+    code = (
+        "import resource, sys\n"
+        "from action_clip.commands.resume import resumable_output\n"
+        "from action_clip.commands.videos import list_videos\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        f"with resumable_output('out.csv', lambda: {SETTINGS!r}, {HEAD!r}, resume=False) as output:\n"
+        "    for video in list_videos(['a.mp4', 'b.mp4', 'c.mp4']).videos:\n"
+        "        output.write(video.name + ',' + 1500 * 'x' + '\\n', video, failed=False)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "ActionClipError: cannot write" in done.stderr
+    assert len(Path("out.csv").read_text().splitlines()) == 4  # the last of them is cut off
+    assert run(videos) == ["c.mp4", "d.mp4", videos[4].name]
+    assert lines()[1:3] == [f"{name},{1500 * 'x'}\n" for name in ("a.mp4", "b.mp4")]
+    assert lines()[3:] == expected(videos)[3:]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_record_that_cannot_be_written_is_an_error(videos: list[ListedVideo]) -> None:
+def test_a_record_that_is_no_file_is_an_error(videos: list[ListedVideo]) -> None:
     os.symlink("/dev/full", "out.csv.resume")
     with pytest.raises(ActionClipError, match="cannot be read"):
         run(videos)
