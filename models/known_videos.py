@@ -76,6 +76,11 @@ class KnownVideos:
             ),
         )
 
+    def flush(self) -> None:
+        """Write to the disk what was added."""
+        if "_bank" in vars(self) and self._bank is not None:
+            self._bank.flush()
+
     @cached_property
     def _bank(self) -> "VideoBank | None":
         if not (self._graphs.cache and self._graphs.is_on_disk):

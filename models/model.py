@@ -124,7 +124,9 @@ class Model:
         with run_in_background(lambda _: graphs.start(roles), concurrent=graphs.works_in_background) as started:
             clip = encoder.decode(found)
         started.result()
-        return encoder.encode([clip])[0]
+        [encoded] = encoder.encode([clip])
+        encoder.close()
+        return encoded
 
     def encode_many(
         self, videos: "Iterable[VideoInput]", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
@@ -169,7 +171,7 @@ class Model:
         stages = Stages(
             prepare,
             encoder.encode,
-            encoder.stop,
+            encoder.close,
             workers=workers,
             runs=workers if runs_on_cpu else 1,
             clips_per_run=1 if runs_on_cpu else _CLIPS_PER_RUN,

@@ -139,10 +139,11 @@ class VideoEncoder:
                 self._known.add(clip.source.key, clip.source.video, video)
         return videos
 
-    def stop(self) -> None:
-        """Make the calls of `find` and `decode` that are in progress fail soon."""
+    def close(self) -> None:
+        """Make the calls of `find` and `decode` that are in progress fail soon, and write to the disk what is kept."""
         for reader in list(self._readers):
             reader.close()
+        self._known.flush()
 
     def _read(self, video: "VideoInput") -> "Clip":
         from action_clip.video.inputs import read_frames

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,21 @@ def test_several_videos_are_known_from_one_and_one_from_several(
         same(first[number], again[number])
         same(first[number], one[number])
     assert isinstance(again[2], Failure)
+
+
+def test_a_new_process_knows_all_videos_of_a_short_loop(home: Path, folder: Path, tmp_path: Path) -> None:
+    paths = [str(shutil.copy(SAMPLE_VIDEO, tmp_path / f"{number}.gif")) for number in range(4)]
+    for number, path in enumerate(paths):
+        os.utime(path, (number, number))
+    code = f"""
+from action_clip import ActionClip
+model = ActionClip({str(folder)!r})
+print(sum(model.classify(path, {LABELS!r}).timings_s["image"] > 0 for path in {paths[:2]!r}))
+print(sum(each.timings_s["image"] > 0 for each in model.classify_many({paths!r}, {LABELS!r})))
+"""
+    for expected in ("2\n2\n", "0\n0\n"):
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert (process.stdout, process.stderr) == (expected, "")
 
 
 def test_frame_features_are_kept(home: Path, folder: Path, clip: Path) -> None:
