@@ -28,7 +28,7 @@ def program(inputs: Inputs, count: int) -> Work:
     try:
         graph.start()
     except ActionClipError as error:
-        raise ImportError(str(error)) from error
+        raise ImportError(str(error).partition(";")[0]) from error
     frames = random_clips(count)
     for _ in range(32 // count):  # until single clips are a CUDA graph
         graph(frames)

@@ -1,6 +1,6 @@
 """Opening graphs on CUDA: in half precision where they can be, and single clips as CUDA graphs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -53,8 +53,13 @@ def _graph(path: Path, *, cache: bool, group: int) -> Path | bytes:
         return path
 
 
-def _captured_session(graph: Path | bytes, options: Options) -> onnxruntime.InferenceSession:
-    """Return a session that captures its first run as a CUDA graph. Not every graph allows it: nothing is logged."""
-    silent = options()
-    silent.log_severity_level = SILENT
-    return make_session(graph, silent, CUDA, _CAPTURING)
+def _captured_session(graph: Path | bytes, options: Options, sizes: Mapping[str, int]) -> onnxruntime.InferenceSession:
+    """Return a session that captures its first run as a CUDA graph. Not every graph allows it: nothing is logged.
+
+    Shapes are computed when it is made, for these sizes by their names, as no part of a CUDA graph can be on the CPU.
+    """
+    fixed = options()
+    fixed.log_severity_level = SILENT
+    for name, size in sizes.items():
+        fixed.add_free_dimension_override_by_name(name, size)
+    return make_session(graph, fixed, CUDA, _CAPTURING)

@@ -33,6 +33,7 @@ _CAPTURE_AFTER = 16
 _SAME = 0.9999
 
 Outputs = list[NDArray[Any]]
+Capturing = Callable[[Mapping[str, int]], onnxruntime.InferenceSession]
 
 
 class Declared(NamedTuple):
@@ -55,7 +56,7 @@ class DeviceSession:
         *,
         device: str,
         group: int,
-        captured: Callable[[], onnxruntime.InferenceSession] | None = None,
+        captured: Capturing | None = None,
     ) -> None:
         """Choose the session.
 
@@ -63,8 +64,8 @@ class DeviceSession:
             session: of onnxruntime.
             device: where the session's inputs and outputs are, by onnxruntime's name: "cuda" or "cpu".
             group: how many consecutive rows have to be in the same run: those of one clip.
-            captured: makes a session of the same graph that captures its first run and then replays it, with
-                `enable_cuda_graph`; None: there is none.
+            captured: makes a session of the same graph, for sizes by the names that the graph declares for them, that
+                captures its first run and then replays it (`enable_cuda_graph`); None: there is none.
         """
         (declared,) = session.get_inputs()
         self._session = session
@@ -155,15 +156,18 @@ class DeviceSession:
 
     def _capture(
         self,
-        make: Callable[[], onnxruntime.InferenceSession],
+        make: Capturing,
         names: Sequence[str],
         rows: NDArray[Any],
         options: onnxruntime.RunOptions | None,
     ) -> "_Captured":
         expected = self._run(names, options, rows)
         outputs = dict(zip(names, expected, strict=True))
+        sizes = {
+            size: given for size, given in zip(self._input.shape, rows.shape, strict=True) if isinstance(size, str)
+        }
         with _CAPTURES.away():
-            clip = _Captured(make(), self._device, self._input, rows.shape, outputs, Staging(self._copier))
+            clip = _Captured(make(sizes), self._device, self._input, rows.shape, outputs, Staging(self._copier))
         with _CAPTURES.alone():
             clip.run(np.zeros_like(rows), options)  # is captured
         with _CAPTURES.away():

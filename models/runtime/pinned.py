@@ -8,7 +8,7 @@ import ctypes
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, cached_property
+from functools import cache
 from itertools import pairwise
 from mmap import mmap
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from action_clip.models.runtime.devices import CPU
 from action_clip.models.runtime.sessions import make_session, session_options
 from action_clip.system.cores import usable_cores
+from action_clip.system.forks import cached_property
 
 _LOG = logging.getLogger("action_clip")
 # cudaHostRegisterPortable of the CUDA runtime: the memory is pinned for all contexts.

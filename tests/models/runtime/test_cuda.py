@@ -195,6 +195,29 @@ def test_labels_in_half_precision_have_a_label_bank_of_their_own(
     assert runs == [True, False, True, False]
 
 
+@needs_sympy
+def test_the_session_for_a_clip_has_fixed_sizes_and_captures(
+    installed: Providers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(**{CUDA: right})
+    settings: list[Any] = []
+    make = onnxruntime.InferenceSession
+
+    def noted(*arguments: Any, provider_options: Any = None, **named: Any) -> Any:
+        settings.append((named["providers"], provider_options))
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    path = save_transformer(tmp_path / "fusion.onnx", computed_shapes=True)
+    options = onnxruntime.SessionOptions
+    session = cuda._captured_session(cuda._graph(path, cache=False, group=1), options, {"N": 1})
+    assert settings[-1] == ([CUDA], [{"cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "1"}])
+    assert session.get_inputs()[0].shape == [1, 8, 32]
+    bound = DeviceSession(session, device="cpu", group=1)
+    (found,) = bound.run(["features"], {"frames": FRAMES[:1]})
+    assert (half._cosines(found, on_cpu(path)[:1]) > 0.9999).all()
+
+
 def test_a_large_batch_is_one_call(installed: Providers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(**{CUDA: right})
     monkeypatch.setattr(half, "_PACKAGES", ("no_such_package",))
@@ -289,6 +312,32 @@ print([name for name in ("onnx", "sympy", "action_clip.models.runtime.device_ses
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_makes_a_session_of_its_own(graph: Path) -> None:
+    program = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import numpy as np, pytest
+from pathlib import Path
+from fake_providers import install
+from small_transformers import random_frames
+from action_clip.models.runtime import device_session, half
+from action_clip.models.runtime.graph import Graph
+install(pytest.MonkeyPatch(), {{"CUDAExecutionProvider": lambda outputs: outputs}})
+half._PACKAGES = ("no_such_package",)
+device_session._MOST_NUMBERS = 600  # several runs, in threads
+graph, frames = Graph(Path({str(graph)!r}), device="cuda"), random_frames(9)
+features = graph(frames)
+if child := os.fork():
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.allclose(graph(frames), features, atol=1e-5))
+else:
+    sys.exit(7 if np.allclose(graph(frames), features, atol=1e-5) else 1)
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]  # of forks in processes with threads
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "7 True\n", done.stderr
 
 
 @needs_sympy

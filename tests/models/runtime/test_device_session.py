@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_threads_get_the_outputs_of_their_rows(models: Path) -> None:
 
 def test_outputs_stay_when_the_next_run_begins(models: Path) -> None:
     path = models / "fusion.onnx"
-    session = DeviceSession(plain(path), device="cpu", group=1, captured=lambda: plain(path))
+    session = DeviceSession(plain(path), device="cpu", group=1, captured=lambda _: plain(path))
     inputs = [rows_of(path, 1, number) for number in range(3 * device_session._CAPTURE_AFTER)]
     found = [run(session, rows)[0] for rows in inputs]
     assert session._clip is not None
@@ -131,11 +132,11 @@ class Watched:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.made = 0
+        self.made: list[dict[str, int]] = []
         self.threads: set[int] = set()
 
-    def __call__(self) -> Any:
-        self.made += 1
+    def __call__(self, sizes: Mapping[str, int]) -> Any:
+        self.made.append(dict(sizes))
         session = plain(self._path)
         run_bound = session.run_with_iobinding
 
@@ -154,22 +155,22 @@ def test_a_clip_gets_a_session_of_its_own_after_some_and_one_thread(models: Path
     for number in range(device_session._CAPTURE_AFTER):
         run(session, rows_of(path, 8, number))
         run(session, rows_of(path, 16, number))
-    assert watched.made == 0
+    assert watched.made == []
     inputs = [rows_of(path, 8, number) for number in range(20)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda rows: run(session, rows)[0], inputs))
     for rows, features in zip(inputs, found, strict=True):
         np.testing.assert_allclose(features, run(plain(path), rows)[0], rtol=0, atol=1e-5)
-    assert watched.made == 1
+    assert watched.made == [{"N": 8}]
     assert len(watched.threads) == 1
     session._clip = None
     assert len(run(session, inputs[0])[0]) == 8
-    assert watched.made == 1
+    assert watched.made == [{"N": 8}]
 
 
 def test_only_runs_like_the_captured_one_are_replayed(models: Path) -> None:
     path = models / "video.onnx"
-    session = DeviceSession(plain(path), device="cpu", group=1, captured=lambda: plain(path))
+    session = DeviceSession(plain(path), device="cpu", group=1, captured=lambda _: plain(path))
     rows = rows_of(path, 1)
     for _ in range(2 * device_session._CAPTURE_AFTER):
         run(session, rows)
@@ -181,7 +182,7 @@ def test_only_runs_like_the_captured_one_are_replayed(models: Path) -> None:
     np.testing.assert_allclose(logits, run(plain(path), rows)[0], rtol=0, atol=1e-5)
 
 
-def no_session() -> Any:
+def no_session(_: Mapping[str, int]) -> Any:
     raise RuntimeError("not all nodes are on the device")
 
 
@@ -195,9 +196,9 @@ def test_a_capture_that_fails_is_tried_once(models: Path, how: str) -> None:
     onnx.save(model, other)
     made: list[int] = []
 
-    def failing() -> Any:
+    def failing(sizes: Mapping[str, int]) -> Any:
         made.append(1)
-        return no_session() if how == "cannot be made" else plain(other)
+        return no_session(sizes) if how == "cannot be made" else plain(other)
 
     session = DeviceSession(plain(path), device="cpu", group=8, captured=failing)
     for number in range(2 * device_session._CAPTURE_AFTER):
