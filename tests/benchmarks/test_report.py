@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks.cases import Case, Target, faster, middle, smaller
 from benchmarks.inputs import Inputs
 from benchmarks.measure import Raw, Sample
 from benchmarks.report import load, render, save, verdict
+from benchmarks.targets import Case, Target, faster, middle, smaller
 
 RAW = Raw(
     samples={
