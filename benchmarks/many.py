@@ -22,7 +22,7 @@ FEW, ALL = f"nano, {FEW_TINY} clips", f"nano, {ALL_TINY:,} clips"
 # Rounds of cases that take minutes each.
 ROUNDS = 3
 # Runs a command, the arguments from the second one on, for each video of a folder, the first one.
-EACH = 'for video in "$0"/*; do "$@" "$video" || exit; done'
+_EACH = 'for video in "$0"/*; do "$@" "$video" || exit; done'
 
 
 def against_limit(program: str, graphs: str) -> Figure:
@@ -53,6 +53,12 @@ def _prepared(inputs: Inputs, *precisions: str) -> None:
         processes({precision: command}, 1)
 
 
+def looping(command: Command) -> Command:
+    """Return a loop that starts the program for each video of the folder, which is the command's last argument."""
+    *program, folder = command.arguments
+    return replace(command, arguments=["sh", "-c", _EACH, folder, *program])
+
+
 def _make(inputs: Inputs, kind: str, count: int) -> None:
     """Make a folder in another process: the peak of memory of this one is part of those that are measured."""
     command = [sys.executable, "-m", "benchmarks.folders", str(inputs.work), kind, str(count)]
@@ -78,8 +84,7 @@ def _limit(inputs: Inputs, rounds: int) -> Raw:
 def _loop(inputs: Inputs, rounds: int) -> Raw:
     _prepared(inputs, "fp32")
     program = _program(inputs, "fp32", VIDEO_BANK)
-    each = ["sh", "-c", EACH, str(inputs.clips), *program.arguments[:-1]]
-    return _measured({PROGRAM: program, LOOP: replace(program, arguments=each)}, rounds)
+    return _measured({PROGRAM: program, LOOP: looping(program)}, rounds)
 
 
 def _scripts(inputs: Inputs, rounds: int) -> Raw:

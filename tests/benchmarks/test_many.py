@@ -1,5 +1,6 @@
 """Cases by what they run: the banks that are removed before it, the contestants, the folders of videos."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,9 @@ from action_clip.video.preprocess import clip_tensor
 from benchmarks import cases, folders, many
 from benchmarks.contestants import DECODING, GRAPHS, PREPROCESSING, Contestant
 from benchmarks.inputs import FEW_TINY, FRAMES, Inputs, write_clip
-from benchmarks.measure import Command, Raw, Sample
+from benchmarks.many import looping
+from benchmarks.measure import Command, Raw, Sample, processes
+from benchmarks.program import classify, forgetting
 from benchmarks.script import Clips
 from benchmarks.video import exact_frames
 from benchmarks.work import UNIFORM
@@ -85,11 +88,17 @@ def test_what_is_said_to_be_new_is_forgotten_and_nothing_else(runs: Runs) -> Non
     assert seen == set(FORGOTTEN)
 
 
-def test_the_loop_runs_the_command_for_each_video(runs: Runs) -> None:
-    whole, loop = (runs["many-loop"][name].arguments for name in (many.PROGRAM, many.LOOP))
-    assert loop[:4] == ["sh", "-c", many.EACH, whole[-1]]
-    assert loop[4:] == whole[:-1]
-    assert loop[-1] == "--video"
+@pytest.mark.skipif(os.name == "nt", reason="the benchmarks need a shell and os.wait4")
+def test_a_loop_answers_for_each_video_as_one_process_does(tmp_path: Path) -> None:
+    inputs = Inputs(tmp_path)
+    inputs.labels_10.write_text("eating\ndrinking\nreading\n", encoding="utf-8")
+    inputs.clips.mkdir()
+    for number in range(2):
+        write_clip(inputs.clips / f"{number}.mp4", number, width=64, height=48, frames=9)
+    program = forgetting(classify(inputs, Path("nano"), inputs.labels_10, inputs.clips), VIDEO_BANK)
+    raw = processes({"program": program, "loop": looping(program)}, 1)  # raises RuntimeError for another answer
+    assert set(raw.answers) == {"program", "loop"}
+    assert all(run.stages == {} for runs in raw.samples.values() for run in runs)  # there are two answers
 
 
 def test_parts_of_the_limit() -> None:
