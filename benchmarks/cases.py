@@ -1,5 +1,6 @@
 """The cases: the contestants of each, and the targets that their figures should reach."""
 
+import statistics
 import sys
 from dataclasses import replace
 from functools import partial

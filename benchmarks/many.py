@@ -69,7 +69,7 @@ def _measured(commands: dict[str, Command], rounds: int) -> Raw:
     """Run the commands, and note the clips a second of those that classify clips."""
     raw = processes(commands, min(rounds, ROUNDS))
     medians = {name: median(run.seconds for run in runs) for name, runs in raw.samples.items() if name in raw.answers}
-    speeds = {f"clips a second, {name}": round(CLIPS / seconds, 2) for name, seconds in medians.items()}
+    speeds = {f"clips a second, {name}": CLIPS / seconds for name, seconds in medians.items()}
     return replace(raw, notes={"clips": CLIPS, "cores": usable_cores(), **speeds})
 
 
@@ -105,13 +105,14 @@ def _again(inputs: Inputs, rounds: int) -> Raw:
 
 
 def _memory(inputs: Inputs, rounds: int) -> Raw:
+    """Run each once: a peak of memory does not depend on what else the machine does."""
     _make(inputs, "tiny", ALL_TINY)
     few, all_of_them = (
         forgetting(classify(inputs, Path("nano"), inputs.labels_10, folder), VIDEO_BANK)
         for folder in (inputs.tiny / "few", inputs.tiny)
     )
     processes({FEW: few}, 1)  # graphs and labels are kept
-    return processes({FEW: few, ALL: all_of_them}, min(rounds, ROUNDS))
+    return processes({FEW: few, ALL: all_of_them}, 1)
 
 
 _CLIPS = f"{CLIPS} clips"

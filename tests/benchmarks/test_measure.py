@@ -37,11 +37,11 @@ def python(code: str, home: Path, *, is_exact: bool = True, forget: tuple[Path, 
 
 def answering(*probabilities: float) -> str:
     """Return code that answers for the videos 0.mp4, 1.mp4, …"""
-    lines = [
-        json.dumps({"video": f"{number}.mp4", "predictions": [{"label": "eating", "probability": probability}]})[:-1]
-        + ', "timings_s": {"image": 0.5}}'
-        for number, probability in enumerate(probabilities)
-    ]
+    lines = []
+    for number, probability in enumerate(probabilities):
+        predictions = [{"label": "eating", "probability": probability}]
+        content = {"video": f"{number}.mp4", "predictions": predictions, "timings_s": {"image": 0.5}}
+        lines.append(json.dumps(content))
     return f"print('a warning', *{lines!r}, sep='\\n')"
 
 
