@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from benchmarks.inputs import HEIGHT, WIDTH
+
 THREADS = 2
 VIDEO_LENGTHS_S = {"10 s": 10, "10 min": 600, "2 h": 7200}
 GPU_BATCHES = (1, 8, 32, 128)
@@ -19,6 +21,8 @@ YARDSTICK = "yardstick"
 EXACT_FRAMES, KEYFRAMES = "action_clip", "keyframes"
 SCORE, SCORE_AVERAGED = "score 10,000 labels × 16 prompts", "score 10,000 labels, --average embeddings"
 ON_GPU, PYTORCH_ON_GPU = "program, clips at once: {}", "PyTorch fp16 eager, clips at once: {}"
+DECODING, PREPROCESSING = "decoding of a clip, alone", "preprocessing of a clip, alone"
+GRAPHS, GRAPHS_INT8 = "graphs on a clip, alone", "graphs on a clip, int8, alone"
 READ_FEATURES, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight 1080p frames to a clip tensor"
 
 
@@ -91,9 +95,24 @@ STAGES: dict[str, tuple[Contestant, ...]] = {
         Contestant(SCORE, "work:many_labels", (16,), is_exact=False),
         Contestant(SCORE_AVERAGED, "work:many_labels", (1,), is_exact=False),
         Contestant(READ_FEATURES, "work:known_labels", is_exact=False),
-        Contestant(PREPROCESS, "work:preprocess", is_exact=False),
+        Contestant(PREPROCESS, "work:preprocess", (1920, 1080), is_exact=False),
     ),
 }
+
+ALONE: tuple[Contestant, ...] = (
+    Contestant(DECODING, "work:decode_clips"),
+    Contestant(PREPROCESSING, "work:preprocess", (WIDTH, HEIGHT)),
+    Contestant(GRAPHS, "work:program_clip", ("fp32", 1)),
+    Contestant(GRAPHS_INT8, "work:program_clip", ("int8", 1)),
+)
+"""What has to be done for each of many videos, with one thread; benchmarks.alone measures the processor's time."""
+
+SCRIPTS: dict[str, tuple[str, str]] = {
+    f"script, {reader} and {peer}": (reader, peer)
+    for reader in ("torchcodec", "decord")
+    for peer in ("transformers", "open_clip")
+}
+"""By name of a script for many videos, its reader, a function of benchmarks.video, and its CLIP, one of PEERS."""
 
 
 def find(contestants: tuple[Contestant, ...], name: str) -> Contestant:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.cases import Case, Target
 from benchmarks.measure import Raw, Sample
+from benchmarks.targets import Case, Target
 
 NOT_MEASURED = "not measured"
 INTRODUCTION = """# Results
@@ -68,7 +68,9 @@ def section(key: str, case: Case, raw: Raw | None) -> str:
     )
     if any(sample.stages for runs in raw.samples.values() for sample in runs):
         parts += [STAGES, _stages(raw)]
-    parts += [f"{name}: {value:,.0f}\n" for name, value in raw.notes.items()]
+    parts += [
+        f"{name}: {value:,.0f}\n" if value >= 100 else f"{name}: {value:.3g}\n" for name, value in raw.notes.items()
+    ]
     rounds = max(map(len, raw.samples.values()), default=0)
     return "\n".join([*parts, f"{rounds} rounds, {raw.date}, commit {raw.commit}.\n"])
 
