@@ -44,7 +44,7 @@ Ran = tuple[dict[str, Raw], list[tuple[str, Command]]]
 
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
-    """The raw numbers of all cases, each a 1, and the commands; but for the case "bank", which reads what they wrote."""
+    """The raw numbers of all cases, each a 1, and the commands; not of the case "bank", which reads what they write."""
     commands: list[tuple[str, Command]] = []
 
     def run(given: Mapping[str, Command], rounds: int) -> Raw:
