@@ -37,7 +37,7 @@ pytest: $(TEST_ENV)/ready
 fuzz: $(TEST_ENV)/ready
 	$(TEST_ENV)/$(BIN)/python tests/fuzz/driver.py --seconds $(FUZZ_SECONDS)
 
-# Measure everything and write benchmarks/RESULTS.md: an hour and a half, with nothing else running.
+# Measure everything and write benchmarks/RESULTS.md: two hours and a half, with nothing else running.
 benchmark: $(BENCH_ENV)/ready
 	$(BENCH_ENV)/$(BIN)/python -m benchmarks
 

@@ -25,7 +25,7 @@ def main() -> None:
         default=Path(tempfile.gettempdir(), "action_clip-benchmarks"),
         help="for graphs, videos and raw numbers, kept between runs; about 6 GB (default: %(default)s)",
     )
-    parser.add_argument("--runs", type=int, default=7, help="rounds (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=7, help="rounds (default: %(default)s; 3 at most with many videos)")
     parser.add_argument("--only", action="append", choices=CASES, help="measure this case; repeat it for more")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
     options = parser.parse_args()
