@@ -6,14 +6,15 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import redacted
 from action_clip.system.terminal import LogFormatter, printable, sentence
 
-SUBCOMMANDS = {"export": "action_clip.export.command"}
+SUBCOMMANDS = {"export": "action_clip.export.command", "ray": "action_clip.commands.ray.command"}
 """The module of each sub-command, which has `main(arguments) -> int` and `build_parser()`."""
 
 
@@ -32,9 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from action_clip.commands.arguments import parse
 
     options = parse(arguments)
+    return reported(partial(_run, options), options)
+
+
+def reported(work: Callable[[], int | None], options: argparse.Namespace) -> int:
+    """Call `work` and return the exit code, what it returns or 0; an error becomes a sentence on stderr, and 1 or 130.
+
+    `options` has `quiet` and `debug`.
+    """
     _log_to_stderr(quiet=options.quiet)
     try:
-        _run(options)
+        return work() or 0
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of stdout has closed it
@@ -46,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(printable(redacted(traceback.format_exc()), lines=True), file=sys.stderr)
         logging.getLogger("action_clip").error("error: %s", _sentence(error))
         return 1
-    return 0
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -22,17 +22,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if options.video is not None:
             parser.error(f"two videos, {options.positional_video} and {options.video}: give one")
         options.video = options.positional_video
-    if options.seed is not None and options.sampling != "random":
-        parser.error("--seed belongs to --sampling random")
+    check_seed(parser, options)
     if options.spreadsheet and options.format != "csv":
         parser.error("--spreadsheet belongs to --format csv")
     return options
 
 
+def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with 2 where a seed is given that is not used."""
+    if options.seed is not None and options.sampling != "random":
+        parser.error("--seed belongs to --sampling random")
+
+
 def _advice(argument: str, parser: argparse.ArgumentParser) -> str:
     """Return advice on an argument that the parser does not know, for the error message; "" where there is none."""
     if not argument.startswith("-"):
-        return " (one video is classified at a time, each label follows --text, and the only sub-command is export)"
+        return (
+            " (one video is classified at a time, each label follows --text, and the sub-commands are export and ray)"
+        )
     from difflib import get_close_matches
 
     options = get_close_matches(argument.partition("=")[0], parser._option_string_actions, 1)
@@ -58,12 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what to look at, and for").add_argument
-    add("positional_video", metavar="VIDEO", nargs="?", type=_nonempty, help="the same as --video VIDEO")
-    add("-v", "--video", metavar="VIDEO", type=_nonempty, help="a video file or an http(s) URL; default: the sample")
+    add("positional_video", metavar="VIDEO", nargs="?", type=nonempty, help="the same as --video VIDEO")
+    add("-v", "--video", metavar="VIDEO", type=nonempty, help="a video file or an http(s) URL; default: the sample")
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
-    add("--desc_file", metavar="FILE", type=_nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
-    add("--classmap", metavar="FILE", type=_nonempty, help="names of a closed-set model's classes, in the same forms")
-    add("--prompts", metavar="FILE", type=_nonempty, help="prompt templates, one a line in UTF-8, each with one {}")
+    add("--desc_file", metavar="FILE", type=nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
+    add("--classmap", metavar="FILE", type=nonempty, help="names of a closed-set model's classes, in the same forms")
+    add("--prompts", metavar="FILE", type=nonempty, help="prompt templates, one a line in UTF-8, each with one {}")
     add(
         "--sampling",
         choices=SAMPLINGS,
@@ -71,7 +78,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         help="which frames: the official evaluation's; a random one from each segment; or the keyframes nearest to the "
         "official ones, quick for hours of video (exact where a short one has too few) (default: %(default)s)",
     )
-    add("--seed", metavar="N", type=_integer_from(0), help="seed of --sampling random (default: 0)")
+    add("--seed", metavar="N", type=integer_from(0), help="seed of --sampling random (default: 0)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +87,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         metavar="NAME_OR_FOLDER",
-        type=_nonempty,
+        type=nonempty,
         default=DEFAULT_MODEL,
         help="a name that --list-models shows, or a folder with exported graphs (default: %(default)s)",
     )
@@ -92,18 +99,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--device",
-        type=_nonempty,
+        type=nonempty,
         default="auto",
         help="auto: CUDA, ROCm or DirectML, where one starts, else the CPU; or cpu, cuda, openvino, coreml, … as the "
         "installed onnxruntime has them (default: %(default)s)",
     )
-    add("--threads", metavar="N", type=_integer_from(1), help="CPU threads (default: all cores that it may use)")
+    add("--threads", metavar="N", type=integer_from(1), help="CPU threads (default: all cores that it may use)")
     add("--no-cache", action="store_true", help="encode every label anew, and keep nothing on disk")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the answer").add_argument
-    add("--top-k", metavar="K", type=_integer_from(1), default=5, help="how many labels (default: %(default)s)")
+    add("--top-k", metavar="K", type=integer_from(1), default=5, help="how many labels (default: %(default)s)")
     add(
         "--format",
         choices=("text", "json", "csv"),
@@ -114,8 +121,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in CSV, put ' before what a spreadsheet would take for a formula (names that begin with =, +, -, @)",
     )
-    add("--output", metavar="FILE", type=_nonempty, help="write the answer to a file instead of stdout")
-    add("--save", metavar="SHEET.png", type=_nonempty, help="also draw the frames looked at and the top labels")
+    add("--output", metavar="FILE", type=nonempty, help="write the answer to a file instead of stdout")
+    add("--save", metavar="SHEET.png", type=nonempty, help="also draw the frames looked at and the top labels")
     add(
         "--benchmark",
         action="store_true",
@@ -133,7 +140,17 @@ def _add_others(parser: argparse.ArgumentParser) -> None:
     add("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _integer_from(lowest: int) -> Callable[[str], int]:
+def add_options(parser: argparse.ArgumentParser, title: str, names: Sequence[str]) -> None:
+    """Add a group of options of the command, by the names that their values have, to the parser of a sub-command."""
+    options = {action.dest: action for action in build_parser()._actions}
+    group = parser.add_argument_group(title)
+    for name in names:
+        group._add_action(options[name])
+
+
+def integer_from(lowest: int) -> Callable[[str], int]:
+    """Return a function that parses a whole number, of which `lowest` is the least."""
+
     def parse_integer(text: str) -> int:
         try:
             value = int(text)
@@ -146,7 +163,8 @@ def _integer_from(lowest: int) -> Callable[[str], int]:
     return parse_integer
 
 
-def _nonempty(text: str) -> str:
+def nonempty(text: str) -> str:
+    """Return an argument that is not empty."""
     # An empty argument is an unset variable of a shell script, not a choice of the default.
     if not text:
         raise argparse.ArgumentTypeError("it is empty")

@@ -113,7 +113,7 @@ def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
 
     Raises ActionClipError where one of them is not usable.
     """
-    _check_kind(options, found)
+    check_kind(options, found)
     model = load(
         found,
         device=options.device,
@@ -131,7 +131,7 @@ def _loaded(options: argparse.Namespace, found: FoundModel) -> Classify:
     return partial(model.classify, video, **how)
 
 
-def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:
+def check_kind(options: argparse.Namespace, found: FoundModel) -> None:
     """Raise ActionClipError where an option is for the other kind of model."""
     if found.spec.kind == ActionClip.kind:
         if options.classmap:
@@ -148,9 +148,13 @@ def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
+    return given_labels(options) or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))
+
+
+def given_labels(options: argparse.Namespace) -> list[str]:
+    """Return the labels of --text and --desc_file. Raises ActionClipError where the file cannot be used."""
     warn_about_lists(options.text)
-    labels = [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
-    return labels or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))
+    return [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
 
 
 def _benchmark(run: Classify, prediction: Prediction) -> None:

@@ -24,7 +24,7 @@ _NAME_HEADS_BESIDE_IDS = ("class", "category", "category name", "action", "actio
 # By delimiter, its name and its symbol in messages.
 _SHOWN = {",": ("commas", ","), ";": ("semicolons", ";"), "\t": ("tabs", "<TAB>")}
 
-_COMMENT = re.compile(r"#+(?:\s|$)")
+COMMENT = re.compile(r"#+(?:\s|$)")
 # `[sitting] and eating` is a label, which none of these match.
 _JSON_START = re.compile(r"\s*(?:\{\s*(?:[\"'}]|\d+\s*:)|\[\s*[\"'{\]])")
 _NUMBERED = re.compile(r"(\d{1,9})([.:)]?)\s+([^\d\s].*)")
@@ -102,7 +102,7 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     source = f"the {what} {os.fspath(path)}"
     lines = [line.strip() for line in re.split("\r\n|\r|\n", read_text(path, what))]
     # Comments become empty lines, so that line numbers stay right.
-    lines = ["" if _COMMENT.match(line) else line for line in lines]
+    lines = ["" if COMMENT.match(line) else line for line in lines]
     content_lines = [_Line(number, line) for number, line in enumerate(lines, start=1) if line]
     if content_lines and (content := _json("\n".join(lines), content_lines[0].text, source)) is not None:
         pairs, has_ids = _of_json(content, source)
@@ -115,14 +115,14 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
             _warn_if_ambiguous(content_lines, source)
     if not pairs:
         raise ActionClipError(f"{source} names nothing: write labels into it, one a line")
-    by_id = {id: _unquoted(name) for id, name in sorted(pairs)}
+    by_id = {id: unquoted(name) for id, name in sorted(pairs)}
     if len(by_id) < len(pairs):
         twice = next(id for id, following in pairwise(sorted(id for id, _ in pairs)) if id == following)
         raise ActionClipError(f"{source} has the id {twice} twice: give each name its own")
     return Names(by_id, has_ids)
 
 
-def _unquoted(name: str) -> str:
+def unquoted(name: str) -> str:
     name = name.strip()
     inner = name[1:-1].strip()
     return inner if inner and name[0] == name[-1] == '"' and '"' not in inner else name
@@ -282,7 +282,7 @@ def _rows(lines: Sequence[_Line], delimiter: str) -> Iterator[tuple[int, list[st
 
 def _warn_if_ambiguous(lines: Sequence[_Line], source: str) -> None:
     """Log a warning where plain lines may be meant as a table or as several labels."""
-    texts = [_THOUSANDS.sub("", line.text) for line in lines if _unquoted(line.text) == line.text]
+    texts = [_THOUSANDS.sub("", line.text) for line in lines if unquoted(line.text) == line.text]
     for delimiter, (them, shown) in _SHOWN.items():
         if 2 * sum(delimiter in text for text in texts) > len(lines):
             _log.warning(
