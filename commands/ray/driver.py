@@ -55,18 +55,11 @@ def connected(address: str | None) -> Iterator[None]:
     """
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    local = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+    options = {"address": "local", **local} if address is None else {"address": address}
     try:
-        if address is None:
-            ray.init(
-                address="local",
-                num_cpus=usable_cores(),
-                object_store_memory=_OBJECT_STORE,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        with _no_stderr():
+            ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, RuntimeError, ValueError) as error:
         where = "a Ray of this machine" if address is None else f"the Ray cluster at {address}"
         raise ActionClipError(f"{where} cannot be used ({error}): check that it runs, and its version") from error
@@ -74,6 +67,19 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Drop what is written to the process's stderr: Ray reports there that it was told to report nothing."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 def pool_of(workers: int | None, cpus: int | None, gpus: float, *, grows: bool) -> Pool:

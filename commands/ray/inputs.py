@@ -66,7 +66,7 @@ def _at_address(address: str) -> Iterator[str]:
         yield address
         return
     place = located(address)
-    parts = place.path.split("/")
+    parts = place.path.rstrip("/").split("/")
     fixed = next((number for number, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
     base, pattern = "/".join(parts[:fixed]), parts[fixed:]
     if not pattern and place.info().type == FileType.File:

@@ -164,9 +164,10 @@ class Output:
                     "name a new or an empty folder"
                 )
             return None
+        with readable(self.place.name), self.place.filesystem.open_input_file(self.place.within(_RECORD)) as file:
+            content = file.read()
         try:
-            with readable(self.place.name), self.place.filesystem.open_input_file(self.place.within(_RECORD)) as file:
-                record = json.loads(file.read())
+            record = json.loads(content)
             if record["layout"] == _LAYOUT:
                 return dict(record["settings"])
         except (ValueError, TypeError, KeyError):
@@ -180,7 +181,7 @@ class Output:
             if self.place.filesystem.get_file_info(self.place.path).type == FileType.File:
                 raise ActionClipError(f"the output {self.place.name} is a file: name a folder")
             files = self.place.filesystem.get_file_info(FileSelector(self.place.path, allow_not_found=True))
-            return [file for file in files if file.type == FileType.File]
+        return sorted((file for file in files if file.type == FileType.File), key=lambda file: file.base_name)
 
     def _remove(self, file: FileInfo) -> None:
         with readable(self.place.name):
