@@ -36,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return reported(partial(_run, options), options)
 
 
-def reported(work: Callable[[], int | None], options: argparse.Namespace) -> int:
-    """Call `work` and return the exit code, what it returns or 0; an error becomes a sentence on stderr, and 1 or 130.
+def reported(work: Callable[[], int], options: argparse.Namespace) -> int:
+    """Return the exit code that `work` returns; an error becomes a sentence on stderr, and 1, Ctrl-C 130.
 
     `options` has `quiet` and `debug`.
     """
     _log_to_stderr(quiet=options.quiet)
     try:
-        return work() or 0
+        return work()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of stdout has closed it
@@ -57,7 +57,7 @@ def reported(work: Callable[[], int | None], options: argparse.Namespace) -> int
         return 1
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     from action_clip.output.stdout import write_stdout
 
     if options.completion:
@@ -75,7 +75,8 @@ def _run(options: argparse.Namespace) -> None:
     else:
         from action_clip.commands.classify import classify
 
-        classify(options)
+        return classify(options)
+    return 0
 
 
 def _sentence(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """The arguments of the command without a sub-command."""
 
 import argparse
+import os
+import re
 from collections.abc import Callable, Sequence
 
 import action_clip
@@ -13,18 +15,19 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the parsed options; `video` is set for the positional argument too. Exits with 2 where one is wrong."""
+    """Return the parsed options; `video` has the positional arguments too, first. Exits with 2 where one is wrong."""
     parser = build_parser()
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_advice(unknown[0], parser)}")
-    if options.positional_video is not None:
-        if options.video is not None:
-            parser.error(f"two videos, {options.positional_video} and {options.video}: give one")
-        options.video = options.positional_video
+    if len(options.positional_video) > 1:
+        _check_words(options.positional_video, parser)
+    options.video = [*options.positional_video, *options.video]
     check_seed(parser, options)
     if options.spreadsheet and options.format != "csv":
         parser.error("--spreadsheet belongs to --format csv")
+    if options.resume and not options.output:
+        parser.error("--resume goes on with the file that --output names: name it")
     return options
 
 
@@ -34,12 +37,17 @@ def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
         parser.error("--seed belongs to --sampling random")
 
 
+def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Exit with 2 where one of several words is no video by its looks, but may be a label or a sub-command."""
+    for word in words:
+        if not os.path.lexists(word) and not re.search(r"[.*?@/\\:-]", word):
+            parser.error(
+                f"there is no file or folder {word} (each label follows --text; the sub-commands are export and ray)"
+            )
+
+
 def _advice(argument: str, parser: argparse.ArgumentParser) -> str:
     """Return advice on an argument that the parser does not know, for the error message; "" where there is none."""
-    if not argument.startswith("-"):
-        return (
-            " (one video is classified at a time, each label follows --text, and the sub-commands are export and ray)"
-        )
     from difflib import get_close_matches
 
     options = get_close_matches(argument.partition("=")[0], parser._option_string_actions, 1)
@@ -65,8 +73,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what to look at, and for").add_argument
-    add("positional_video", metavar="VIDEO", nargs="?", type=nonempty, help="the same as --video VIDEO")
-    add("-v", "--video", metavar="VIDEO", type=nonempty, help="a video file or an http(s) URL; default: the sample")
+    add("positional_video", metavar="VIDEO", nargs="*", type=nonempty, help="the same as --video VIDEO")
+    add(
+        "-v",
+        "--video",
+        metavar="VIDEO",
+        action="append",
+        default=[],
+        type=nonempty,
+        help="a video file or an http(s) URL; a folder, for all videos in and below it; a pattern with * or **; @FILE, "
+        "a list of videos, one a line; or -, such a list on stdin; repeat it for more (default: the sample)",
+    )
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
     add("--desc_file", metavar="FILE", type=nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
     add("--classmap", metavar="FILE", type=nonempty, help="names of a closed-set model's classes, in the same forms")
@@ -122,7 +139,23 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="in CSV, put ' before what a spreadsheet would take for a formula (names that begin with =, +, -, @)",
     )
     add("--output", metavar="FILE", type=nonempty, help="write the answer to a file instead of stdout")
-    add("--save", metavar="SHEET.png", type=nonempty, help="also draw the frames looked at and the top labels")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the answers in --output: what an earlier run, ended in any way, answered is not done again",
+    )
+    add(
+        "--features",
+        metavar="FILE",
+        type=nonempty,
+        help="also write the videos' names and features, (N, D) float32, as NumPy (.npz) or Parquet (.parquet)",
+    )
+    add(
+        "--save",
+        metavar="SHEET.png",
+        type=nonempty,
+        help="also draw the frames of one video that were looked at, and the top labels",
+    )
     add(
         "--benchmark",
         action="store_true",

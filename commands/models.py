@@ -35,6 +35,30 @@ def _is_checkpoint(path: Path) -> bool:
     return bool(suffixes & _CHECKPOINTS) and ".onnx" not in suffixes
 
 
+def graph_hashes(model: FoundModel, *, keep: bool) -> list[list[str]] | None:
+    """Return the sha256 of each graph of the model and of files with its weights; None where one is not on this disk.
+
+    `keep`: whether to record them, so that the files are not read again. Raises ActionClipError where one cannot be
+    read.
+    """
+    from action_clip.models.catalog.structure import check_graph
+    from action_clip.models.store.hashes import read_sha256, sha256_of
+    from action_clip.models.store.locations import locate
+
+    paths = model.paths or locate(model.spec)
+    if paths is None:
+        return None
+    read = sha256_of if keep else read_sha256
+    hashes = []
+    for _, path in sorted(paths.items()):
+        try:
+            weights = check_graph(path)
+        except (OSError, ValueError):  # which is said when its session is made
+            weights = ()
+        hashes.append([read(path), *(read(path.parent / name) for name in weights)])
+    return hashes
+
+
 def model_table() -> str:
     """Return a table of the models of the catalog, a line for each."""
     from action_clip.models.store.locations import locate

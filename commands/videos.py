@@ -16,8 +16,10 @@ from action_clip.system.addresses import is_address, is_other_address
 from action_clip.tokenizer.label_files import COMMENT, unquoted
 
 VIDEO_EXTENSIONS = frozenset(
-    ".3g2 .3gp .asf .avi .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv "
-    ".y4m".split()
+    {
+        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
+        *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+    }
 )
 """Extensions, in lower case, of the files in a folder that are taken for videos."""
 STDIN = "-"
@@ -73,8 +75,8 @@ class Listing:
 
 
 def is_one_video(names: Sequence[str]) -> bool:
-    """Return whether they are the name of one file or URL, and not of a folder, a pattern or a list."""
-    return len(names) == 1 and _kind(names[0]) is _itself
+    """Return whether they are the name of one file or URL, not of a folder or list; or none, for the sample."""
+    return not names or (len(names) == 1 and _kind(names[0]) is _itself)
 
 
 def list_videos(names: Iterable[str]) -> Listing:
@@ -83,8 +85,8 @@ def list_videos(names: Iterable[str]) -> Listing:
     * a file or a URL, whether it is there or not;
     * a folder: all files in it and below it that end in one of VIDEO_EXTENSIONS, sorted. Hidden files and folders are
       left out; links are followed, and each folder is looked at once;
-    * a pattern with `*`, `?`, `[…]` or `**`, where no file has it for a name. Folders that it matches are searched; if it
-      has no extension, it matches videos only;
+    * a pattern with `*`, `?`, `[…]` or `**`, where no file has it for a name. Folders that it matches are searched; if
+      it has no extension, it matches videos only;
     * `@FILE` or `-`, a list of names in a file or on stdin: see `_listed_names`.
 
     A folder that cannot be read, or a name that stands for no video, does not stop the others: there is a sentence in
@@ -190,8 +192,8 @@ def _listed_names(content: bytes, source: str) -> list[str]:
     """Return the names in a list of files and URLs, which are taken as they are: they are no patterns and no folders.
 
     * With a NUL after each: every character counts, and every byte, as the names of files may have any.
-    * Otherwise lines, in the encoding of file names, or UTF-16 with a byte-order mark. Spaces around them, double quotes
-      around a whole line, empty lines and lines that begin with `# ` are left out.
+    * Otherwise lines, in the encoding of file names, or UTF-16 with a byte-order mark. Spaces around them, double
+      quotes around a whole line, empty lines and lines that begin with `# ` are left out.
 
     Raises:
         ActionClipError: it is no such list, but perhaps a video.
@@ -202,8 +204,8 @@ def _listed_names(content: bytes, source: str) -> list[str]:
             names = [os.fsdecode(name) for name in content.removesuffix(b"\0").split(b"\0")]
             if "" in names:
                 raise ActionClipError(
-                    f"{source} is no list of videos: write a name a line, or a NUL after each; a video itself goes into "
-                    "a file or a named pipe"
+                    f"{source} is no list of videos: write a name a line, or a NUL after each; a video itself goes "
+                    "into a file or a named pipe"
                 )
             return names
         text = content.decode("utf-16") if is_utf16 else os.fsdecode(content)

@@ -14,7 +14,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from action_clip.errors import ActionClipError
 from action_clip.system.interrupts import interruptible
@@ -73,24 +73,50 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     Raises ActionClipError: missing folder, no permission, full disk.
     """
     check_target(path)
-    try:
-        if (descriptor := _descriptor(path)) is not None:
-            with os.fdopen(os.dup(descriptor), "wb") as file:
-                file.write(data)
+    with writing(path):
+        if (stream := open_stream(path)) is not None:
+            with stream:
+                stream.write(data)
             return
-        if os.path.exists(path) and not os.path.isfile(path):
-            Path(path).write_bytes(data)
-            return
-        target = Path(os.path.realpath(path))
-        # Not derived from the target's name: that one may already be as long as the file system allows.
-        with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
+        with replacing(path) as temporary:
             temporary.write_bytes(data)
-            if target.exists():
-                shutil.copymode(target, temporary)
-            temporary.replace(target)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise an OSError of the block as an ActionClipError: the file `path` cannot be written."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or error
         raise ActionClipError(f"cannot write {os.fspath(path)}: {reason}; name another file") from error
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the path of a draft beside the file, for the block to write, which replaces the file or a link's target.
+
+    Where the block raises, the file stays as it was. Raises OSError where it cannot be replaced.
+    """
+    target = Path(os.path.realpath(path))
+    # Not derived from the target's name: that one may already be as long as the file system allows.
+    with draft(target.with_name(f".{uuid.uuid4().hex}.tmp")) as temporary:
+        yield temporary
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+
+
+def open_stream(path: str | os.PathLike[str]) -> BinaryIO | None:
+    """Open a device, a pipe, or a file that is open already, such as /dev/stdout, for writing; None for other paths.
+
+    Raises OSError where it cannot be opened.
+    """
+    if (descriptor := _descriptor(path)) is not None:
+        return os.fdopen(os.dup(descriptor), "wb")
+    if os.path.exists(path) and not os.path.isfile(path):
+        return open(path, "wb")
+    return None
 
 
 def _descriptor(path: str | os.PathLike[str]) -> int | None:

@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from action_clip.command import reported
 from action_clip.commands import arguments as common
-from action_clip.commands.classify import check_kind, given_labels
 from action_clip.commands.models import chosen_model
+from action_clip.commands.question import question
 from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import ActionClip
-from action_clip.models.classmap import read_classmap
-from action_clip.models.loading import load
-from action_clip.models.model_graphs import FoundModel
 from action_clip.system.terminal import ArgumentParser
-from action_clip.tokenizer.prompts import read_prompts
 
 if TYPE_CHECKING:
     from action_clip.commands.ray.worker import Work
@@ -135,12 +131,9 @@ def _run(options: argparse.Namespace) -> int:
     from action_clip.commands.ray.inputs import find_videos
     from action_clip.commands.ray.output import Output
 
-    found = chosen_model(options.model)
-    check_kind(options, found)
-    labels = _labels(options, found)
     output = Output(options.out)
     videos = find_videos(options.videos, options.path_column)
-    work, settings = _prepared(options, found, labels, output.name)
+    work, settings = _prepared(options, output.name)
     with output.opened(settings):
         if options.retry_failed:
             output.forget_failed()
@@ -148,14 +141,13 @@ def _run(options: argparse.Namespace) -> int:
         missing = {path: source for path, source in videos.items() if path not in held.paths}
         failed = len(held.failed & videos.keys())
         if missing:
-            if len(missing) < len(videos):
-                already = len(videos) - len(missing)
+            if already := len(videos) - len(missing):
                 _LOG.warning("%d of %d videos are in %s already", already, len(videos), output.place.name)
             with connected(address):
                 gpus = float(options.device == "cuda") if options.gpus is None else options.gpus
                 pool = pool_of(options.workers, options.cpus, gpus, grows=address is not None)
                 work = replace(work, model={**work.model, "threads": options.threads or pool.cpus})
-                failed += classify_all(missing, work, pool, options.videos_per_file)
+                failed += classify_all(missing, work, pool, options.videos_per_file, done=already)
     if failed:
         _LOG.error("%d of %d videos have an error: see the column error in %s", failed, len(videos), output.place.name)
     return int(failed > 0)
@@ -178,51 +170,46 @@ def _require_ray(*, is_local: bool) -> None:
         ) from error
 
 
-def _labels(options: argparse.Namespace, found: FoundModel) -> list[str]:
-    """Return the labels; none for a closed set. Raises ActionClipError where there are none to choose from."""
-    labels = given_labels(options)
-    if not labels and found.spec.kind == ActionClip.kind:
-        raise ActionClipError("there are no labels: give some with --text or --desc_file")
-    return labels
-
-
-def _prepared(
-    options: argparse.Namespace, found: FoundModel, labels: list[str], output: str
-) -> tuple["Work", dict[str, Any]]:
+def _prepared(options: argparse.Namespace, output: str) -> tuple["Work", dict[str, Any]]:
     """Return what workers do, and what the answers depend on, by the options.
 
     Labels are encoded here, once, so that no worker needs the text graph. Raises ActionClipError.
     """
-    from action_clip.commands.ray.worker import Work, graph_identities
+    from action_clip.commands.ray.worker import Work, graphs_of
 
+    found = chosen_model(options.model)
+    if found.spec.kind == ActionClip.kind and not options.text and not options.desc_file:
+        raise ActionClipError("there are no labels: give some with --text or --desc_file")
     keep = not options.no_cache
-    graphs = graph_identities(found, keep=keep)
-    arguments: dict[str, Any] = {
-        "model": found.name if found.paths is None else os.path.abspath(found.name),
-        "cache": keep,
-        "prompts": read_prompts(options.prompts) if options.prompts else None,
-        "average": options.average,
-        "classmap": read_classmap(options.classmap) if options.classmap else None,
-    }
-    answers = {"top_k": options.top_k, "sampling": options.sampling, "seed": options.seed or 0}
+    here = argparse.Namespace(**{**vars(options), "device": "cpu", "threads": None, "benchmark": False})
+    asked = question(here, found, prepack=True)
+    graphs = graphs_of(found, keep=keep)
     settings: dict[str, Any] = {
         "--model": found.spec.name,
         "the graphs of the model": graphs,
-        **{f"--{name.replace('_', '-')}": value for name, value in answers.items()},
+        **{f"--{name.replace('_', '-')}": value for name, value in asked.how.items()},
     }
     bank = None
-    with load(**arguments, device="cpu") as model:
+    with asked.model as model:
         if isinstance(model, ActionClip):
-            bank = model.labels(labels)
+            bank = model.labels(asked.labels or ())
             settings |= {"the labels": bank.labels, "--prompts": model.prompts, "--average": model.average}
         else:
-            settings |= {"--classmap": model.classes}
+            settings |= {"the class names": model.classes}
     work = Work(
         output=output,
-        model={**arguments, "device": options.device},
+        model={
+            "model": found.name if found.paths is None else os.path.abspath(found.name),
+            "device": options.device,
+            "threads": options.threads,
+            "cache": keep,
+            "prompts": asked.prompts,
+            "average": options.average,
+            "classmap": asked.classmap,
+        },
         graphs=graphs,
         bank=bank,
-        options=answers,
+        how=asked.how,
         environment={name: value for name, value in os.environ.items() if name in _FOR_WORKERS},
     )
     return work, settings

@@ -11,12 +11,11 @@ import pyarrow
 import ray
 import ray.data
 import ray.exceptions
-from tqdm import tqdm
 
+from action_clip.commands.progress import Progress, progress
 from action_clip.commands.ray.worker import TRIES, Classifier, Tally, Work
 from action_clip.errors import ActionClipError
 from action_clip.system.cores import usable_cores
-from action_clip.system.terminal import no_progress_bars
 
 _DIED = f"each of the {TRIES} workers that looked at it died: the file may be damaged, or need too much memory"
 _MOST_LOST = 10
@@ -109,7 +108,7 @@ def _places(machine: Mapping[str, float], cpus: int, gpus: float) -> int:
     return int(min(places, machine.get("GPU", 0) // gpus) if gpus else places)
 
 
-def classify_all(videos: Mapping[str, str], work: Work, pool: Pool, per_file: int) -> int:
+def classify_all(videos: Mapping[str, str], work: Work, pool: Pool, per_file: int, *, done: int) -> int:
     """Let the workers do the videos, and return how many of them have an error.
 
     A batch whose workers died each of TRIES times is divided into its videos, and a video whose workers did gets an
@@ -120,13 +119,14 @@ def classify_all(videos: Mapping[str, str], work: Work, pool: Pool, per_file: in
         work: what the workers do.
         pool: the workers.
         per_file: most videos of a batch, which becomes a file of the output.
+        done: how many videos were done before, for the progress bar.
 
     Raises:
         ActionClipError: workers cannot work at all, or the cluster fails.
     """
     size = max(1, min(per_file, -(-len(videos) // (_BATCHES_A_WORKER * pool.workers))))
     todo = [(path, source, None) for path, source in videos.items()]
-    with tqdm(total=len(videos), unit="video", disable=no_progress_bars()) as bar:
+    with progress(len(videos) + done, done, beside_answers=False) as bar:
         rounds = _Rounds(work, pool, bar)
         lost = rounds.run([todo[start : start + size] for start in range(0, len(todo), size)])
         lost = rounds.run([[video] for batch in lost for video in batch])
@@ -138,7 +138,7 @@ def classify_all(videos: Mapping[str, str], work: Work, pool: Pool, per_file: in
 class _Rounds:
     """Batches through the pool; `failed` counts the videos with errors so far."""
 
-    def __init__(self, work: Work, pool: Pool, bar: Any) -> None:
+    def __init__(self, work: Work, pool: Pool, bar: Progress) -> None:
         self._work = work
         self._pool = pool
         self._bar = bar
@@ -162,7 +162,7 @@ class _Rounds:
                     continue
                 done += 1
                 self.failed += report["failed"]
-                self._bar.update(len(batch))
+                self._bar.count(self.failed, len(batch))
         except ray.exceptions.RayError as error:
             raise ActionClipError(
                 f"Ray has ended the run ({_first_line(error)}): see its logs; what is finished is kept, and the same "

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow
 import ray
 
+from action_clip.commands.models import graph_hashes
 from action_clip.commands.ray.output import failures_in, part_name, write_part
 from action_clip.commands.ray.storage import is_storage_address, local_copy, located
 from action_clip.errors import ActionClipError
@@ -22,7 +23,6 @@ from action_clip.models.loading import load
 from action_clip.models.model_graphs import FoundModel, find_model
 from action_clip.models.prediction import Failure, Prediction
 from action_clip.models.scoring import LabelBank
-from action_clip.models.store.hashes import graph_identity
 from action_clip.models.store.installation import fetch
 from action_clip.system.files import draft_folder
 from action_clip.system.terminal import sentence
@@ -47,17 +47,17 @@ class Work:
     Attributes:
         output: path or address of the output's folder.
         model: the arguments of `load`.
-        graphs: the identity of each graph by its role: a worker whose files are others answers nothing.
+        graphs: the hashes of the model's graphs: a worker whose files are others answers nothing.
         bank: the labels; None for a closed set.
-        options: top_k, sampling and seed.
+        how: the other arguments of `classify_many`.
         environment: the program's environment variables.
     """
 
     output: str
     model: Mapping[str, Any]
-    graphs: Mapping[str, str]
+    graphs: list[list[str]] | None
     bank: LabelBank | None
-    options: Mapping[str, Any]
+    how: Mapping[str, Any]
     environment: Mapping[str, str]
 
 
@@ -150,7 +150,7 @@ class Classifier:
     def _model(self) -> "ActionClip | TimeSformer":
         """The model. Raises ActionClipError where its files are not here, or not those of the machine that asks."""
         work = self._work
-        if graph_identities(find_model(work.model["model"]), keep=work.model["cache"]) != work.graphs:
+        if graphs_of(find_model(work.model["model"]), keep=work.model["cache"]) != work.graphs:
             raise ActionClipError(
                 f"the model {work.model['model']} on {platform.node()} has other graphs than the one that was asked "
                 "for: give every machine the same files"
@@ -162,8 +162,8 @@ class Classifier:
         model = self._model
         if isinstance(model, ActionClip):
             assert self._work.bank is not None
-            return partial(model.classify_many, labels=self._work.bank, **self._work.options)
-        return partial(model.classify_many, **self._work.options)
+            return partial(model.classify_many, labels=self._work.bank, **self._work.how)
+        return partial(model.classify_many, **self._work.how)
 
     @cached_property
     def _size(self) -> int:
@@ -173,13 +173,11 @@ class Classifier:
         return int(self._model.encode_clips(blank).features.shape[1])
 
 
-def graph_identities(found: FoundModel, *, keep: bool) -> dict[str, str]:
-    """Return the identity of each graph of a model by its role, after downloading what is not on this disk.
-
-    `keep`: whether hashes are recorded. Raises ActionClipError as `fetch` and `graph_identity` do.
-    """
-    paths = found.paths or fetch(found.spec, keep=keep)
-    return {role: graph_identity(path) for role, path in sorted(paths.items())}
+def graphs_of(found: FoundModel, *, keep: bool) -> list[list[str]] | None:
+    """Return the hashes of the model's graphs, as `graph_hashes`, after downloading those that are not on this disk."""
+    if found.paths is None:
+        fetch(found.spec, keep=keep)
+    return graph_hashes(found, keep=keep)
 
 
 def _columns(answer: Prediction) -> Row:

@@ -1,0 +1,104 @@
+"""Where the answers for several videos go: stdout, a pipe or a file, in the order of the videos or as they finish."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol
+
+from action_clip.commands.resume import Settings, resumable_output
+from action_clip.commands.videos import ListedVideo
+from action_clip.errors import ActionClipError
+from action_clip.models.prediction import Failure, Prediction
+from action_clip.output.stdout import write_stdout
+from action_clip.output.writers import Form
+from action_clip.system.files import open_stream, writing
+
+
+class Sink(Protocol):
+    """Takes what is written for each video."""
+
+    def answered(self, videos: Sequence[ListedVideo]) -> set[int]:
+        """Return the places of the videos that it has an answer for from an earlier run: none, unless it is a file."""
+        return set()
+
+    def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
+        """Write it now, whole. Raises ActionClipError where it cannot be written."""
+
+
+class Answers:
+    """Writes the answers for these videos to a sink, in the form's order."""
+
+    def __init__(self, form: Form, sink: Sink, videos: Sequence[ListedVideo]) -> None:
+        self._form = form
+        self._sink = sink
+        self._videos = videos
+        self._waiting: dict[int, tuple[str, bool] | None] = {}
+        self._next = 0
+
+    def add(self, place: int, result: Prediction | Failure | None) -> None:
+        """Write what is there for the video at this place, None for nothing; or later, if others come before it.
+
+        Raises ActionClipError where it cannot be written.
+        """
+        written: tuple[str, bool] | None = None
+        if isinstance(result, Failure):
+            written = self._form.failure(result), True
+        elif result is not None:
+            written = self._form.answer(result), False
+        if not self._form.in_order:
+            self._write(place, written)
+            return
+        self._waiting[place] = written
+        while self._next in self._waiting:
+            self._write(self._next, self._waiting.pop(self._next))
+            self._next += 1
+
+    def _write(self, place: int, written: tuple[str, bool] | None) -> None:
+        if written is not None:
+            self._sink.write(written[0], self._videos[place], failed=written[1])
+
+
+class StdoutSink(Sink):
+    """Writes to stdout."""
+
+    def __init__(self, head: str, *, separator: str, styled: bool) -> None:
+        """`head` comes before the first answer, `separator` between two; `styled` is as for `write_stdout`."""
+        self._before = head
+        self._separator = separator
+        self._styled = styled
+
+    def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
+        """Write it, unless it is ""."""
+        if text:
+            write_stdout(self._before + text, styled=self._styled)
+            self._before = self._separator
+
+
+class StreamSink(Sink):
+    """Writes to a device, a pipe, or a file that is open already."""
+
+    def __init__(self, head: str, path: str, stream: BinaryIO) -> None:
+        self._before = head
+        self._path = path
+        self._stream = stream
+
+    def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
+        """Write it. Raises ActionClipError where it cannot be written."""
+        with writing(self._path):
+            self._stream.write((self._before + text).encode("utf-8", errors="backslashreplace"))
+            self._stream.flush()
+        self._before = ""
+
+
+@contextmanager
+def file_sink(path: str, head: str, settings: Callable[[], Settings], *, resume: bool) -> Iterator[Sink]:
+    """Yield the sink for --output; the arguments, and errors, are those of `resumable_output`."""
+    with writing(path):
+        stream = open_stream(path)
+    if stream is None:
+        with resumable_output(path, settings, head, resume=resume) as output:
+            yield output
+        return
+    with stream:
+        if resume:
+            raise ActionClipError(f"{path} is no file, and cannot be read to go on with it: leave out --resume")
+        yield StreamSink(head, path, stream)

@@ -1,0 +1,137 @@
+"""Classify several videos as the options say: answers are written as they come, and failures stop nothing."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink
+from action_clip.commands.classify import note_stand_in
+from action_clip.commands.models import graph_hashes
+from action_clip.commands.progress import progress
+from action_clip.commands.question import Question, question
+from action_clip.commands.resume import Settings, digest
+from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.commands.targets import TARGETS, check_targets
+from action_clip.commands.videos import ListedVideo, Listing, list_videos
+from action_clip.errors import ActionClipError
+from action_clip.models.model_graphs import FoundModel
+from action_clip.models.prediction import Failure
+from action_clip.output.features import FeatureTable
+from action_clip.output.stdout import is_terminal
+from action_clip.output.writers import Form, form_of_several
+from action_clip.system.addresses import display_name
+
+_LOG = logging.getLogger("action_clip")
+
+
+def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
+    """Classify all videos that --video names, and write answers and features; return the exit code, 1 if any failed.
+
+    Raises:
+        ActionClipError: options, labels or model are not usable, there are no videos, or answers cannot be written.
+    """
+    for option in ("save", "benchmark"):
+        if getattr(options, option):
+            raise ActionClipError(f"--{option} is for one video: name a single file or URL, without --resume")
+    listing = list_videos(options.video or [str(SAMPLE_VIDEO)])
+    check_targets(options, found.spec, _sources(options, listing))
+    asked = question(options, found, prepack=True)
+    form, styled = _form(options)
+    with _sink(options, found, asked, form, styled=styled) as sink:
+        failed = _run(options, asked, form, sink, listing.videos)
+    note_stand_in(found.spec)
+    if failed:
+        _LOG.error("%d of %d videos failed", failed, len(listing.videos))
+    return 1 if failed or listing.unreadable else 0
+
+
+def _sources(options: argparse.Namespace, listing: Listing) -> list[str]:
+    """Return the lists, and those videos which may be the files that are to be written."""
+    targets = Listing()
+    for name in TARGETS:
+        if path := getattr(options, name):
+            targets.add(path)
+    files = {video.file for video in targets.videos}
+    return [*listing.lists, *(video.name for video in listing.videos if video.file is None or video.file in files)]
+
+
+def _form(options: argparse.Namespace) -> tuple[Form, bool]:
+    """Return the form of the answers, and whether it is that for people, on a terminal."""
+    if options.output or options.format or not is_terminal():
+        return form_of_several(options.format or "text", for_spreadsheets=options.spreadsheet), False
+    from action_clip.output.terminal_writer import terminal_writer
+
+    return Form("", terminal_writer().text, lambda failure: "", in_order=True), True
+
+
+@contextmanager
+def _sink(
+    options: argparse.Namespace, found: FoundModel, asked: Question, form: Form, *, styled: bool
+) -> Iterator[Sink]:
+    if options.output is None:
+        yield StdoutSink(form.head, separator="\n" if styled else "", styled=styled)
+        return
+    with file_sink(
+        options.output, form.head, lambda: _settings(options, found, asked), resume=options.resume
+    ) as output:
+        yield output
+
+
+def _settings(options: argparse.Namespace, found: FoundModel, asked: Question) -> Settings:
+    """Return what the answers depend on, besides the videos."""
+    graphs = graph_hashes(found, keep=not options.no_cache)
+    return {
+        "the model": found.spec.name,
+        "graphs of the model": None if graphs is None else digest(graphs),
+        "labels": digest(asked.labels),
+        "prompts": digest(asked.prompts),
+        "class names": digest(asked.classmap),
+        "--average": options.average,
+        "--top-k": options.top_k,
+        "--sampling": options.sampling,
+        "--seed": options.seed or 0,
+        "--format": options.format or "text",
+        "--spreadsheet": options.spreadsheet,
+    }
+
+
+def _run(options: argparse.Namespace, asked: Question, form: Form, sink: Sink, videos: Sequence[ListedVideo]) -> int:
+    """Classify the videos that the sink has no answer for; return how many failed.
+
+    With --features, those that it has one for are looked at again, for their features alone.
+    """
+    answered = sink.answered(videos)
+    table = FeatureTable(len(videos)) if options.features else None
+    places = [place for place in range(len(videos)) if table is not None or place not in answered]
+    chosen = [videos[place] for place in places]
+    answers = Answers(form, sink, chosen)
+    failed = 0
+    beside_answers = options.output is None and is_terminal()
+    with (
+        progress(len(videos), len(videos) - len(chosen), beside_answers=beside_answers) as bar,
+        closing(
+            asked.model.classify_many((video.name for video in chosen), *asked.arguments, **asked.how, ordered=False)
+        ) as results,
+    ):
+        for number, result in results:
+            if isinstance(result, Failure):
+                failed += 1
+                _report(chosen[number], result.error)
+            elif table is not None:
+                table.add(places[number], result.video_features)
+            with bar.undisturbed():
+                answers.add(number, None if places[number] in answered else result)
+            bar.count(failed)
+    if table is not None:
+        table.save(options.features, [display_name(video.name) for video in videos], asked.model.spec.name)
+    return failed
+
+
+def _report(video: ListedVideo, error: ActionClipError) -> None:
+    """Say on stderr, in one sentence, which video failed and why."""
+    name, text = display_name(video.name), str(error)
+    if name in text:
+        _LOG.error("error: %s", text)
+    else:
+        _LOG.error("error: %s: %s", name, text)
