@@ -158,6 +158,7 @@ def _require_ray(*, is_local: bool) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it logs goes to stderr too
     if is_local:
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # else one idle process a core
         # Else, on Linux, it listens on the address by which other machines reach this one.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ CPUS_A_WORKER = 4
 """CPUs of a worker, where nothing else is asked for: a model, of hundreds of MB, serves so many cores."""
 _OBJECT_STORE = 256 << 20
 """Bytes of the store of a Ray of this machine. Paths and labels go through it, and no frames."""
+_STARTS = 3
 _SCHEMA = pyarrow.schema(
     {"number": pyarrow.int64(), "path": pyarrow.string(), "source": pyarrow.binary(), "error": pyarrow.string()}
 )
@@ -54,18 +55,39 @@ def connected(address: str | None) -> Iterator[None]:
     """
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    local = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
-    options = {"address": "local", **local} if address is None else {"address": address}
     try:
-        with _no_stderr():
-            ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (OSError, RuntimeError, ValueError) as error:
+        if address is None:
+            _start_here()
+        else:
+            _init(address=address)
+    except Exception as error:  # Ray raises bare Exception too
         where = "a Ray of this machine" if address is None else f"the Ray cluster at {address}"
-        raise ActionClipError(f"{where} cannot be used ({error}): check that it runs, and its version") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        raise ActionClipError(
+            f"{where} cannot be used ({_first_line(error)}): check that it runs, with the same versions of Ray and "
+            "Python"
+        ) from error
+    with open(os.devnull, "w") as null, redirect_stdout(null):  # Ray prints there that a worker died
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start_here() -> None:
+    """Start a Ray of this machine; again where that took longer than Ray waits, half a minute, on a busy machine."""
+    for left in reversed(range(_STARTS)):
+        try:
+            _init(address="local", num_cpus=usable_cores(), object_store_memory=_OBJECT_STORE, include_dashboard=False)
+            return
+        except Exception:
+            ray.shutdown()
+            if not left:
+                raise
+
+
+def _init(**options: Any) -> None:
+    with _no_stderr():
+        ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
 
 
 @contextmanager
