@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ CPUS_A_WORKER = 4
 _OBJECT_STORE = 256 << 20
 """Bytes of the store of a Ray of this machine. Paths and labels go through it, and no frames."""
 _STARTS = 3
+_ANSWER_S = 10.0
+"""Seconds to connect to a cluster."""
 _SCHEMA = pyarrow.schema(
     {"number": pyarrow.int64(), "path": pyarrow.string(), "source": pyarrow.binary(), "error": pyarrow.string()}
 )
@@ -59,6 +63,7 @@ def connected(address: str | None) -> Iterator[None]:
         if address is None:
             _start_here()
         else:
+            _check_reachable(address)
             _init(address=address)
     except Exception as error:  # Ray raises bare Exception too
         where = "a Ray of this machine" if address is None else f"the Ray cluster at {address}"
@@ -83,6 +88,12 @@ def _start_here() -> None:
             ray.shutdown()
             if not left:
                 raise
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nothing answers at an address with a port: Ray itself tries for minutes."""
+    if match := re.fullmatch(r"(?:ray://)?\[?([^\[\]]+)\]?:(\d+)", address):
+        socket.create_connection((match[1], int(match[2])), _ANSWER_S).close()
 
 
 def _init(**options: Any) -> None:

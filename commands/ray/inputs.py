@@ -36,6 +36,9 @@ def find_videos(names: Iterable[str], column: str) -> dict[str, str]:
     local: list[str] = []
     for name in map(without_file_scheme, names):
         (addresses if is_storage_address(name) or _is_table(name) else local).append(name)
+    for name in local:
+        if not (is_other_address(name) or os.path.lexists(name) or name[:1] in ("@", "-") or _MAGIC.search(name)):
+            raise ActionClipError(f"there is no file or folder {name}: check its name")
     listed = [video.name for video in list_videos(local).videos] if local else []
     found: dict[str, str] = {}
     for name in (*listed, *(each for address in addresses for each in _at_address(address))):

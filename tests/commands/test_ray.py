@@ -91,6 +91,13 @@ def process_at(port: int) -> int:
     raise ProcessLookupError(port)
 
 
+def is_worker(process: int) -> bool:
+    """Whether the process is there, and one of Ray."""
+    with suppress(OSError):
+        return b"ray::" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
+
+
 def until(condition: Callable[[], Any]) -> None:
     end = time.monotonic() + WAIT_S
     while not condition():
@@ -136,7 +143,8 @@ def test_a_worker_is_killed_and_every_video_has_one_answer(tmp_path: Path, serve
     videos = copies(tmp_path / "videos", 12)
     damaged = tmp_path / "videos" / "damaged.mp4"
     damaged.write_bytes(b"no video")
-    missing = tmp_path / "missing.mp4"
+    missing, names_file = tmp_path / "missing.mp4", tmp_path / "names"
+    names_file.write_text(f"{missing}\n")
     killed = threading.Event()
 
     def answer(path: str, process: int) -> bool:
@@ -154,7 +162,7 @@ def test_a_worker_is_killed_and_every_video_has_one_answer(tmp_path: Path, serve
     names = [f"{server.url}/{name}" for name in ("a", "b", "gone")]
     code, err = run(
         tmp_path / "videos",
-        missing,
+        f"@{names_file}",
         *names,
         "--out",
         tmp_path / "out",
@@ -230,11 +238,11 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, server: Serve
     with start(*arguments) as process:
         until(lambda: server.asked)  # the last one: the others are written
         process.kill()
+    worker = server.asked[0][1]
+    until(lambda: not is_worker(worker))
     released.set()
     parts = {part: part.stat().st_mtime_ns for part in out.glob("part-*.parquet")}
     assert len(parts) == 4
-    worker = server.asked[0][1]
-    until(lambda: not Path(f"/proc/{worker}").exists() or b"ray::" not in Path(f"/proc/{worker}/cmdline").read_bytes())
     damaged, *others = sorted(parts)
     damaged.write_bytes(damaged.read_bytes()[:1000])
 
@@ -274,7 +282,7 @@ def test_failed_videos_are_done_again_when_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["no-such-folder/", "--out", "OUT"], "no-such-folder"),
+        (["no-such-folder/", "--out", "OUT"], "there is no file or folder no-such-folder/"),
         (["@no-such-list", "--out", "OUT"], "the list of videos no-such-list cannot be read"),
         (["samples/", "--out", "README.md"], "README.md is a file: name a folder"),
         (["samples/", "--out", "samples"], "samples has files, and none of them is _action_clip.json"),
