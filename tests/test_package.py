@@ -55,7 +55,7 @@ def test_extras_are_the_lists_of_the_requirements_files() -> None:
     assert extras["openvino"] == [runtime.replace("onnxruntime", "onnxruntime-openvino")]
     assert extras["ray"] == requirements("requirements-ray.txt")
     assert set(extras["completion"]) <= set(requirements("requirements-test.txt"))
-    assert set(extras) == {"completion", "cuda", "export", "openvino", "ray"}
+    assert set(extras) == {"completion", "cuda", "export", "openvino", "parquet", "ray"}
 
 
 def test_every_part_is_packaged_and_banned_by_its_bare_name() -> None:

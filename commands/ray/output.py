@@ -83,7 +83,8 @@ def failures_in(place: Place, name: str) -> int | None:
 
 def _as_parquet(table: pyarrow.Table) -> pyarrow.Buffer:
     stream = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, stream)
+    # A dictionary of features, which are all different, would make the file half as large again.
+    pyarrow.parquet.write_table(table, stream, use_dictionary=["label", "labels.list.element"])
     return stream.getvalue()
 
 
