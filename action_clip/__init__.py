@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from action_clip.command import main
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
+    from action_clip.models.encoded import EncodedClips, EncodedVideo
     from action_clip.models.loading import load
-    from action_clip.models.model import EncodedClips, EncodedVideo
     from action_clip.models.prediction import Failure, Prediction
     from action_clip.models.scoring import LabelBank, score, score_logits
     from action_clip.models.timesformer import TimeSformer
@@ -48,8 +48,8 @@ _MODULES = {
     "ActionClip": "models.actionclip",
     "ActionClipError": "errors",
     "ActionClipOperator": "models.towhee",
-    "EncodedClips": "models.model",
-    "EncodedVideo": "models.model",
+    "EncodedClips": "models.encoded",
+    "EncodedVideo": "models.encoded",
     "Failure": "models.prediction",
     "LabelBank": "models.scoring",
     "Prediction": "models.prediction",

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from benchmarks.inputs import HEIGHT, WIDTH
+
 THREADS = 2
 VIDEO_LENGTHS_S = {"10 s": 10, "10 min": 600, "2 h": 7200}
+GPU_BATCHES = (1, 8, 32, 128)
 
 OPENVINO_DEFAULT = "OpenVINO, its default"
 PROGRAM, PROGRAM_INT8 = "program, fp32", "program, int8"
@@ -17,6 +20,9 @@ PLAIN, PLAIN_INT8 = "plain onnxruntime, fp32", "plain onnxruntime, int8"
 YARDSTICK = "yardstick"
 EXACT_FRAMES, KEYFRAMES = "action_clip", "keyframes"
 SCORE, SCORE_AVERAGED = "score 10,000 labels × 16 prompts", "score 10,000 labels, --average embeddings"
+ON_GPU, PYTORCH_ON_GPU = "program, clips at once: {}", "PyTorch fp16 eager, clips at once: {}"
+DECODING, PREPROCESSING = "decoding of a clip, alone", "preprocessing of a clip, alone"
+GRAPHS, GRAPHS_INT8 = "graphs on a clip, alone", "graphs on a clip, int8, alone"
 READ_FEATURES, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight 1080p frames to a clip tensor"
 
 
@@ -80,13 +86,33 @@ STAGES: dict[str, tuple[Contestant, ...]] = {
         )
         for length in VIDEO_LENGTHS_S
     },
+    "gpu": tuple(
+        Contestant(name.format(count), make, (count,))
+        for count in GPU_BATCHES
+        for name, make in ((ON_GPU, "gpu:program"), (PYTORCH_ON_GPU, "gpu:pytorch"))
+    ),
     "small": (
         Contestant(SCORE, "work:many_labels", (16,), is_exact=False),
         Contestant(SCORE_AVERAGED, "work:many_labels", (1,), is_exact=False),
         Contestant(READ_FEATURES, "work:known_labels", is_exact=False),
-        Contestant(PREPROCESS, "work:preprocess", is_exact=False),
+        Contestant(PREPROCESS, "work:preprocess", (1920, 1080), is_exact=False),
     ),
 }
+
+ALONE: tuple[Contestant, ...] = (
+    Contestant(DECODING, "work:decode_clips"),
+    Contestant(PREPROCESSING, "work:preprocess", (WIDTH, HEIGHT)),
+    Contestant(GRAPHS, "work:program_clip", ("fp32", 1)),
+    Contestant(GRAPHS_INT8, "work:program_clip", ("int8", 1)),
+)
+"""What has to be done for each of many videos, with one thread; benchmarks.alone measures the processor's time."""
+
+SCRIPTS: dict[str, tuple[str, str]] = {
+    f"script, {reader} and {peer}": (reader, peer)
+    for reader in ("torchcodec", "decord")
+    for peer in ("transformers", "open_clip")
+}
+"""By name of a script for many videos, its reader, a function of benchmarks.video, and its CLIP, one of PEERS."""
 
 
 def find(contestants: tuple[Contestant, ...], name: str) -> Contestant:

@@ -15,6 +15,9 @@ SEED = 0
 LABELS_400 = ROOT / "models" / "catalog" / "kinetics400.txt"
 FRAMES = 8
 WIDTH, HEIGHT, RATE, SECONDS = 640, 360, 30, 10
+# Numbers of different clips, and of tiny ones.
+CLIPS = 100
+FEW_TINY, ALL_TINY = 50, 5000
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ class Inputs:
         """The folder for the long videos."""
         return self.work / "videos"
 
+    @property
+    def clips(self) -> Path:
+        """The folder for CLIPS different clips, each like `clip`."""
+        return self.work / "clips"
+
+    @property
+    def tiny(self) -> Path:
+        """The folder for ALL_TINY tiny clips, FEW_TINY of which are in its folder "few"."""
+        return self.work / "tiny"
+
 
 def make(inputs: Inputs) -> None:
     """Make the inputs that do not exist yet. Raises SystemExit where exporting the graphs fails."""
@@ -82,19 +95,21 @@ def make(inputs: Inputs) -> None:
         write_for_transformers(inputs.checkpoint, inputs.transformers)
 
 
-def write_clip(path: Path) -> None:
+def write_clip(
+    path: Path, seed: int = SEED, *, width: int = WIDTH, height: int = HEIGHT, frames: int = RATE * SECONDS
+) -> None:
     """Write an H.264 clip of a fine, moving texture, whose frames differ and take as long to decode as filmed ones."""
     import av
     import numpy as np
 
-    texture = np.random.default_rng(SEED).integers(0, 256, (HEIGHT // 4, WIDTH // 4, 3), np.uint8)
+    texture = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
     texture = np.kron(texture, np.ones((4, 4, 1), np.uint8))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for index in range(RATE * SECONDS):
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
             moved = np.roll(texture, (index, 2 * index), axis=(0, 1))
-            light = np.linspace(0.4, 1, WIDTH) * (0.6 + 0.4 * index / (RATE * SECONDS))
+            light = np.linspace(0.4, 1, width) * (0.6 + 0.4 * index / frames)
             frame = av.VideoFrame.from_ndarray((moved * light[:, np.newaxis]).astype(np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

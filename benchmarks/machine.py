@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -23,8 +24,18 @@ def describe() -> dict[str, str]:
         "memory": f"{gigabytes:.0f} GB",
         "system": f"{platform.system()} {platform.release()}, {platform.libc_ver()[0]} {platform.libc_ver()[1]}",
         "Python": platform.python_version(),
+        **_gpu(),
         **{package: _version(package) for package in PACKAGES},
     }
+
+
+def _gpu() -> dict[str, str]:
+    """Return the name of NVIDIA's GPU, where there is one."""
+    if shutil.which("nvidia-smi") is None:
+        return {}
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {"GPU": ", ".join(done.stdout.split("\n")[:-1])} if done.returncode == 0 else {}
 
 
 def commit() -> str:

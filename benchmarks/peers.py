@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,14 @@ class PyTorch(Peer):
             return features
 
     def video(self, clip: Floats) -> Floats:
+        features: Floats = self.videos(self._torch.from_numpy(clip[np.newaxis]))[0]
+        return features
+
+    def videos(self, clips: "Tensor") -> Floats:
+        """Return the features, (N, D), not normalised, of N clips, (N, T, 3, S, S)."""
         with self._torch.inference_mode():
-            features: Floats = self._head(self._images(self._torch.from_numpy(clip))[None])[0].numpy()
+            frames = self._images(clips.flatten(0, 1)).reshape(*clips.shape[:2], -1)
+            features: Floats = self._head(frames).numpy()
             return features
 
 
@@ -159,6 +166,12 @@ def _open_clip() -> ModuleType:
     return importlib.import_module("open_clip.model")
 
 
+def encode_labels(peer: Peer, labels: Sequence[str]) -> Floats:
+    """Return the features of the labels in all prompts, (prompts × labels, D), not normalised."""
+    tokens = default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, labels))
+    return np.concatenate([peer.text(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)])
+
+
 def main() -> None:
     """Classify the clip as the yardstick does; the exit code is ABSENT where a package is not installed."""
     from action_clip.models.catalog.metadata import read_metadata
@@ -175,8 +188,7 @@ def main() -> None:
             sys.exit(ABSENT)
     facts = read_metadata(inputs.fp32 / "image.onnx")
     with timed(timings_s, "text"):
-        tokens = default_tokenizer().encode(fill_prompts(DEFAULT_PROMPTS, labels))
-        texts = np.concatenate([peer.text(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)])
+        texts = encode_labels(peer, labels)
     with timed(timings_s, "decode"):
         frames = read_frames(inputs.clip, FRAMES)
     with timed(timings_s, "preprocess"):
@@ -185,7 +197,7 @@ def main() -> None:
         video = peer.video(clip)
     with timed(timings_s, "score"):
         probabilities = score(video, texts, len(DEFAULT_PROMPTS), float(facts["logit_scale"]))
-    print(answer(labels, probabilities, timings_s))
+    print(answer(inputs.clip, labels, probabilities, timings_s))
 
 
 if __name__ == "__main__":

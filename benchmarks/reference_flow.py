@@ -6,10 +6,11 @@ sessions, every label in every prompt at 77 tokens, one seek a frame, image grap
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -68,11 +69,17 @@ def score(video: Floats, texts: Floats, prompts: int, scale: float) -> NDArray[n
     return mean
 
 
-def answer(labels: Sequence[str], probabilities: NDArray[np.float64], timings_s: dict[str, float]) -> str:
+def answer(
+    video: Path | str,
+    labels: Sequence[str],
+    probabilities: NDArray[np.float64],
+    timings_s: Mapping[str, float] = MappingProxyType({}),
+) -> str:
     """Return the top labels and the seconds of each stage as JSON, with the keys of the program's own."""
     top = np.argsort(-probabilities, kind="stable")[:TOP]
     predictions = [{"label": labels[index], "probability": float(probabilities[index])} for index in top]
-    return json.dumps({"predictions": predictions, "timings_s": timings_s}, ensure_ascii=False)
+    content = {"video": str(video), "predictions": predictions, "timings_s": dict(timings_s)}
+    return json.dumps(content, ensure_ascii=False)
 
 
 @contextmanager
@@ -123,7 +130,7 @@ def main() -> None:
     labels = [*options.text, *(read_labels(options.desc_file) if options.desc_file else [])]
     timings_s: dict[str, float] = {}
     probabilities = classify(options.model, options.video, labels, timings_s)
-    print(answer(labels, probabilities, timings_s))
+    print(answer(options.video, labels, probabilities, timings_s))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.cases import Case, Target
 from benchmarks.measure import Raw, Sample
+from benchmarks.targets import Case, Target
 
 NOT_MEASURED = "not measured"
 INTRODUCTION = """# Results
@@ -19,10 +19,6 @@ ratios within each round, so that what slows the whole machine down cancels out.
 """
 STAGES = """Seconds of each stage, medians. What is left is Python's start, imports and exit; the program works at some
 stages at once, so that theirs may sum up to more than the whole.
-"""
-CUDA = """## With a CUDA GPU
-
-Not measured: there was no such machine at hand.
 """
 
 
@@ -49,7 +45,6 @@ def render(cases: Mapping[str, Case], raws: Mapping[str, Raw], machine: Mapping[
         "## What should be reached\n",
         table(("case", "reach", "measured", ""), (verdict(target, raw) for target, raw in targets)),
         *(section(key, case, raws.get(key)) for key, case in cases.items()),
-        CUDA,
     ]
     return "\n".join(parts)
 
@@ -73,7 +68,9 @@ def section(key: str, case: Case, raw: Raw | None) -> str:
     )
     if any(sample.stages for runs in raw.samples.values() for sample in runs):
         parts += [STAGES, _stages(raw)]
-    parts += [f"{name}: {value:,.0f}\n" for name, value in raw.notes.items()]
+    parts += [
+        f"{name}: {value:,.0f}\n" if value >= 100 else f"{name}: {value:.3g}\n" for name, value in raw.notes.items()
+    ]
     rounds = max(map(len, raw.samples.values()), default=0)
     return "\n".join([*parts, f"{rounds} rounds, {raw.date}, commit {raw.commit}.\n"])
 

@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from action_clip.video.sampling import Keyframes, Sampler
 from benchmarks.contestants import VIDEO_LENGTHS_S
 
 RATE = 25
@@ -19,8 +20,8 @@ WIDTH, HEIGHT = 1920, 1080
 KEYFRAME_EVERY = 250
 MASTER_S = 20
 
-Reader = Callable[[Path, list[int], int], NDArray[np.uint8]]
-"""A function from a file, indices of frames and a number of threads to these frames, (T, H, W, 3) uint8 RGB.
+Reader = Callable[[Path, Sampler, int], NDArray[np.uint8]]
+"""A function from a file, a rule and a number of threads to the frames that the rule chooses, (T, H, W, 3) uint8 RGB.
 
 It raises ImportError where the reader is not installed."""
 
@@ -32,14 +33,14 @@ def make_videos(folder: Path) -> dict[str, Path]:
     missing = [length for length, path in paths.items() if not path.exists()]
     if missing:
         master = folder / "master.mp4"
-        _whole(master, _encode)
+        whole(master, _encode)
         for length in missing:
-            _whole(paths[length], partial(_repeat, master, VIDEO_LENGTHS_S[length] * RATE))
+            whole(paths[length], partial(_repeat, master, VIDEO_LENGTHS_S[length] * RATE))
         master.unlink()
     return paths
 
 
-def _whole(path: Path, write: Callable[[Path], None]) -> None:
+def whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` write a file under another name, and give it its own when it is complete."""
     part = path.with_suffix(".part.mp4")
     write(part)
@@ -93,33 +94,30 @@ def _repeat(master: Path, frames: int, path: Path) -> None:
             writing.mux(packet)
 
 
-def exact_frames(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """Return the frames at these indices, read by this program."""
+def exact_frames(path: Path, rule: Sampler, threads: int) -> NDArray[np.uint8]:
+    """Return the frames that the rule chooses, read by this program."""
     from action_clip.video.reader import read_clip
 
-    return read_clip(path, lambda _: indices, threads=threads).frames
+    return read_clip(path, rule, threads=threads).frames
 
 
-def keyframes(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """Return the keyframes nearest to the frames at these indices, read by this program."""
-    from action_clip.video.reader import read_clip
-    from action_clip.video.sampling import Keyframes
-
-    return read_clip(path, Keyframes(lambda _: indices), threads=threads).frames
+def keyframes(path: Path, rule: Sampler, threads: int) -> NDArray[np.uint8]:
+    """Return the keyframes nearest to the frames that the rule chooses, read by this program."""
+    return exact_frames(path, Keyframes(rule), threads)
 
 
-def torchcodec(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """Return the frames at these indices, read by torchcodec."""
+def torchcodec(path: Path, rule: Sampler, threads: int) -> NDArray[np.uint8]:
+    """Return the frames that the rule chooses, read by torchcodec."""
     try:
         decoders = import_module("torchcodec.decoders")
     except (OSError, RuntimeError) as error:  # torchcodec finds no FFmpeg, or another PyTorch
         raise ImportError(f"torchcodec cannot be loaded: {error}") from error
 
     decoder = decoders.VideoDecoder(path, seek_mode="exact", num_ffmpeg_threads=threads, dimension_order="NHWC")
-    return cast(NDArray[np.uint8], decoder.get_frames_at(indices).data.numpy())
+    return cast(NDArray[np.uint8], decoder.get_frames_at(rule(len(decoder))).data.numpy())
 
 
-def decord(path: Path, indices: list[int], threads: int) -> NDArray[np.uint8]:
-    """Return the frames at these indices, read by decord."""
-    module = import_module("decord")
-    return cast(NDArray[np.uint8], module.VideoReader(str(path), num_threads=threads).get_batch(indices).asnumpy())
+def decord(path: Path, rule: Sampler, threads: int) -> NDArray[np.uint8]:
+    """Return the frames that the rule chooses, read by decord."""
+    reader = import_module("decord").VideoReader(str(path), num_threads=threads)
+    return cast(NDArray[np.uint8], reader.get_batch(rule(len(reader))).asnumpy())

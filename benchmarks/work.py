@@ -5,6 +5,8 @@ benchmarks.contestants names these functions. They raise ImportError where a pac
 
 import os
 from collections.abc import Callable
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,8 @@ from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.scoring import LabelBank, score
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts, read_labels
-from benchmarks.contestants import PEERS, THREADS, VIDEO_LENGTHS_S, find
+from action_clip.video.sampling import uniform_indices
+from benchmarks.contestants import PEERS, THREADS, find
 from benchmarks.inputs import FRAMES, LABELS_400, SEED, Inputs
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ Work = Callable[[], NDArray[Any] | None]
 Product = tuple[int, int, int, int]
 """Products of matrices: how many, rows of the left one, columns of the left one, columns of the right one."""
 MANY_LABELS = 10_000
+UNIFORM = partial(uniform_indices, count=FRAMES)
 
 
 def random_clip() -> NDArray[np.float32]:
@@ -39,9 +43,9 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return scaled
 
 
-def program_clip(inputs: Inputs, precision: str) -> Work:
+def program_clip(inputs: Inputs, precision: str, threads: int = THREADS) -> Work:
     """Return the work of running the image and fusion graph with the program: features, (D,)."""
-    model, clip = ActionClip(inputs.graphs(precision), threads=THREADS), random_clip()
+    model, clip = ActionClip(inputs.graphs(precision), threads=threads), random_clip()
     return lambda: model.encode_clips(clip[np.newaxis]).features[0]
 
 
@@ -140,14 +144,20 @@ def square(inputs: Inputs) -> list[Product]:
 
 def read_video(inputs: Inputs, length: str, reader: str) -> Work:
     """Return the work of reading the eight uniform frames of a video; `reader` names a function of benchmarks.video."""
-    from action_clip.video.sampling import uniform_indices
     from benchmarks import video
 
     path = video.make_videos(inputs.videos)[length]
-    indices = uniform_indices(VIDEO_LENGTHS_S[length] * video.RATE, FRAMES)
     read: video.Reader = getattr(video, reader)
     # A sample of the pixels, enough to tell frames apart.
-    return lambda: read(path, indices, THREADS)[:, ::128, ::128]
+    return lambda: read(path, UNIFORM, THREADS)[:, ::128, ::128]
+
+
+def decode_clips(inputs: Inputs) -> Work:
+    """Return the work of reading the eight uniform frames of the next one of many clips with one thread."""
+    from benchmarks.video import exact_frames
+
+    paths = cycle(sorted(inputs.clips.iterdir()))
+    return lambda: exact_frames(next(paths), UNIFORM, 1)
 
 
 def many_labels(inputs: Inputs, prompts: int) -> Work:
@@ -166,11 +176,11 @@ def known_labels(inputs: Inputs) -> Work:
     return lambda: _as_in_a_new_process(model, labels)
 
 
-def preprocess(inputs: Inputs) -> Work:
-    """Return the work of preprocessing eight frames of 1080p: a clip tensor, (8, 3, 224, 224)."""
+def preprocess(inputs: Inputs, width: int, height: int) -> Work:
+    """Return the work of preprocessing eight frames: a clip tensor, (8, 3, 224, 224)."""
     from action_clip.video.preprocess import clip_tensor
 
-    frames = np.random.default_rng(SEED).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)
+    frames = np.random.default_rng(SEED).integers(0, 256, (FRAMES, height, width, 3), np.uint8)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     return lambda: clip_tensor(frames, 224, mean, std)
 

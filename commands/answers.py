@@ -25,36 +25,38 @@ class Sink(Protocol):
 
 
 class Answers:
-    """Writes the answers for these videos to a sink, in the form's order."""
+    """Writes the answers for these videos to a sink, in the form's order.
+
+    Attributes:
+        answered: the places of the videos that the sink has an answer for already.
+    """
 
     def __init__(self, form: Form, sink: Sink, videos: Sequence[ListedVideo]) -> None:
+        self.answered = sink.answered(videos)
         self._form = form
         self._sink = sink
         self._videos = videos
-        self._waiting: dict[int, tuple[str, bool] | None] = {}
+        self._waiting: dict[int, tuple[str, bool]] = {}
         self._next = 0
 
-    def add(self, place: int, result: Prediction | Failure | None) -> None:
-        """Write what is there for the video at this place, None for nothing; or later, if others come before it.
+    def add(self, place: int, result: Prediction | Failure) -> None:
+        """Write the answer for the video at this place; or later, if others come before it.
 
         Raises ActionClipError where it cannot be written.
         """
-        written: tuple[str, bool] | None = None
-        if isinstance(result, Failure):
-            written = self._form.failure(result), True
-        elif result is not None:
-            written = self._form.answer(result), False
-        if not self._form.in_order:
-            self._write(place, written)
+        if place in self.answered:
             return
-        self._waiting[place] = written
-        while self._next in self._waiting:
-            self._write(self._next, self._waiting.pop(self._next))
+        failed = isinstance(result, Failure)
+        text = self._form.failure(result) if isinstance(result, Failure) else self._form.answer(result)
+        if not self._form.in_order:
+            self._sink.write(text, self._videos[place], failed=failed)
+            return
+        self._waiting[place] = text, failed
+        while self._next in self._waiting or self._next in self.answered:
+            if self._next not in self.answered:
+                text, failed = self._waiting.pop(self._next)
+                self._sink.write(text, self._videos[self._next], failed=failed)
             self._next += 1
-
-    def _write(self, place: int, written: tuple[str, bool] | None) -> None:
-        if written is not None:
-            self._sink.write(written[0], self._videos[place], failed=written[1])
 
 
 class StdoutSink(Sink):

@@ -17,14 +17,16 @@ class Progress:
 
     def __init__(self, bar: "tqdm[Any] | None", *, beside_answers: bool = False) -> None:
         self._bar = bar
+        self._failed = 0
         self._beside_answers = beside_answers
 
     def count(self, failed: int, videos: int = 1) -> None:
         """Count more videos; `failed` of all so far have failed."""
         if self._bar is not None:
-            if failed:
-                self._bar.set_postfix_str(f"{failed} failed", refresh=False)
             self._bar.update(videos)
+            if failed != self._failed:
+                self._failed = failed
+                self._bar.set_postfix_str(f"{failed} failed")
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:

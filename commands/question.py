@@ -16,7 +16,7 @@ from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_
 
 
 class Question(NamedTuple):
-    """A model, and the other arguments of its `classify` and `classify_many`, besides the videos."""
+    """A model, and the other arguments of its `classify` and `classify_as_completed`, besides the videos."""
 
     model: ActionClip | TimeSformer
     labels: list[str] | None

@@ -20,6 +20,7 @@ from action_clip.system.addresses import is_address, redacted
 from action_clip.system.files import check_target, replacing, require_regular_file, writing
 
 _MARK = "how the answers beside this file were made: --resume goes on with them"
+_START = 20
 _LONGEST_LINE = 1 << 20
 
 Settings = Mapping[str, Any]
@@ -40,6 +41,8 @@ class _Piece(NamedTuple):
     file: FileId | str | None
     """The file that was looked at; of a URL, which may have secrets, a hash."""
     size: int
+    start: str
+    """Its first characters."""
     hash: str
     failed: bool
 
@@ -149,7 +152,7 @@ class ResumableOutput:
         if len(kept) < len(self._pieces):
             _copy_kept(self._path, self._pieces)
         answers = open(self._path, "ab")  # noqa: SIM115 both are closed by close()
-        answers.truncate(sum(piece.size for piece in kept))
+        answers.truncate(_size(kept))
         with replacing(record) as draft:
             lines = [{"action_clip": _MARK, "settings": settings}, *map(_Piece._asdict, kept)]
             draft.write_bytes(b"".join(map(_line, lines)))
@@ -161,9 +164,10 @@ class ResumableOutput:
     def _write(self, text: str, video: ListedVideo | None, failed: bool) -> None:
         assert self._files is not None
         answers, record = self._files
-        data = text.encode("utf-8", errors="backslashreplace")
+        data = _encoded(text)
         name = None if video is None else redacted(video.name) if is_address(video.name) else video.name
-        piece = _Piece(name, video and _key(video), len(data), xxhash.xxh3_64_hexdigest(data), failed)
+        hash = xxhash.xxh3_64_hexdigest(data)
+        piece = _Piece(name, video and _key(video), len(data), text[:_START], hash, failed)
         record.write(_line(piece._asdict()))
         record.flush()
         answers.write(data)
@@ -174,6 +178,14 @@ def _key(video: ListedVideo) -> FileId | str | None:
     if is_address(video.name):
         return xxhash.xxh3_128_hexdigest(video.name.strip().encode("utf-8", "surrogateescape"))
     return video.file
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def _size(pieces: Iterable[_Piece]) -> int:
+    return sum(piece.size for piece in pieces)
 
 
 def _record_of(path: Path) -> Path:
@@ -269,19 +281,22 @@ def _accounted(path: Path, pieces: Sequence[_Piece]) -> list[_Piece]:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             # A run that was ended while it resumed may have left the file without failures, and the record with them.
-            answers = [piece for piece in pieces if not piece.failed]
-            found = _matching(file, size, answers)
-            if found is not None and sum(piece.size for piece in found) == size:
+            found = _matching(file, size, [piece for piece in pieces if not piece.failed])
+            if found is not None and _size(found) == size:
                 return found
             found = _matching(file, size, pieces)
+            if found is not None:
+                # What follows is the beginning of the next piece, or nothing.
+                file.seek(_size(found))
+                start = _encoded(pieces[len(found)].start) if len(found) < len(pieces) else b""
+                if start.startswith(file.read(len(start) or 1)):
+                    return found
     except OSError as error:
         raise ActionClipError(f"{path} cannot be read ({error.strerror}): name another --output") from error
-    if found is None or (len(found) == len(pieces) and sum(piece.size for piece in found) < size):
-        raise ActionClipError(
-            f"{path} has been changed since it was written, and is not to be resumed: name another --output, or leave "
-            "out --resume to overwrite it"
-        )
-    return found
+    raise ActionClipError(
+        f"{path} has been changed since it was written, and is not to be resumed: name another --output, or leave out "
+        "--resume to overwrite it"
+    )
 
 
 def _matching(file: BinaryIO, size: int, pieces: Iterable[_Piece]) -> list[_Piece] | None:

@@ -2,8 +2,10 @@
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import cast
 
 from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink
 from action_clip.commands.classify import note_stand_in
@@ -16,11 +18,13 @@ from action_clip.commands.targets import TARGETS, check_targets
 from action_clip.commands.videos import ListedVideo, Listing, list_videos
 from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import FoundModel
-from action_clip.models.prediction import Failure
+from action_clip.models.prediction import Failure, Prediction
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
 from action_clip.output.writers import Form, form_of_several
-from action_clip.system.addresses import display_name
+from action_clip.system.addresses import display_name, is_address
+
+Results = Generator[tuple[int, Prediction | Failure], None, None]
 
 _LOG = logging.getLogger("action_clip")
 
@@ -38,12 +42,19 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     check_targets(options, found.spec, _sources(options, listing))
     asked = question(options, found, prepack=True)
     form, styled = _form(options)
+    table = FeatureTable(len(listing.videos)) if options.features else None
     with _sink(options, found, asked, form, styled=styled) as sink:
-        failed = _run(options, asked, form, sink, listing.videos)
+        try:
+            failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
+        except KeyboardInterrupt:
+            if options.output:
+                _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
+            raise
+    is_saved = table is None or _is_saved(table, options.features, listing.videos, found.spec.name)
     note_stand_in(found.spec)
     if failed:
         _LOG.error("%d of %d videos failed", failed, len(listing.videos))
-    return 1 if failed or listing.unreadable else 0
+    return 1 if failed or listing.unreadable or not is_saved else 0
 
 
 def _sources(options: argparse.Namespace, listing: Listing) -> list[str]:
@@ -52,8 +63,17 @@ def _sources(options: argparse.Namespace, listing: Listing) -> list[str]:
     for name in TARGETS:
         if path := getattr(options, name):
             targets.add(path)
-    files = {video.file for video in targets.videos}
-    return [*listing.lists, *(video.name for video in listing.videos if video.file is None or video.file in files)]
+    files = {video.file for video in targets.videos if video.file is not None}
+    paths = {os.path.realpath(video.name) for video in targets.videos}
+    return [
+        *listing.lists,
+        *(
+            video.name
+            for video in listing.videos
+            if video.file in files
+            or (video.file is None and not is_address(video.name) and os.path.realpath(video.name) in paths)
+        ),
+    ]
 
 
 def _form(options: argparse.Namespace) -> tuple[Form, bool]:
@@ -96,36 +116,51 @@ def _settings(options: argparse.Namespace, found: FoundModel, asked: Question) -
     }
 
 
-def _run(options: argparse.Namespace, asked: Question, form: Form, sink: Sink, videos: Sequence[ListedVideo]) -> int:
-    """Classify the videos that the sink has no answer for; return how many failed.
+def _run(
+    options: argparse.Namespace,
+    asked: Question,
+    videos: Sequence[ListedVideo],
+    answers: Answers,
+    table: FeatureTable | None,
+) -> int:
+    """Classify the videos that have no answer yet; return how many failed.
 
-    With --features, those that it has one for are looked at again, for their features alone.
+    Those that have one are looked at again, for their features alone, where a table of features is to be filled.
     """
-    answered = sink.answered(videos)
-    table = FeatureTable(len(videos)) if options.features else None
-    places = [place for place in range(len(videos)) if table is not None or place not in answered]
-    chosen = [videos[place] for place in places]
-    answers = Answers(form, sink, chosen)
-    failed = 0
+    places = [place for place in range(len(videos)) if table is not None or place not in answers.answered]
+    names = (videos[place].name for place in places)
     beside_answers = options.output is None and is_terminal()
+    failed = 0
     with (
-        progress(len(videos), len(videos) - len(chosen), beside_answers=beside_answers) as bar,
-        closing(
-            asked.model.classify_many((video.name for video in chosen), *asked.arguments, **asked.how, ordered=False)
-        ) as results,
+        progress(len(videos), len(videos) - len(places), beside_answers=beside_answers) as bar,
+        closing(_results(asked, names)) as results,
     ):
         for number, result in results:
+            place = places[number]
             if isinstance(result, Failure):
                 failed += 1
-                _report(chosen[number], result.error)
+                _report(videos[place], result.error)
             elif table is not None:
-                table.add(places[number], result.video_features)
+                table.add(place, result.video_features)
             with bar.undisturbed():
-                answers.add(number, None if places[number] in answered else result)
+                answers.add(place, result)
             bar.count(failed)
-    if table is not None:
-        table.save(options.features, [display_name(video.name) for video in videos], asked.model.spec.name)
     return failed
+
+
+def _results(asked: Question, names: Iterable[str]) -> Results:
+    # Annotated as an iterator, it is a generator, which has to be closed.
+    return cast(Results, asked.model.classify_as_completed(names, *asked.arguments, **asked.how))
+
+
+def _is_saved(table: FeatureTable, path: str, videos: Sequence[ListedVideo], model: str) -> bool:
+    """Write the features, and return whether they are; otherwise stderr says why, before the count of failures."""
+    try:
+        table.save(path, [display_name(video.name) for video in videos], model)
+    except ActionClipError as error:
+        _LOG.error("error: %s", error)
+        return False
+    return True
 
 
 def _report(video: ListedVideo, error: ActionClipError) -> None:

@@ -49,13 +49,13 @@ def check_targets(options: argparse.Namespace, spec: ModelSpec, videos: Sequence
 
 def _model_files(spec: ModelSpec) -> Iterable[Path]:
     """Yield the model's files and the program's caches on this disk."""
-    from action_clip.models.store.home import HASHES, LABEL_BANK, cache_home
+    from action_clip.models.store.home import HASHES, LABEL_BANK, VIDEO_BANK, cache_home
     from action_clip.models.store.locations import directory_of
 
     folder = directory_of(spec)
     yield from (path for path in folder.glob("*") if path.suffix in _WEIGHTS or path.name == "sha256.json")
     if (home := cache_home()) is not None:
-        yield from (home / name for name in (LABEL_BANK, HASHES))
+        yield from (home / name for name in (LABEL_BANK, VIDEO_BANK, HASHES))
         yield from (home / "optimised").glob("*/*")
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
+from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.model import Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, check_top_k
 from action_clip.models.scoring import LabelBank, normalized, score
+from action_clip.models.video_encoder import timed
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
 
@@ -149,7 +151,7 @@ class ActionClip(Model):
         seed: int = 0,
         channels: str = "rgb",
     ) -> Iterator[tuple[int, Prediction | Failure]]:
-        """Predict as `classify_many`, and return an iterator over pairs as the videos finish: number from 0, prediction."""
+        """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
         return self._classified(videos, labels, top_k, sampling, seed, channels, ordered=False)
 
     def _classified(

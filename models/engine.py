@@ -17,7 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from action_clip.errors import ActionClipError
-from action_clip.models.prediction import Failure, name_of
+from action_clip.models.prediction import Failure
+from action_clip.models.video_encoder import name_of
 from action_clip.system.interrupts import POLL_S, awaited_at_exit, run_in_thread
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Stages(Generic[P, E]):
         prepare: decodes and preprocesses a video, or returns what it was encoded to before. An exception that it raises
             becomes the video's Failure.
         encode: runs the graphs on videos that are ready, and returns a result for each of them.
-        stop: makes the calls of `prepare` that are in progress end soon; called when no more results are wanted.
+        close: called when no more results are wanted; makes the calls of `prepare` that are in progress end soon.
         workers: number of threads.
         runs: how many calls of `encode` there may be at a time.
         clips_per_run: most videos of one call of `encode`.
@@ -59,7 +60,7 @@ class Stages(Generic[P, E]):
 
     prepare: "Callable[[VideoInput], Ready[P] | E]"
     encode: Callable[[Sequence[P]], Sequence[E]]
-    stop: Callable[[], None]
+    close: Callable[[], None]
     workers: int
     runs: int
     clips_per_run: int
@@ -116,7 +117,7 @@ class _Pipeline(Generic[P, E]):
             self._ready.clear()
             self._results.clear()
             self._changed.notify_all()
-        self._stages.stop()
+        self._stages.close()
         wait(self._threads, _CLOSING_S)
 
     def next_result(self) -> tuple[int, E | Failure] | None:

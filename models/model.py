@@ -2,10 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -13,63 +10,18 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES
+from action_clip.models.encoded import EncodedClips, EncodedVideo
 from action_clip.models.model_graphs import ModelGraphs
-from action_clip.models.prediction import Failure, Prediction, name_of
+from action_clip.models.prediction import Failure, Prediction
 from action_clip.models.scoring import Scores
+from action_clip.models.video_encoder import DecodedClip, Encode, VideoEncoder, timed
 from action_clip.system.background import run_in_background
-from action_clip.video.sampling import Sampler, make_sampler
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
-    from action_clip.video.reader import Clip, VideoReader
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedClips:
-    """Features of N clips.
-
-    Attributes:
-        features: (N, D) float32, L2-normalised.
-        frame_features: (N, T, D) float32, the image graph's output, where it sees each frame alone: any T of them are
-            an input of the fusion graph. None where frames attend to each other.
-        logits: (N, C) float32 over the C classes of a closed set; (N, 0) for a zero-shot model.
-        timings_s: seconds of each graph.
-    """
-
-    features: NDArray[np.float32] = field(repr=False)
-    frame_features: NDArray[np.float32] | None = field(repr=False)
-    logits: NDArray[np.float32] = field(repr=False)
-    timings_s: dict[str, float]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedVideo:
-    """Features of one video, from one clip of it; `predict` uses them, any number of times.
-
-    Attributes:
-        features: (D,) float32, L2-normalised.
-        frame_features: (T, D) float32, or None: as in EncodedClips.
-        logits: (C,) float32; C = 0 for a zero-shot model.
-        clip: the sampled frames as thumbnails (see Prediction), with indices and times.
-        video: the path or URL; None where frames were given instead.
-        model: name of the model.
-        timings_s: seconds of each stage so far.
-    """
-
-    features: NDArray[np.float32] = field(repr=False)
-    frame_features: NDArray[np.float32] | None = field(repr=False)
-    logits: NDArray[np.float32] = field(repr=False)
-    clip: "Clip" = field(repr=False)
-    video: str | None
-    model: str
-    timings_s: dict[str, float]
-
 
 _CLIPS_PER_RUN = 32
 """Most clips of one run on a GPU. A core runs one at a time: more of them are no faster there."""
-NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
-
-Encode = Callable[[ModelGraphs, NDArray[np.float32]], EncodedClips]
 
 
 class Model:
@@ -85,7 +37,7 @@ class Model:
         Args:
             graphs: the model's graphs.
             encode: runs the graphs on clips, (N, T, 3, S, S) float32.
-            options: keyword arguments of the subclass besides device, threads and cache, for pickling.
+            options: keyword arguments of the subclass besides device, threads, cache and prepack, for pickling.
         """
         self.spec = graphs.spec
         self._graphs = graphs
@@ -96,7 +48,7 @@ class Model:
     def __reduce__(self) -> tuple["partial[Self]", tuple[()]]:
         """Pickle the constructor's arguments alone: unpickling makes a new object with sessions of its own."""
         graphs, subclass = self._graphs, cast(Callable[..., Self], type(self))
-        common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache}
+        common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache, "prepack": graphs.prepack}
         return partial(subclass, graphs.name, **common, **self._options), ()
 
     def __repr__(self) -> str:
@@ -160,14 +112,21 @@ class Model:
             ActionClipError: the video cannot be read, or the graphs are not available or cannot run.
         """
         graphs = self._graphs
-        sampler = make_sampler(sampling, self.spec.frames, seed, self.spec.uniform)
+        encoder = VideoEncoder(
+            graphs, self._encode, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails
+        )
         if self.spec.checkpoint is not None:
             graphs.paths()  # an error where they have yet to be exported, before the video is read
+        found = encoder.find(video)
+        if isinstance(found, EncodedVideo):
+            return found
         roles = [role for role in ROLES[self.spec.kind] if role != "text"]
         with run_in_background(lambda _: graphs.start(roles), concurrent=graphs.works_in_background) as started:
-            prepared = _prepared(video, sampler, channels, graphs, thumbnails=thumbnails)
+            clip = encoder.decode(found)
         started.result()
-        return self._encode_prepared(graphs, [prepared])[0]
+        [encoded] = encoder.encode([clip])
+        encoder.close()
+        return encoded
 
     def encode_many(
         self, videos: "Iterable[VideoInput]", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
@@ -198,45 +157,26 @@ class Model:
 
         if isinstance(videos, str | os.PathLike) or not isinstance(videos, Iterable):
             raise ActionClipError(f"the videos are {videos!r}: give a list of them, or another iterable")
-        sampler = make_sampler(sampling, self.spec.frames, seed, self.spec.uniform)
         graphs, workers, runs_on_cpu = self._graphs, self._graphs.thread_count, provider(self._graphs.device) == CPU
         if runs_on_cpu and workers > 1:
             graphs = self._side_by_side = self._side_by_side or graphs.with_one_thread()
-        readers: set[VideoReader] = set()
+        encoder = VideoEncoder(
+            graphs, self._encode, sampling=sampling, seed=seed, channels=channels, thumbnails=False, threads=1
+        )
 
-        def prepare(video: "VideoInput") -> Ready[_Prepared]:
-            return Ready(_prepared(video, sampler, channels, graphs, thumbnails=False, readers=readers))
-
-        def stop() -> None:
-            for reader in list(readers):
-                reader.close()
+        def prepare(video: "VideoInput") -> Ready[DecodedClip] | EncodedVideo:
+            found = encoder.find(video)
+            return found if isinstance(found, EncodedVideo) else Ready(encoder.decode(found))
 
         stages = Stages(
             prepare,
-            partial(self._encode_prepared, graphs),
-            stop,
+            encoder.encode,
+            encoder.close,
             workers=workers,
             runs=workers if runs_on_cpu else 1,
             clips_per_run=1 if runs_on_cpu else _CLIPS_PER_RUN,
         )
         return run(videos, stages, ordered=ordered)
-
-    def _encode_prepared(self, graphs: ModelGraphs, videos: "Sequence[_Prepared]") -> list[EncodedVideo]:
-        """Run the graphs on the clips of several videos at once; each of these takes an equal part of the time."""
-        encoded = self._encode(graphs, np.stack([video.tensor for video in videos]))
-        timings_s = {stage: seconds / len(videos) for stage, seconds in encoded.timings_s.items()}
-        return [
-            EncodedVideo(
-                features=encoded.features[number],
-                frame_features=None if encoded.frame_features is None else encoded.frame_features[number],
-                logits=encoded.logits[number],
-                clip=video.clip,
-                video=video.name,
-                model=self.spec.name,
-                timings_s=video.timings_s | timings_s,
-            )
-            for number, video in enumerate(videos)
-        ]
 
     def _check_encoded(self, encoded: EncodedVideo) -> None:
         """Raise ActionClipError where `encoded` is not what `encode_video` of this model returned."""
@@ -268,47 +208,3 @@ class Model:
             frames=encoded.clip.frames,
             timings_s=encoded.timings_s | timings,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    """A video that is ready for the graphs."""
-
-    tensor: NDArray[np.float32]
-    """(T, 3, S, S)."""
-    clip: "Clip"
-    """With thumbnails, or without any frames."""
-    name: str | None
-    timings_s: dict[str, float]
-
-
-def _prepared(
-    video: "VideoInput",
-    sampler: Sampler,
-    channels: str,
-    graphs: ModelGraphs,
-    *,
-    thumbnails: bool,
-    readers: "set[VideoReader] | None" = None,
-) -> _Prepared:
-    """Decode and preprocess the frames that the sampler chooses."""
-    from action_clip.video.inputs import read_frames
-    from action_clip.video.preprocess import clip_tensor
-    from action_clip.video.thumbnails import make_thumbnails
-
-    spec, threads = graphs.spec, graphs.thread_count
-    timings: dict[str, float] = {}
-    with timed(timings, "decode"):
-        clip = read_frames(video, sampler, channels=channels, threads=graphs.threads, readers=readers)
-    with timed(timings, "preprocess"):
-        tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
-        clip = replace(clip, frames=make_thumbnails(clip.frames, threads) if thumbnails else NO_FRAMES)
-    return _Prepared(tensor, clip, name_of(video), timings)
-
-
-@contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Store the seconds that the block takes as `timings[stage]`."""
-    began = perf_counter()
-    yield
-    timings[stage] = perf_counter() - began

@@ -1,18 +1,13 @@
 """The result for one video."""
 
-import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.system.addresses import display_name
 from action_clip.system.forks import cached_property
-
-if TYPE_CHECKING:
-    from action_clip.video.inputs import VideoInput
 
 _REPR_LABELS = 3
 _REPR_CHARACTERS = 40
@@ -44,7 +39,8 @@ class Prediction:
         video: path or URL, without its password or token; None where something else was given.
         duration_s: of the video, in seconds; None where it is not known, as for arrays and images.
         frame_times_s: of these frames, in seconds from the first one; () where they are not known.
-        frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most.
+        frames: (T, h, w, 3) uint8 RGB, the frames that were looked at, as thumbnails: of 4 MiB together at most; with
+            thumbnails=False and among several videos none, (0, 0, 0, 3).
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
     """
@@ -114,11 +110,6 @@ class Failure:
     def to_dict(self) -> dict[str, str | None]:
         """Return what `--format json` writes."""
         return {"video": self.video, "error": str(self.error)}
-
-
-def name_of(video: "VideoInput") -> str | None:
-    """Return the path or URL of a video, without its password or token; None for anything else."""
-    return display_name(os.fspath(video)) if isinstance(video, str | os.PathLike) else None
 
 
 def _quoted(text: str) -> str:

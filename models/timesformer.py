@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import EncodedClips, EncodedVideo, Model, timed
+from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.model import Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, check_top_k
 from action_clip.models.scoring import normalized, score_logits
+from action_clip.models.video_encoder import timed
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -119,7 +121,7 @@ class TimeSformer(Model):
         seed: int = 0,
         channels: str = "rgb",
     ) -> Iterator[tuple[int, Prediction | Failure]]:
-        """Predict as `classify_many`, and return an iterator over pairs as the videos finish: number from 0, prediction."""
+        """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
         return self._classified(videos, top_k, sampling, seed, channels, ordered=False)
 
     def _classified(

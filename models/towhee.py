@@ -12,7 +12,8 @@ from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import ActionClip
 from action_clip.models.catalog.specs import kinetics_400
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.model import EncodedClips, EncodedVideo, Model
+from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.model import Model
 from action_clip.models.prediction import check_top_k
 from action_clip.models.scoring import LabelBank, Scores, score, score_logits
 from action_clip.models.timesformer import DEFAULT_MODEL, TimeSformer

@@ -1,4 +1,4 @@
-"""Prediction to HTML, as notebooks show it: the sheet as a picture, or a table where OpenCV cannot draw one."""
+"""Prediction to HTML, as notebooks show it: the sheet as a picture, or a table where none can be drawn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from action_clip.errors import ActionClipError
-from action_clip.output.sheet import check_opencv
+from action_clip.output.sheet import check_drawable
 from action_clip.system.terminal import printable
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def prediction_html(prediction: Prediction) -> str:
-    """Return an `<img>` with the sheet in it, or a `<table>` where there is no OpenCV 5."""
+    """Return an `<img>` with the sheet in it, or a `<table>` where there is no OpenCV 5 or there are no thumbnails."""
     try:
-        check_opencv("sheet.png")
+        check_drawable("sheet.png", prediction)
     except ActionClipError:
         return _table(prediction)
     from action_clip.output.drawing import encoded_sheet

@@ -27,17 +27,25 @@ def check_path(path: str | os.PathLike[str]) -> None:
 def save_sheet(path: str | os.PathLike[str], prediction: Prediction) -> None:
     """Draw the sheet of `prediction` and save it at `path`, whole or not at all, as its extension says.
 
-    Raises ActionClipError as `check_path` does, when writing fails, and where OpenCV is too old or missing.
+    Raises ActionClipError as `check_path` does, when writing fails, and as `check_drawable` does.
     """
     check_path(path)
-    check_opencv(path)
+    check_drawable(path, prediction)
     from action_clip.output.drawing import encoded_sheet
 
     write_file(path, encoded_sheet(prediction, Path(path).suffix.lower()))
 
 
-def check_opencv(path: str | os.PathLike[str]) -> None:
-    """Raise ActionClipError, which names the sheet `path`, where OpenCV is too old or cannot be loaded."""
+def check_drawable(path: str | os.PathLike[str], prediction: Prediction) -> None:
+    """Raise ActionClipError, which names the sheet `path`, where it cannot be drawn.
+
+    OpenCV is too old or cannot be loaded, or the prediction has no thumbnails.
+    """
+    if not prediction.frames.size:
+        raise ActionClipError(
+            f"cannot save the sheet {os.fspath(path)}: the prediction has no thumbnails, as those of several videos; "
+            "classify the video alone"
+        )
     problem = f"cannot save the sheet {os.fspath(path)}, which takes OpenCV 5.0 or newer"
     remedy = "pip install --upgrade opencv-python"
     try:

@@ -13,6 +13,7 @@ import action_clip.models  # noqa: F401 - before onnxruntime, which it silences
 # isort: split
 import onnxruntime
 import pytest
+from fake_providers import Change, Providers, install
 from new_process import forget
 
 # What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
@@ -88,6 +89,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     return paths
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Providers:
+    """Give onnxruntime providers, each with what its sessions do, or None where none can be made; → those tried."""
+
+    def providers(**kinds: Change | None) -> list[str]:
+        return install(monkeypatch, kinds)
+
+    return providers
 
 
 @pytest.fixture(scope="session")

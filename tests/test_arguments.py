@@ -24,8 +24,8 @@ def test_no_option_with_a_value_is_given_twice(
     for option in options:
         value = next(iter(option.choices or ["1"]))
         given = [option.option_strings[0], value, f"{option.option_strings[-1]}={value}"]
-        if option.dest == "text":
-            assert parser.parse_args(given).text == ["1", "1"]
+        if option.dest in ("text", "video"):
+            assert getattr(parser.parse_args(given), option.dest) == ["1", "1"]
             continue
         assert getattr(parser.parse_args(given[:2]), option.dest) is not None
         with pytest.raises(SystemExit) as caught:
@@ -44,7 +44,7 @@ def test_a_flag_means_twice_what_it_means_once() -> None:
 @pytest.mark.parametrize(
     ("command", "arguments", "option"),
     [
-        (action_clip.main, ["-v", "a.mp4", "-t", "run", "--video", "a.mp4"], "-v/--video"),
+        (action_clip.main, ["--output", "a", "-t", "run", "--output=b"], "--output"),
         (action_clip.main, ["--model=nano", "-mnano"], "-m/--model"),
         (action_clip.export.command.main, ["x.pt", "--out", "a", "--out", "b"], "--out"),
         (action_clip.export.command.main, ["nano", "--wordnet", "a", "--wordnet", "b"], "--wordnet"),
@@ -65,3 +65,19 @@ def test_benchmarks_are_told_once(capsys: pytest.CaptureFixture[str], monkeypatc
     with pytest.raises(SystemExit):
         benchmarks.accuracy.main()
     assert capsys.readouterr().err.endswith(f": error: argument --model: {TWICE}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "videos"),
+    [
+        (["a.mp4", "b.mp4"], ["a.mp4", "b.mp4"]),
+        (["a.mp4", "-t", "run", "b.mp4"], ["a.mp4", "b.mp4"]),
+        (["-t", "run", "a.mp4", "b.mp4", "--top-k", "1"], ["a.mp4", "b.mp4"]),
+        (["-v", "a.mp4", "--video=b.mp4", "-vc.mp4", "-v", "-"], ["a.mp4", "b.mp4", "c.mp4", "-"]),
+        (["--video", "b.mp4", "a.mp4"], ["a.mp4", "b.mp4"]),
+        (["-", "@list", "--", "-x.mp4"], ["-", "@list", "-x.mp4"]),
+        ([], []),
+    ],
+)
+def test_videos_are_words_then_options(arguments: Sequence[str], videos: list[str]) -> None:
+    assert action_clip.commands.arguments.parse(arguments).video == videos

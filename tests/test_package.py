@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import action_clip
+from action_clip.models.runtime.half import _PACKAGES
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -51,10 +52,12 @@ def test_extras_are_the_lists_of_the_requirements_files() -> None:
     extras = project["optional-dependencies"]
     assert extras["export"] == requirements("requirements-export.txt")
     (runtime,) = (line for line in project["dependencies"] if line.startswith("onnxruntime"))
-    assert extras["cuda"] == [runtime.replace("onnxruntime", "onnxruntime-gpu")]
+    assert extras["cuda"][0] == runtime.replace("onnxruntime", "onnxruntime-gpu")
+    assert [re.split(">=", line)[0] for line in extras["cuda"][1:]] == list(_PACKAGES)
+    assert set(extras["cuda"][1:]) <= set(requirements("requirements-test.txt"))
     assert extras["openvino"] == [runtime.replace("onnxruntime", "onnxruntime-openvino")]
     assert extras["ray"] == requirements("requirements-ray.txt")
-    assert set(extras["completion"]) <= set(requirements("requirements-test.txt"))
+    assert {*extras["completion"], *extras["parquet"]} <= set(requirements("requirements-test.txt"))
     assert set(extras) == {"completion", "cuda", "export", "openvino", "parquet", "ray"}
 
 

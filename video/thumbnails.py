@@ -11,7 +11,7 @@ MOST_BYTES = 1 << 22
 """Most bytes of all frames of one video: more pixels than a sheet shows of them."""
 
 
-def make_thumbnails(frames: NDArray[np.uint8], threads: int = 1) -> NDArray[np.uint8]:
+def thumbnails(frames: NDArray[np.uint8], threads: int = 1) -> NDArray[np.uint8]:
     """Return frames reduced to `MOST_BYTES` in all, at least one pixel each, with their ratio of width to height.
 
     Args:

@@ -1,1 +1,1 @@
-"""Caches, which save time: text features, and graphs as onnxruntime optimises them."""
+"""Caches, which save time: text features, videos, and graphs as onnxruntime optimises them."""

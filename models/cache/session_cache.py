@@ -20,7 +20,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from mmap import ACCESS_READ, mmap
@@ -43,7 +43,8 @@ _LAYOUT = 7
 _DRAFT = ".part"
 # Seconds after which an unfinished draft, and an entry that was not used, is removed from the disk.
 _DRAFT_KEPT_S, _UNUSED_KEPT_S = 3600, 60 * 24 * 3600
-_GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
+GRAPH, _WEIGHTS = "graph.onnx", "weights.bin"
+Writer = Callable[[Path, Path], object]
 # Only folders with such a name and one of these two files, which begin with the same text, are ever removed: users may
 # have put files of their own there. There are two, as one may be damaged.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}(\.part|-[0-9a-f]{12}-.+-\d+)")
@@ -79,8 +80,8 @@ def cached_session(path: Path, options: onnxruntime.SessionOptions) -> "onnxrunt
         raise ValueError("what was kept cannot be loaded, and has been removed") from None
 
 
-def cached_graph(path: Path) -> Path | None:
-    """Return the path of the optimised form of the graph at `path`, in the graph's entry.
+def cached_graph(path: Path, form: str = "", write: Writer | None = None) -> Path | None:
+    """Return the path of another form of the graph at `path`, in the entry that the graph has for this form.
 
     The entry is written first where there is none or it is damaged. Its checksum has just been compared, so a session
     should be made of it at once: this program writes an entry's files only before their folder has its name, but
@@ -89,11 +90,17 @@ def cached_graph(path: Path) -> Path | None:
     None where there is no home() or it is read-only, and for a graph with weights in another file: the optimised graph
     that onnxruntime 1.20 writes still needs that file.
 
+    Args:
+        path: the graph.
+        form: the form's name: letters and figures with "-" between them; "" is what `write_optimised` writes.
+        write: writes the form of the graph, its first argument, as GRAPH into a folder, its second; None:
+            `write_optimised`.
+
     Raises:
         OSError: the entry cannot be written.
         ActionClipError: the graph cannot be read.
         ValueError: `check_graph` refuses the graph.
-        SessionError: onnxruntime cannot load it.
+        SessionError: onnxruntime cannot load it; or whatever `write` raises.
     """
     home = cache_home()
     if home is None:
@@ -104,7 +111,7 @@ def cached_graph(path: Path) -> Path | None:
     if not root.is_dir():
         return None
     identity = graph_identity(path)
-    entry = root / f"{identity[:32]}-{environment_key()}"
+    entry = root / f"{identity[:32]}-{environment_key(form)}"
     if not _is_intact(entry):
         if check_graph(path) or not os.access(root, os.W_OK):
             return None
@@ -112,12 +119,12 @@ def cached_graph(path: Path) -> Path | None:
             _LOG.warning("what was kept of %s for this machine was damaged, and is made anew", path)
         _remove_stale(root)
         with _drafted(entry) as folder:
-            write_optimised(path, folder)
+            (write or write_optimised)(path, folder)
             if graph_identity(path) != identity:
                 raise OSError("it was replaced meanwhile")
     with suppress(OSError):
         os.utime(entry)  # when it was last used
-    return entry / _GRAPH
+    return entry / GRAPH
 
 
 def write_optimised(path: Path, folder: Path) -> Path:
@@ -127,7 +134,7 @@ def write_optimised(path: Path, folder: Path) -> Path:
     """
     options = session_options(1)  # only constants are computed
     options.log_severity_level = 4
-    options.optimized_model_filepath = str(folder / _GRAPH)
+    options.optimized_model_filepath = str(folder / GRAPH)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     # Smaller weights stay in the graph: mapped, they would not be aligned, and int8 products may crash on them.
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(_ALIGNED))
@@ -137,7 +144,7 @@ def write_optimised(path: Path, folder: Path) -> Path:
         if shutil.disk_usage(folder).free < _ALIGNED:  # onnxruntime does not report a full disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         raise
-    return folder / _GRAPH
+    return folder / GRAPH
 
 
 def _is_intact(folder: Path) -> bool:
@@ -154,8 +161,8 @@ def _seal(folder: Path, name: str) -> bytes:
     Raises OSError when one of them cannot be read.
     """
     digests = {}
-    for path in (folder / _GRAPH, folder / _WEIGHTS):
-        if path.name == _GRAPH or os.path.lexists(path):
+    for path in (folder / GRAPH, folder / _WEIGHTS):
+        if path.name == GRAPH or os.path.lexists(path):
             digests[path.name] = _checksum(path)
     return _MARK_TEXT + xxhash.xxh3_128_hexdigest(json.dumps([name, digests]).encode()).encode() + b"\n"
 
@@ -198,7 +205,7 @@ def _is_mark(path: Path) -> bool:
 def _remove(folder: Path) -> None:
     """Remove this program's files from a folder, and the folder if nothing else is in it."""
     with suppress(OSError):
-        for name in (_GRAPH, _WEIGHTS, _SEAL, _MARK):
+        for name in (GRAPH, _WEIGHTS, _SEAL, _MARK):
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()
@@ -236,9 +243,9 @@ def _drafted(entry: Path) -> Iterator[Path]:
                 folder.replace(entry)
 
 
-def environment_key() -> str:
-    """Return a text of what an entry depends on besides its graph: processor, onnxruntime's version, and layout."""
-    return f"{_processor()}-{onnxruntime.__version__}-{_LAYOUT}"
+def environment_key(form: str = "") -> str:
+    """Return a text of what an entry depends on besides its graph: processor, onnxruntime's version, form, layout."""
+    return "-".join(filter(None, (_processor(), onnxruntime.__version__, form, str(_LAYOUT))))
 
 
 @cache

@@ -3,6 +3,7 @@
 import logging
 from functools import cache, partial
 from threading import RLock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,13 +11,16 @@ from action_clip.errors import ActionClipError
 from action_clip.system.forks import at_fork, hold_during_forks
 from action_clip.system.interrupts import interruptible
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 _LOG = logging.getLogger("action_clip")
 AUTO = "auto"
 """The device that stands for the best provider that starts."""
-CPU = "CPUExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # What "auto" tries before the CPU, in this order. Left out are the providers that compile each graph in each process,
 # which takes longer than most runs (TensorRT, MIGraphX, CoreML), and OpenVINO, which on a CPU is no faster.
-_PREFERRED = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
+_PREFERRED = (CUDA, "ROCMExecutionProvider", "DmlExecutionProvider")
 _REMOTE = "AzureExecutionProvider"
 # The packages with these devices, and the extras that name them. All of them install into one folder, so only the one
 # installed last is there.
@@ -120,10 +124,45 @@ def _starts(name: str) -> bool:
 
 
 def _runs(name: str) -> bool:
+    session = trial_session(name, _SILENT)
+    x = np.full((2, 2), 2, np.float32)
+    return name in session.get_providers() and np.array_equal(session.run(None, {"x": x})[0], x @ x)
+
+
+def trial_session(name: str, severity: int) -> "onnxruntime.InferenceSession":
+    """Return a session of a tiny graph on the provider, or on the CPU where onnxruntime cannot start the provider.
+
+    Args:
+        name: of the provider.
+        severity: the least severity of what the session logs.
+
+    Raises:
+        SessionError: onnxruntime cannot make it.
+    """
     from action_clip.models.runtime.sessions import make_session, session_options
 
     options = session_options(1)
-    options.log_severity_level = _SILENT
-    session = make_session(_PRODUCT, options, name)
-    x = np.full((2, 2), 2, np.float32)
-    return name in session.get_providers() and np.array_equal(session.run(None, {"x": x})[0], x @ x)
+    options.log_severity_level = severity
+    return make_session(_PRODUCT, options, name)
+
+
+@cache
+def load_cuda_libraries() -> None:
+    """Load CUDA and cuDNN from the packages that pip has installed, where onnxruntime does not look for them itself.
+
+    Once a process. Where they come from the system, as before onnxruntime 1.21, this changes nothing.
+    """
+    import warnings
+
+    import onnxruntime
+
+    if not hasattr(onnxruntime, "preload_dlls"):
+        return
+    # It prints which libraries it cannot load; that CUDA does not start is said by whoever makes the session.
+    onnxruntime.print = lambda *_: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            onnxruntime.preload_dlls()
+    finally:
+        del onnxruntime.print

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.runtime.devices import AUTO, device_name, provider
+from action_clip.models.runtime.devices import AUTO, CUDA, device_name, provider
 from action_clip.system.forks import never_destroy, reset_in_children
 from action_clip.system.interrupts import interruptible
 
@@ -25,6 +25,8 @@ _INPUT_TYPES: dict[str, type[np.generic]] = {
 }
 # Most rows of one run, and most numbers in them, where the graph leaves the batch open: larger runs are no faster.
 _MAX_ROWS, _MAX_NUMBERS = 256, 256 * 3 * 224 * 224
+# How many times as much a GPU takes at once: 128 clips of eight frames.
+_GPU_TIMES = 4
 # Most tokens of one run of texts: about as many as fit into the processor's caches.
 _MAX_TOKENS = 1024
 # The largest size, and number of numbers, that a graph may fix for its input: far more than any model needs.
@@ -78,17 +80,19 @@ class Graph:
     def identity(self) -> str:
         """Return a text of all that the outputs depend on, as a key for caching them.
 
-        It names the graph with its weights, the provider, the kind of processor, onnxruntime's version, and the layout
-        of the session cache.
+        It names the graph with its weights, the provider, the kind of processor, onnxruntime's version, half precision
+        where graphs run in it, and the layout of the session cache.
 
         Raises:
             ActionClipError: the graph cannot be read, or `check_graph` refuses it.
         """
         from action_clip.models.cache.session_cache import environment_key
+        from action_clip.models.runtime.half import FORM, runs_in_half
 
         if self._content is None:
             self._content = self._read_content()
-        return f"{self._content} {provider(self._device)} {environment_key()}"
+        name = provider(self._device)
+        return f"{self._content} {name} {environment_key(FORM if runs_in_half(name) else '')}"
 
     def _read_content(self) -> str:
         from action_clip.models.store.hashes import graph_identity
@@ -131,6 +135,7 @@ class Graph:
                 spins=self._spins,
                 prepack=self._prepack,
                 cache=self._keep,
+                group=self._group,
             )
         except SessionError as error:
             raise self._unusable(error) from error
@@ -198,7 +203,7 @@ class Graph:
 
     def _rows_per_run(self, numbers: int) -> int:
         """Return how many rows of so many numbers each go into one run: whole groups, and at least one group."""
-        most = min(_MAX_ROWS, _MAX_NUMBERS // max(numbers, 1))
+        most = min(_MAX_ROWS, _MAX_NUMBERS // max(numbers, 1)) * (_GPU_TIMES if provider(self._device) == CUDA else 1)
         return max(most // self._group, 1) * self._group
 
     def _run(self, rows: NDArray[Any], batch: int | None, names: list[str]) -> list[NDArray[np.float32]]:

@@ -8,15 +8,20 @@ import onnxruntime
 from action_clip.errors import ActionClipError
 from action_clip.models.cache.session_cache import cached_session
 from action_clip.models.catalog.structure import check_graph
-from action_clip.models.runtime.devices import CPU, device_name
+from action_clip.models.runtime.devices import CPU, CUDA, device_name
 from action_clip.models.runtime.sessions import SessionError, make_session, session_options
 from action_clip.models.store.home import warn_once
 
+NOT_KEPT = (OSError, EOFError, ValueError, ActionClipError, SessionError)
+"""Problems of the disk, the graph or onnxruntime, for which a form of the graph is not kept in the session cache."""
+# Severities of onnxruntime's log: errors alone, and next to nothing.
+ERROR, SILENT = 3, 4
+
 
 def open_session(
-    path: Path, provider: str, *, threads: int | None, spins: bool, prepack: bool, cache: bool
+    path: Path, provider: str, *, threads: int | None, spins: bool, prepack: bool, cache: bool, group: int = 1
 ) -> onnxruntime.InferenceSession:
-    """Return a session of the graph at `path`; the other arguments are as for `Graph`.
+    """Return a session of the graph at `path`, on CUDA a DeviceSession; the other arguments are as for `Graph`.
 
     Raises:
         SessionError: the file cannot be read, `check_graph` refuses it, or onnxruntime cannot load it.
@@ -24,33 +29,49 @@ def open_session(
     """
     session, problem = None, None
     options = partial(_options, provider, threads, spins=spins, prepack=prepack)
+    if provider == CUDA:
+        from action_clip.models.runtime.cuda import open_on_cuda
+
+        return open_on_cuda(path, options, cache=cache, group=group)
     if cache and provider == CPU:
         try:
             session = cached_session(path, options())
-        except (OSError, EOFError, ValueError, ActionClipError, SessionError) as error:
-            problem = error  # of the disk, the graph or onnxruntime
+        except NOT_KEPT as error:
+            problem = error
     if session is None:
-        session = _uncached_session(path, provider, options())
+        require_sound(path)
+        session = started(make_session(path, options(), provider), provider)
     if problem is not None:
-        # Once in each process: a problem of the disk concerns every graph.
-        text = "%s cannot be kept ready for this machine, so runs start slower: %s"
-        warn_once("kept ready", text, path, problem)
+        warn_not_kept(path, problem)
     return session
 
 
-def _uncached_session(path: Path, provider: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def warn_not_kept(path: Path, problem: Exception) -> None:
+    """Warn, once in each process, as a problem of the disk concerns every graph."""
+    text = "%s cannot be kept ready for this machine, so runs start slower: %s"
+    warn_once("kept ready", text, path, problem)
+
+
+def require_sound(path: Path) -> None:
+    """Raise SessionError where `check_graph` refuses the graph."""
     try:
         check_graph(path)
     except OSError as error:
         raise SessionError(error.strerror or error) from error
     except ValueError as error:
         raise SessionError(error) from error
-    session = make_session(path, options, provider)
+
+
+def started(session: onnxruntime.InferenceSession, provider: str) -> onnxruntime.InferenceSession:
+    """Return the session. Raises ActionClipError where it does not use the provider."""
     # onnxruntime puts the CPU in the place of a provider whose libraries are missing, without an error.
     if provider not in session.get_providers():
+        needs = "what its provider needs"
+        if provider == CUDA:
+            needs += " (CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]')"
         raise ActionClipError(
             f"the device '{device_name(provider)}' could not be started, only "
-            f"{', '.join(session.get_providers())} could: install what its provider needs or use --device cpu"
+            f"{', '.join(session.get_providers())} could: install {needs} or use --device cpu"
         )
     return session
 
@@ -58,7 +79,7 @@ def _uncached_session(path: Path, provider: str, options: onnxruntime.SessionOpt
 def _options(provider: str, threads: int | None, *, spins: bool, prepack: bool) -> onnxruntime.SessionOptions:
     options = session_options(threads)
     # Errors on the CPU are raised; why another provider does not start is only in onnxruntime's log.
-    options.log_severity_level = 4 if provider == CPU else 3
+    options.log_severity_level = SILENT if provider == CPU else ERROR
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     options.add_session_config_entry("session.disable_prepacking", str(int(not prepack)))
     # Between runs, the threads leave the cores to other work.

@@ -7,7 +7,8 @@ from pathlib import Path
 from action_clip.errors import ActionClipError
 
 # The names have the versions of the layouts: versions of the program with other layouts use other files.
-LABEL_BANK, HASHES = "label_bank-3.sqlite3", "hashes-3.jsonl"
+LABEL_BANK, VIDEO_BANK = "label_bank-3.sqlite3", "video_bank-1.sqlite3"
+HASHES = "hashes-3.jsonl"
 _log = logging.getLogger("action_clip")
 
 

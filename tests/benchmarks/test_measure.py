@@ -15,23 +15,39 @@ import pytest
 from onnx import numpy_helper, parser
 
 from benchmarks import cases, video
-from benchmarks.contestants import PEERS, PREPROCESS, SCORE_AVERAGED, STAGES, VIDEO_LENGTHS_S, Contestant, find
+from benchmarks.contestants import (
+    ALONE,
+    PEERS,
+    PREPROCESS,
+    SCORE_AVERAGED,
+    SCRIPTS,
+    STAGES,
+    VIDEO_LENGTHS_S,
+    Contestant,
+    find,
+)
 from benchmarks.inputs import ABSENT, ROOT, Inputs
 from benchmarks.measure import Command, Raw, processes, turns, workers
-from benchmarks.work import flops, products
+from benchmarks.work import UNIFORM, flops, products
 
 
 def python(code: str, home: Path, *, is_exact: bool = True, forget: tuple[Path, ...] = ()) -> Command:
     return Command([sys.executable, "-c", code], home, forget, is_exact)
 
 
-def answering(probability: float) -> str:
-    content = {"predictions": [{"label": "eating", "probability": probability}], "timings_s": {"image": 0.5}}
-    return f"print('a warning'); print({json.dumps(content)!r})"
+def answering(*probabilities: float) -> str:
+    """Return code that answers for the videos 0.mp4, 1.mp4, …"""
+    lines = []
+    for number, probability in enumerate(probabilities):
+        predictions = [{"label": "eating", "probability": probability}]
+        content = {"video": f"{number}.mp4", "predictions": predictions, "timings_s": {"image": 0.5}}
+        lines.append(json.dumps(content))
+    return f"print('a warning', *{lines!r}, sep='\\n')"
 
 
 def test_turns() -> None:
     assert "".join(turns("abc", 4)) == "abc" + "bca" + "cab" + "abc"
+    assert list(turns("", 4)) == []
 
 
 def test_processes_run_in_turns(tmp_path: Path) -> None:
@@ -60,6 +76,22 @@ def test_answers_are_compared(tmp_path: Path) -> None:
     assert processes({**commands, "c": python(answering(0.6), tmp_path, is_exact=False)}, 1).answers["c"] == "Δp ≤ 0.1"
 
 
+def test_answers_for_each_video_are_compared(tmp_path: Path) -> None:
+    commands = {"a": python(answering(0.5, 0.7), tmp_path), "b": python(answering(0.501, 0.7, 0.1), tmp_path)}
+    raw = processes(commands, 1)
+    assert raw.answers == {"a": "Δp ≤ 0", "b": "Δp ≤ 0.001"}
+    assert raw.samples["a"][0].stages == {}  # of two videos at once
+    with pytest.raises(RuntimeError, match=r"c answers \{'eating': 0\.6\} for 1\.mp4, a \{'eating': 0\.7\}"):
+        processes({**commands, "c": python(answering(0.5, 0.6), tmp_path)}, 1)
+    with pytest.raises(RuntimeError, match=r"c answers None for 1\.mp4"):
+        processes({**commands, "c": python(answering(0.5), tmp_path)}, 1)
+
+
+def test_a_process_that_measures_itself(tmp_path: Path) -> None:
+    code = "print('{\"seconds\": 1234.5}')"
+    assert processes({"a": python(code, tmp_path)}, 1).samples["a"][0].seconds == 1234.5
+
+
 def test_a_process_that_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         processes({"a": python("1 / 0", tmp_path)}, 1)
@@ -84,14 +116,23 @@ def test_workers(tmp_path: Path) -> None:
         workers("small", [Contestant("nothing", "work:nothing")], tmp_path, 1)
 
 
-@pytest.mark.parametrize("contestant", [*PEERS, *chain(*STAGES.values())], ids=lambda contestant: contestant.name)
+@pytest.mark.parametrize(
+    "contestant", [*PEERS, *ALONE, *chain(*STAGES.values())], ids=lambda contestant: contestant.name
+)
 def test_every_contestant_can_be_called_with_its_arguments(contestant: Contestant) -> None:
     first = (Inputs(Path()), None) if contestant in PEERS else (Inputs(Path()),)
     inspect.signature(contestant.load()).bind(*first, *contestant.arguments)
     if contestant.make == "work:read_video":
         length, reader = contestant.arguments
         assert length in VIDEO_LENGTHS_S
-        inspect.signature(getattr(video, reader)).bind(Path(), [0], 1)
+        inspect.signature(getattr(video, reader)).bind(Path(), UNIFORM, 1)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_has_a_reader_and_a_peer(name: str) -> None:
+    reader, peer = SCRIPTS[name]
+    inspect.signature(getattr(video, reader)).bind(Path(), UNIFORM, 1)
+    find(PEERS, peer)
 
 
 def test_the_runner_stays_small() -> None:
@@ -109,7 +150,7 @@ def test_every_stage_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(cases, "workers", known)
     for key, case in cases.CASES.items():
-        if key in ("clip", "text", "small") or key.startswith("video"):
+        if key in ("clip", "text", "small", "gpu") or key.startswith("video"):
             case.measure(Inputs(tmp_path), 1)
     assert stages == set(STAGES)
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks.cases import Case, Target, faster, middle, smaller
 from benchmarks.inputs import Inputs
 from benchmarks.measure import Raw, Sample
 from benchmarks.report import load, render, save, verdict
+from benchmarks.targets import Case, Target, faster, middle, smaller
 
 RAW = Raw(
     samples={
@@ -15,7 +15,7 @@ RAW = Raw(
     },
     absent={"other": "No module named 'other'"},
     answers={"program": "Δp ≤ 1e-06"},
-    notes={"bytes a label": 32768.0},
+    notes={"bytes a label": 32768.0, "clips a second": 1.9375},
     date="2026-01-02",
     commit="0123456789ab",
 )
@@ -62,7 +62,8 @@ def test_the_page() -> None:
     assert "| program | 3.00 s | 2.00 s to 4.00 s | 0.25× | 600 MB | Δp ≤ 1e-06 |" in page
     assert "| other | not installed (No module named 'other') |" in page
     assert "| yardstick | 0.000 |" not in page
-    assert "bytes a label: 32,768" in page
+    assert "bytes a label: 32,768\n" in page
+    assert "clips a second: 1.94\n" in page
     assert "3 rounds, 2026-01-02, commit 0123456789ab." in page
     assert "python -m benchmarks --only two" in page
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fault_server import Fault, FaultServer, wait_until
 from numpy.typing import NDArray
 from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 
 import action_clip.models.engine
+import action_clip.video.address
 from action_clip import ActionClip, ActionClipError, EncodedVideo, Failure, Prediction, TimeSformer
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.output.sheet import save_sheet
 
 LABELS = ["drinking", "riding a bicycle", "playing the drums"]
 T = 4
@@ -36,15 +39,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ActionClip:
 
 
 def workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread is not threading.main_thread() and thread.daemon]
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come to hold within 30 s")
+    """The threads that do the engine's work, as their names say."""
+    return [thread for thread in threading.enumerate() if "(complete)" in thread.name]
 
 
 def test_the_answers_are_those_of_one_video_at_a_time(model: ActionClip) -> None:
@@ -61,6 +57,15 @@ def test_the_answers_are_those_of_one_video_at_a_time(model: ActionClip) -> None
         assert (result.video, result.duration_s) == (expected.video, expected.duration_s)
         assert result.frames.shape == (0, 0, 0, 3)
         assert result.timings_s.keys() == {"decode", "preprocess", "image", "fusion", "score"}
+
+
+def test_predictions_without_thumbnails_are_tables_and_no_sheets(model: ActionClip, tmp_path: Path) -> None:
+    [result] = model.classify_many([frames_of(1)], LABELS)
+    assert isinstance(result, Prediction)
+    assert result._repr_html_().startswith("<table>")
+    with pytest.raises(ActionClipError, match=r"no thumbnails.* classify the video alone"):
+        save_sheet(tmp_path / "sheet.png", result)
+    assert not (tmp_path / "sheet.png").exists()
 
 
 def test_encoded_videos_answer_later_questions(model: ActionClip) -> None:
@@ -178,6 +183,26 @@ def test_threads_end_when_the_results_are_no_longer_wanted(model: ActionClip, me
 
     assert len(list(model.classify_many(map(frames_of, range(4)), LABELS))) == 4
     wait_until(lambda: not workers())
+
+
+def test_a_server_that_stalls_does_not_keep_a_thread(model: ActionClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action_clip.video.address, "URL_TIMEOUT_S", 600.0)
+    over, stalled = threading.Event(), threading.Event()
+
+    def stall() -> None:
+        stalled.set()
+        over.wait(120)
+
+    with FaultServer() as server:
+        server.add("/clip.gif", SAMPLE_VIDEO.read_bytes(), [Fault(halfway=stall)] * 3)
+        results: Any = model.classify_as_completed([f"{server.url}/clip.gif", frames_of(1), frames_of(2)], LABELS)
+        assert next(results)[0] != 0
+        assert stalled.wait(60)
+        results.close()
+        try:
+            wait_until(lambda: not workers())
+        finally:
+            over.set()
 
 
 def test_what_the_iterable_raises_comes_after_the_results_before(model: ActionClip) -> None:

@@ -15,7 +15,7 @@ from action_clip.models.prediction import Prediction
 from action_clip.output.drawing import WIDTH, draw_sheet
 from action_clip.output.lettering import SEMIBOLD, drawable, fit, put_text, text_width
 from action_clip.output.sheet import check_path, save_sheet
-from action_clip.video.thumbnails import make_thumbnails
+from action_clip.video.thumbnails import thumbnails
 
 INK = (40, 32, 26)
 GREY = (128, 114, 107)
@@ -295,7 +295,7 @@ def test_thumbnails_look_as_the_frames_do(count: int, height: int, width: int) -
     blobs = np.random.default_rng(0).integers(0, 256, (count, 12, 20, 3), np.uint8)
     frames = np.stack([cv2.resize(blob, (width, height), interpolation=cv2.INTER_CUBIC) for blob in blobs])
     expected = draw_sheet(replace(answer, frames=frames.astype(np.uint8)))
-    found = draw_sheet(replace(answer, frames=make_thumbnails(frames.astype(np.uint8))))
+    found = draw_sheet(replace(answer, frames=thumbnails(frames.astype(np.uint8))))
     assert found.shape == expected.shape
     difference = cv2.absdiff(found, expected)
     assert difference.max() < 40

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from action_clip.video.thumbnails import MOST_BYTES, make_thumbnails
+from action_clip.video.thumbnails import MOST_BYTES, thumbnails
 
 
 def smooth(count: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -19,7 +19,7 @@ def smooth(count: int, height: int, width: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_frames_become_small_and_stay_the_same_pictures(shape: tuple[int, int, int], threads: int) -> None:
     frames = smooth(*shape)
-    small = make_thumbnails(frames, threads)
+    small = thumbnails(frames, threads)
     count, height, width, _ = small.shape
     assert count == shape[0]
     assert 0.98 * MOST_BYTES < small.nbytes <= MOST_BYTES
@@ -31,12 +31,12 @@ def test_frames_become_small_and_stay_the_same_pictures(shape: tuple[int, int, i
 
 def test_small_frames_stay_as_they_are() -> None:
     frames = smooth(8, 360, 480)
-    assert make_thumbnails(frames) is frames
+    assert thumbnails(frames) is frames
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 20_000), (20_000, 20), (1080, 1920)])
 def test_a_picture_stays_one_picture_in_memory(height: int, width: int) -> None:
-    small = make_thumbnails(np.broadcast_to(smooth(1, height, width), (8, height, width, 3)))
+    small = thumbnails(np.broadcast_to(smooth(1, height, width), (8, height, width, 3)))
     assert small.shape[0] == 8
     assert small.strides[0] == 0
     assert small.nbytes <= MOST_BYTES

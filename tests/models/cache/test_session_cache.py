@@ -435,7 +435,7 @@ def test_nothing_is_written_for_another_device(
     # Its libraries are missing here.
     with pytest.raises(ActionClipError, match="the device 'cuda' could not be started"):
         Graph(graph, device="cuda", keep=True).start()
-    assert opened == [graph]
+    assert graph not in opened  # only a tiny graph was tried
     assert list(home().iterdir()) == []
 
 

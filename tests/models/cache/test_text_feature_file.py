@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import action_clip.models.cache.blob_file
 import action_clip.models.cache.text_feature_file
 from action_clip.models.cache.text_feature_file import TextFeatureFile
 from action_clip.models.store.home import LABEL_BANK
@@ -211,7 +212,7 @@ def unit(number: int) -> NDArray[np.float32]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What time it is: the last of these."""
     times = [time.time()]
-    monkeypatch.setattr(action_clip.models.cache.text_feature_file, "time", lambda: times[-1])
+    monkeypatch.setattr(action_clip.models.cache.blob_file, "time", lambda: times[-1])
     return times
 
 

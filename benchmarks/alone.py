@@ -1,0 +1,26 @@
+"""The processor's seconds for a stage of a clip, with one thread: `python -m benchmarks.alone WORK NAME`, of ALONE."""
+
+import json
+import sys
+from pathlib import Path
+from time import process_time
+
+from benchmarks.contestants import ALONE, find
+from benchmarks.inputs import Inputs
+
+RUNS = 30
+
+
+def main() -> None:
+    """Print the mean of RUNS runs, after one to warm up."""
+    contestant = find(ALONE, sys.argv[2])
+    work = contestant.load()(Inputs(Path(sys.argv[1])), *contestant.arguments)
+    work()
+    began = process_time()
+    for _ in range(RUNS):
+        work()
+    print(json.dumps({"seconds": (process_time() - began) / RUNS}))
+
+
+if __name__ == "__main__":
+    main()

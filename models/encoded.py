@@ -1,0 +1,55 @@
+"""What videos and clips are encoded to: features, for any number of questions."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from action_clip.video.clip import Clip
+
+NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
+"""Stands for thumbnails that were not asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedClips:
+    """Features of N clips.
+
+    Attributes:
+        features: (N, D) float32, L2-normalised.
+        frame_features: (N, T, D) float32, the image graph's output, where it sees each frame alone: any T of them are
+            an input of the fusion graph. None where frames attend to each other.
+        logits: (N, C) float32 over the C classes of a closed set; (N, 0) for a zero-shot model.
+        timings_s: seconds of each graph.
+    """
+
+    features: NDArray[np.float32] = field(repr=False)
+    frame_features: NDArray[np.float32] | None = field(repr=False)
+    logits: NDArray[np.float32] = field(repr=False)
+    timings_s: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedVideo:
+    """Features of one video, from one clip of it; `predict` uses them, any number of times.
+
+    Attributes:
+        features: (D,) float32, L2-normalised.
+        frame_features: (T, D) float32, or None: as in EncodedClips.
+        logits: (C,) float32; C = 0 for a zero-shot model.
+        clip: the indices and times of the sampled frames, and these as thumbnails (see Prediction) where they were
+            asked for.
+        video: the path or URL; None where frames were given instead.
+        model: name of the model.
+        timings_s: seconds of each stage so far.
+    """
+
+    features: NDArray[np.float32] = field(repr=False)
+    frame_features: NDArray[np.float32] | None = field(repr=False)
+    logits: NDArray[np.float32] = field(repr=False)
+    clip: "Clip" = field(repr=False)
+    video: str | None
+    model: str
+    timings_s: dict[str, float]

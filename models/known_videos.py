@@ -1,0 +1,97 @@
+"""The videos that a model knows: what the video bank has of them, under a key of all that it depends on."""
+
+import os
+from typing import TYPE_CHECKING
+
+from xxhash import xxh3_128_hexdigest
+
+from action_clip.models.catalog.specs import ROLES
+from action_clip.models.encoded import NO_FRAMES, EncodedVideo
+from action_clip.models.model_graphs import ModelGraphs
+from action_clip.system.forks import cached_property
+
+if TYPE_CHECKING:
+    from action_clip.models.cache.video_bank import VideoBank
+    from action_clip.video.inputs import VideoInput
+
+_VERSION = 1
+"""Changes when the same file and options give other frames, or other tensors of them."""
+
+
+class KnownVideos:
+    """The videos that were encoded with one model and one way of choosing frames."""
+
+    def __init__(self, graphs: ModelGraphs, sampling: str, seed: int) -> None:
+        """Choose the model and the frames: arguments as for `Model.encode_video`."""
+        self._graphs = graphs
+        self._sampling = (sampling, seed if sampling == "random" else 0)
+        self._roles = [role for role in ROLES[graphs.spec.kind] if role != "text"]
+
+    def key(self, video: "VideoInput") -> str | None:
+        """Return the key of a video; None where nothing is kept of it: a URL, a pipe, frames, or a model with no cache.
+
+        Raises ActionClipError where the model's graphs cannot be read.
+        """
+        if self._bank is None or not isinstance(video, str | os.PathLike):
+            return None
+        from action_clip.models.cache.video_bank import video_fingerprint
+
+        fingerprint = video_fingerprint(video)
+        return None if fingerprint is None else xxh3_128_hexdigest(f"{fingerprint} {self._dependencies}".encode())
+
+    def find(self, key: str) -> EncodedVideo | None:
+        """Return what is kept under the key, without name and thumbnails, and with 0 s for stages that are left out."""
+        from action_clip.video.clip import Clip
+
+        known = None if self._bank is None else self._bank.read(key)
+        if known is None:
+            return None
+        return EncodedVideo(
+            features=known.features,
+            frame_features=known.frame_features,
+            logits=known.logits,
+            clip=Clip(NO_FRAMES, known.indices, known.times_s, known.total_frames, known.duration_s),
+            video=None,
+            model=self._graphs.spec.name,
+            timings_s=dict.fromkeys(["preprocess", *self._roles], 0.0),
+        )
+
+    def add(self, key: str, video: "VideoInput", encoded: EncodedVideo) -> None:
+        """Keep an encoded video, unless its file has changed since it got the key."""
+        from action_clip.models.cache.video_bank import KnownVideo
+
+        if self._bank is None or self.key(video) != key:
+            return
+        clip = encoded.clip
+        self._bank.write(
+            key,
+            KnownVideo(
+                features=encoded.features,
+                frame_features=encoded.frame_features,
+                logits=encoded.logits,
+                indices=clip.indices,
+                times_s=clip.times_s,
+                total_frames=clip.total_frames,
+                duration_s=clip.duration_s,
+            ),
+        )
+
+    def flush(self) -> None:
+        """Write to the disk what was added."""
+        if "_bank" in vars(self) and self._bank is not None:
+            self._bank.flush()
+
+    @cached_property
+    def _bank(self) -> "VideoBank | None":
+        if not (self._graphs.cache and self._graphs.is_on_disk):
+            return None
+        from action_clip.models.cache.video_bank import video_bank
+
+        return video_bank()
+
+    @cached_property
+    def _dependencies(self) -> str:
+        spec = self._graphs.spec
+        preprocessing = (spec.frames, spec.uniform, spec.image_size, spec.resize, spec.mean, spec.std)
+        identities = [self._graphs[role].identity() for role in self._roles]
+        return f"{_VERSION} {self._sampling} {preprocessing} {identities}"
