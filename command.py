@@ -6,14 +6,15 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import redacted
 from action_clip.system.terminal import LogFormatter, printable, sentence
 
-SUBCOMMANDS = {"export": "action_clip.export.command"}
+SUBCOMMANDS = {"export": "action_clip.export.command", "ray": "action_clip.commands.ray.command"}
 """The module of each sub-command, which has `main(arguments) -> int` and `build_parser()`."""
 
 
@@ -32,9 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from action_clip.commands.arguments import parse
 
     options = parse(arguments)
+    return reported(partial(_run, options), options)
+
+
+def reported(work: Callable[[], int], options: argparse.Namespace) -> int:
+    """Return the exit code that `work` returns; an error becomes a sentence on stderr, and 1, Ctrl-C 130.
+
+    `options` has `quiet` and `debug`.
+    """
     _log_to_stderr(quiet=options.quiet)
     try:
-        return _run(options)
+        return work()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of stdout has closed it

@@ -23,8 +23,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if len(options.positional_video) > 1:
         _check_words(options.positional_video, parser)
     options.video = [*options.positional_video, *options.video]
-    if options.seed is not None and options.sampling != "random":
-        parser.error("--seed belongs to --sampling random")
+    check_seed(parser, options)
     if options.spreadsheet and options.format != "csv":
         parser.error("--spreadsheet belongs to --format csv")
     if options.resume and not options.output:
@@ -32,12 +31,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with 2 where a seed is given that is not used."""
+    if options.seed is not None and options.sampling != "random":
+        parser.error("--seed belongs to --sampling random")
+
+
 def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
     """Exit with 2 where one of several words is no video by its looks, but may be a label or a sub-command."""
     for word in words:
         if not os.path.lexists(word) and not re.search(r"[.*?@/\\:-]", word):
             parser.error(
-                f"there is no file or folder {word} (each label follows --text, and the only sub-command is export)"
+                f"there is no file or folder {word} (each label follows --text; the sub-commands are export and ray)"
             )
 
 
@@ -68,21 +73,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what to look at, and for").add_argument
-    add("positional_video", metavar="VIDEO", nargs="*", type=_nonempty, help="the same as --video VIDEO")
+    add("positional_video", metavar="VIDEO", nargs="*", type=nonempty, help="the same as --video VIDEO")
     add(
         "-v",
         "--video",
         metavar="VIDEO",
         action="append",
         default=[],
-        type=_nonempty,
+        type=nonempty,
         help="a video file or an http(s) URL; a folder, for all videos in and below it; a pattern with * or **; @FILE, "
         "a list of videos, one a line; or -, such a list on stdin; repeat it for more (default: the sample)",
     )
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
-    add("--desc_file", metavar="FILE", type=_nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
-    add("--classmap", metavar="FILE", type=_nonempty, help="names of a closed-set model's classes, in the same forms")
-    add("--prompts", metavar="FILE", type=_nonempty, help="prompt templates, one a line in UTF-8, each with one {}")
+    add("--desc_file", metavar="FILE", type=nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
+    add("--classmap", metavar="FILE", type=nonempty, help="names of a closed-set model's classes, in the same forms")
+    add("--prompts", metavar="FILE", type=nonempty, help="prompt templates, one a line in UTF-8, each with one {}")
     add(
         "--sampling",
         choices=SAMPLINGS,
@@ -90,7 +95,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         help="which frames: the official evaluation's; a random one from each segment; or the keyframes nearest to the "
         "official ones, quick for hours of video (exact where a short one has too few) (default: %(default)s)",
     )
-    add("--seed", metavar="N", type=_integer_from(0), help="seed of --sampling random (default: 0)")
+    add("--seed", metavar="N", type=integer_from(0), help="seed of --sampling random (default: 0)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +104,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         metavar="NAME_OR_FOLDER",
-        type=_nonempty,
+        type=nonempty,
         default=DEFAULT_MODEL,
         help="a name that --list-models shows, or a folder with exported graphs (default: %(default)s)",
     )
@@ -111,18 +116,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--device",
-        type=_nonempty,
+        type=nonempty,
         default="auto",
         help="auto: CUDA, ROCm or DirectML, where one starts, else the CPU; or cpu, cuda, openvino, coreml, … as the "
         "installed onnxruntime has them (default: %(default)s)",
     )
-    add("--threads", metavar="N", type=_integer_from(1), help="CPU threads (default: all cores that it may use)")
+    add("--threads", metavar="N", type=integer_from(1), help="CPU threads (default: all cores that it may use)")
     add("--no-cache", action="store_true", help="encode every label anew, and keep nothing on disk")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the answer").add_argument
-    add("--top-k", metavar="K", type=_integer_from(1), default=5, help="how many labels (default: %(default)s)")
+    add("--top-k", metavar="K", type=integer_from(1), default=5, help="how many labels (default: %(default)s)")
     add(
         "--format",
         choices=("text", "json", "csv"),
@@ -133,7 +138,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in CSV, put ' before what a spreadsheet would take for a formula (names that begin with =, +, -, @)",
     )
-    add("--output", metavar="FILE", type=_nonempty, help="write the answer to a file instead of stdout")
+    add("--output", metavar="FILE", type=nonempty, help="write the answer to a file instead of stdout")
     add(
         "--resume",
         action="store_true",
@@ -142,13 +147,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     add(
         "--features",
         metavar="FILE",
-        type=_nonempty,
+        type=nonempty,
         help="also write the videos' names and features, (N, D) float32, as NumPy (.npz) or Parquet (.parquet)",
     )
     add(
         "--save",
         metavar="SHEET.png",
-        type=_nonempty,
+        type=nonempty,
         help="also draw the frames of one video that were looked at, and the top labels",
     )
     add(
@@ -168,7 +173,17 @@ def _add_others(parser: argparse.ArgumentParser) -> None:
     add("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _integer_from(lowest: int) -> Callable[[str], int]:
+def add_options(parser: argparse.ArgumentParser, title: str, names: Sequence[str]) -> None:
+    """Add a group of options of the command, by the names that their values have, to the parser of a sub-command."""
+    options = {action.dest: action for action in build_parser()._actions}
+    group = parser.add_argument_group(title)
+    for name in names:
+        group._add_action(options[name])
+
+
+def integer_from(lowest: int) -> Callable[[str], int]:
+    """Return a function that parses a whole number, of which `lowest` is the least."""
+
     def parse_integer(text: str) -> int:
         try:
             value = int(text)
@@ -181,7 +196,8 @@ def _integer_from(lowest: int) -> Callable[[str], int]:
     return parse_integer
 
 
-def _nonempty(text: str) -> str:
+def nonempty(text: str) -> str:
+    """Return an argument that is not empty."""
     # An empty argument is an unset variable of a shell script, not a choice of the default.
     if not text:
         raise argparse.ArgumentTypeError("it is empty")

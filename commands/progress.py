@@ -20,10 +20,10 @@ class Progress:
         self._failed = 0
         self._beside_answers = beside_answers
 
-    def count(self, failed: int) -> None:
-        """Count one more video; `failed` of all so far have failed."""
+    def count(self, failed: int, videos: int = 1) -> None:
+        """Count more videos; `failed` of all so far have failed."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(videos)
             if failed != self._failed:
                 self._failed = failed
                 self._bar.set_postfix_str(f"{failed} failed")

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import action_clip.commands.arguments
+import action_clip.commands.ray.command
 import action_clip.export.command
 
 ROOT = Path(__file__).parent.parent
@@ -15,6 +16,7 @@ def parsers() -> dict[Path, ArgumentParser]:
     return {
         ROOT / "docs" / "command-line.md": action_clip.commands.arguments.build_parser(),
         ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
+        ROOT / "docs" / "scale.md": action_clip.commands.ray.command.build_parser(),
     }
 
 
