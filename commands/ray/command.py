@@ -130,6 +130,7 @@ def _run(options: argparse.Namespace) -> int:
     from action_clip.commands.ray.driver import classify_all, connected, pool_of
     from action_clip.commands.ray.inputs import find_videos
     from action_clip.commands.ray.output import Output
+    from action_clip.commands.ray.worker import PROXY
 
     output = Output(options.out)
     videos = find_videos(options.videos, options.path_column)
@@ -146,7 +147,12 @@ def _run(options: argparse.Namespace) -> int:
             with connected(address):
                 gpus = float(options.device == "cuda") if options.gpus is None else options.gpus
                 pool = pool_of(options.workers, options.cpus, gpus, grows=address is not None)
-                work = replace(work, model={**work.model, "threads": options.threads or pool.cpus})
+                own = {} if address else {PROXY: os.environ.get(PROXY)}
+                work = replace(
+                    work,
+                    model={**work.model, "threads": options.threads or pool.cpus},
+                    environment={**work.environment, **own},
+                )
                 failed += classify_all(missing, work, pool, options.videos_per_file, done=already)
     if failed:
         _LOG.error("%d of %d videos have an error: see the column error in %s", failed, len(videos), output.place.name)
@@ -211,6 +217,6 @@ def _prepared(options: argparse.Namespace, output: str) -> tuple["Work", dict[st
         graphs=graphs,
         bank=bank,
         how=asked.how,
-        environment={name: value for name, value in os.environ.items() if name in _FOR_WORKERS},
+        environment={name: os.environ[name] for name in _FOR_WORKERS if name in os.environ},
     )
     return work, settings

@@ -15,7 +15,7 @@ import ray.data
 import ray.exceptions
 
 from action_clip.commands.progress import Progress, progress
-from action_clip.commands.ray.worker import TRIES, Classifier, Tally, Work
+from action_clip.commands.ray.worker import PROXY, TRIES, Classifier, Tally, Work
 from action_clip.errors import ActionClipError
 from action_clip.system.cores import usable_cores
 
@@ -80,14 +80,32 @@ def connected(address: str | None) -> Iterator[None]:
 
 def _start_here() -> None:
     """Start a Ray of this machine; again where that took longer than Ray waits, half a minute, on a busy machine."""
+    local = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
     for left in reversed(range(_STARTS)):
         try:
-            _init(address="local", num_cpus=usable_cores(), object_store_memory=_OBJECT_STORE, include_dashboard=False)
+            with _no_requests():
+                _init(address="local", **local)
             return
         except Exception:
             ray.shutdown()
             if not left:
                 raise
+
+
+@contextmanager
+def _no_requests() -> Iterator[None]:
+    """Let http requests of the processes that the block starts go nowhere; workers undo it (`Work.environment`).
+
+    One of Ray's asks at metadata addresses of clouds which one it is in, also where usage statistics are off.
+    """
+    before = os.environ.get(PROXY)
+    os.environ[PROXY] = "http://127.0.0.1:9"
+    try:
+        yield
+    finally:
+        del os.environ[PROXY]
+        if before is not None:
+            os.environ[PROXY] = before
 
 
 def _check_reachable(address: str) -> None:

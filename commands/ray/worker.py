@@ -30,6 +30,8 @@ from action_clip.system.terminal import sentence
 if TYPE_CHECKING:
     from action_clip.models.timesformer import TimeSformer
 
+PROXY = "http_proxy"
+"""The environment variable of the proxy for http."""
 TRIES = 3
 """How often a batch is begun, where its workers die."""
 _REPORT = pyarrow.schema({"number": pyarrow.int64(), "failed": pyarrow.int64(), "fault": pyarrow.string()})
@@ -50,7 +52,7 @@ class Work:
         graphs: the hashes of the model's graphs: a worker whose files are others answers nothing.
         bank: the labels; None for a closed set.
         how: the other arguments of `classify_many`.
-        environment: the program's environment variables.
+        environment: values of environment variables; None for one that is not set.
     """
 
     output: str
@@ -58,7 +60,7 @@ class Work:
     graphs: list[list[str]] | None
     bank: LabelBank | None
     how: Mapping[str, Any]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
 
 
 class Tally:
@@ -104,7 +106,10 @@ class Classifier:
         return pyarrow.Table.from_pylist([{"number": number, "failed": failed, "fault": fault}], schema=_REPORT)
 
     def _do(self, batch: list[dict[str, Any]]) -> int:
-        os.environ.update(self._work.environment)
+        for name, value in self._work.environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
         place = located(self._work.output)
         done = failures_in(place, part_name([video["path"] for video in batch]))
         if done is not None:  # the worker died, or its answer was lost, after the file was written
