@@ -551,9 +551,9 @@ def test_errors_are_one_sentence_and_exit_1(
         (["-i", "folder"], "unrecognized arguments: -i"),
         (
             ["clip.mp4", "drinking", "eating"],
-            "there is no file or folder drinking (each label follows --text, and the only sub-command is export)\n",
+            "there is no file or folder drinking (each label follows --text; the sub-commands are export and ray)\n",
         ),
-        (["exprot", "x"], "the only sub-command is export"),
+        (["exprot", "x"], "the sub-commands are export and ray"),
         (["--desc-file=x"], "unrecognized arguments: --desc-file=x (do you mean --desc_file?)\n"),
         (["--topk", "3"], "unrecognized arguments: --topk (do you mean --top-k?)\n"),
         (["clip.mp4", "--xyz", "3"], "unrecognized arguments: --xyz 3\n"),

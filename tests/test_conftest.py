@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 
 
 def test_a_run_of_what_failed_last_passes_over_modules_that_passed(tmp_path: Path) -> None:
-    for name in ("conftest.py", "new_process.py"):
+    for name in ("conftest.py", "fake_providers.py", "new_process.py"):
         shutil.copy(TESTS / name, tmp_path)
     for name in ("failed", "passed"):
         (tmp_path / f"test_{name}.py").write_text(f"def test_{name}() -> None: ...\n")

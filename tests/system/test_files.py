@@ -12,7 +12,7 @@ from small_models import CLASSES, random_closed_model, random_model, save_closed
 from action_clip import main
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import read_classmap
-from action_clip.models.store.home import LABEL_BANK
+from action_clip.models.store.home import LABEL_BANK, VIDEO_BANK
 from action_clip.system import files
 from action_clip.system.files import check_apart, draft, draft_folder, read_text, remove_drafts, write_file
 from action_clip.tokenizer.prompts import read_labels, read_prompts
@@ -73,7 +73,8 @@ def test_the_command_writes_over_nothing_that_it_reads(
     (tmp_path / "weights.data").write_bytes(b"weights")
     clip = tmp_path / "clip.gif"
     clip.write_bytes((ROOT / "samples" / "sample.gif").read_bytes())
-    (Path(os.environ["ACTION_CLIP_HOME"]) / LABEL_BANK).write_bytes(b"bank")
+    for bank in (LABEL_BANK, VIDEO_BANK):
+        (Path(os.environ["ACTION_CLIP_HOME"]) / bank).write_bytes(b"bank")
     read = {
         "--desc_file": tmp_path / "labels.txt",
         "--prompts": tmp_path / "prompts.txt",
@@ -81,6 +82,7 @@ def test_the_command_writes_over_nothing_that_it_reads(
         "model": next(tmp_path.glob("*.onnx")),
         "its weights": tmp_path / "weights.data",
         "label bank": Path(os.environ["ACTION_CLIP_HOME"]) / LABEL_BANK,
+        "video bank": Path(os.environ["ACTION_CLIP_HOME"]) / VIDEO_BANK,
     }
     before = read[option].read_bytes()
     if option == "label bank":

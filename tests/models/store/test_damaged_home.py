@@ -22,7 +22,7 @@ from stand_in import without_notice
 from action_clip import ActionClip, ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.model_directory import read_model_directory
-from action_clip.models.store.home import HASHES, LABEL_BANK, home
+from action_clip.models.store.home import HASHES, LABEL_BANK, VIDEO_BANK, home
 from action_clip.models.store.installation import fetch
 from action_clip.models.store.verification import verify
 
@@ -217,9 +217,9 @@ def test_a_command_after_damage(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "action_clip.py"), "--model", "nano", "--format", "json"]
     command += ["-t", "eating", "-t", "juggling"]
 
-    def run(*, has_bank: bool = False) -> tuple[Any, list[str]]:
-        if not has_bank:
-            (home() / LABEL_BANK).unlink(missing_ok=True)
+    def run(*, has_banks: bool = False) -> tuple[Any, list[str]]:
+        for bank in () if has_banks else (LABEL_BANK, VIDEO_BANK):
+            (home() / bank).unlink(missing_ok=True)
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
         return json.loads(done.stdout)["predictions"], without_notice(done.stderr).splitlines()
 
@@ -234,5 +234,5 @@ def test_a_command_after_damage(tmp_path: Path) -> None:
     assert answer == expected
     assert len(said) == len(optimised)
     assert all("was damaged, and is made anew" in line for line in said)
-    assert run(has_bank=True) == (expected, [])
+    assert run(has_banks=True) == (expected, [])
     assert run() == (expected, [])
