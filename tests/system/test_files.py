@@ -61,7 +61,9 @@ def test_a_terminal_may_be_read_and_written() -> None:
     check_apart({"--output": "/dev/null"}, {"--desc_file": ["/dev/null"]})
 
 
-@pytest.mark.parametrize("option", ["--desc_file", "--prompts", "--video", "model", "its weights", "label bank"])
+@pytest.mark.parametrize(
+    "option", ["--desc_file", "--prompts", "--video", "model", "its weights", "label bank", "video bank"]
+)
 @pytest.mark.parametrize("kind", LINKS)
 def test_the_command_writes_over_nothing_that_it_reads(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, kind: str
@@ -85,7 +87,7 @@ def test_the_command_writes_over_nothing_that_it_reads(
         "video bank": Path(os.environ["ACTION_CLIP_HOME"]) / VIDEO_BANK,
     }
     before = read[option].read_bytes()
-    if option == "label bank":
+    if option.endswith("bank"):
         (read[option].parent / "x").mkdir()
     other = linked(kind, read[option], tmp_path / "link.png")
     arguments = ["--model", str(model)]

@@ -19,7 +19,10 @@ import action_clip.models.cache.session_cache, action_clip.models.store.installa
 from action_clip.system import interrupts
 from action_clip import ActionClip
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.models.known_videos import KnownVideos
 from action_clip.system.forks import cached_property
+
+KnownVideos.key = lambda self, video: None  # nothing is known of videos: every answer runs the graphs
 
 def answer(model):
     return model.classify(SAMPLE_VIDEO, ["eating", "playing piano"]).probabilities.tolist()
