@@ -3,9 +3,8 @@
 import argparse
 import logging
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import cast
 
 from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink
 from action_clip.commands.classify import note_stand_in
@@ -18,13 +17,11 @@ from action_clip.commands.targets import TARGETS, check_targets
 from action_clip.commands.videos import ListedVideo, Listing, list_videos
 from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import FoundModel
-from action_clip.models.prediction import Failure, Prediction
+from action_clip.models.prediction import Failure
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
 from action_clip.output.writers import Form, form_of_several
 from action_clip.system.addresses import display_name, is_address
-
-Results = Generator[tuple[int, Prediction | Failure], None, None]
 
 _LOG = logging.getLogger("action_clip")
 
@@ -133,7 +130,7 @@ def _run(
     failed = 0
     with (
         progress(len(videos), len(videos) - len(places), beside_answers=beside_answers) as bar,
-        closing(_results(asked, names)) as results,
+        closing(asked.model.classify_as_completed(names, *asked.arguments, **asked.how)) as results,
     ):
         for number, result in results:
             place = places[number]
@@ -146,11 +143,6 @@ def _run(
                 answers.add(place, result)
             bar.count(failed)
     return failed
-
-
-def _results(asked: Question, names: Iterable[str]) -> Results:
-    # Annotated as an iterator, it is a generator, which has to be closed.
-    return cast(Results, asked.model.classify_as_completed(names, *asked.arguments, **asked.how))
 
 
 def _is_saved(table: FeatureTable, path: str, videos: Sequence[ListedVideo], model: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, in_order
 from action_clip.models.model import Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, check_top_k
@@ -139,7 +140,7 @@ class ActionClip(Model):
         Raises:
             ActionClipError: anything wrong with the labels or the model.
         """
-        return (each for _, each in self._classified(videos, labels, top_k, sampling, seed, channels, ordered=True))
+        return in_order(self._classified(videos, labels, top_k, sampling, seed, channels, ordered=True))
 
     def classify_as_completed(
         self,
@@ -150,7 +151,7 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
-    ) -> Iterator[tuple[int, Prediction | Failure]]:
+    ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
         return self._classified(videos, labels, top_k, sampling, seed, channels, ordered=False)
 
@@ -164,15 +165,16 @@ class ActionClip(Model):
         channels: str,
         *,
         ordered: bool,
-    ) -> Iterator[tuple[int, Prediction | Failure]]:
+    ) -> Results[Prediction]:
         check_top_k(top_k)
         make_bank = self._bank_maker(labels)
         encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
 
-        def predictions() -> Iterator[tuple[int, Prediction | Failure]]:
+        def predictions() -> Results[Prediction]:
             bank = make_bank(Event())
-            for number, video in encoded:
-                yield number, video if isinstance(video, Failure) else self._scored(video, bank, top_k)
+            with closing(encoded):
+                for number, video in encoded:
+                    yield number, video if isinstance(video, Failure) else self._scored(video, bank, top_k)
 
         return predictions()
 

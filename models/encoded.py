@@ -1,13 +1,21 @@
 """What videos and clips are encoded to: features, for any number of questions."""
 
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from action_clip.models.prediction import Failure
+
 if TYPE_CHECKING:
     from action_clip.video.clip import Clip
+
+T = TypeVar("T")
+Results = Generator[tuple[int, T | Failure], None, None]
+"""Pairs of a video's number, from 0, and its result. Closing it ends the work, so a generator around it closes it."""
 
 NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
 """Stands for thumbnails that were not asked for."""
@@ -53,3 +61,10 @@ class EncodedVideo:
     video: str | None
     model: str
     timings_s: dict[str, float]
+
+
+def in_order(results: Results[T]) -> Iterator[T | Failure]:
+    """Yield results that come in the order of the videos, without their numbers."""
+    with closing(results):
+        for _, result in results:
+            yield result

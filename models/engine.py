@@ -7,7 +7,7 @@ another one is started.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from action_clip.errors import ActionClipError
+from action_clip.models.encoded import Results
 from action_clip.models.prediction import Failure
 from action_clip.models.video_encoder import name_of
 from action_clip.system.interrupts import POLL_S, awaited_at_exit, run_in_thread
@@ -66,7 +67,7 @@ class Stages(Generic[P, E]):
     clips_per_run: int
 
 
-def run(videos: "Iterable[VideoInput]", stages: Stages[P, E], *, ordered: bool) -> Iterator[tuple[int, E | Failure]]:
+def run(videos: "Iterable[VideoInput]", stages: Stages[P, E], *, ordered: bool) -> Results[E]:
     """Yield the number of each video, from 0, and its result; in their order where `ordered`, else as they finish.
 
     Threads are started with the first result that is asked for, and end when the iterator is exhausted, closed or

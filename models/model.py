@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES
-from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, in_order
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure, Prediction
 from action_clip.models.scoring import Scores
@@ -145,12 +145,11 @@ class Model:
         Raises:
             ActionClipError: the graphs are not available or cannot run.
         """
-        encoded = self._encode_many(videos, sampling, seed, channels, ordered=True)
-        return (each for _, each in encoded)
+        return in_order(self._encode_many(videos, sampling, seed, channels, ordered=True))
 
     def _encode_many(
         self, videos: "Iterable[VideoInput]", sampling: str, seed: int, channels: str, *, ordered: bool
-    ) -> Iterator[tuple[int, EncodedVideo | Failure]]:
+    ) -> Results[EncodedVideo]:
         """Return an iterator over the number of each video and what it is encoded to."""
         from action_clip.models.engine import Ready, Stages, run
         from action_clip.models.runtime.devices import CPU, provider

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, in_order
 from action_clip.models.model import Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, check_top_k
@@ -110,7 +111,7 @@ class TimeSformer(Model):
         Raises:
             ActionClipError: anything wrong with the model.
         """
-        return (each for _, each in self._classified(videos, top_k, sampling, seed, channels, ordered=True))
+        return in_order(self._classified(videos, top_k, sampling, seed, channels, ordered=True))
 
     def classify_as_completed(
         self,
@@ -120,7 +121,7 @@ class TimeSformer(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
-    ) -> Iterator[tuple[int, Prediction | Failure]]:
+    ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
         return self._classified(videos, top_k, sampling, seed, channels, ordered=False)
 
@@ -133,12 +134,16 @@ class TimeSformer(Model):
         channels: str,
         *,
         ordered: bool,
-    ) -> Iterator[tuple[int, Prediction | Failure]]:
+    ) -> Results[Prediction]:
         check_top_k(top_k)
-        return (
-            (number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k))
-            for number, video in self._encode_many(videos, sampling, seed, channels, ordered=ordered)
-        )
+        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+
+        def predictions() -> Results[Prediction]:
+            with closing(encoded):
+                for number, video in encoded:
+                    yield number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k)
+
+        return predictions()
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.
