@@ -82,7 +82,7 @@ class Model:
         Args:
             graphs: the model's graphs.
             encode: runs the graphs on clips, (N, T, 3, S, S) float32.
-            options: keyword arguments of the subclass besides device, threads and cache, for pickling.
+            options: keyword arguments of the subclass besides device, threads, cache and prepack, for pickling.
         """
         self.spec = graphs.spec
         self._graphs = graphs
@@ -92,7 +92,7 @@ class Model:
     def __reduce__(self) -> tuple["partial[Self]", tuple[()]]:
         """Pickle the constructor's arguments alone: unpickling makes a new object with sessions of its own."""
         graphs, subclass = self._graphs, cast(Callable[..., Self], type(self))
-        common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache}
+        common = {"device": graphs.device, "threads": graphs.threads, "cache": graphs.cache, "prepack": graphs.prepack}
         return partial(subclass, graphs.name, **common, **self._options), ()
 
     def __repr__(self) -> str:

@@ -90,7 +90,7 @@ class ModelGraphs:
         self.device = device
         self.threads = None if threads is None else _at_most_one_a_core(threads)
         self.cache = cache
-        self._prepack = prepack
+        self.prepack = prepack
         self._graphs: dict[str, Graph] = {}
         self._lock = Lock()
         reset_in_children(self)
@@ -120,7 +120,7 @@ class ModelGraphs:
                 group=self.spec.frames if role == "image" else 1,
                 keep=self.cache,
                 spins=role != "text",  # texts are encoded while the video is decoded
-                prepack=self._prepack or role == "text",  # many labels have many prompts
+                prepack=self.prepack or role == "text",  # many labels have many prompts
                 cure=cure,
             )
             for role, path in self.paths().items()
