@@ -87,9 +87,11 @@ def test_a_pickled_model_is_its_arguments(tmp_path: Path, closed: Path, monkeypa
     frames = film(FRAMES, 48, 60)
     save_model(random_model(1, FRAMES, True), tmp_path / "model", frames=FRAMES)
     monkeypatch.chdir(tmp_path)
-    model = ActionClip("model", threads=1, prompts=["a photo of {}", "{}"], average="embeddings", cache=False)
+    model = ActionClip(
+        "model", threads=1, prompts=["a photo of {}", "{}"], average="embeddings", cache=False, prepack=False
+    )
     names = dict(enumerate(f"class {number}" for number in range(len(CLASSES))))
-    classifier = TimeSformer(closed, threads=1, classmap=names)
+    classifier = TimeSformer(closed, threads=1, classmap=names, prepack=False)
     expected = model.classify(frames, LABELS), classifier.classify(frames)
     pickled = pickle.dumps((model, classifier))
     assert len(pickled) < 2000
