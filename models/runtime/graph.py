@@ -78,7 +78,7 @@ class Graph:
         reset_in_children(self)
 
     def identity(self) -> str:
-        """Return a text of all that the outputs depend on, as a key for caching them.
+        """Return a text of all that the outputs depend on but for rounding, as a key for caching them.
 
         It names the graph with its weights, the provider, the kind of processor, onnxruntime's version, half precision
         where graphs run in it, and the layout of the session cache.
