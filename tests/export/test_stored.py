@@ -402,7 +402,14 @@ def test_tensors_that_share_more_than_they_may(file: Path) -> None:
     assert "tensors larger than the file" in refused(file)
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "compression",
+    [
+        zipfile.ZIP_DEFLATED,
+        pytest.param(zipfile.ZIP_BZIP2, marks=pytest.mark.slow),
+        pytest.param(zipfile.ZIP_LZMA, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("what", ["pickle", "storage", "code"])
 def test_compressed_records(file: Path, compression: int, what: str) -> None:
     large = bytes(40 << 20)

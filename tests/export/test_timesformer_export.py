@@ -94,7 +94,9 @@ CASES = {
         arguments=("--frames", "5"), pack=lambda state: {"state_dict": mmaction_timesformer(state)},
     ),
 }  # fmt: skip
-every_case = pytest.mark.parametrize("name", CASES)
+every_case = pytest.mark.parametrize(
+    "name", ["hugging", "original.pyth", pytest.param("mmaction2.pth", marks=pytest.mark.slow)]
+)
 
 
 @dataclass(frozen=True)
@@ -417,6 +419,7 @@ def mirror(_own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]
 KINETICS = TimeSformerSizes(image_size=224, patch=112, frames=8, width=64, layers=1, hidden=64, classes=400)
 
 
+@pytest.mark.slow
 def test_the_model_of_the_catalog(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
     case = Case(DIVIDED, "Hugging Face TimeSformer", KINETICS, resize=224)
     spec = mirror.add(case)

@@ -124,6 +124,7 @@ def of_runner(clip: State, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "protocol"), SAVED)
 def test_actionclip_as_mmengines_runner_saves_it(of_runner: Path, kind: str, protocol: int) -> None:
     file = of_runner / f"{kind}-{protocol}.pth"

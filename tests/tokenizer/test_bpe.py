@@ -86,6 +86,7 @@ def test_random_strings_are_golden() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_equal_to_open_clip() -> None:
     pytest.importorskip("torch")
     if importlib.util.find_spec("open_clip") is None:

@@ -21,7 +21,9 @@ from action_clip.video.source import VideoSource, opened
     [
         ("clip.mp4", "libx264", {"g": "20", "bf": "3"}, (0, 14, 15, 17, 19)),
         ("clip.h264", "libx264", {"g": "20", "bf": "3"}, (0, 1)),
-        ("clip.mp4", "libx265", {"x265-params": "log-level=none:keyint=20"}, (0, 1, 2)),
+        pytest.param(
+            "clip.mp4", "libx265", {"x265-params": "log-level=none:keyint=20"}, (0, 1, 2), marks=pytest.mark.slow
+        ),
         pytest.param("clip.webm", "libvpx", {"g": "20"}, (1, 5, 6, 9), marks=pytest.mark.slow),
         pytest.param("clip.webm", "libvpx-vp9", {"g": "20", "cpu-used": "8"}, (0, 1), marks=pytest.mark.slow),
         pytest.param("clip.mp4", "libsvtav1", {"preset": "12", "g": "20"}, (0, 1), marks=pytest.mark.slow),

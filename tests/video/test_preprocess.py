@@ -74,6 +74,7 @@ def test_other_sizes_and_another_short_side() -> None:
         assert np.array_equal(tensor[0], expected)
 
 
+@pytest.mark.slow
 def test_hundreds_of_sizes() -> None:
     """Pillow decides by the size which of its two passes comes first."""
     generator = np.random.default_rng(4)

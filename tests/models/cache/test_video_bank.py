@@ -133,18 +133,18 @@ def test_writes_reach_the_disk_every_few_seconds(tmp_path: Path, clock: Clock) -
     path = tmp_path / "bank"
     bank = VideoBank(path, MOST)
     on_disk = []
-    for number in range(100):
+    for number in range(40):
         clock.now += 0.25
         bank.write(f"video {number}", video(number))
-        on_disk.append(len(known(path, range(100))))
+        on_disk.append(len(known(path, range(40))))
     assert on_disk[0] == 1
     lost = [number + 1 - count for number, count in enumerate(on_disk)]
     assert max(lost) <= 10
     writes = sum(one != other for one, other in pairwise(on_disk))
-    assert 8 <= writes <= 25
+    assert 3 <= writes <= 10
     clock.now += 60
-    bank.write("video 100", video(100))  # after a long one, at once
-    assert known(path, range(101)) == list(range(101))
+    bank.write("video 40", video(40))  # after a long one, at once
+    assert known(path, range(41)) == list(range(41))
 
 
 def test_many_at_once_do_not_wait_in_memory(tmp_path: Path, clock: Clock) -> None:
