@@ -16,7 +16,7 @@ import xxhash
 
 from action_clip.commands.videos import FileId, ListedVideo
 from action_clip.errors import ActionClipError
-from action_clip.system.addresses import display_name, is_address
+from action_clip.system.addresses import display_name, is_address, is_other_address
 from action_clip.system.files import check_target, replacing, require_regular_file, writing
 
 _MARK = "how the answers beside this file were made: --resume goes on with them"
@@ -69,12 +69,12 @@ def resumable_output(
         ActionClipError: another run is writing to it, or `path` or FILE.resume has something else; with `resume`, also
             where other settings were used, or the file was changed.
     """
-    check_target(path)
     target = Path(os.path.realpath(path))
+    check_target(target)
     with _locked(target):
         record = _record_of(target)
-        check_target(record)
         begun = _read_record(record)
+        check_target(record)
         pieces: list[_Piece] = []
         if resume and os.path.exists(target) and os.path.getsize(target):
             if begun is None:
@@ -131,15 +131,15 @@ class ResumableOutput:
         for place, video in enumerate(videos):
             if _key(video) in files:
                 places.add(place)
-            elif video.name in names and not is_address(video.name):
-                before = names[video.name]
+            elif (name := _name(video)) in names:
+                before = names[name]
                 if before is not None and video.file is not None and before[2:] != video.file[2:]:
                     raise ActionClipError(
                         f"{video.name} was changed after it was answered in {self._path}: leave out --resume, or name "
                         "another --output"
                     )
                 places.add(place)
-        tried = {display_name(video.name) for video in videos} | {_key(video) for video in videos} - {None}
+        tried = {_name(video) for video in videos} | {_key(video) for video in videos} - {None}
         self._kept = [piece for piece in self._pieces if not piece.failed or not {piece.video, piece.file} & tried]
         return places
 
@@ -180,12 +180,17 @@ class ResumableOutput:
         assert self._files is not None
         answers, record = self._files
         data = _encoded(text)
-        name, key = (None, None) if video is None else (display_name(video.name), _key(video))
+        name, key = (None, None) if video is None else (_name(video), _key(video))
         piece = _Piece(name, key, len(data), text[:_START], xxhash.xxh3_64_hexdigest(data), failed)
         record.write(_line(piece._asdict()))
         record.flush()
         answers.write(data)
         answers.flush()
+
+
+def _name(video: ListedVideo) -> str:
+    """Return its name in FILE.resume: that of an address has no secrets, and a path is the same with ./ before it."""
+    return display_name(video.name) if is_other_address(video.name) else os.path.normpath(video.name)
 
 
 def _key(video: ListedVideo) -> FileId | str | None:

@@ -173,8 +173,9 @@ def test_a_file_that_was_changed_is_an_error(videos: list[ListedVideo]) -> None:
     before = Path("out.csv").read_bytes()
     Path("b.mp4").write_text("another video")
     message = r"b\.mp4 was changed after it was answered in .*out\.csv: leave out --resume, or name another --output"
-    with pytest.raises(ActionClipError, match=message):
-        run(list_videos(["a.mp4", "b.mp4"]).videos)
+    for name in ("b.mp4", "./b.mp4"):
+        with pytest.raises(ActionClipError, match=message):
+            run(list_videos(["a.mp4", name]).videos)
     assert Path("out.csv").read_bytes() == before
 
 
@@ -323,6 +324,11 @@ def test_a_link_stays_a_link(videos: list[ListedVideo]) -> None:
     assert Path("out.csv").is_symlink()
     assert lines() == expected(videos)
     assert sorted(os.listdir("real")) == ["out.csv", "out.csv.resume"]
+    os.unlink("out.csv")
+    os.symlink("gone/out.csv", "out.csv")
+    with pytest.raises(ActionClipError, match=r"there is no folder .*gone; create it first"):
+        run(videos)
+    assert not Path("gone").exists()
 
 
 def test_a_disk_that_is_full_loses_nothing(videos: list[ListedVideo]) -> None:
