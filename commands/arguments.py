@@ -42,7 +42,7 @@ def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 
 def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Exit with 2 where one of several words is no video by its looks, but may be a label or a sub-command."""
+    """Exit with 2 where one of several words does not look like a video, but like a label or a sub-command."""
     for word in words:
         if not os.path.lexists(word) and not re.search(r"[.*?@/\\:-]", word):
             parser.error(

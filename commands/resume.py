@@ -26,8 +26,8 @@ _LONGEST_START = 6 * _START
 _LONGEST_LINE = 1 << 20
 
 Settings = Mapping[str, Any]
-"""What the answers depend on, besides the videos, by its name in messages; None where it is not known yet. What is long
-is there as its `digest`."""
+"""What the answers depend on, besides the videos, by its name in messages; None where it is not known yet. Of long
+values there is the `digest`."""
 _DIGEST = "xxh3:"
 
 
@@ -73,23 +73,23 @@ def resumable_output(
     check_target(target)
     with _locked(target):
         record = _record_of(target)
-        begun = _read_record(record)
+        recorded = _read_record(record)
         check_target(record)
         pieces: list[_Piece] = []
         if resume and os.path.exists(target) and os.path.getsize(target):
-            if begun is None:
+            if recorded is None:
                 raise ActionClipError(
                     f"{target} is not to be resumed: there is no {record.name} beside it, which tells how it was made; "
                     "name another --output, or leave out --resume to overwrite it"
                 )
-            _check_same(target, begun[0], settings())
-            pieces = _accounted(target, begun[1])
+            _check_same(target, recorded[0], settings())
+            pieces = _complete_pieces(target, recorded[1])
             if os.path.getsize(target) > _size(pieces):
                 with writing(target):
                     os.truncate(target, _size(pieces))  # the beginning of an answer that is not complete
         else:
-            begun = None
-        output = ResumableOutput(target, settings, head, begun and begun[0], pieces)
+            recorded = None
+        output = ResumableOutput(target, settings, head, recorded and recorded[0], pieces)
         try:
             yield output
         finally:
@@ -297,7 +297,7 @@ def _check_same(path: Path, before: Settings, now: Settings) -> None:
         )
 
 
-def _accounted(path: Path, pieces: Sequence[_Piece]) -> list[_Piece]:
+def _complete_pieces(path: Path, pieces: Sequence[_Piece]) -> list[_Piece]:
     """Return the pieces that the file has, complete. Raises ActionClipError where it has anything else.
 
     Failures may be missing: a run that was ended while it resumed has taken them out of the file, not of the record.

@@ -32,7 +32,7 @@ _LOG = logging.getLogger("action_clip")
 
 
 class FileId(NamedTuple):
-    """What a regular file is the same by, also under another name; a file that is written anew is another one."""
+    """Identifies a regular file, under any of its names; a file that is written again gets another one."""
 
     device: int
     inode: int
