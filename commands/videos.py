@@ -209,7 +209,8 @@ def _listed_names(content: bytes, source: str) -> list[str]:
         text = content.decode("utf-16") if is_utf16 else os.fsdecode(content)
     except UnicodeDecodeError as error:
         raise ActionClipError(f"the list of videos {source} is not UTF-8 text: save it as UTF-8") from error
-    lines = (line.strip() for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff")))
+    # Lists that were joined have byte-order marks in the middle too.
+    lines = (line.removeprefix("\ufeff").strip() for line in re.split("\r\n|\r|\n", text))
     return [unquoted(line) for line in lines if line and not COMMENT.match(line)]
 
 

@@ -118,6 +118,7 @@ def test_a_list_has_a_name_a_line() -> None:
     for content in (
         "\n".join(lines).encode(),
         "\ufeff".encode() + "\r\n".join(lines).encode(),
+        "\n".join(f"\ufeff{line}" for line in lines).encode(),  # joined lists
         "\n".join(lines).encode("utf-16"),
     ):
         Path("list.txt").write_bytes(content)
