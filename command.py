@@ -49,6 +49,8 @@ def reported(work: Callable[[], int], options: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of stdout has closed it
         return 1
     except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # onnxruntime raises an ImportError from it
+            return 130
         if options.debug:
             import traceback
 

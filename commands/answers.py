@@ -100,7 +100,10 @@ def file_sink(path: str, head: str, settings: Callable[[], Settings], *, resume:
         with resumable_output(path, settings, head, resume=resume) as output:
             yield output
         return
-    with stream:
+    try:
         if resume:
             raise ActionClipError(f"{path} is no file, and cannot be read to go on with it: leave out --resume")
         yield StreamSink(head, path, stream)
+    finally:
+        with writing(path):
+            stream.close()

@@ -17,6 +17,10 @@ SHELLS = ("bash", "zsh", "fish")
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the parsed options; `video` has the positional arguments too, first. Exits with 2 where one is wrong."""
     parser = build_parser()
+    arguments = list(arguments)
+    if "--" in arguments:  # parse_known_intermixed_args would take what follows for options
+        end = arguments.index("--")
+        arguments[end:] = [f"--video={word}" for word in arguments[end + 1 :]]
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_advice(unknown[0], parser)}")
@@ -38,7 +42,7 @@ def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 
 def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Exit with 2 where one of several words is no video by its looks, but may be a label or a sub-command."""
+    """Exit with 2 where one of several words does not look like a video, but like a label or a sub-command."""
     for word in words:
         if not os.path.lexists(word) and not re.search(r"[.*?@/\\:-]", word):
             parser.error(
@@ -78,7 +82,8 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         "-v",
         "--video",
         metavar="VIDEO",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         type=nonempty,
         help="a video file or an http(s) URL; a folder, for all videos in and below it; a pattern with * or **; @FILE, "

@@ -1,4 +1,4 @@
-"""Classify one video as the options say, and write the answer; several are another module's."""
+"""Classify one video as the options say, and write the answer; for several, see several.py."""
 
 import argparse
 import logging

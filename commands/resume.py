@@ -7,7 +7,7 @@ most one piece that is not complete, and it is known which.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,16 +16,18 @@ import xxhash
 
 from action_clip.commands.videos import FileId, ListedVideo
 from action_clip.errors import ActionClipError
-from action_clip.system.addresses import is_address, redacted
+from action_clip.system.addresses import display_name, is_address, is_other_address
 from action_clip.system.files import check_target, replacing, require_regular_file, writing
 
 _MARK = "how the answers beside this file were made: --resume goes on with them"
 _START = 20
+_LONGEST_START = 6 * _START
+"""Most bytes of the start of a piece: six for a surrogate, which is written as an escape."""
 _LONGEST_LINE = 1 << 20
 
 Settings = Mapping[str, Any]
-"""What the answers depend on, besides the videos, by its name in messages; None where it is not known yet. What is long
-is there as its `digest`."""
+"""What the answers depend on, besides the videos, by its name in messages; None where it is not known yet. Of long
+values there is the `digest`."""
 _DIGEST = "xxh3:"
 
 
@@ -47,6 +49,10 @@ class _Piece(NamedTuple):
     failed: bool
 
 
+_KINDS = {"video": str | None, "file": list | str | None, "size": int, "start": str, "hash": str, "failed": bool}
+"""The types of its fields in FILE.resume."""
+
+
 @contextmanager
 def resumable_output(
     path: str | os.PathLike[str], settings: Callable[[], Settings], head: str, *, resume: bool
@@ -63,23 +69,27 @@ def resumable_output(
         ActionClipError: another run is writing to it, or `path` or FILE.resume has something else; with `resume`, also
             where other settings were used, or the file was changed.
     """
-    check_target(path)
     target = Path(os.path.realpath(path))
+    check_target(target)
     with _locked(target):
         record = _record_of(target)
-        begun = _read_record(record)
+        recorded = _read_record(record)
+        check_target(record)
         pieces: list[_Piece] = []
         if resume and os.path.exists(target) and os.path.getsize(target):
-            if begun is None:
+            if recorded is None:
                 raise ActionClipError(
                     f"{target} is not to be resumed: there is no {record.name} beside it, which tells how it was made; "
                     "name another --output, or leave out --resume to overwrite it"
                 )
-            _check_same(target, begun[0], settings())
-            pieces = _accounted(target, begun[1])
+            _check_same(target, recorded[0], settings())
+            pieces = _complete_pieces(target, recorded[1])
+            if os.path.getsize(target) > _size(pieces):
+                with writing(target):
+                    os.truncate(target, _size(pieces))  # the beginning of an answer that is not complete
         else:
-            begun = None
-        output = ResumableOutput(target, settings, head, begun and begun[0], pieces)
+            recorded = None
+        output = ResumableOutput(target, settings, head, recorded and recorded[0], pieces)
         try:
             yield output
         finally:
@@ -87,7 +97,7 @@ def resumable_output(
 
 
 class ResumableOutput:
-    """The file of answers of `resumable_output`. Nothing is changed until the first answer is written."""
+    """The file of answers of `resumable_output`. It stays as it is until the first answer is written."""
 
     def __init__(
         self,
@@ -103,10 +113,13 @@ class ResumableOutput:
         self._head = head
         self._before = before
         self._pieces = pieces
+        self._kept = [piece for piece in pieces if not piece.failed]
         self._files: tuple[BinaryIO, BinaryIO] | None = None
 
     def answered(self, videos: Sequence[ListedVideo]) -> set[int]:
         """Return the places of the videos that have an answer: under the same name, or another one of the same file.
+
+        What was written for one of them that failed is taken out, as it is tried again; failures of others stay.
 
         Raises:
             ActionClipError: one of these files has been changed since.
@@ -118,14 +131,16 @@ class ResumableOutput:
         for place, video in enumerate(videos):
             if _key(video) in files:
                 places.add(place)
-            elif video.name in names and not is_address(video.name):
-                before = names[video.name]
+            elif (name := _name(video)) in names:
+                before = names[name]
                 if before is not None and video.file is not None and before[2:] != video.file[2:]:
                     raise ActionClipError(
                         f"{video.name} was changed after it was answered in {self._path}: leave out --resume, or name "
                         "another --output"
                     )
                 places.add(place)
+        tried = {_name(video) for video in videos} | {_key(video) for video in videos} - {None}
+        self._kept = [piece for piece in self._pieces if not piece.failed or not {piece.video, piece.file} & tried]
         return places
 
     def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
@@ -148,16 +163,16 @@ class ResumableOutput:
         if self._before is not None:
             _check_same(self._path, self._before, settings)
         record = _record_of(self._path)
-        kept = [piece for piece in self._pieces if not piece.failed]
-        if len(kept) < len(self._pieces):
-            _copy_kept(self._path, self._pieces)
-        answers = open(self._path, "ab")  # noqa: SIM115 both are closed by close()
-        answers.truncate(_size(kept))
         with replacing(record) as draft:
-            lines = [{"action_clip": _MARK, "settings": settings}, *map(_Piece._asdict, kept)]
+            lines = [{"action_clip": _MARK, "settings": settings}, *map(_Piece._asdict, self._kept)]
             draft.write_bytes(b"".join(map(_line, lines)))
+            # The answers are changed last, when nothing but the name of the record can fail.
+            if len(self._kept) < len(self._pieces):
+                _copy_kept(self._path, self._pieces, {*self._kept})
+            answers = open(self._path, "ab")  # noqa: SIM115 both are closed by close()
+            answers.truncate(_size(self._kept))
         self._files = answers, open(record, "ab")  # noqa: SIM115
-        if not kept and self._head:
+        if not self._kept and self._head:
             self._write(self._head, None, False)
         return self._files
 
@@ -165,13 +180,17 @@ class ResumableOutput:
         assert self._files is not None
         answers, record = self._files
         data = _encoded(text)
-        name = None if video is None else redacted(video.name) if is_address(video.name) else video.name
-        hash = xxhash.xxh3_64_hexdigest(data)
-        piece = _Piece(name, video and _key(video), len(data), text[:_START], hash, failed)
+        name, key = (None, None) if video is None else (_name(video), _key(video))
+        piece = _Piece(name, key, len(data), text[:_START], xxhash.xxh3_64_hexdigest(data), failed)
         record.write(_line(piece._asdict()))
         record.flush()
         answers.write(data)
         answers.flush()
+
+
+def _name(video: ListedVideo) -> str:
+    """Return its name in FILE.resume: that of an address has no secrets, and a path is the same with ./ before it."""
+    return display_name(video.name) if is_other_address(video.name) else os.path.normpath(video.name)
 
 
 def _key(video: ListedVideo) -> FileId | str | None:
@@ -256,8 +275,11 @@ def _parsed(file: BinaryIO) -> dict[str, Any] | None:
 
 
 def _piece(values: Mapping[str, Any]) -> _Piece:
+    """Return the piece of a line in FILE.resume. Raises ValueError, LookupError or TypeError where it is none."""
+    if not all(isinstance(values[name], kind) for name, kind in _KINDS.items()) or values["size"] < 0:
+        raise ValueError(values)
     file = values["file"]
-    return _Piece(**{**values, "file": FileId(*file) if isinstance(file, list) else file})
+    return _Piece(**{**values, "file": FileId(*map(int, file)) if isinstance(file, list) else file})
 
 
 def _check_same(path: Path, before: Settings, now: Settings) -> None:
@@ -275,48 +297,43 @@ def _check_same(path: Path, before: Settings, now: Settings) -> None:
         )
 
 
-def _accounted(path: Path, pieces: Sequence[_Piece]) -> list[_Piece]:
-    """Return the pieces that the file has, complete. Raises ActionClipError where it has anything else."""
+def _complete_pieces(path: Path, pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Return the pieces that the file has, complete. Raises ActionClipError where it has anything else.
+
+    Failures may be missing: a run that was ended while it resumed has taken them out of the file, not of the record.
+    """
+    found: list[_Piece] = []
+    missing: list[_Piece] = []  # after the last one that was found
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            # A run that was ended while it resumed may have left the file without failures, and the record with them.
-            found = _matching(file, size, [piece for piece in pieces if not piece.failed])
-            if found is not None and _size(found) == size:
-                return found
-            found = _matching(file, size, pieces)
-            if found is not None:
-                # What follows is the beginning of the next piece, or nothing.
-                file.seek(_size(found))
-                start = _encoded(pieces[len(found)].start) if len(found) < len(pieces) else b""
-                if start.startswith(file.read(len(start) or 1)):
-                    return found
+            left = os.fstat(file.fileno()).st_size
+            for piece in pieces:
+                start = file.tell()
+                if piece.size <= left and xxhash.xxh3_64_hexdigest(file.read(piece.size)) == piece.hash:
+                    found.append(piece)
+                    left -= piece.size
+                    missing = []
+                    continue
+                file.seek(start)
+                missing.append(piece)
+                if not piece.failed:
+                    break
+            rest = file.read(_LONGEST_START)
     except OSError as error:
         raise ActionClipError(f"{path} cannot be read ({error.strerror}): name another --output") from error
-    raise ActionClipError(
-        f"{path} has been changed since it was written, and is not to be resumed: name another --output, or leave out "
-        "--resume to overwrite it"
-    )
-
-
-def _matching(file: BinaryIO, size: int, pieces: Iterable[_Piece]) -> list[_Piece] | None:
-    """Return the first pieces, as many as a file of `size` bytes may have; None where its content is another."""
-    file.seek(0)
-    found: list[_Piece] = []
-    for piece in pieces:
-        if piece.size > size:
-            break
-        if xxhash.xxh3_64_hexdigest(file.read(piece.size)) != piece.hash:
-            return None
-        found.append(piece)
-        size -= piece.size
+    starts = [_encoded(piece.start) for piece in missing if piece.size > left]
+    if rest and not any(start.startswith(rest[: len(start)]) for start in starts):
+        raise ActionClipError(
+            f"{path} has been changed since it was written, and is not to be resumed: name another --output, or leave "
+            "out --resume to overwrite it"
+        )
     return found
 
 
-def _copy_kept(path: Path, pieces: Iterable[_Piece]) -> None:
-    """Replace the file by one without the pieces that failed."""
+def _copy_kept(path: Path, pieces: Iterable[_Piece], kept: Container[_Piece]) -> None:
+    """Replace the file by one that has only the pieces that are kept."""
     with replacing(path) as draft, path.open("rb") as old, draft.open("wb") as new:
         for piece in pieces:
             data = old.read(piece.size)
-            if not piece.failed:
+            if piece in kept:
                 new.write(data)

@@ -11,7 +11,7 @@ from action_clip.commands.classify import note_stand_in
 from action_clip.commands.models import graph_hashes
 from action_clip.commands.progress import progress
 from action_clip.commands.question import Question, question
-from action_clip.commands.resume import Settings, digest
+from action_clip.commands.resume import ResumableOutput, Settings, digest
 from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.commands.targets import TARGETS, check_targets
 from action_clip.commands.videos import ListedVideo, Listing, list_videos
@@ -44,7 +44,7 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
         try:
             failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
         except KeyboardInterrupt:
-            if options.output:
+            if isinstance(sink, ResumableOutput):
                 _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
             raise
     is_saved = table is None or _is_saved(table, options.features, listing.videos, found.spec.name)

@@ -12,7 +12,7 @@ from action_clip.system.files import check_apart, check_target
 TARGETS = ("output", "save", "features")
 """The options that name files to write."""
 _PROGRAM = Path(__file__).parents[1]
-_ROOMS = ("action_clip", "commands", "export", "models", "output", "system", "tokenizer", "video")
+_FOLDERS = ("action_clip", "commands", "export", "models", "output", "system", "tokenizer", "video")
 _WEIGHTS = {".onnx", ".onnx_data", ".data", ".bin", ".pt", ".pth", ".safetensors"}
 
 
@@ -63,5 +63,5 @@ def _program_files() -> Iterable[Path]:
     """Yield the files of the code, the embedded model and the samples."""
     yield from (SAMPLE_VIDEO, SAMPLE_LABELS)
     yield from _PROGRAM.glob("*.py")
-    for room in _ROOMS:
-        yield from (_PROGRAM / room).rglob("*")
+    for folder in _FOLDERS:
+        yield from (_PROGRAM / folder).rglob("*")

@@ -7,6 +7,7 @@ import stat
 import sys
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -31,7 +32,7 @@ _LOG = logging.getLogger("action_clip")
 
 
 class FileId(NamedTuple):
-    """What a regular file is the same by, also under another name; a file that is written anew is another one."""
+    """Identifies a regular file, under any of its names; a file that is written again gets another one."""
 
     device: int
     inode: int
@@ -162,21 +163,18 @@ def _matching(pattern: str, listing: Listing) -> Iterator[str]:
 
 
 def _in_list(name: str, listing: Listing) -> Iterator[str]:
-    if name == STDIN:
-        if sys.stdin is None:
-            raise ActionClipError("there is no stdin to read the names of videos from: name a file, @FILE")
-        listing.lists.append("/dev/stdin")
-        yield from _listed_names(_read(sys.stdin.buffer, "stdin"), "stdin")
-        return
-    path = name[1:]
-    listing.lists.append(path)
+    is_stdin = name == STDIN
+    if is_stdin and sys.stdin is None:
+        raise ActionClipError("there is no stdin to read the names of videos from: name a file, @FILE")
+    source = "stdin" if is_stdin else name[1:]
+    listing.lists.append("/dev/stdin" if is_stdin else source)
     try:
-        with open(path, "rb") as file:
-            content = _read(file, path)
+        with nullcontext(sys.stdin.buffer) if is_stdin else open(source, "rb") as file:
+            content = _read(file, source)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ActionClipError(f"the list of videos {path} cannot be read ({reason}): name a text file") from error
-    yield from _listed_names(content, path)
+        raise ActionClipError(f"the list of videos {source} cannot be read ({reason}): name a text file") from error
+    yield from _listed_names(content, source)
 
 
 def _read(file: BinaryIO, source: str) -> bytes:
@@ -211,7 +209,8 @@ def _listed_names(content: bytes, source: str) -> list[str]:
         text = content.decode("utf-16") if is_utf16 else os.fsdecode(content)
     except UnicodeDecodeError as error:
         raise ActionClipError(f"the list of videos {source} is not UTF-8 text: save it as UTF-8") from error
-    lines = (line.strip() for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff")))
+    # Lists that were joined have byte-order marks in the middle too.
+    lines = (line.removeprefix("\ufeff").strip() for line in re.split("\r\n|\r|\n", text))
     return [unquoted(line) for line in lines if line and not COMMENT.match(line)]
 
 
@@ -268,6 +267,7 @@ def _matches(folder: str, parts: Sequence[str], unreadable: list[str]) -> Iterat
 def _names(folder: str, unreadable: list[str]) -> list[str]:
     """Return the sorted names in a folder; [], and a sentence in `unreadable`, where it cannot be read."""
     try:
+        os.stat(os.path.join(folder, os.curdir))  # fails where names can be read, but not what they are the names of
         return sorted(os.listdir(folder or os.curdir))
     except OSError as error:
         problem = f"the folder {folder or os.curdir} cannot be read ({error.strerror}): check its rights"

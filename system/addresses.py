@@ -65,5 +65,5 @@ def redacted(text: str) -> str:
 
 
 def display_name(name: str) -> str:
-    """Return a file name unchanged, an http(s) address without its secrets."""
-    return redacted(name.strip()) if is_address(name) else name
+    """Return a file name unchanged, an address without its secrets."""
+    return redacted(name.strip()) if is_address(name) or is_other_address(name) else name

@@ -74,8 +74,9 @@ def test_benchmarks_are_told_once(capsys: pytest.CaptureFixture[str], monkeypatc
         (["a.mp4", "-t", "run", "b.mp4"], ["a.mp4", "b.mp4"]),
         (["-t", "run", "a.mp4", "b.mp4", "--top-k", "1"], ["a.mp4", "b.mp4"]),
         (["-v", "a.mp4", "--video=b.mp4", "-vc.mp4", "-v", "-"], ["a.mp4", "b.mp4", "c.mp4", "-"]),
-        (["--video", "b.mp4", "a.mp4"], ["a.mp4", "b.mp4"]),
+        (["-v", "b.mp4", "a.mp4", "-t", "run", "c.mp4"], ["c.mp4", "b.mp4", "a.mp4"]),
         (["-", "@list", "--", "-x.mp4"], ["-", "@list", "-x.mp4"]),
+        (["-t", "run", "--", "-x.mp4", "y.mp4"], ["-x.mp4", "y.mp4"]),
         ([], []),
     ],
 )

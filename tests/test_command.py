@@ -607,8 +607,15 @@ def test_an_interrupt_is_quiet(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ActionClip, "classify", interrupted)
-    assert run(capsys, "-m", model, "-v", video) == (130, "", "")
+    def interrupted_import(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:  # as onnxruntime does
+            raise ImportError("initialization failed") from error
+
+    for work in (interrupted, interrupted_import):
+        monkeypatch.setattr(ActionClip, "classify", work)
+        assert run(capsys, "-m", model, "-v", video) == (130, "", "")
 
 
 def test_the_answer_may_go_through_a_pipe_by_name(model: str, video: str) -> None:

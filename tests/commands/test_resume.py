@@ -1,10 +1,12 @@
 """The file of answers that a later run goes on with: ended at any moment, it gets exactly one answer for each video."""
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from action_clip.commands.resume import ResumableOutput, Settings, digest, resumable_output
 from action_clip.commands.videos import ListedVideo, list_videos
 from action_clip.errors import ActionClipError
+from action_clip.system.addresses import display_name
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"the model": "nano", "labels": digest(["run", "walk"]), "--top-k": 5}
@@ -30,7 +33,7 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ListedVideo]
 
 
 def answer(video: ListedVideo) -> str:
-    return f"{video.name.partition('?')[0]},{len(video.name)}\n"
+    return f"{display_name(video.name)},{len(video.name)}\n"
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def opened(*, resume: bool = True, settings: Callable[[], Settings] = lambda: SE
         yield output
 
 
-def run(videos: list[ListedVideo], *, resume: bool = True, broken: str = "") -> list[str]:
+def run(videos: list[ListedVideo], *, resume: bool = True, broken: Container[str] = ()) -> list[str]:
     """What a run does; returns the names of the videos that were not answered before."""
     done = []
     with opened(resume=resume) as output:
@@ -47,7 +50,7 @@ def run(videos: list[ListedVideo], *, resume: bool = True, broken: str = "") -> 
         for place, video in enumerate(videos):
             if place not in answered:
                 done.append(video.name)
-                failed = video.name == broken
+                failed = video.name in broken
                 output.write(f"{video.name},\n" if failed else answer(video), video, failed=failed)
     return done
 
@@ -83,9 +86,9 @@ def test_without_resume_it_begins_anew_at_the_first_answer(videos: list[ListedVi
 
 
 def test_a_failed_video_is_tried_again_and_its_line_replaced(videos: list[ListedVideo]) -> None:
-    assert run(videos[:3], broken="b.mp4") == ["a.mp4", "b.mp4", "c.mp4"]
+    assert run(videos[:3], broken=["b.mp4"]) == ["a.mp4", "b.mp4", "c.mp4"]
     assert "b.mp4,\n" in lines()
-    assert run(videos, broken="b.mp4") == ["b.mp4", "d.mp4", videos[4].name]
+    assert run(videos, broken=["b.mp4"]) == ["b.mp4", "d.mp4", videos[4].name]
     assert lines().count("b.mp4,\n") == 1
     assert run(videos) == ["b.mp4"]
     assert lines() == expected(videos)
@@ -93,7 +96,7 @@ def test_a_failed_video_is_tried_again_and_its_line_replaced(videos: list[Listed
 
 def test_ended_at_any_byte_it_has_one_answer_a_video(videos: list[ListedVideo]) -> None:
     """Every state that a process can leave: the record is a piece ahead, and each write may be half done."""
-    run(videos[:4], broken="b.mp4")
+    run(videos[:4], broken=["b.mp4"])
     answers, record = (Path(name).read_bytes() for name in ("out.csv", "out.csv.resume"))
     sizes = [json.loads(line)["size"] for line in record.splitlines()[1:]]
     begin = record.index(b"\n") + 1
@@ -114,10 +117,32 @@ def test_ended_at_any_byte_it_has_one_answer_a_video(videos: list[ListedVideo]) 
         assert run(videos) == []
 
 
+def test_a_failure_stays_until_its_video_is_tried_again(videos: list[ListedVideo]) -> None:
+    run(videos[:3], broken=("a.mp4", "c.mp4"))
+    assert run([videos[0], videos[3]]) == ["a.mp4", "d.mp4"]
+    assert lines() == [HEAD, answer(videos[0]), answer(videos[1]), "c.mp4,\n", answer(videos[3])]
+    Path("c.mp4").write_text("whole")  # it is another file of the same name
+    assert run(list_videos(["c.mp4", videos[4].name]).videos) == ["c.mp4", videos[4].name]
+    assert lines() == expected(videos)
+
+
+def test_what_was_cut_off_is_taken_out_though_nothing_is_left_to_do(videos: list[ListedVideo]) -> None:
+    run(videos[:2])
+    Path("out.csv").write_bytes(Path("out.csv").read_bytes()[:-3])
+    assert run(videos[:1]) == []
+    assert lines() == expected(videos[:1])
+    assert run(videos) == [video.name for video in videos[1:]]
+
+
 def test_ended_while_failures_are_taken_out(videos: list[ListedVideo]) -> None:
     """The answers are replaced first, and the record still has the failures."""
+    run(videos[:4], broken=("a.mp4", "d.mp4"))
+    Path("out.csv").write_text(Path("out.csv").read_text().replace("a.mp4,\n", ""))
+    assert run(videos[1:3]) == []
+    assert run(videos) == ["a.mp4", "d.mp4", videos[4].name]
+    assert lines() == expected(videos)
     for broken in ("a.mp4", "b.mp4", "d.mp4"):
-        run(videos[:4], resume=False, broken=broken)
+        run(videos[:4], resume=False, broken=[broken])
         answers = Path("out.csv").read_text()
         Path("out.csv").write_text(answers.replace(f"{broken},\n", ""))
         assert run(videos) == [broken, videos[4].name]
@@ -125,7 +150,7 @@ def test_ended_while_failures_are_taken_out(videos: list[ListedVideo]) -> None:
 
 
 def test_a_secret_is_not_written_anywhere(videos: list[ListedVideo]) -> None:
-    run(videos)
+    run([*videos, *list_videos(["ftp://user:secret@host/f.mp4"]).videos])
     assert "secret" not in Path("out.csv.resume").read_text()
     other = list_videos(["https://host/e.mp4?token=another"]).videos
     assert run(other) == ["https://host/e.mp4?token=another"]
@@ -148,8 +173,9 @@ def test_a_file_that_was_changed_is_an_error(videos: list[ListedVideo]) -> None:
     before = Path("out.csv").read_bytes()
     Path("b.mp4").write_text("another video")
     message = r"b\.mp4 was changed after it was answered in .*out\.csv: leave out --resume, or name another --output"
-    with pytest.raises(ActionClipError, match=message):
-        run(list_videos(["a.mp4", "b.mp4"]).videos)
+    for name in ("b.mp4", "./b.mp4"):
+        with pytest.raises(ActionClipError, match=message):
+            run(list_videos(["a.mp4", name]).videos)
     assert Path("out.csv").read_bytes() == before
 
 
@@ -231,10 +257,19 @@ def test_an_empty_file_or_none_is_begun(videos: list[ListedVideo]) -> None:
     assert lines() == expected(videos)
 
 
-def test_a_damaged_record_loses_nothing(videos: list[ListedVideo]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: bytes(len(line)),
+        lambda line: line.replace(b'"size": ', b'"size": -'),
+        lambda line: re.sub(rb'"size": \d+', b'"size": null', line),
+        lambda line: re.sub(rb'"file": [^]]*', b'"file": [[], 0, 0, 0', line),
+    ],
+)
+def test_a_damaged_record_loses_nothing(videos: list[ListedVideo], damage: Callable[[bytes], bytes]) -> None:
     run(videos)
     record = Path("out.csv.resume").read_bytes().splitlines(keepends=True)
-    record[3] = bytes(len(record[3]))
+    record[3] = damage(record[3])
     Path("out.csv.resume").write_bytes(b"".join(record))
     before = Path("out.csv").read_bytes()
     with pytest.raises(ActionClipError, match="has been changed since it was written"):
@@ -284,11 +319,16 @@ def test_a_lock_that_a_killed_run_left_holds_nobody_up_and_a_file_of_that_name_i
 def test_a_link_stays_a_link(videos: list[ListedVideo]) -> None:
     Path("real").mkdir()
     os.symlink("real/out.csv", "out.csv")
-    run(videos, broken="b.mp4")
+    run(videos, broken=["b.mp4"])
     run(videos)
     assert Path("out.csv").is_symlink()
     assert lines() == expected(videos)
     assert sorted(os.listdir("real")) == ["out.csv", "out.csv.resume"]
+    os.unlink("out.csv")
+    os.symlink("gone/out.csv", "out.csv")
+    with pytest.raises(ActionClipError, match=r"there is no folder .*gone; create it first"):
+        run(videos)
+    assert not Path("gone").exists()
 
 
 def test_a_disk_that_is_full_loses_nothing(videos: list[ListedVideo]) -> None:
@@ -310,6 +350,19 @@ def test_a_disk_that_is_full_loses_nothing(videos: list[ListedVideo]) -> None:
     assert run(videos) == ["c.mp4", "d.mp4", videos[4].name]
     assert lines()[1:3] == [f"{name},{1500 * 'x'}\n" for name in ("a.mp4", "b.mp4")]
     assert lines()[3:] == expected(videos)[3:]
+
+
+def test_where_the_record_cannot_be_written_the_answers_stay(
+    videos: list[ListedVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run(videos)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ActionClipError, match=r"cannot write .*out\.csv: No space left on device"):
+        run(videos, resume=False)
+    assert lines() == expected(videos)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +118,7 @@ def test_a_list_has_a_name_a_line() -> None:
     for content in (
         "\n".join(lines).encode(),
         "\ufeff".encode() + "\r\n".join(lines).encode(),
+        "\n".join(f"\ufeff{line}" for line in lines).encode(),  # joined lists
         "\n".join(lines).encode("utf-16"),
     ):
         Path("list.txt").write_bytes(content)
@@ -136,6 +138,10 @@ def test_names_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ActionClipError, match="there is no stdin"):
         list_videos(["-"])
+    with os.fdopen(os.open(os.devnull, os.O_WRONLY), "rb") as unreadable:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(unreadable))
+        with pytest.raises(ActionClipError, match="the list of videos stdin cannot be read"):
+            list_videos(["-"])
 
 
 def test_a_video_on_stdin_is_told_from_a_list() -> None:
@@ -221,19 +227,20 @@ def test_nothing_found_says_where(name: str, message: str, caplog: pytest.LogCap
         list_videos([name, "empty/."])
 
 
+@pytest.mark.parametrize("function", ["listdir", "stat"])  # refused without the right to read, and to search
 def test_a_folder_that_cannot_be_read_is_named_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, function: str
 ) -> None:
     make("d/a.mp4", "d/locked/b.mp4", "d/z.mp4")
-    listdir = os.listdir
+    original = getattr(os, function)
 
-    def refused(path: str) -> list[str]:
+    def refused(path: str, **options: Any) -> Any:
         # Permissions do not keep every user out.
-        if path.endswith("locked"):
+        if str(path).endswith(("locked", os.path.join("locked", "."))[function == "stat"]):
             raise PermissionError(13, "Permission denied")
-        return listdir(path)
+        return original(path, **options)
 
-    monkeypatch.setattr(os, "listdir", refused)
+    monkeypatch.setattr(os, function, refused)
     listing = list_videos(["d", "d/**/*.mp4"])
     assert [video.name for video in listing.videos] == [os.path.join("d", "a.mp4"), os.path.join("d", "z.mp4")]
     locked = os.path.join("d", "locked")
