@@ -299,7 +299,6 @@ def test_the_form_of_a_graph_with_weights_in_another_file_is_kept(
         assert_half(on_cuda(graph, keep=True), graph)
     [entry] = entries()
     assert opened.count(entry / "graph.onnx") == 2
-    assert sum(type(made) is bytes and len(made) > 1000 for made in opened) == 1  # it was made and compared once
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDA")
