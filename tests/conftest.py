@@ -16,6 +16,8 @@ import pytest
 from fake_providers import Change, Providers, install
 from new_process import forget
 
+from action_clip.models.known_videos import KnownVideos
+
 # What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
 FOR_EXPORTING = {"torch", "onnxscript", "safetensors", "tokenizers", "transformers"}
 
@@ -99,6 +101,12 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Providers:
         return install(monkeypatch, kinds)
 
     return providers
+
+
+@pytest.fixture
+def unknown_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The video bank has no video: every answer decodes it and runs the graphs."""
+    monkeypatch.setattr(KnownVideos, "key", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from action_clip.video.sampling import make_sampler
 LABELS = read_labels(SAMPLE_LABELS)
 AVERAGES = pytest.mark.parametrize("average", ["probabilities", "embeddings"])
 Floats = NDArray[np.float64]
+pytestmark = pytest.mark.usefixtures("unknown_videos")  # else only the first answer runs the image and fusion graphs
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,8 +87,8 @@ def cached_graph(path: Path, form: str = "", write: Writer | None = None) -> Pat
     should be made of it at once: this program writes an entry's files only before their folder has its name, but
     another program could change them.
 
-    None where there is no home() or it is read-only, and for a graph with weights in another file: the optimised graph
-    that onnxruntime 1.20 writes still needs that file.
+    None where there is no home() or it is read-only, and without `write` for a graph with weights in another file: the
+    optimised graph that onnxruntime 1.20 writes still needs that file.
 
     Args:
         path: the graph.
@@ -113,7 +113,8 @@ def cached_graph(path: Path, form: str = "", write: Writer | None = None) -> Pat
     identity = graph_identity(path)
     entry = root / f"{identity[:32]}-{environment_key(form)}"
     if not _is_intact(entry):
-        if check_graph(path) or not os.access(root, os.W_OK):
+        has_other_files = bool(check_graph(path))
+        if (has_other_files and write is None) or not os.access(root, os.W_OK):
             return None
         if _is_own(entry):
             _LOG.warning("what was kept of %s for this machine was damaged, and is made anew", path)

@@ -1,17 +1,19 @@
 """Opening graphs on CUDA: in half precision where they can be, and single clips as CUDA graphs."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import onnxruntime
 
+from action_clip.errors import ActionClipError
 from action_clip.models.cache.session_cache import GRAPH, cached_graph
 from action_clip.models.runtime.device_session import DeviceSession, using_device
 from action_clip.models.runtime.devices import CUDA, device_name, trial_session
 from action_clip.models.runtime.half import FORM, HalfError, half_graph
 from action_clip.models.runtime.opening import ERROR, NOT_KEPT, SILENT, require_sound, started, warn_not_kept
-from action_clip.models.runtime.sessions import make_session
+from action_clip.models.runtime.sessions import SessionError, make_session
 from action_clip.models.store.home import warn_once
 
 # cuDNN's default, EXHAUSTIVE, tries every way to convolve for each new shape, and batches have many sizes.
@@ -27,11 +29,27 @@ def open_on_cuda(path: Path, options: Options, *, cache: bool, group: int) -> De
     """
     require_sound(path)
     with using_device():
-        started(trial_session(CUDA, ERROR), CUDA)  # before any work is done for it
+        _require_cuda()  # before any work is done for it
         graph = _graph(path, cache=cache, group=group)
         session = started(make_session(graph, options(), CUDA, _SETTINGS), CUDA)
     captured = partial(_captured_session, graph, options)
     return DeviceSession(session, device=device_name(CUDA), group=group, captured=captured)
+
+
+def _require_cuda() -> None:
+    """Raise ActionClipError where CUDA does not start: libraries or the driver are missing, or the GPU is full."""
+    try:
+        session = trial_session(CUDA, ERROR)
+    except SessionError as error:
+        reason = str(error)
+        # CUDA's own sentence, without the place in onnxruntime's source that surrounds it.
+        if found := re.search(r"CUDA failure \d+: ([^;]+)", reason):
+            reason = found[1].strip()
+        raise ActionClipError(
+            f"the device 'cuda' could not be started ({reason}): check NVIDIA's driver, CUDA and cuDNN, and that the "
+            "GPU has free memory, or use --device cpu"
+        ) from error
+    started(session, CUDA)
 
 
 def _graph(path: Path, *, cache: bool, group: int) -> Path | bytes:

@@ -45,7 +45,7 @@ class Declared(NamedTuple):
 
 
 class DeviceSession:
-    """Runs a session of a graph with one input. Any thread may call it.
+    """Runs a session of a graph, which must have one input. Any thread may call it.
 
     Rows are copied into pinned memory, from there to the device, and outputs to the CPU. Many rows are several runs.
     """
@@ -67,12 +67,12 @@ class DeviceSession:
             captured: makes a session of the same graph, for sizes by the names that the graph declares for them, that
                 captures its first run and then replays it (`enable_cuda_graph`); None: there is none.
         """
-        (declared,) = session.get_inputs()
         self._session = session
         self._device = device
         self._group = group
-        self._make_captured = None if declared.type.startswith("tensor(int") else captured
-        self._input = declared
+        self._inputs = session.get_inputs()
+        takes_tokens = any(declared.type.startswith("tensor(int") for declared in self._inputs)
+        self._make_captured = None if takes_tokens else captured
         self._copier = Copier()
         self._idle: SimpleQueue[Staging] = SimpleQueue()
         for _ in range(_LANES):
@@ -83,9 +83,9 @@ class DeviceSession:
         self._clip: _Captured | None = None
 
     def get_inputs(self) -> list[Declared]:
-        """Return the input as callers give it: float32 where the graph takes float16, which copying makes of it."""
-        kind = "tensor(float)" if self._input.type == "tensor(float16)" else self._input.type
-        return [Declared(self._input.name, kind, self._input.shape)]
+        """Return the inputs as callers give them: float32 where the graph takes float16, which copying makes of it."""
+        half, single = "tensor(float16)", "tensor(float)"
+        return [Declared(i.name, single if i.type == half else i.type, i.shape) for i in self._inputs]
 
     def get_outputs(self) -> Any:
         """Return the declared outputs."""
@@ -115,6 +115,10 @@ class DeviceSession:
         if len(parts) == 1:
             return run(rows)
         return [np.concatenate(output) for output in zip(*self._lanes.map(run, parts), strict=True)]
+
+    @property
+    def _input(self) -> Any:
+        return self._inputs[0]
 
     def _parts(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         """Split rows into runs of whole groups; where the graph declares a batch, they are one run."""

@@ -106,6 +106,7 @@ def _pin(owner: Staging, memory: NDArray[np.uint8]) -> Any:
     if runtime is None:
         return None
     if code := runtime.cudaHostRegister(ctypes.c_void_p(address), ctypes.c_size_t(memory.size), _PORTABLE):
+        runtime.cudaGetLastError()  # else onnxruntime, in this thread, takes it for an error of its next operator
         _LOG.debug("CUDA does not pin %d bytes of memory: error %d", memory.size, code)
         return None
     unpin = finalize(owner, runtime.cudaHostUnregister, ctypes.c_void_p(address))

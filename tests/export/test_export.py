@@ -364,6 +364,7 @@ def test_onnxruntimes_optimiser_knows_the_layout(
     np.testing.assert_allclose(unit(found), unit(run(exported.graph("image"), frames)), atol=1e-5)
 
 
+@pytest.mark.usefixtures("unknown_videos")
 @with_cases("Transf", "shift", "joint", GELU)
 def test_graphs_that_are_kept_give_the_same_probabilities(exports: Exports, name: str) -> None:
     folder = exports(name).folder

@@ -180,7 +180,8 @@ def test_a_label_bank_needs_no_text_graph(folder: Path, monkeypatch: pytest.Monk
     assert roles == ["image", "fusion"] * 2
 
 
-def test_a_video_is_encoded_once_for_many_questions(folder: Path, closed: Path, opened: list[Path]) -> None:
+@pytest.mark.usefixtures("unknown_videos")
+def test_a_video_is_encoded_once_for_many_questions(folder: Path, closed: Path) -> None:
     model, classifier = ActionClip(folder), TimeSformer(closed)
     video, classified = model.encode_video(SAMPLE_VIDEO), classifier.encode_video(SAMPLE_VIDEO)
     for labels in (LABELS, LABELS[:2]):

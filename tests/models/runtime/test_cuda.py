@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 from fake_providers import Providers
 from numpy.typing import NDArray
-from small_models import random_model, save_model
+from small_models import random_closed_model, random_model, save_closed_model, save_model
 from small_transformers import random_frames, save_transformer
 
 from action_clip import ActionClip, ActionClipError
@@ -243,9 +243,62 @@ def test_a_gpu_without_libraries_is_said_before_any_work(
 
     installed(**{CUDA: None})
     monkeypatch.setattr(cuda, "half_graph", never)
-    with pytest.raises(ActionClipError, match=r"fusion\.onnx cannot be loaded on 'cuda' \(libcublasLt\.so\.12: cannot"):
+    missing = r"the device 'cuda' could not be started \(libcublasLt\.so\.12: cannot .*\): check NVIDIA"
+    with pytest.raises(ActionClipError, match=missing):
         on_cuda(graph, keep=True)
     assert entries() == []
+
+
+def test_a_driver_that_is_missing_or_too_old_is_said(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_driver(*_: object, **__: object) -> None:
+        raise RuntimeError(
+            "/src/cuda_call.cc:122 CudaCall() [with ERRTYPE = cudaError] CUDA failure 35: CUDA driver version is "
+            "insufficient for CUDA runtime version ; GPU=-1 ; hostname=x ; expr=cudaSetDevice(info_.device_id);"
+        )
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", no_driver)
+    with pytest.raises(ActionClipError) as caught:
+        on_cuda(graph)
+    assert str(caught.value) == (
+        "the device 'cuda' could not be started (CUDA driver version is insufficient for CUDA runtime version): check "
+        "NVIDIA's driver, CUDA and cuDNN, and that the GPU has free memory, or use --device cpu"
+    )
+
+
+def test_an_output_that_is_not_finite_is_different(installed: Providers, tmp_path: Path) -> None:
+    def second_is_not_finite(outputs: list[Any]) -> list[Any]:
+        return [outputs[0], *(np.full_like(output, np.nan) for output in outputs[1:])]
+
+    installed(**{CUDA: second_is_not_finite})
+    path = save_closed_model(random_closed_model(3, 8), tmp_path) / "video.onnx"
+    assert np.isnan(half._least_cosine(path, path.read_bytes(), CUDA, 1))
+
+
+def test_a_graph_with_two_inputs_is_refused_as_on_the_processor(
+    installed: Providers, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(**{CUDA: right})
+    monkeypatch.setattr(half, "_PACKAGES", ("no_such_package",))
+    model = onnx.load(graph)
+    model.graph.input.add().CopyFrom(model.graph.input[0])
+    model.graph.input[1].name = "more"
+    onnx.save(model, graph)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(ActionClipError, match=r"takes \(frames: tensor\(float\), more: .*\), not one tensor"):
+            Graph(graph, device=device).start()
+
+
+@needs_sympy
+def test_the_form_of_a_graph_with_weights_in_another_file_is_kept(
+    installed: Providers, graph: Path, opened: list[Path]
+) -> None:
+    installed(**{CUDA: right})
+    onnx.save(onnx.load(graph), graph, save_as_external_data=True, location="weights.data", size_threshold=1000)
+    for _ in range(2):
+        assert_half(on_cuda(graph, keep=True), graph)
+    [entry] = entries()
+    assert opened.count(entry / "graph.onnx") == 2
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDA")

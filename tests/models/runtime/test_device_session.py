@@ -269,12 +269,18 @@ class Runtime:
         self.code = code
         self.pinned: dict[int, int] = {}
         self.flags: set[int] = set()
+        self.last_error = 0
 
     def cudaHostRegister(self, address: Any, size: Any, flags: int) -> int:
         self.flags.add(flags)
         if not self.code:
             self.pinned[address.value] = size.value
+        self.last_error = self.code
         return self.code
+
+    def cudaGetLastError(self) -> int:
+        error, self.last_error = self.last_error, 0
+        return error
 
     def cudaHostUnregister(self, address: Any) -> int:
         del self.pinned[address.value]
@@ -311,6 +317,7 @@ def test_memory_that_cannot_be_pinned_is_used(runtime: Runtime, models: Path) ->
     session = DeviceSession(plain(path), device="cpu", group=8)
     np.testing.assert_allclose(run(session, rows)[0], run(plain(path), rows)[0], rtol=0, atol=1e-5)
     assert runtime.flags == {1}
+    assert runtime.last_error == 0  # onnxruntime would find it after the next operator
 
 
 def test_without_cuda_there_is_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
