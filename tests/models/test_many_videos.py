@@ -279,3 +279,33 @@ results.close()
     command = [sys.executable, "-c", f"import action_clip.models.engine as e; e._STALLED_S = 0.1\n{code}"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (process.returncode, process.stdout, process.stderr) == (0, "1\n", "")
+
+
+def test_no_graph_begins_to_run_while_python_exits() -> None:
+    """Python 3.11 to 3.13 end other threads then, in the middle of C++ code, which aborts the process."""
+    code = """
+import atexit, itertools, time
+begun = []
+
+def look():
+    count = len(begun)
+    time.sleep(0.3)
+    print(len(begun) - count)
+
+atexit.register(look)  # called after the engine's own, which is registered later
+from action_clip.models.engine import Ready, Stages, run
+
+def prepare(number):
+    time.sleep(5 if number == 1 else 0.001)
+    return Ready(number)
+
+def encode(batch):
+    begun.append(batch)
+    time.sleep(0.02)
+    return batch
+
+results = run(itertools.count(), Stages(prepare, encode, bool, workers=2, runs=2, clips_per_run=1), ordered=True)
+next(results)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "0\n", "")
