@@ -74,7 +74,7 @@ def video_fingerprint(path: str | os.PathLike[str]) -> str | None:
     None for an address, for what is no file with content, such as a pipe, a device or a folder, and for a file that
     cannot be read.
     """
-    if is_address(os.fspath(path)):
+    if is_address(os.fsdecode(path)):
         return None
     digest = xxhash.xxh3_128()
     try:
