@@ -30,7 +30,7 @@ class KnownVideos:
     def start(self) -> None:
         """Compute what all keys have in common, which later calls in any thread use.
 
-        Raises ActionClipError where the model's graphs cannot be read, or as `video_bank` does.
+        Raises ActionClipError where the model's graphs cannot be read, or as `video_bank` and `most_pixels` do.
         """
         if self._bank is not None:
             _ = self._dependencies
@@ -106,8 +106,10 @@ class KnownVideos:
         import av
         import PIL
 
+        from action_clip.video.pixels import most_pixels
+
         spec = self._graphs.spec
         preprocessing = (spec.frames, spec.uniform, spec.image_size, spec.resize, spec.mean, spec.std)
         identities = [self._graphs[role].identity() for role in self._roles]
-        libraries = (av.__version__, av.library_versions, PIL.__version__)
-        return f"{_VERSION} {libraries} {self._sampling} {preprocessing} {identities}"
+        decoding = (av.__version__, av.library_versions, PIL.__version__, most_pixels())
+        return f"{_VERSION} {decoding} {self._sampling} {preprocessing} {identities}"

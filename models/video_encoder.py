@@ -86,7 +86,8 @@ class VideoEncoder:
     def start(self) -> None:
         """Do what all videos need: fetch the graphs, and compute what their keys have in common.
 
-        Raises ActionClipError where the graphs are not available or cannot be read, or as `video_bank` does.
+        Raises ActionClipError where the graphs are not available or cannot be read, or an environment variable has
+        a wrong value.
         """
         self._graphs.paths()
         self._known.start()

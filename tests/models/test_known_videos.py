@@ -206,6 +206,9 @@ def test_another_decoder_decodes_again(
     monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (1, 2, 3)})
     ActionClip(folder).classify(clip, LABELS)
     assert len(ran) == 4
+    monkeypatch.setenv("ACTION_CLIP_MAX_PIXELS", "1000000")  # of larger frames their neighbours are taken
+    ActionClip(folder).classify(clip, LABELS)
+    assert len(ran) == 6
 
 
 def test_a_model_that_was_exported_again_while_another_is_in_use(home: Path, folder: Path, clip: Path) -> None:

@@ -241,7 +241,12 @@ def test_threads_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_flush_in_the_middle_of_a_flush_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the garbage collector closes there an iterator of results that nothing refers to."""
     bank = VideoBank(tmp_path / "bank", MOST)
-    monkeypatch.setattr(action_clip.models.cache.video_bank, "_is_writable", lambda _: bank.flush() is None)
+
+    def flushing(_: Path) -> bool:
+        bank.flush()
+        return True
+
+    monkeypatch.setattr(action_clip.models.cache.video_bank, "_is_writable", flushing)
     thread = threading.Thread(target=bank.write, args=("video 1", video(1)), daemon=True)
     thread.start()
     thread.join(10)
