@@ -5,6 +5,7 @@ threads are busy as there are cores, memory is bounded, and a video that stalls 
 another one is started.
 """
 
+import atexit
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Condition
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakSet
 
 from action_clip.errors import ActionClipError
 from action_clip.models.encoded import Results
@@ -104,6 +106,7 @@ class _Pipeline(Generic[P, E]):
         self._is_stopped = False
         self._videos_error: BaseException | None = None
         self._error: BaseException | None = None
+        _pipelines.add(self)
 
     def start(self) -> None:
         for _ in range(self._stages.workers):
@@ -111,7 +114,8 @@ class _Pipeline(Generic[P, E]):
 
     def close(self) -> None:
         """Let the workers end, and wait for them a moment."""
-        if os.getpid() != self._process:  # a forked child has none of the threads, which may have held the lock
+        # A forked child has none of the threads, which may have held the lock.
+        if self._is_stopped or os.getpid() != self._process:
             return
         with self._changed:
             self._is_stopped = True
@@ -147,6 +151,7 @@ class _Pipeline(Generic[P, E]):
 
     def _add_worker(self) -> None:
         self._active += 1
+        self._threads = [thread for thread in self._threads if not thread.done()]
         self._threads.append(run_in_thread(self._work, awaited_at_exit=False))
 
     def _due_workers(self) -> int:
@@ -245,3 +250,13 @@ class _Pipeline(Generic[P, E]):
             self._results |= results
             while self._in_order in self._results:
                 self._in_order += 1
+
+
+_pipelines: "WeakSet[_Pipeline[Any, Any]]" = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End the work for iterators that still exist at Python's exit: a graph that begins to run then would crash."""
+    for pipeline in list(_pipelines):
+        pipeline.close()

@@ -27,6 +27,14 @@ class KnownVideos:
         self._sampling = (sampling, seed if sampling == "random" else 0)
         self._roles = [role for role in ROLES[graphs.spec.kind] if role != "text"]
 
+    def start(self) -> None:
+        """Compute what all keys have in common, which later calls in any thread use.
+
+        Raises ActionClipError where the model's graphs cannot be read, or as `video_bank` and `most_pixels` do.
+        """
+        if self._bank is not None:
+            _ = self._dependencies
+
     def key(self, video: "VideoInput") -> str | None:
         """Return the key of a video; None where nothing is kept of it: a URL, a pipe, frames, or a model with no cache.
 
@@ -37,7 +45,11 @@ class KnownVideos:
         from action_clip.models.cache.video_bank import video_fingerprint
 
         fingerprint = video_fingerprint(video)
-        return None if fingerprint is None else xxh3_128_hexdigest(f"{fingerprint} {self._dependencies}".encode())
+        if fingerprint is None:
+            return None
+        # FFmpeg takes a file of JPEG pictures for a video or for one picture, by the ending of its name.
+        ending = os.path.splitext(os.fsdecode(video))[1].lower()
+        return xxh3_128_hexdigest(f"{fingerprint} {ending} {self._dependencies}".encode(errors="backslashreplace"))
 
     def find(self, key: str) -> EncodedVideo | None:
         """Return what is kept under the key, without name and thumbnails, and with 0 s for stages that are left out."""
@@ -91,7 +103,13 @@ class KnownVideos:
 
     @cached_property
     def _dependencies(self) -> str:
+        import av
+        import PIL
+
+        from action_clip.video.pixels import most_pixels
+
         spec = self._graphs.spec
         preprocessing = (spec.frames, spec.uniform, spec.image_size, spec.resize, spec.mean, spec.std)
         identities = [self._graphs[role].identity() for role in self._roles]
-        return f"{_VERSION} {self._sampling} {preprocessing} {identities}"
+        decoding = (av.__version__, av.library_versions, PIL.__version__, most_pixels())
+        return f"{_VERSION} {decoding} {self._sampling} {preprocessing} {identities}"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Self, cast
 
@@ -175,7 +176,14 @@ class Model:
             runs=workers if runs_on_cpu else 1,
             clips_per_run=1 if runs_on_cpu else _CLIPS_PER_RUN,
         )
-        return run(videos, stages, ordered=ordered)
+        encoded = run(videos, stages, ordered=ordered)
+
+        def results() -> Results[EncodedVideo]:
+            encoder.start()
+            with closing(encoded):
+                yield from encoded
+
+        return results()
 
     def _check_encoded(self, encoded: EncodedVideo) -> None:
         """Raise ActionClipError where `encoded` is not what `encode_video` of this model returned."""

@@ -14,6 +14,7 @@ from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo
 from action_clip.models.known_videos import KnownVideos
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.system.addresses import display_name
+from action_clip.video import check_channels
 from action_clip.video.sampling import make_sampler
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class VideoEncoder:
             threads: number of threads for one video; None: as many as the model has.
 
         Raises:
-            ActionClipError: there is no such sampling, or the seed is not a whole number from 0.
+            ActionClipError: there is no such sampling or order of channels, or the seed is not a whole number from 0.
         """
+        check_channels(channels)
         self._graphs = graphs
         self._encode = encode
         self._sampler = make_sampler(sampling, graphs.spec.frames, seed, graphs.spec.uniform)
@@ -80,6 +82,15 @@ class VideoEncoder:
         self._threads = threads or graphs.threads
         self._known = KnownVideos(graphs, sampling, seed)
         self._readers: set[VideoReader] = set()
+
+    def start(self) -> None:
+        """Do what all videos need: fetch the graphs, and compute what their keys have in common.
+
+        Raises ActionClipError where the graphs are not available or cannot be read, or an environment variable has
+        a wrong value.
+        """
+        self._graphs.paths()
+        self._known.start()
 
     def find(self, video: "VideoInput") -> EncodedVideo | UnknownVideo:
         """Return what the video was encoded to before, in this process or another one; else what `decode` takes."""
@@ -158,7 +169,7 @@ class VideoEncoder:
 
 def name_of(video: "VideoInput") -> str | None:
     """Return the path or URL of a video, without its password or token; None for anything else."""
-    return display_name(os.fspath(video)) if isinstance(video, str | os.PathLike) else None
+    return display_name(os.fsdecode(video)) if isinstance(video, str | os.PathLike) else None
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from action_clip.system.addresses import display_name
 from action_clip.video.pixels import on_white, upright_rgb
 
 RGBImage = NDArray[np.uint8]
-CHANNELS = ("rgb", "bgr")
 
 
 def to_rgb(image: Any, channels: str = "rgb") -> RGBImage:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from action_clip.errors import ActionClipError
+from action_clip.video import check_channels
 from action_clip.video.frame_streams import CaptureStream, ContainerStream, FrameStream, IterableStream
-from action_clip.video.images import CHANNELS, RGBImage, check_array, refuse_tensor, to_rgb
+from action_clip.video.images import RGBImage, check_array, refuse_tensor, to_rgb
 from action_clip.video.pixels import check_total
 from action_clip.video.reader import Clip, VideoReader, read_clip
 from action_clip.video.sampling import Sampler
@@ -63,8 +64,7 @@ def read_frames(
     Raises:
         ActionClipError: the video has another type or shape, its images differ in size, or they cannot be read.
     """
-    if channels not in CHANNELS:
-        raise ActionClipError(f"channels is {channels!r}: choose {' or '.join(CHANNELS)}")
+    check_channels(channels)
     if isinstance(video, str | os.PathLike):
         return read_clip(video, sampler, threads=threads, readers=readers)
     if isinstance(video, InputContainer):

@@ -221,7 +221,7 @@ def locate(source: str | os.PathLike[str]) -> Iterator[VideoSource]:
     A pipe can be read only once, and finding frames may take two passes. Raises ActionClipError for a missing, empty or
     unreadable file, a folder, a device, an address that is not http(s), and any address where connecting is forbidden.
     """
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     if is_address(name):
         name = name.strip()
         shown = redacted(name)

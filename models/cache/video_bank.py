@@ -8,7 +8,7 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from struct import Struct
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ def video_fingerprint(path: str | os.PathLike[str]) -> str | None:
     None for an address, for what is no file with content, such as a pipe, a device or a folder, and for a file that
     cannot be read.
     """
-    if is_address(os.fspath(path)):
+    if is_address(os.fsdecode(path)):
         return None
     digest = xxhash.xxh3_128()
     try:
@@ -117,7 +117,9 @@ class VideoBank:
 
     def reset_after_fork(self) -> None:
         """Begin with nothing to write: the parent writes what it has collected."""
-        self._flushing, self._lock = Lock(), Lock()
+        # The garbage collector may close an iterator of results, which flushes, in the middle of any method.
+        self._flushing, self._lock = RLock(), RLock()
+        self._is_flushing = False
         self._waiting: dict[str, bytes] = {}
         self._waiting_bytes = 0
         self._flushed_s = -math.inf
@@ -150,11 +152,17 @@ class VideoBank:
     def flush(self) -> None:
         """Write what was collected, if anything."""
         with self._flushing:
-            with self._lock:
-                blobs = self._take()
-            if blobs and _is_writable(self.path.parent):
-                self._file.write(blobs)
-            self._file.note_use()
+            if self._is_flushing:
+                return
+            self._is_flushing = True
+            try:
+                with self._lock:
+                    blobs = self._take()
+                if blobs and _is_writable(self.path.parent):
+                    self._file.write(blobs)
+                self._file.note_use()
+            finally:
+                self._is_flushing = False
 
     def close(self) -> None:
         """Write what was collected; the bank may be used again, and has nothing open between two calls."""

@@ -117,9 +117,11 @@ class Graph:
         with self._starting:
             if self._session is None:
                 session = interruptible(self._new_session)
-                if self._content is not None and self._content != self._read_content():
+                # Where outputs are kept, `identity` names what this session is made of, also if it is called later.
+                content = self._read_content() if self._keep or self._content is not None else None
+                if self._content not in (None, content):
                     raise ActionClipError(f"the graph {self.path} was replaced while it was in use: start again")
-                self._session = session
+                self._content, self._session = content, session
             return self._session
 
     def _new_session(self) -> "onnxruntime.InferenceSession":

@@ -1,5 +1,6 @@
 """A video is encoded once: later answers come from the video bank, equal to the bit, as long as nothing has changed."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -8,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 
 import action_clip.models.video_encoder
@@ -180,6 +183,42 @@ def test_a_moved_file_is_known_under_its_new_name(home: Path, folder: Path, clip
     second = ActionClip(folder).classify(moved, LABELS)
     assert len(ran) == 2
     assert (first.video, second.video) == (str(clip), str(moved))
+
+
+def test_another_ending_is_another_video(home: Path, folder: Path, tmp_path: Path) -> None:
+    """FFmpeg takes JPEG pictures for a video in a file that ends in .mjpeg, and for one picture in one in .jpg."""
+    content = io.BytesIO()
+    for shade in (0, 90, 180, 255):
+        Image.new("RGB", (64, 64), (shade, 255 - shade, 90)).save(content, "jpeg")
+    video = tmp_path / "clip.mjpeg"
+    video.write_bytes(content.getvalue())
+    assert ActionClip(folder).classify(video, LABELS).frame_indices == (0, 1, 2, 3)
+    picture = video.rename(tmp_path / "clip.JPG")
+    known, anew = (ActionClip(folder, cache=cache).classify(picture, LABELS) for cache in (True, False))
+    assert anew.frame_indices == (0, 0, 0, 0)
+    np.testing.assert_array_equal(known.video_features, anew.video_features)
+
+
+def test_another_decoder_decodes_again(
+    home: Path, folder: Path, clip: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ActionClip(folder).classify(clip, LABELS)
+    monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (1, 2, 3)})
+    ActionClip(folder).classify(clip, LABELS)
+    assert len(ran) == 4
+    monkeypatch.setenv("ACTION_CLIP_MAX_PIXELS", "1000000")  # of larger frames their neighbours are taken
+    ActionClip(folder).classify(clip, LABELS)
+    assert len(ran) == 6
+
+
+def test_a_model_that_was_exported_again_while_another_is_in_use(home: Path, folder: Path, clip: Path) -> None:
+    """The answers of the one that has begun to run are not kept as those of the other."""
+    old = ActionClip(folder)
+    old.encode_video(np.zeros((T, 40, 40, 3), np.uint8))
+    save_model(random_model(2, T, True), folder, frames=T)
+    old.encode_video(clip)
+    known, anew = (ActionClip(folder, cache=cache).encode_video(clip) for cache in (True, False))
+    np.testing.assert_array_equal(known.features, anew.features)
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(

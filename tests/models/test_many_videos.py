@@ -95,15 +95,17 @@ def test_a_video_that_fails_stands_in_its_place_and_stops_nothing(model: ActionC
 
     text = tmp_path / "text.mp4"
     text.write_text("no video")
+    entry: Any = next(os.scandir(os.fsencode(text.parent)))  # its path is bytes
     videos: list[Any] = [frames_of(1), tmp_path / "missing.mp4", text, broken(), 7, frames_of(2), "https://u:p@[::1"]
-    results = list(model.classify_many(videos, LABELS))
-    assert [isinstance(result, Failure) for result in results] == [False, True, True, True, True, False, True]
+    results = list(model.classify_many([*videos, entry], LABELS))
+    assert [isinstance(result, Failure) for result in results] == [False, True, True, True, True, False, True, True]
     failures = {number: result for number, result in enumerate(results) if isinstance(result, Failure)}
     assert "missing.mp4" in str(failures[1].error)
     assert failures[1].video == str(tmp_path / "missing.mp4")
     assert failures[1].to_dict() == {"video": failures[1].video, "error": str(failures[1].error)}
     assert "KeyError" in str(failures[3].error)
     assert failures[3].video is failures[4].video is None
+    assert failures[7].video == failures[2].video
     assert "p@" not in f"{failures[6].video} {failures[6].error}"
     assert isinstance(failures[3].error.__cause__, KeyError)
 
@@ -227,6 +229,19 @@ def test_a_fault_of_the_model_is_raised(tmp_path: Path) -> None:
     wait_until(lambda: not workers())
 
 
+def test_what_concerns_no_single_video_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(random_model(1, T, True), tmp_path / "model", frames=T)
+    model = ActionClip(folder)
+    bank = model.labels(LABELS)
+    with monkeypatch.context() as patch:
+        patch.setenv("ACTION_CLIP_CACHE_GB", "nan")
+        with pytest.raises(ActionClipError, match="ACTION_CLIP_CACHE_GB"):
+            next(model.classify_many([SAMPLE_VIDEO], bank))
+    (folder / "fusion.onnx").write_bytes(b"no graph")
+    with pytest.raises(ActionClipError, match=r"fusion\.onnx cannot be loaded"):
+        next(model.classify_many([SAMPLE_VIDEO], bank))
+
+
 def test_wrong_arguments_are_refused_at_once(model: ActionClip) -> None:
     wrong: list[Any] = ["clip.mp4", Path("clip.mp4"), 7]
     for videos in wrong:
@@ -239,6 +254,8 @@ def test_wrong_arguments_are_refused_at_once(model: ActionClip) -> None:
         model.classify_many([], LABELS, top_k=0)
     with pytest.raises(ActionClipError, match="sampling"):
         model.classify_many([], LABELS, sampling="best")
+    with pytest.raises(ActionClipError, match="channels is 'hsv': choose rgb or bgr"):
+        model.classify_many([], LABELS, channels="hsv")
     assert list(model.classify_many([], LABELS)) == []
 
 
@@ -279,3 +296,33 @@ results.close()
     command = [sys.executable, "-c", f"import action_clip.models.engine as e; e._STALLED_S = 0.1\n{code}"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (process.returncode, process.stdout, process.stderr) == (0, "1\n", "")
+
+
+def test_no_graph_begins_to_run_while_python_exits() -> None:
+    """Python 3.11 to 3.13 end other threads then, in the middle of C++ code, which aborts the process."""
+    code = """
+import atexit, itertools, time
+begun = []
+
+def look():
+    count = len(begun)
+    time.sleep(0.3)
+    print(len(begun) - count)
+
+atexit.register(look)  # called after the engine's own, which is registered later
+from action_clip.models.engine import Ready, Stages, run
+
+def prepare(number):
+    time.sleep(5 if number == 1 else 0.001)
+    return Ready(number)
+
+def encode(batch):
+    begun.append(batch)
+    time.sleep(0.02)
+    return batch
+
+results = run(itertools.count(), Stages(prepare, encode, bool, workers=2, runs=2, clips_per_run=1), ordered=True)
+next(results)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "0\n", "")

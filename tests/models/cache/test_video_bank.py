@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -235,6 +236,21 @@ def test_threads_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert list(pool.map(work, range(0, 180, 30))) == [None] * 6
     bank.flush()
     assert known(tmp_path / "bank", range(200)) == list(range(180))
+
+
+def test_a_flush_in_the_middle_of_a_flush_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the garbage collector closes there an iterator of results that nothing refers to."""
+    bank = VideoBank(tmp_path / "bank", MOST)
+
+    def flushing(_: Path) -> bool:
+        bank.flush()
+        return True
+
+    monkeypatch.setattr(action_clip.models.cache.video_bank, "_is_writable", flushing)
+    thread = threading.Thread(target=bank.write, args=("video 1", video(1)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert known(tmp_path / "bank", range(3)) == [1]
 
 
 def _write_many(path: Path, first: int) -> None:
