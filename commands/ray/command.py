@@ -135,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
     output = Output(options.out)
     videos = find_videos(options.videos, options.path_column)
     work, settings = _prepared(options, output.name)
-    with output.opened(settings):
+    with output.opened(settings) as run:
         if options.retry_failed:
             output.forget_failed()
         held = output.held()
@@ -150,6 +150,7 @@ def _run(options: argparse.Namespace) -> int:
                 own = {} if address else {PROXY: os.environ.get(PROXY)}
                 work = replace(
                     work,
+                    run=run,
                     model={**work.model, "threads": options.threads or pool.cpus},
                     environment={**work.environment, **own},
                 )
@@ -205,6 +206,7 @@ def _prepared(options: argparse.Namespace, output: str) -> tuple["Work", dict[st
             settings |= {"the class names": model.classes}
     work = Work(
         output=output,
+        run="",
         model={
             "model": found.name if found.paths is None else os.path.abspath(found.name),
             "device": options.device,

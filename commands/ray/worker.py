@@ -15,7 +15,7 @@ import pyarrow
 import ray
 
 from action_clip.commands.models import graph_hashes
-from action_clip.commands.ray.output import failures_in, part_name, write_part
+from action_clip.commands.ray.output import check_run, failures_in, part_name, write_part
 from action_clip.commands.ray.storage import is_storage_address, local_copy, located
 from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import ActionClip
@@ -48,6 +48,7 @@ class Work:
 
     Attributes:
         output: path or address of the output's folder.
+        run: the name of this run, of which the output knows the latest (`check_run`).
         model: the arguments of `load`.
         graphs: the hashes of the model's graphs: a worker whose files are others answers nothing.
         bank: the labels; None for a closed set.
@@ -56,6 +57,7 @@ class Work:
     """
 
     output: str
+    run: str
     model: Mapping[str, Any]
     graphs: list[list[str]] | None
     bank: LabelBank | None
@@ -115,6 +117,7 @@ class Classifier:
         if done is not None:  # the worker died, or its answer was lost, after the file was written
             return done
         rows = self._rows(batch)
+        check_run(place, self._work.run)
         write_part(place, rows, self._size)
         return sum(row.get("error") is not None for row in rows)
 
