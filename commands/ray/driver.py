@@ -69,7 +69,7 @@ def connected(address: str | None) -> Iterator[None]:
         where = "a Ray of this machine" if address is None else f"the Ray cluster at {address}"
         raise ActionClipError(
             f"{where} cannot be used ({_first_line(error)}): check that it runs, with the same versions of Ray and "
-            "Python"
+            "Python, and whether it asks for a token (RAY_AUTH_MODE=token)"
         ) from error
     with open(os.devnull, "w") as null, redirect_stdout(null):  # Ray prints there that a worker died
         try:
