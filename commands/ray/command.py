@@ -87,8 +87,8 @@ def _add_cluster(parser: ArgumentParser) -> None:
         "--address",
         metavar="ADDRESS",
         type=common.nonempty,
-        help="of a Ray cluster: auto, HOST:6379, ray://HOST:10001 (default: RAY_ADDRESS, else a Ray of this machine "
-        "that ends with the command)",
+        help="of a Ray cluster: auto, HOST:6379 (default: RAY_ADDRESS, else a Ray of this machine that ends with the "
+        "command)",
     )
     add(
         "--workers",
@@ -126,6 +126,11 @@ def _run(options: argparse.Namespace) -> int:
     """Classify the videos and return the exit code."""
     address = options.address or os.environ.get("RAY_ADDRESS")
     address = None if address == "local" else address
+    if address is not None and address.startswith("ray://"):
+        raise ActionClipError(
+            f"Ray Data does not work through Ray Client ({address}): run this command on a machine of the cluster with "
+            "--address auto, or with ray job submit"
+        )
     _require_ray(is_local=address is None)
     from action_clip.commands.ray.driver import classify_all, connected, pool_of
     from action_clip.commands.ray.inputs import find_videos

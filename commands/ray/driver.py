@@ -110,7 +110,7 @@ def _no_requests() -> Iterator[None]:
 
 def _check_reachable(address: str) -> None:
     """Raise OSError where nothing answers at an address with a port: Ray itself tries for minutes."""
-    if match := re.fullmatch(r"(?:ray://)?\[?([^\[\]]+)\]?:(\d+)", address):
+    if match := re.fullmatch(r"\[?([^\[\]]+)\]?:(\d+)", address):
         socket.create_connection((match[1], int(match[2])), _ANSWER_S).close()
 
 
