@@ -39,20 +39,19 @@ Settings = Mapping[str, Any]
 """What the answers depend on, by the option that says it, in JSON's types."""
 
 
-def schema(size: int) -> pyarrow.Schema:
-    """Return the columns of the output; `size` is the length of features."""
-    return pyarrow.schema(
-        {
-            "path": pyarrow.string(),
-            "label": pyarrow.string(),
-            "probability": pyarrow.float64(),
-            "labels": pyarrow.list_(pyarrow.string()),
-            "probabilities": pyarrow.list_(pyarrow.float64()),
-            "features": pyarrow.list_(pyarrow.float32(), size),
-            "duration_s": pyarrow.float64(),
-            "error": pyarrow.string(),
-        }
-    )
+# Features are lists of any length here: pyarrow before 26 reads no lists of a fixed size of which some are null.
+_SCHEMA = pyarrow.schema(
+    {
+        "path": pyarrow.string(),
+        "label": pyarrow.string(),
+        "probability": pyarrow.float64(),
+        "labels": pyarrow.list_(pyarrow.string()),
+        "probabilities": pyarrow.list_(pyarrow.float64()),
+        "features": pyarrow.list_(pyarrow.float32()),
+        "duration_s": pyarrow.float64(),
+        "error": pyarrow.string(),
+    }
+)
 
 
 def part_name(paths: Sequence[str]) -> str:
@@ -60,17 +59,16 @@ def part_name(paths: Sequence[str]) -> str:
     return f"part-{hashlib.sha256(chr(0).join(paths).encode()).hexdigest()[:32]}.parquet"
 
 
-def write_part(place: Place, rows: Sequence[Mapping[str, Any]], size: int) -> None:
+def write_part(place: Place, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the file of these videos into an output.
 
     Args:
         place: the output's folder.
-        rows: a value for each column of `schema`, or none for null, a row for each video.
-        size: length of features.
+        rows: a value for each column of `_SCHEMA`, or none for null, a row for each video.
 
     Raises ActionClipError where it cannot be written.
     """
-    table = pyarrow.Table.from_pylist(list(rows), schema=schema(size))
+    table = pyarrow.Table.from_pylist(list(rows), schema=_SCHEMA)
     write_whole(place, part_name([row["path"] for row in rows]), _as_parquet(table))
 
 

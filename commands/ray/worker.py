@@ -10,7 +10,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow
 import ray
 
@@ -118,7 +117,7 @@ class Classifier:
             return done
         rows = self._rows(batch)
         check_run(place, self._work.run)
-        write_part(place, rows, self._size)
+        write_part(place, rows)
         return sum(row.get("error") is not None for row in rows)
 
     def _rows(self, batch: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -172,13 +171,6 @@ class Classifier:
             assert self._work.bank is not None
             return partial(model.classify_many, labels=self._work.bank, **self._work.how)
         return partial(model.classify_many, **self._work.how)
-
-    @cached_property
-    def _size(self) -> int:
-        """Length of features."""
-        spec = self._model.spec
-        blank = np.zeros((1, spec.frames, 3, spec.image_size, spec.image_size), np.float32)
-        return int(self._model.encode_clips(blank).features.shape[1])
 
 
 def graphs_of(found: FoundModel, *, keep: bool) -> list[list[str]] | None:

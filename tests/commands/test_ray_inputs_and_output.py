@@ -201,14 +201,14 @@ def test_an_output_holds_what_was_written(bucket: Path, tmp_path: Path, where: s
     output = Output(name)
     with output.opened(SETTINGS):
         assert output.held() == Held(frozenset(), frozenset())
-        write_part(output.place, rows("a", "b"), 2)
-        write_part(output.place, [*rows("c"), *rows("d", error="it is damaged")], 2)
-        write_part(output.place, rows("e", error="it is damaged"), 2)
-        write_part(output.place, rows("a", "b"), 2)  # again, in place of the first
+        write_part(output.place, rows("a", "b"))
+        write_part(output.place, [*rows("c"), *rows("d", error="it is damaged")])
+        write_part(output.place, rows("e", error="it is damaged"))
+        write_part(output.place, rows("a", "b"))  # again, in place of the first
     with Output(name).opened(SETTINGS):
         assert output.held() == Held(frozenset("abcde"), frozenset("de"))
     table = pyarrow.parquet.read_table(folder).sort_by("path")
-    assert table.schema.field("features").type == pyarrow.list_(pyarrow.float32(), 2)
+    assert table.schema.field("features").type == pyarrow.list_(pyarrow.float32())
     assert table["path"].to_pylist() == ["a", "b", "c", "d", "e"]
     assert table["features"].to_pylist() == [[np.float32(0.6), np.float32(0.8)]] * 3 + [None] * 2
     assert table["probabilities"].to_pylist() == [[0.75, 0.25]] * 3 + [None] * 2
@@ -225,8 +225,8 @@ def test_a_damaged_file_and_drafts_are_removed_and_other_files_are_not(
 ) -> None:
     output = Output(str(tmp_path))
     with output.opened(SETTINGS):
-        write_part(output.place, rows("a"), 2)
-        write_part(output.place, rows("b"), 2)
+        write_part(output.place, rows("a"))
+        write_part(output.place, rows("b"))
     damaged = tmp_path / part_name(["b"])
     damaged.write_bytes(damaged.read_bytes()[:-20])
     draft = tmp_path / f".{part_name(['c'])}.0123.tmp"
@@ -256,7 +256,7 @@ def test_a_file_that_cannot_be_read_at_the_moment_is_kept(tmp_path: Path) -> Non
 
     output = Output(str(tmp_path))
     with output.opened(SETTINGS):
-        write_part(output.place, rows("a"), 2)
+        write_part(output.place, rows("a"))
         output.place = output.place._replace(filesystem=PyFileSystem(FSSpecHandler(SilentServer())))
         with pytest.raises(ActionClipError, match=r"part-.* cannot be read \(it does not answer\)"):
             output.held()
@@ -279,7 +279,7 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path) -> Non
     with pytest.raises(
         ActionClipError, match=rf"cannot write {part_name(['a'])} in {tmp_path} \(.*\): check its rights"
     ):
-        write_part(output.place, rows("a"), 2)
+        write_part(output.place, rows("a"))
     assert [path.name for path in tmp_path.iterdir()] == [part_name(["a"])]
 
 
