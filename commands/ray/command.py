@@ -87,8 +87,8 @@ def _add_cluster(parser: ArgumentParser) -> None:
         "--address",
         metavar="ADDRESS",
         type=common.nonempty,
-        help="of a Ray cluster: auto, HOST:6379, ray://HOST:10001 (default: RAY_ADDRESS, else a Ray of this machine "
-        "that ends with the command)",
+        help="of a Ray cluster: auto, HOST:6379 (default: RAY_ADDRESS, else a Ray of this machine that ends with the "
+        "command)",
     )
     add(
         "--workers",
@@ -126,6 +126,11 @@ def _run(options: argparse.Namespace) -> int:
     """Classify the videos and return the exit code."""
     address = options.address or os.environ.get("RAY_ADDRESS")
     address = None if address == "local" else address
+    if address is not None and address.startswith("ray://"):
+        raise ActionClipError(
+            f"Ray Data does not work through Ray Client ({address}): run this command on a machine of the cluster with "
+            "--address auto, or with ray job submit"
+        )
     _require_ray(is_local=address is None)
     from action_clip.commands.ray.driver import classify_all, connected, pool_of
     from action_clip.commands.ray.inputs import find_videos
@@ -135,7 +140,7 @@ def _run(options: argparse.Namespace) -> int:
     output = Output(options.out)
     videos = find_videos(options.videos, options.path_column)
     work, settings = _prepared(options, output.name)
-    with output.opened(settings):
+    with output.opened(settings) as run:
         if options.retry_failed:
             output.forget_failed()
         held = output.held()
@@ -150,6 +155,7 @@ def _run(options: argparse.Namespace) -> int:
                 own = {} if address else {PROXY: os.environ.get(PROXY)}
                 work = replace(
                     work,
+                    run=run,
                     model={**work.model, "threads": options.threads or pool.cpus},
                     environment={**work.environment, **own},
                 )
@@ -205,6 +211,7 @@ def _prepared(options: argparse.Namespace, output: str) -> tuple["Work", dict[st
             settings |= {"the class names": model.classes}
     work = Work(
         output=output,
+        run="",
         model={
             "model": found.name if found.paths is None else os.path.abspath(found.name),
             "device": options.device,

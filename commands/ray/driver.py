@@ -69,7 +69,7 @@ def connected(address: str | None) -> Iterator[None]:
         where = "a Ray of this machine" if address is None else f"the Ray cluster at {address}"
         raise ActionClipError(
             f"{where} cannot be used ({_first_line(error)}): check that it runs, with the same versions of Ray and "
-            "Python"
+            "Python, and whether it asks for a token (RAY_AUTH_MODE=token)"
         ) from error
     with open(os.devnull, "w") as null, redirect_stdout(null):  # Ray prints there that a worker died
         try:
@@ -110,7 +110,7 @@ def _no_requests() -> Iterator[None]:
 
 def _check_reachable(address: str) -> None:
     """Raise OSError where nothing answers at an address with a port: Ray itself tries for minutes."""
-    if match := re.fullmatch(r"(?:ray://)?\[?([^\[\]]+)\]?:(\d+)", address):
+    if match := re.fullmatch(r"\[?([^\[\]]+)\]?:(\d+)", address):
         socket.create_connection((match[1], int(match[2])), _ANSWER_S).close()
 
 

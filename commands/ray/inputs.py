@@ -1,5 +1,6 @@
 """The videos that `action-clip ray` is given: names of the command line, and Parquet files of paths."""
 
+import logging
 import os
 import posixpath
 import re
@@ -17,6 +18,7 @@ from action_clip.system.addresses import is_other_address, redacted
 
 _MAGIC = re.compile(r"[*?[]")
 _TABLE = ".parquet"
+_LOG = logging.getLogger("action_clip")
 
 
 def find_videos(names: Iterable[str], column: str) -> dict[str, str]:
@@ -41,16 +43,28 @@ def find_videos(names: Iterable[str], column: str) -> dict[str, str]:
             raise ActionClipError(f"there is no file or folder {name}: check its name")
     listed = [video.name for video in list_videos(local).videos] if local else []
     found: dict[str, str] = {}
+    hidden = 0
     for name in (*listed, *(each for address in addresses for each in _at_address(address))):
-        if _is_table(name):
-            for path, source in _in_table(name, column):
-                found.setdefault(_shown(path), source)
-        else:
-            source = name if is_other_address(name) else os.path.abspath(name)
-            found.setdefault(_shown(source), source)
+        for path, source in _in_table(name, column) if _is_table(name) else [_named(name)]:
+            first = found.setdefault(_shown(path), source)
+            if first != source and is_other_address(path):
+                hidden += 1
+            elif first != source:
+                raise ActionClipError(
+                    f"{path} is {_shown(first)} in one Parquet file of paths and {_shown(source)} in another: do one "
+                    "of them into another folder"
+                )
     if not found:
         raise ActionClipError("there are no videos: name files, folders, or a Parquet file of paths")
+    if hidden:
+        _LOG.warning("%d addresses are left out: they differ from others in a password or token alone", hidden)
     return found
+
+
+def _named(name: str) -> tuple[str, str]:
+    """Return the path of a video in the output, with secrets, and what is opened for it."""
+    source = name if is_other_address(name) else os.path.abspath(name)
+    return source, source
 
 
 def _is_table(name: str) -> bool:
@@ -113,18 +127,26 @@ def _in_table(name: str, column: str) -> Iterator[tuple[str, str]]:
         raise ActionClipError(f"there is no file {place.name}: check its name")
     with readable(place.name):
         columns = pyarrow.parquet.ParquetDataset(place.path, filesystem=place.filesystem).schema.names
+        if not columns:
+            raise ActionClipError(f"there is no Parquet file in the folder {place.name}: check its name")
         if column not in columns:
             raise ActionClipError(
                 f"{place.name} has no column {column}: name one of {', '.join(columns)} with --path-column"
             )
         paths = pyarrow.parquet.read_table(place.path, columns=[column], filesystem=place.filesystem)[column]
+        kind = paths.type.value_type if pyarrow.types.is_dictionary(paths.type) else paths.type
         try:
+            if pyarrow.types.is_primitive(kind):  # numbers and times, which can be cast to text
+                raise pyarrow.ArrowTypeError(kind)
             paths = paths.cast(pyarrow.string())
         except pyarrow.ArrowException:
-            raise ActionClipError(f"the column {column} of {place.name} is {paths.type}: name one of paths") from None
+            raise ActionClipError(
+                f"the column {column} of {place.name} is {paths.type}, not text: name one of paths with --path-column"
+            ) from None
     folder = place.path if place.info().type == FileType.Directory else os.path.dirname(place.path)
     for path in paths.to_pylist():
         if path is None or not path.strip():
             raise ActionClipError(f"the column {column} of {place.name} has empty cells: leave these rows out")
-        is_whole = is_other_address(path) or os.path.isabs(path)
-        yield path, path if is_whole else place.address_of(f"{folder}/{path}")
+        source = without_file_scheme(path)
+        is_whole = is_other_address(source) or os.path.isabs(source)
+        yield path, source if is_whole else place.address_of(f"{folder}/{path}")

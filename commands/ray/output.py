@@ -4,9 +4,10 @@ import hashlib
 import json
 import logging
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ import pyarrow.compute
 import pyarrow.parquet
 from pyarrow.fs import FileInfo, FileSelector, FileType
 
-from action_clip.commands.ray.storage import Place, located, readable, write_whole
+from action_clip.commands.ray.storage import Place, located, readable, writable, write_whole
 from action_clip.errors import ActionClipError
 
 # Readers of folders of Parquet files pass over names that begin with _ or a dot.
-_RECORD, _LOCK = "_action_clip.json", ".action_clip.lock"
+_RECORD, _LOCK, _RUN = "_action_clip.json", ".action_clip.lock", ".action_clip.run"
 _LAYOUT = 1
 """Of the folder; another one is of another version of the program."""
 _PART = re.compile(r"part-[0-9a-f]{32}\.parquet")
+_PARQUET = ".parquet"
+_HELD = ["path", "error"]
+"""The columns that say what an output holds."""
+_UNREADABLE = (pyarrow.ArrowException, OSError, ValueError)
 _MOST_SHOWN = 60
 """Characters of an option's value in a message."""
 _READERS = 16
@@ -34,20 +39,19 @@ Settings = Mapping[str, Any]
 """What the answers depend on, by the option that says it, in JSON's types."""
 
 
-def schema(size: int) -> pyarrow.Schema:
-    """Return the columns of the output; `size` is the length of features."""
-    return pyarrow.schema(
-        {
-            "path": pyarrow.string(),
-            "label": pyarrow.string(),
-            "probability": pyarrow.float64(),
-            "labels": pyarrow.list_(pyarrow.string()),
-            "probabilities": pyarrow.list_(pyarrow.float64()),
-            "features": pyarrow.list_(pyarrow.float32(), size),
-            "duration_s": pyarrow.float64(),
-            "error": pyarrow.string(),
-        }
-    )
+# Features are lists of any length here: pyarrow before 26 reads no lists of a fixed size of which some are null.
+_SCHEMA = pyarrow.schema(
+    {
+        "path": pyarrow.string(),
+        "label": pyarrow.string(),
+        "probability": pyarrow.float64(),
+        "labels": pyarrow.list_(pyarrow.string()),
+        "probabilities": pyarrow.list_(pyarrow.float64()),
+        "features": pyarrow.list_(pyarrow.float32()),
+        "duration_s": pyarrow.float64(),
+        "error": pyarrow.string(),
+    }
+)
 
 
 def part_name(paths: Sequence[str]) -> str:
@@ -55,18 +59,28 @@ def part_name(paths: Sequence[str]) -> str:
     return f"part-{hashlib.sha256(chr(0).join(paths).encode()).hexdigest()[:32]}.parquet"
 
 
-def write_part(place: Place, rows: Sequence[Mapping[str, Any]], size: int) -> None:
+def write_part(place: Place, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the file of these videos into an output.
 
     Args:
         place: the output's folder.
-        rows: a value for each column of `schema`, or none for null, a row for each video.
-        size: length of features.
+        rows: a value for each column of `_SCHEMA`, or none for null, a row for each video.
 
     Raises ActionClipError where it cannot be written.
     """
-    table = pyarrow.Table.from_pylist(list(rows), schema=schema(size))
+    table = pyarrow.Table.from_pylist(list(rows), schema=_SCHEMA)
     write_whole(place, part_name([row["path"] for row in rows]), _as_parquet(table))
+
+
+def check_run(place: Place, run: str) -> None:
+    """Raise ActionClipError where a later run than `run`, the value of `Output.opened`, writes the output in `place`.
+
+    Workers may outlive a command that was killed, and what they wrote then would be doubled by the next one.
+    """
+    with readable(place.name), place.filesystem.open_input_stream(place.within(_RUN)) as file:
+        latest = file.read()
+    if latest != run.encode():
+        raise ActionClipError(f"another run has begun to write {place.name}, and this one ends")
 
 
 def failures_in(place: Place, name: str) -> int | None:
@@ -110,8 +124,10 @@ class Output:
         """Its absolute path, or its address."""
 
     @contextmanager
-    def opened(self, settings: Settings) -> Iterator[None]:
+    def opened(self, settings: Settings) -> Iterator[str]:
         """Make the folder where there is none, and keep other runs on this machine from it during the block.
+
+        The value of the block is a name of this run: workers of earlier ones write nothing more (`check_run`).
 
         Args:
             settings: of this run.
@@ -123,16 +139,18 @@ class Output:
         record = self._record()
         if record is not None:
             _check_settings(self.place.name, record, settings)
-        with readable(self.place.name):
+        with writable(self.place.name):
             self.place.filesystem.create_dir(self.place.path, recursive=True)
         with self._locked():
             if record is None:
                 content = {"program": "action-clip ray", "layout": _LAYOUT, "settings": settings}
                 write_whole(self.place, _RECORD, json.dumps(content, ensure_ascii=False, indent=1).encode())
+            run = uuid.uuid4().hex
+            write_whole(self.place, _RUN, run.encode())
             for file in self._files():
                 if file.base_name.startswith(".") and _PART.search(file.base_name):  # of a run that was killed
                     self._remove(file)
-            yield
+            yield run
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -171,7 +189,7 @@ class Output:
             record = json.loads(content)
             if record["layout"] == _LAYOUT:
                 return dict(record["settings"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             pass
         raise ActionClipError(
             f"{_RECORD} in {self.place.name} is damaged or of another version of this program: name another folder"
@@ -189,36 +207,43 @@ class Output:
             self.place.filesystem.delete_file(file.path)
 
     def held(self) -> Held:
-        """Return the videos that the output holds. Files that are not complete are not counted, with a warning.
+        """Return the videos that the output holds.
 
-        Raises ActionClipError where the folder cannot be read.
+        Its own files that are damaged are removed, since they would stop readers of the folder, and Parquet files that
+        are not its own are left alone, both with a warning.
+
+        Raises ActionClipError where the folder or a file of it cannot be read.
         """
-        parts = [file for file in self._files() if file.base_name.endswith(".parquet")]
+        parts = []
+        for file in self._files():
+            if _PART.fullmatch(file.base_name):
+                parts.append(file)
+            elif file.base_name.endswith(_PARQUET):
+                _LOG.warning("%s is no file of answers, and is left alone", file.path)
         with ThreadPoolExecutor(_READERS) as pool:
             tables = list(pool.map(self._paths_in, parts))
         paths, failed = set(), set()
         for file, table in zip(parts, tables, strict=True):
             if table is None:
-                self._set_aside(file)
+                self._remove(file)
+                _LOG.warning("%s was damaged: its videos are done again", file.path)
                 continue
             paths.update(table["path"].to_pylist())
             failed.update(table.filter(pyarrow.compute.is_valid(table["error"]))["path"].to_pylist())
         return Held(frozenset(paths), frozenset(failed))
 
     def _paths_in(self, file: FileInfo) -> pyarrow.Table | None:
-        """Return the columns path and error of a file; None where it is not complete."""
-        try:
-            return pyarrow.parquet.read_table(file.path, columns=["path", "error"], filesystem=self.place.filesystem)
-        except (pyarrow.ArrowException, OSError, ValueError):
-            return None
+        """Return the columns path and error of a file; None where it is damaged.
 
-    def _set_aside(self, file: FileInfo) -> None:
-        """Remove a damaged file of the output's own, since it would stop readers of the folder, and warn."""
-        if _PART.fullmatch(file.base_name):
-            self._remove(file)
-            _LOG.warning("%s was damaged: its videos are done again", file.path)
-        else:
-            _LOG.warning("%s is no file of answers, and is left alone", file.path)
+        Raises ActionClipError where it cannot be read, which is not said in pyarrow's errors for Parquet.
+        """
+        with suppress(*_UNREADABLE):
+            return pyarrow.parquet.read_table(file.path, columns=_HELD, filesystem=self.place.filesystem)
+        with readable(file.path), self.place.filesystem.open_input_file(file.path) as stream:
+            content = stream.read()
+        with suppress(*_UNREADABLE):
+            return pyarrow.parquet.read_table(pyarrow.BufferReader(content), columns=_HELD)
+        return None
 
     def forget_failed(self) -> None:
         """Remove the rows that have an error, so that their videos are done again.

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ from action_clip.errors import ActionClipError
 from action_clip.system.addresses import display_address, is_address, is_other_address
 
 _CHUNK = 1 << 20
+_ERRORS = (OSError, ValueError, pyarrow.ArrowException)
+"""What pyarrow's file systems raise."""
 _ADDRESS = re.compile(r"\s*(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[^/?]*)(?P<path>[^?]*)(?P<query>\?.*=.*)?", re.I)
 
 
@@ -73,6 +75,8 @@ def located(name: str) -> Place:
     Raises ActionClipError for an address of no file system, or whose file system cannot be reached.
     """
     name = without_file_scheme(name)
+    if is_address(name):
+        raise ActionClipError(f"at {display_address(name)} only videos are read: copy it here, or to s3:// or the like")
     match = _ADDRESS.fullmatch(name)
     if match is None or not is_storage_address(name):
         return Place(name, LocalFileSystem(), os.path.abspath(name))
@@ -94,14 +98,27 @@ def _file_system(root: str) -> tuple[FileSystem, str]:
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turn what a file system raises into an ActionClipError about the file or folder `name`."""
+    """Turn what a file system raises into an ActionClipError: the file or folder `name` cannot be read."""
     try:
         yield
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or error
+    except _ERRORS as error:
         raise ActionClipError(
-            f"{name} cannot be read ({reason}): check the address, its rights and its server"
+            f"{name} cannot be read ({_reason(error)}): check the address, its rights and its server"
         ) from error
+
+
+@contextmanager
+def writable(name: str) -> Iterator[None]:
+    """Turn what a file system raises into an ActionClipError: the file or folder `name` cannot be written."""
+    try:
+        yield
+    except _ERRORS as error:
+        raise ActionClipError(f"cannot write {name} ({_reason(error)}): check its rights and free space") from error
+
+
+def _reason(error: Exception) -> str:
+    # The first line: where there is no Java for hdfs://, the others are a hundred places where it is not.
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0]
 
 
 def local_copy(address: str, folder: Path) -> Path:
@@ -143,12 +160,12 @@ def write_whole(place: Place, name: str, content: Any) -> None:
     Raises ActionClipError where it cannot be written.
     """
     draft = place.within(f".{name}.{uuid4().hex}.tmp")  # readers of Parquet folders pass over such names
-    try:
-        with place.filesystem.open_output_stream(draft, compression=None) as file:
-            file.write(content)
-        place.filesystem.move(draft, place.within(name))
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ActionClipError(
-            f"cannot write {name} in {place.name} ({reason}): check its rights and free space"
-        ) from error
+    with writable(f"{name} in {place.name}"):
+        try:
+            with place.filesystem.open_output_stream(draft, compression=None) as file:
+                file.write(content)
+            place.filesystem.move(draft, place.within(name))
+        except _ERRORS:
+            with suppress(*_ERRORS):
+                place.filesystem.delete_file(draft)
+            raise

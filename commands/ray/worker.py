@@ -10,12 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow
 import ray
 
 from action_clip.commands.models import graph_hashes
-from action_clip.commands.ray.output import failures_in, part_name, write_part
+from action_clip.commands.ray.output import check_run, failures_in, part_name, write_part
 from action_clip.commands.ray.storage import is_storage_address, local_copy, located
 from action_clip.errors import ActionClipError
 from action_clip.models.actionclip import ActionClip
@@ -48,6 +47,7 @@ class Work:
 
     Attributes:
         output: path or address of the output's folder.
+        run: the name of this run, of which the output knows the latest (`check_run`).
         model: the arguments of `load`.
         graphs: the hashes of the model's graphs: a worker whose files are others answers nothing.
         bank: the labels; None for a closed set.
@@ -56,6 +56,7 @@ class Work:
     """
 
     output: str
+    run: str
     model: Mapping[str, Any]
     graphs: list[list[str]] | None
     bank: LabelBank | None
@@ -115,7 +116,8 @@ class Classifier:
         if done is not None:  # the worker died, or its answer was lost, after the file was written
             return done
         rows = self._rows(batch)
-        write_part(place, rows, self._size)
+        check_run(place, self._work.run)
+        write_part(place, rows)
         return sum(row.get("error") is not None for row in rows)
 
     def _rows(self, batch: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -169,13 +171,6 @@ class Classifier:
             assert self._work.bank is not None
             return partial(model.classify_many, labels=self._work.bank, **self._work.how)
         return partial(model.classify_many, **self._work.how)
-
-    @cached_property
-    def _size(self) -> int:
-        """Length of features."""
-        spec = self._model.spec
-        blank = np.zeros((1, spec.frames, 3, spec.image_size, spec.image_size), np.float32)
-        return int(self._model.encode_clips(blank).features.shape[1])
 
 
 def graphs_of(found: FoundModel, *, keep: bool) -> list[list[str]] | None:

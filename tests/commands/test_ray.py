@@ -1,4 +1,7 @@
-"""`action-clip ray` as it is typed: workers and whole runs that are killed, videos that cannot be read."""
+"""`action-clip ray` as it is typed: workers and whole runs that are killed, videos that cannot be read.
+
+To start a Ray costs as much time as all that a test does with it: most tests use one together, as a cluster.
+"""
 
 import os
 import shutil
@@ -7,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from action_clip import ActionClip
+from action_clip import ActionClip, ActionClipError, main
 from action_clip.commands.samples import SAMPLE_VIDEO
 
 pytest.importorskip("ray.data", reason="Ray is not installed")
 
 import pyarrow
 import pyarrow.parquet
+import ray
+
+from action_clip.commands.ray import driver
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["playing piano", "eating", "running"]
@@ -74,6 +80,19 @@ class Server:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray with two CPUs, which this process is connected to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACTION_CLIP_HOME", str(tmp_path_factory.mktemp("home")))  # of the workers
+        patch.delenv("PYTHONWARNINGS", raising=False)  # Ray itself warns of things that will go
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("no_proxy", "127.0.0.1")  # workers of a cluster keep the proxy that its processes got
+        patch.setattr(driver, "usable_cores", lambda: 2)
+        with driver.connected(None):
+            yield ray.get_runtime_context().gcs_address
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server().running() as running:
@@ -105,20 +124,33 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
-def start(*arguments: str | Path, labels: Sequence[str] = LABELS) -> subprocess.Popen[str]:
+def words(*arguments: str | Path) -> list[str]:
+    labels = [word for label in LABELS for word in ("--text", label)]
+    return ["ray", "--model", "nano", *labels, *map(str, arguments)]
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
     # Ray itself warns of things that will go.
     own = {name: value for name, value in os.environ.items() if name not in ("PYTHONWARNINGS", "RAY_ADDRESS")}
-    words = [word for label in labels for word in ("--text", label)]
-    command = [sys.executable, "action_clip.py", "ray", "--model", "nano", *words, *map(str, arguments)]
+    command = [sys.executable, "action_clip.py", *words(*arguments)]
     return subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(*arguments: str | Path, labels: Sequence[str] = LABELS) -> tuple[int, str]:
+def run(*arguments: str | Path) -> tuple[int, str]:
     """Exit code and stderr; nothing is on stdout."""
-    with start(*arguments, labels=labels) as process:
+    with start(*arguments) as process:
         out, err = process.communicate()
     assert out == ""
     return process.returncode, err
+
+
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """As `run`, in this process."""
+    capsys.readouterr()
+    code = main(words(*arguments))
+    out, err = capsys.readouterr()
+    assert out == ""
+    return code, err
 
 
 def answers(folder: Path) -> dict[str, dict[str, Any]]:
@@ -139,7 +171,7 @@ def copies(folder: Path, count: int) -> list[Path]:
 
 @in_proc
 @pytest.mark.slow
-def test_a_worker_is_killed_and_every_video_has_one_answer(tmp_path: Path, server: Server) -> None:
+def test_a_worker_is_killed_and_every_video_has_one_answer(tmp_path: Path, server: Server, cluster: str) -> None:
     videos = copies(tmp_path / "videos", 12)
     damaged = tmp_path / "videos" / "damaged.mp4"
     damaged.write_bytes(b"no video")
@@ -164,14 +196,7 @@ def test_a_worker_is_killed_and_every_video_has_one_answer(tmp_path: Path, serve
         tmp_path / "videos",
         f"@{names_file}",
         *names,
-        "--out",
-        tmp_path / "out",
-        "--cpus",
-        "1",
-        "--workers",
-        "2",
-        "--videos-per-file",
-        "1",
+        *("--out", tmp_path / "out", "--address", cluster, "--cpus", "1", "--workers", "2", "--videos-per-file", "1"),
     )
     found = answers(tmp_path / "out")
     assert killed.is_set()
@@ -197,7 +222,7 @@ def test_a_worker_is_killed_and_every_video_has_one_answer(tmp_path: Path, serve
 
 @in_proc
 @pytest.mark.slow
-def test_a_video_that_kills_its_workers_stops_no_others(tmp_path: Path, server: Server) -> None:
+def test_a_video_that_kills_its_workers_stops_no_others(tmp_path: Path, server: Server, cluster: str) -> None:
     videos = copies(tmp_path / "videos", 5)
 
     def answer(path: str, process: int) -> bool:
@@ -210,14 +235,7 @@ def test_a_video_that_kills_its_workers_stops_no_others(tmp_path: Path, server: 
     code, _ = run(
         tmp_path / "videos",
         poison,
-        "--out",
-        tmp_path / "out",
-        "--cpus",
-        "1",
-        "--workers",
-        "1",
-        "--videos-per-file",
-        "2",
+        *("--out", tmp_path / "out", "--address", cluster, "--cpus", "1", "--workers", "1", "--videos-per-file", "2"),
     )
     found = answers(tmp_path / "out")
     assert code == 1
@@ -229,13 +247,15 @@ def test_a_video_that_kills_its_workers_stops_no_others(tmp_path: Path, server: 
 
 @in_proc
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, server: Server) -> None:
+def test_a_run_that_is_killed_goes_on_where_it_was(
+    tmp_path: Path, server: Server, cluster: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     videos = copies(tmp_path / "videos", 4)
     out, url = tmp_path / "out", f"{server.url}/stalls"
     released = threading.Event()
     server.answers = lambda path, process: released.wait(WAIT_S)
     arguments = (tmp_path / "videos", url, "--out", out, "--cpus", "1", "--workers", "1", "--videos-per-file", "1")
-    with start(*arguments) as process:
+    with start(*arguments, "--address", cluster) as process:
         until(lambda: server.asked)  # the last one: the others are written
         process.kill()
     worker = server.asked[0][1]
@@ -255,8 +275,8 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, server: Serve
     assert [part.stat().st_mtime_ns for part in others] == [parts[part] for part in others]
 
     asked = len(server.asked)
-    assert run(*arguments) == (0, "")
-    code, err = run(*arguments, "--top-k", "1")
+    assert run_here(capsys, *arguments) == (0, "")
+    code, err = run_here(capsys, *arguments, "--top-k", "1")
     assert (code, err.partition("(")[2]) == (
         1,
         "--top-k was 5 and is 1): give the same ones, or name another folder\n",
@@ -265,15 +285,22 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, server: Serve
 
 
 @pytest.mark.slow
-def test_failed_videos_are_done_again_when_asked_for(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_failed_videos_are_done_again_when_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "connected", lambda address: nullcontext())  # it is
     later, paths = tmp_path / "later.gif", tmp_path / "paths.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"file": ["later.gif", str(SAMPLE_VIDEO)]}), paths)
     arguments = (paths, "--path-column", "file", "--out", tmp_path / "out", "--cpus", "1", "--workers", "1")
-    assert run(*arguments)[0] == 1
+    counted = f"action_clip: 1 of 2 videos have an error: see the column error in {tmp_path / 'out'}\n"
+    assert run_here(capsys, *arguments) == (1, counted)
     assert answers(tmp_path / "out")["later.gif"]["error"] is not None
     shutil.copy(SAMPLE_VIDEO, later)
-    assert run(*arguments)[0] == 1
-    assert run(*arguments, "--retry-failed")[0] == 0
+    assert run_here(capsys, *arguments) == (1, counted)
+    code, err = run_here(capsys, *arguments, "--retry-failed")
+    assert (code, err) == (0, f"action_clip: 1 of 2 videos are in {tmp_path / 'out'} already\n")
     found = answers(tmp_path / "out")
     assert found["later.gif"]["error"] is None
     assert found["later.gif"]["label"] == found[str(SAMPLE_VIDEO)]["label"] == LABELS[0]
@@ -286,21 +313,37 @@ def test_failed_videos_are_done_again_when_asked_for(tmp_path: Path) -> None:
         (["@no-such-list", "--out", "OUT"], "the list of videos no-such-list cannot be read"),
         (["samples/", "--out", "README.md"], "README.md is a file: name a folder"),
         (["samples/", "--out", "samples"], "samples has files, and none of them is _action_clip.json"),
-        (["samples/", "--out", "OUT", "--cpus", "4096"], "no machine of the cluster has 4096 CPUs for a worker"),
         (["samples/", "--out", "OUT", "--address", "127.0.0.1:1"], "the Ray cluster at 127.0.0.1:1 cannot be used"),
     ],
-    ids=["folder", "list", "file", "foreign", "cpus", "address"],
+    ids=["folder", "list", "file", "foreign", "address"],
 )
-@pytest.mark.slow
-def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    code, err = run(*[str(tmp_path / "out") if word == "OUT" else word for word in arguments])
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    code, err = run_here(capsys, *[str(tmp_path / "out") if word == "OUT" else word for word in arguments])
     assert (code, err.count("\n")) == (1, 1)
     assert err.startswith("action_clip: error: ")
     assert sentence in err
 
 
 @pytest.mark.slow
-def test_labels_are_asked_for(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_workers_need_a_machine_with_room_for_them() -> None:
+    with pytest.raises(ActionClipError, match="no machine of the cluster has 4096 CPUs for a worker"):
+        driver.pool_of(None, 4096, 0.0, grows=False)
+    with pytest.raises(ActionClipError, match="no machine of the cluster has 1 CPUs and 1 GPUs for a worker"):
+        driver.pool_of(None, 1, 1.0, grows=True)
+    assert driver.pool_of(3, 4, 1.0, grows=True) == driver.Pool(3, 4, 1.0)
+    assert driver.pool_of(None, None, 0.0, grows=False) == driver.Pool(1, 2, 0.0)
+
+
+def test_labels_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ray", "--model", "nano", str(SAMPLE_VIDEO), "--out", str(tmp_path / "out")]) == 1
     sentence = "action_clip: error: there are no labels: give some with --text or --desc_file\n"
-    assert run("samples/", "--out", tmp_path / "out", labels=()) == (1, sentence)
+    assert capsys.readouterr().err == sentence
     assert not (tmp_path / "out").exists()

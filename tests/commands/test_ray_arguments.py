@@ -34,6 +34,20 @@ def test_the_extra_is_named_where_ray_is_missing(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("given", ["option", "variable"])
+def test_ray_client_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001" if given == "variable" else "auto")
+    option = ["--address", "ray://head:10001"] if given == "option" else []
+    assert main(["ray", "samples/", "--out", str(tmp_path / "out"), "--text", "eating", *option]) == 1
+    assert capsys.readouterr().err == (
+        "action_clip: error: Ray Data does not work through Ray Client (ray://head:10001): run this command on a "
+        "machine of the cluster with --address auto, or with ray job submit\n"
+    )
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -15,11 +15,12 @@ pytest.importorskip("ray.data", reason="Ray is not installed")
 
 import pyarrow
 import pyarrow.parquet
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+from fsspec.implementations.local import LocalFileSystem as FsspecLocalFileSystem
+from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem, SubTreeFileSystem
 
 from action_clip.commands.ray import storage
 from action_clip.commands.ray.inputs import find_videos
-from action_clip.commands.ray.output import Held, Output, part_name, write_part
+from action_clip.commands.ray.output import Held, Output, check_run, part_name, write_part
 from action_clip.commands.ray.storage import local_copy
 
 SETTINGS = {"--model": "nano", "the labels": ["eating", "running"], "--top-k": 5}
@@ -109,12 +110,34 @@ def test_a_parquet_file_of_paths(bucket: Path, tmp_path: Path) -> None:
     }
     (tmp_path / "tables.parquet").mkdir()
     write_paths(tmp_path / "tables.parquet" / "1.parquet", {"file": pyarrow.array(["a.mp4"]).dictionary_encode()})
-    write_paths(tmp_path / "tables.parquet" / "2.parquet", {"file": ["/b.mp4", "http://host/c.mp4"]})
+    write_paths(
+        tmp_path / "tables.parquet" / "2.parquet", {"file": ["/b.mp4", "http://host/c.mp4", "file:///d%20.mp4"]}
+    )
     assert find_videos([str(tmp_path / "tables.parquet")], "file") == {
         "a.mp4": str(tmp_path / "tables.parquet" / "a.mp4"),
         "/b.mp4": "/b.mp4",
         "http://host/c.mp4": "http://host/c.mp4",
+        "file:///d%20.mp4": "/d .mp4",
     }
+
+
+def test_videos_that_would_have_the_same_name_in_the_output_are_said(
+    bucket: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in ("monday", "tuesday"):
+        (tmp_path / day).mkdir()
+        write_paths(tmp_path / day / "clips.parquet", {"path": ["a.mp4"]})
+    with pytest.raises(ActionClipError) as caught:
+        find_videos([str(tmp_path / "*day" / "clips.parquet")], "path")
+    assert str(caught.value) == (
+        f"a.mp4 is {tmp_path}/monday/a.mp4 in one Parquet file of paths and {tmp_path}/tuesday/a.mp4 in another: do "
+        "one of them into another folder"
+    )
+    urls = [f"https://host/c.mp4?token={token}" for token in "1223"]
+    assert find_videos(urls, "path") == {"https://host/c.mp4?token=***": urls[0]}
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 addresses are left out: they differ from others in a password or token alone"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,20 +146,24 @@ def test_a_parquet_file_of_paths(bucket: Path, tmp_path: Path) -> None:
         ("s3://bucket/none.mp4", "path", "there is no video at s3://bucket/none.mp4"),
         ("s3://bucket/*.avi", "path", r"there is no video at s3://bucket/\*.avi"),
         ("s3://bucket/none.parquet", "path", "there is no file s3://bucket/none.parquet"),
-        ("s3://bucket/clips.parquet", "file", "has no column file: name one of path, id, gap with --path-column"),
+        ("s3://bucket/clips.parquet", "file", "has no column file: name one of path, id, gap, rank with --path-column"),
         (
             "s3://bucket/clips.parquet",
             "id",
-            "the column id of s3://bucket/clips.parquet is list<.*>: name one of paths",
+            "the column id of s3://bucket/clips.parquet is list<.*>, not text: name one of paths with --path-column",
         ),
+        ("s3://bucket/clips.parquet", "rank", "the column rank of s3://bucket/clips.parquet is int64, not text"),
+        ("s3://bucket/none/all.parquet", "path", "there is no Parquet file in the folder s3://bucket/none/all.parquet"),
+        ("https://host/clips.parquet", "path", "at https://host/clips.parquet only videos are read"),
         ("s3://bucket/clips.parquet", "gap", "has empty cells"),
         ("s3://bucket/text.parquet", "path", "s3://bucket/text.parquet cannot be read"),
         ("nothing://host/a.mp4", "path", "nothing://host/a.mp4 cannot be read .*Unrecognized filesystem"),
     ],
 )
 def test_inputs_that_cannot_be_used(bucket: Path, name: str, column: str, sentence: str) -> None:
-    table = {"path": ["x.mp4", "y.mp4"], "id": pyarrow.array([[1.0], [2.0]]), "gap": ["x", None]}
+    table = {"path": ["x.mp4", "y.mp4"], "id": pyarrow.array([[1.0], [2.0]]), "gap": ["x", None], "rank": [1, 2]}
     write_paths(bucket / "clips.parquet", table)
+    (bucket / "none" / "all.parquet").mkdir(parents=True)
     write(bucket, "text.parquet")
     with pytest.raises(ActionClipError, match=sentence):
         find_videos([name], column)
@@ -174,14 +201,14 @@ def test_an_output_holds_what_was_written(bucket: Path, tmp_path: Path, where: s
     output = Output(name)
     with output.opened(SETTINGS):
         assert output.held() == Held(frozenset(), frozenset())
-        write_part(output.place, rows("a", "b"), 2)
-        write_part(output.place, [*rows("c"), *rows("d", error="it is damaged")], 2)
-        write_part(output.place, rows("e", error="it is damaged"), 2)
-        write_part(output.place, rows("a", "b"), 2)  # again, in place of the first
+        write_part(output.place, rows("a", "b"))
+        write_part(output.place, [*rows("c"), *rows("d", error="it is damaged")])
+        write_part(output.place, rows("e", error="it is damaged"))
+        write_part(output.place, rows("a", "b"))  # again, in place of the first
     with Output(name).opened(SETTINGS):
         assert output.held() == Held(frozenset("abcde"), frozenset("de"))
     table = pyarrow.parquet.read_table(folder).sort_by("path")
-    assert table.schema.field("features").type == pyarrow.list_(pyarrow.float32(), 2)
+    assert table.schema.field("features").type == pyarrow.list_(pyarrow.float32())
     assert table["path"].to_pylist() == ["a", "b", "c", "d", "e"]
     assert table["features"].to_pylist() == [[np.float32(0.6), np.float32(0.8)]] * 3 + [None] * 2
     assert table["probabilities"].to_pylist() == [[0.75, 0.25]] * 3 + [None] * 2
@@ -198,21 +225,62 @@ def test_a_damaged_file_and_drafts_are_removed_and_other_files_are_not(
 ) -> None:
     output = Output(str(tmp_path))
     with output.opened(SETTINGS):
-        write_part(output.place, rows("a"), 2)
-        write_part(output.place, rows("b"), 2)
+        write_part(output.place, rows("a"))
+        write_part(output.place, rows("b"))
     damaged = tmp_path / part_name(["b"])
     damaged.write_bytes(damaged.read_bytes()[:-20])
     draft = tmp_path / f".{part_name(['c'])}.0123.tmp"
-    foreign = tmp_path / "report.parquet"
+    foreign, merged = tmp_path / "report.parquet", tmp_path / "merged.parquet"
     for file in (draft, foreign):
         file.write_bytes(b"something")
+    write_paths(merged, {"path": ["d"], "error": [None]})
     with output.opened(SETTINGS):
         assert output.held().paths == {"a"}
-    assert (damaged.exists(), draft.exists(), foreign.read_bytes()) == (False, False, b"something")
-    assert [record.getMessage() for record in caplog.records] == [
+    assert (damaged.exists(), draft.exists(), foreign.read_bytes(), merged.exists()) == (
+        False,
+        False,
+        b"something",
+        True,
+    )
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        f"{merged} is no file of answers, and is left alone",
         f"{damaged} was damaged: its videos are done again",
         f"{foreign} is no file of answers, and is left alone",
     ]
+
+
+def test_a_file_that_cannot_be_read_at_the_moment_is_kept(tmp_path: Path) -> None:
+    class SilentServer(FsspecLocalFileSystem):  # type: ignore[misc]
+        def open(self, *arguments: object, **named: object) -> None:
+            raise TimeoutError("it does not answer")
+
+    output = Output(str(tmp_path))
+    with output.opened(SETTINGS):
+        write_part(output.place, rows("a"))
+        output.place = output.place._replace(filesystem=PyFileSystem(FSSpecHandler(SilentServer())))
+        with pytest.raises(ActionClipError, match=r"part-.* cannot be read \(it does not answer\)"):
+            output.held()
+    assert len([*tmp_path.glob("part-*")]) == 1
+
+
+def test_workers_of_a_run_that_was_killed_write_nothing_into_the_next_one(tmp_path: Path) -> None:
+    output = Output(str(tmp_path))
+    with output.opened(SETTINGS) as killed:
+        check_run(output.place, killed)
+    with output.opened(SETTINGS) as latest:
+        check_run(output.place, latest)
+        with pytest.raises(ActionClipError, match=f"another run has begun to write {tmp_path}, and this one ends"):
+            check_run(output.place, killed)
+
+
+def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    output = Output(str(tmp_path))
+    (tmp_path / part_name(["a"]) / "in the way").mkdir(parents=True)
+    with pytest.raises(
+        ActionClipError, match=rf"cannot write {part_name(['a'])} in {tmp_path} \(.*\): check its rights"
+    ):
+        write_part(output.place, rows("a"))
+    assert [path.name for path in tmp_path.iterdir()] == [part_name(["a"])]
 
 
 def test_an_output_of_other_options_says_which(tmp_path: Path) -> None:
@@ -237,8 +305,9 @@ def test_folders_that_are_no_outputs_are_left_alone(bucket: Path, tmp_path: Path
 
     write(bucket, "holiday/beach.mp4", "file")
     refused("s3://bucket/holiday", "s3://bucket/holiday has files, .* it is no output of this command")
+    refused("https://host/answers", "at https://host/answers only videos are read")
     refused("s3://bucket/file", "the output s3://bucket/file is a file: name a folder")
-    refused(str(bucket / "file" / "in it"), "cannot be read")
+    refused(str(bucket / "file" / "in it"), "cannot write .*file/in it")
     write(bucket, "damaged/_action_clip.json")
     refused(str(bucket / "damaged"), "is damaged or of another version of this program")
     assert sorted(path.name for path in bucket.rglob("*")) == [
