@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, in_order
-from action_clip.models.model import Model
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order, of_one
+from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
-from action_clip.models.prediction import Failure, Prediction, check_top_k
+from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import LabelBank, normalized, score
 from action_clip.models.video_encoder import timed
 from action_clip.system.background import run_in_background
@@ -83,7 +83,8 @@ class ActionClip(Model):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
         self._last_labels: list[str] = []
-        super().__init__(graphs, encode_frames, prompts=self.prompts, average=average)
+        steps = Steps(None, encode_frames) if graphs.spec.temporal else Steps(frame_features, fused)
+        super().__init__(graphs, encode_frames, steps, prompts=self.prompts, average=average)
 
     def classify(
         self,
@@ -178,6 +179,56 @@ class ActionClip(Model):
 
         return predictions()
 
+    def timeline(
+        self,
+        video: VideoPath,
+        labels: Iterable[str] | LabelBank,
+        *,
+        window: float = 4.0,
+        stride: float | None = None,
+        top_k: int = 5,
+    ) -> Iterator[Window]:
+        """Predict what happens in each part of a video, however long it is.
+
+        Frames lie on one grid of `spec.frames` a window, in the middle of its steps, and each is decoded and encoded
+        once. Windows begin on the grid; the last one ends with the video, and a video that is shorter is one window.
+
+        Args:
+            video: a file or an http(s) URL.
+            labels, top_k: as for `classify`.
+            window: length of the parts, in seconds.
+            stride: from the beginning of one to that of the next, in seconds, at most `window`; None: half of it.
+
+        Returns:
+            An iterator over the windows, in order, as they are computed. Threads are started with the first one that is
+            asked for, and end when the iterator is exhausted, closed or collected.
+
+        Raises:
+            ActionClipError: anything wrong with the video, the labels or the model; windows before are not lost.
+        """
+        return of_one(self.timelines([video], labels, window=window, stride=stride, top_k=top_k))
+
+    def timelines(
+        self,
+        videos: Iterable[VideoPath],
+        labels: Iterable[str] | LabelBank,
+        *,
+        window: float = 4.0,
+        stride: float | None = None,
+        top_k: int = 5,
+    ) -> Results[Window]:
+        """Predict as `timeline` for each of any number of videos.
+
+        Returns:
+            An iterator over pairs of a video's number, from 0, and a window of it, in order. Where a video cannot be
+            read, or not to its end, its last pair has a Failure.
+
+        Raises:
+            ActionClipError: anything wrong with the labels or the model.
+        """
+        bank = self._bank_maker(labels)(Event())
+        return self._timelines(videos, bank.labels, lambda found: score(found.features, bank), window, stride, top_k)
+
     def labels(self, labels: Iterable[str]) -> LabelBank:
         """Encode labels for any number of videos.
 
@@ -258,12 +309,23 @@ def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedCli
     """
     timings: dict[str, float] = {}
     with timed(timings, "image"):
-        frame_features = graphs["image"](clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
-    with timed(timings, "fusion"):
-        features = normalized(graphs["fusion"](frame_features))
-    return EncodedClips(
-        features=features,
-        frame_features=None if graphs.spec.temporal else frame_features,
-        logits=np.empty((len(clips), 0), np.float32),
-        timings_s=timings,
+        rows = frame_features(graphs, clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
+    encoded = fused(graphs, rows)
+    return replace(
+        encoded,
+        frame_features=None if graphs.spec.temporal else rows,
+        timings_s=timings | encoded.timings_s,
     )
+
+
+def frame_features(graphs: ModelGraphs, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run the image graph on frames, (N, 3, S, S) float32, and return (N, D)."""
+    return graphs["image"](frames)
+
+
+def fused(graphs: ModelGraphs, rows: NDArray[np.float32]) -> EncodedClips:
+    """Run the fusion graph on the frame features of clips, (N, T, D) float32."""
+    timings: dict[str, float] = {}
+    with timed(timings, "fusion"):
+        features = normalized(graphs["fusion"](rows))
+    return EncodedClips(features, None, np.empty((len(rows), 0), np.float32), timings)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from action_clip.models.prediction import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from action_clip.models.model_graphs import ModelGraphs
     from action_clip.video.clip import Clip
 
 T = TypeVar("T")
@@ -37,6 +40,20 @@ class EncodedClips:
     frame_features: NDArray[np.float32] | None = field(repr=False)
     logits: NDArray[np.float32] = field(repr=False)
     timings_s: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The two steps from preprocessed frames to the features of clips.
+
+    Attributes:
+        frames: runs on frames, (N, 3, S, S), each alone, and returns a row for each; None where frames of a clip see
+            each other.
+        clips: runs on the rows of clips, (N, T, …), or on their frames.
+    """
+
+    frames: "Callable[[ModelGraphs, NDArray[np.float32]], NDArray[np.float32]] | None"
+    clips: "Callable[[ModelGraphs, NDArray[np.float32]], EncodedClips]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,4 +84,13 @@ def in_order(results: Results[T]) -> Iterator[T | Failure]:
     """Yield results that come in the order of the videos, without their numbers."""
     with closing(results):
         for _, result in results:
+            yield result
+
+
+def of_one(results: Results[T]) -> Iterator[T]:
+    """Yield the results of a single video, and raise the error of a Failure."""
+    with closing(results):
+        for _, result in results:
+            if isinstance(result, Failure):
+                raise result.error
             yield result

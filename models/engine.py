@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Condition
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from action_clip.errors import ActionClipError
@@ -24,9 +24,7 @@ from action_clip.models.prediction import Failure
 from action_clip.models.video_encoder import name_of
 from action_clip.system.interrupts import POLL_S, awaited_at_exit, run_in_thread
 
-if TYPE_CHECKING:
-    from action_clip.video.inputs import VideoInput
-
+V = TypeVar("V")
 P = TypeVar("P")
 E = TypeVar("E")
 
@@ -47,8 +45,19 @@ class Ready(Generic[P]):
     content: P
 
 
+class Limits(NamedTuple):
+    """How much the engine does at a time."""
+
+    workers: int
+    """Number of threads."""
+    runs: int
+    """Most calls of `Stages.encode` at a time."""
+    items_per_run: int
+    """Most items of one call of `Stages.encode`."""
+
+
 @dataclass(frozen=True)
-class Stages(Generic[P, E]):
+class Stages(Generic[V, P, E]):
     """What the engine does with videos, and how many at a time.
 
     Attributes:
@@ -56,20 +65,16 @@ class Stages(Generic[P, E]):
             becomes the video's Failure.
         encode: runs the graphs on videos that are ready, and returns a result for each of them.
         close: called when no more results are wanted; makes the calls of `prepare` that are in progress end soon.
-        workers: number of threads.
-        runs: how many calls of `encode` there may be at a time.
-        clips_per_run: most videos of one call of `encode`.
+        limits: how much of it is done at a time.
     """
 
-    prepare: "Callable[[VideoInput], Ready[P] | E]"
+    prepare: Callable[[V], Ready[P] | E]
     encode: Callable[[Sequence[P]], Sequence[E]]
     close: Callable[[], None]
-    workers: int
-    runs: int
-    clips_per_run: int
+    limits: Limits
 
 
-def run(videos: "Iterable[VideoInput]", stages: Stages[P, E], *, ordered: bool) -> Results[E]:
+def run(videos: Iterable[V], stages: Stages[V, P, E], *, ordered: bool) -> Results[E]:
     """Yield the number of each video, from 0, and its result; in their order where `ordered`, else as they finish.
 
     Threads are started with the first result that is asked for, and end when the iterator is exhausted, closed or
@@ -83,12 +88,13 @@ def run(videos: "Iterable[VideoInput]", stages: Stages[P, E], *, ordered: bool) 
             yield result
 
 
-class _Pipeline(Generic[P, E]):
+class _Pipeline(Generic[V, P, E]):
     """The state that workers share. All of it is guarded by one condition."""
 
-    def __init__(self, videos: "Iterable[VideoInput]", stages: Stages[P, E], ordered: bool) -> None:
+    def __init__(self, videos: Iterable[V], stages: Stages[V, P, E], ordered: bool) -> None:
         self._videos = iter(videos)
         self._stages = stages
+        self._limits = stages.limits
         self._ordered = ordered
         self._changed = Condition()
         self._process = os.getpid()
@@ -109,7 +115,7 @@ class _Pipeline(Generic[P, E]):
         _pipelines.add(self)
 
     def start(self) -> None:
-        for _ in range(self._stages.workers):
+        for _ in range(self._limits.workers):
             self._add_worker()
 
     def close(self) -> None:
@@ -158,7 +164,7 @@ class _Pipeline(Generic[P, E]):
         """Return how many threads there should be: more than usual while videos stall."""
         late = monotonic() - _STALLED_S
         stalled = sum(began < late for began in self._preparing.values())
-        return self._stages.workers + min(stalled, _MOST_STALLED)
+        return self._limits.workers + min(stalled, _MOST_STALLED)
 
     def _work(self) -> None:
         try:
@@ -177,9 +183,9 @@ class _Pipeline(Generic[P, E]):
         with self._changed:
             while not (self._is_stopped or self._error or self._active > self._due_workers()):
                 takes = self._may_take()
-                full = len(self._ready) >= self._stages.clips_per_run
-                if self._ready and self._running < self._stages.runs and (full or not takes):
-                    count = min(len(self._ready), self._stages.clips_per_run)
+                full = len(self._ready) >= self._limits.items_per_run
+                if self._ready and self._running < self._limits.runs and (full or not takes):
+                    count = min(len(self._ready), self._limits.items_per_run)
                     self._running += 1
                     return partial(self._encode, [self._ready.popleft() for _ in range(count)])
                 if takes:
@@ -192,11 +198,11 @@ class _Pipeline(Generic[P, E]):
 
     def _may_take(self) -> bool:
         """Return whether the next video may be taken now: one worker at a time, and not too far ahead."""
-        stages = self._stages
+        ahead = self._limits.workers + self._limits.items_per_run
         return (
             not (self._is_taking or self._is_exhausted)
-            and self._available() < stages.workers + stages.clips_per_run
-            and len(self._ready) < stages.workers + stages.clips_per_run
+            and self._available() < ahead
+            and len(self._ready) < ahead
             and self._taken - self._returned < _MOST_PENDING
         )
 
@@ -225,7 +231,7 @@ class _Pipeline(Generic[P, E]):
                 self._add({index: prepared})
             self._changed.notify_all()
 
-    def _prepared(self, video: "VideoInput") -> Ready[P] | E | Failure:
+    def _prepared(self, video: V) -> Ready[P] | E | Failure:
         try:
             return self._stages.prepare(video)
         except ActionClipError as error:
@@ -252,7 +258,7 @@ class _Pipeline(Generic[P, E]):
                 self._in_order += 1
 
 
-_pipelines: "WeakSet[_Pipeline[Any, Any]]" = WeakSet()
+_pipelines: "WeakSet[_Pipeline[Any, Any, Any]]" = WeakSet()
 
 
 @atexit.register

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from action_clip.models.catalog.specs import ROLES
@@ -11,6 +12,10 @@ from action_clip.models.model_graphs import ModelGraphs
 from action_clip.system.forks import cached_property
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from action_clip.models.cache.video_bank import VideoBank
     from action_clip.video.inputs import VideoInput
 
@@ -35,8 +40,10 @@ class KnownVideos:
         if self._bank is not None:
             _ = self._dependencies
 
-    def key(self, video: "VideoInput") -> str | None:
+    def key(self, video: "VideoInput", frames: "Sequence[int] | None" = None) -> str | None:
         """Return the key of a video; None where nothing is kept of it: a URL, a pipe, frames, or a model with no cache.
+
+        With the indices of some `frames` it is the key of these alone.
 
         Raises ActionClipError where the model's graphs cannot be read.
         """
@@ -49,7 +56,9 @@ class KnownVideos:
             return None
         # FFmpeg takes a file of JPEG pictures for a video or for one picture, by the ending of its name.
         ending = os.path.splitext(os.fsdecode(video))[1].lower()
-        return xxh3_128_hexdigest(f"{fingerprint} {ending} {self._dependencies}".encode(errors="backslashreplace"))
+        part = "" if frames is None else f" {list(frames)}"
+        key = f"{fingerprint} {ending} {self._dependencies}{part}"
+        return xxh3_128_hexdigest(key.encode(errors="backslashreplace"))
 
     def find(self, key: str) -> EncodedVideo | None:
         """Return what is kept under the key, without name and thumbnails, and with 0 s for stages that are left out."""
@@ -87,6 +96,20 @@ class KnownVideos:
                 duration_s=clip.duration_s,
             ),
         )
+
+    def find_rows(self, key: str) -> "NDArray[np.float32] | None":
+        """Return the features of the frames with this key, (N, D)."""
+        known = None if self._bank is None else self._bank.read(key)
+        return None if known is None else known.frame_features
+
+    def add_rows(self, key: str, video: "VideoInput", frames: "Sequence[int]", rows: "NDArray[np.float32]") -> None:
+        """Keep the features of frames, (N, D), unless the video's file has changed since they got the key."""
+        from action_clip.models.cache.video_bank import KnownVideo
+
+        if self._bank is None or self.key(video, frames) != key:
+            return
+        none = np.empty(0, np.float32)
+        self._bank.write(key, KnownVideo(none, rows, none, tuple(frames), (), 0, 0.0))
 
     def flush(self) -> None:
         """Write to the disk what was added."""

@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import ROLES
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, in_order
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order
 from action_clip.models.model_graphs import ModelGraphs
-from action_clip.models.prediction import Failure, Prediction
+from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import Scores
 from action_clip.models.video_encoder import DecodedClip, Encode, VideoEncoder, timed
 from action_clip.system.background import run_in_background
 
 if TYPE_CHECKING:
+    from action_clip.models.engine import Limits
+    from action_clip.models.windows import EncodedWindows
     from action_clip.video.inputs import VideoInput
+
+VideoPath = str | os.PathLike[str]
 
 _CLIPS_PER_RUN = 32
 """Most clips of one run on a GPU. A core runs one at a time: more of them are no faster there."""
@@ -32,17 +36,19 @@ class Model:
     new sessions.
     """
 
-    def __init__(self, graphs: ModelGraphs, encode: Encode, **options: object) -> None:
+    def __init__(self, graphs: ModelGraphs, encode: Encode, steps: Steps, **options: object) -> None:
         """Put the model together.
 
         Args:
             graphs: the model's graphs.
             encode: runs the graphs on clips, (N, T, 3, S, S) float32.
+            steps: the same in two steps.
             options: keyword arguments of the subclass besides device, threads, cache and prepack, for pickling.
         """
         self.spec = graphs.spec
         self._graphs = graphs
         self._encode = encode
+        self._steps = steps
         self._options = options
         self._side_by_side: ModelGraphs | None = None
 
@@ -153,13 +159,9 @@ class Model:
     ) -> Results[EncodedVideo]:
         """Return an iterator over the number of each video and what it is encoded to."""
         from action_clip.models.engine import Ready, Stages, run
-        from action_clip.models.runtime.devices import CPU, provider
 
-        if isinstance(videos, str | os.PathLike) or not isinstance(videos, Iterable):
-            raise ActionClipError(f"the videos are {videos!r}: give a list of them, or another iterable")
-        graphs, workers, runs_on_cpu = self._graphs, self._graphs.thread_count, provider(self._graphs.device) == CPU
-        if runs_on_cpu and workers > 1:
-            graphs = self._side_by_side = self._side_by_side or graphs.with_one_thread()
+        check_videos(videos)
+        graphs, limits = self._shared_graphs()
         encoder = VideoEncoder(
             graphs, self._encode, sampling=sampling, seed=seed, channels=channels, thumbnails=False, threads=1
         )
@@ -168,15 +170,7 @@ class Model:
             found = encoder.find(video)
             return found if isinstance(found, EncodedVideo) else Ready(encoder.decode(found))
 
-        stages = Stages(
-            prepare,
-            encoder.encode,
-            encoder.close,
-            workers=workers,
-            runs=workers if runs_on_cpu else 1,
-            clips_per_run=1 if runs_on_cpu else _CLIPS_PER_RUN,
-        )
-        encoded = run(videos, stages, ordered=ordered)
+        encoded = run(videos, Stages(prepare, encoder.encode, encoder.close, limits), ordered=ordered)
 
         def results() -> Results[EncodedVideo]:
             encoder.start()
@@ -184,6 +178,51 @@ class Model:
                 yield from encoded
 
         return results()
+
+    def _timelines(
+        self,
+        videos: Iterable[VideoPath],
+        labels: Sequence[str],
+        score: "Callable[[EncodedWindows], Scores]",
+        window: float,
+        stride: float | None,
+        top_k: int,
+    ) -> Results[Window]:
+        """Return an iterator over the number of each video and its windows, in order; a Failure ends those of one."""
+        from action_clip.models.windows import WindowEncoder, make_spacing
+
+        check_top_k(top_k)
+        check_videos(videos)
+        spacing = make_spacing(window, stride, self.spec.frames)
+        graphs, limits = self._shared_graphs()
+        whole = graphs if self._steps.frames else self._graphs
+        encoded = WindowEncoder(graphs, whole, self._steps, spacing).encode(videos, limits)
+
+        def windows() -> Results[Window]:
+            with closing(encoded):
+                for number, found in encoded:
+                    if isinstance(found, Failure):
+                        yield number, found
+                        continue
+                    timings: dict[str, float] = {}
+                    with timed(timings, "score"):
+                        scores = score(found)
+                    for answer in found.answers(labels, scores, min(top_k, len(labels)), timings):
+                        yield number, answer
+
+        return windows()
+
+    def _shared_graphs(self) -> tuple[ModelGraphs, "Limits"]:
+        """Return the graphs for the engine, with one thread each where several run side by side, and its limits."""
+        from action_clip.models.engine import Limits
+        from action_clip.models.runtime.devices import CPU, provider
+
+        graphs, workers = self._graphs, self._graphs.thread_count
+        if provider(graphs.device) != CPU:
+            return graphs, Limits(workers, runs=1, items_per_run=_CLIPS_PER_RUN)
+        if workers > 1:
+            graphs = self._side_by_side = self._side_by_side or graphs.with_one_thread()
+        return graphs, Limits(workers, runs=workers, items_per_run=1)
 
     def _check_encoded(self, encoded: EncodedVideo) -> None:
         """Raise ActionClipError where `encoded` is not what `encode_video` of this model returned."""
@@ -215,3 +254,9 @@ class Model:
             frames=encoded.clip.frames,
             timings_s=encoded.timings_s | timings,
         )
+
+
+def check_videos(videos: object) -> None:
+    """Raise ActionClipError where these are not several videos."""
+    if isinstance(videos, str | os.PathLike) or not isinstance(videos, Iterable):
+        raise ActionClipError(f"the videos are {videos!r}: give a list of them, or another iterable")

@@ -96,6 +96,24 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The answer for a part of a video.
+
+    Attributes:
+        start_s, end_s: beginning and end of the part, in seconds from the video's first frame.
+        prediction: for its frames; `duration_s` is that of the whole video.
+    """
+
+    start_s: float
+    end_s: float
+    prediction: Prediction
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `--format json` writes."""
+        return {"start_s": self.start_s, "end_s": self.end_s} | self.prediction.to_dict()
+
+
+@dataclass(frozen=True)
 class Failure:
     """A video among several that could not be read.
 

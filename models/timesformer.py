@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, in_order
-from action_clip.models.model import Model
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order, of_one
+from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
-from action_clip.models.prediction import Failure, Prediction, check_top_k
+from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import normalized, score_logits
 from action_clip.models.video_encoder import timed
 
@@ -56,7 +56,7 @@ class TimeSformer(Model):
             ActionClipError: unknown model or device, or a class map that does not name each class.
         """
         graphs = ModelGraphs(model, self.kind, device=device, threads=threads, cache=cache, prepack=prepack)
-        super().__init__(graphs, encode_whole_clips, classmap=classmap)
+        super().__init__(graphs, encode_whole_clips, Steps(None, encode_whole_clips), classmap=classmap)
         self.classes = self.spec.classes
         if classmap is not None:
             self.classes = tuple(class_names(classmap, len(self.spec.classes)))
@@ -144,6 +144,18 @@ class TimeSformer(Model):
                     yield number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k)
 
         return predictions()
+
+    def timeline(
+        self, video: VideoPath, *, window: float = 4.0, stride: float | None = None, top_k: int = 5
+    ) -> Iterator[Window]:
+        """Predict what happens in each part of a video: as `ActionClip.timeline`."""
+        return of_one(self.timelines([video], window=window, stride=stride, top_k=top_k))
+
+    def timelines(
+        self, videos: Iterable[VideoPath], *, window: float = 4.0, stride: float | None = None, top_k: int = 5
+    ) -> Results[Window]:
+        """Predict as `timeline` for each of any number of videos: as `ActionClip.timelines`."""
+        return self._timelines(videos, self.classes, lambda found: score_logits(found.logits), window, stride, top_k)
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.

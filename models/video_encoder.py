@@ -167,7 +167,7 @@ class VideoEncoder:
         return thumbnails(frames, self._threads or self._graphs.thread_count)
 
 
-def name_of(video: "VideoInput") -> str | None:
+def name_of(video: object) -> str | None:
     """Return the path or URL of a video, without its password or token; None for anything else."""
     return display_name(os.fsdecode(video)) if isinstance(video, str | os.PathLike) else None
 

@@ -17,6 +17,7 @@ class Decoders:
         self.source = source
         self.threads = threads
         self._open: dict[tuple[int, bool], Video] = {}
+        self._spare: list[Video] = []
 
     @cached_property
     def indexed(self) -> PacketTable | None:
@@ -44,10 +45,32 @@ class Decoders:
             if video.has_decoded and not (video.is_strict and video.notices_damage):
                 self._close(threads, strict)
 
+    @contextmanager
+    def spare(self) -> Iterator[Video]:
+        """Yield the open video, with a strict decoder of one thread, for this block alone, in any number of threads.
+
+        It is at any position. Errors are those of `source.open_video`.
+        """
+        try:
+            video = self._spare.pop()
+        except IndexError:
+            video = open_video(self.source, 1, strict=True)
+        try:
+            yield video
+        except BaseException:
+            video.close()
+            raise
+        if self.source.status.stop.is_set() or not video.notices_damage:
+            video.close()
+        else:
+            self._spare.append(video)
+
     def close(self) -> None:
         """Close all open decoders."""
         for threads, strict in list(self._open):
             self._close(threads, strict)
+        while self._spare:
+            self._spare.pop().close()
 
     def _close(self, threads: int, strict: bool) -> None:
         if video := self._open.pop((threads, strict), None):

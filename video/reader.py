@@ -16,6 +16,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 import numpy as np
+from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property, never_destroy, reset_in_children
@@ -27,6 +28,7 @@ from action_clip.video.sampling import Sampler
 from action_clip.video.seeking import StrategyError
 from action_clip.video.source import VideoSource, locate
 from action_clip.video.strategies import Strategy, make_strategies
+from action_clip.video.stretches import Stretch, stretches
 
 __all__ = ["Clip", "Frame", "VideoReader", "read_clip"]
 
@@ -187,33 +189,75 @@ class VideoReader:
         if start_s >= self.duration_s:
             raise ActionClipError(f"{self._source.name} has {self.duration_s:.3f} s, and no frames from {start_s} s on")
         count = math.ceil((min(end_s, self.duration_s) - start_s) * rate - _ROUNDING_S)
-        moments = start_s + np.arange(max(count, 1)) / rate
-        indices = np.searchsorted(self.times_s, moments + _ROUNDING_S, side="right") - 1
-        return self._stream(np.maximum(indices, 0).tolist())
+        return self._stream(self.shown_at(start_s + np.arange(max(count, 1)) / rate))
+
+    def shown_at(self, moments_s: NDArray[np.floating]) -> list[int]:
+        """Return the index of the frame that is shown at each moment, in seconds from the first one."""
+        indices = np.searchsorted(self.times_s, moments_s + _ROUNDING_S, side="right") - 1
+        shown: list[int] = np.maximum(indices, 0).tolist()
+        return shown
+
+    def stretches(self, indices: Sequence[int], most: int) -> Iterator[Stretch]:
+        """Return an iterator over the frames with these indices in stretches, in order, for several threads to decode.
+
+        Frames are not brought to one size. No frame is decoded twice: stretches begin at keyframes, or wait for those
+        before them. So a thread that takes stretches from here decodes each, or leaves its block, before the next.
+
+        Args:
+            indices: ascending, without duplicates.
+            most: frames of a stretch, at most.
+        """
+        strategy, starts = self._answer(lambda strategy: (strategy, strategy.starts(indices)))
+        others = self.strategies[self.strategies.index(strategy) :]
+        return stretches(
+            indices,
+            starts,
+            most,
+            lambda first, end: self._checked(strategy.stream(indices[first:end], strict=True)),
+            lambda first, end: self._checked(self._decoded(indices[first:end], others)),
+            self._source.status.stop,
+        )
+
+    def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield the frames; errors of reading, and that the reader was closed, are raised as ActionClipError."""
+        try:
+            try:
+                yield from frames
+            except Exception:
+                self._source.check()
+                raise
+            self._source.check()
+        except StoppedError as error:
+            raise self._closed_error() from error
 
     @cached_property
     def _timeline(self) -> Timeline:
         return self._answer(lambda strategy: strategy.timeline())
 
     def _stream(self, indices: list[int]) -> Iterator[Frame]:
-        frames = self._decoded(indices)
+        frames = self._of_one_size(self._decoded(indices, self.strategies))
         self._streams.add(frames)
         batch = 1
         while decoded := self._call(partial(_next, frames, batch)):
             yield from decoded
             batch = max(_BATCH_PIXELS // decoded[0].image[..., 0].size, 1)
 
-    def _decoded(self, indices: list[int]) -> Generator[Frame, None, None]:
+    def _of_one_size(self, frames: Iterator[Frame]) -> Generator[Frame, None, None]:
+        """Yield the frames, each brought to the size of the first one."""
+        size: tuple[int, ...] | None = None
+        for frame in frames:
+            size = size or frame.image.shape[:2]
+            yield frame if frame.image.shape[:2] == size else replace(frame, image=resized(frame.image, *size))
+
+    def _decoded(self, indices: Sequence[int], strategies: Sequence[Strategy]) -> Iterator[Frame]:
         """Yield frames as they are decoded; where a strategy fails, the next one goes on from there."""
         done = 0
-        size: tuple[int, ...] | None = None
-        for strategy in self.strategies:
+        for strategy in strategies:
             try:
                 for frame in strategy.stream(indices[done:]):
                     self._strategy = strategy.name
-                    size = size or frame.image.shape[:2]
                     done += 1
-                    yield frame if frame.image.shape[:2] == size else replace(frame, image=resized(frame.image, *size))
+                    yield frame
             except StrategyError as error:
                 self._note(strategy, error)
             if done == len(indices):
@@ -249,16 +293,19 @@ class VideoReader:
         with self._lock:
             try:
                 if stop.is_set():
-                    raise ActionClipError(f"the reader of {self._source.name} is closed; open the video again")
+                    raise self._closed_error()
                 try:
                     return work()
                 finally:
                     self._source.check()
             except StoppedError as error:
-                raise ActionClipError(f"the reader of {self._source.name} was closed; open the video again") from error
+                raise self._closed_error() from error
             finally:
                 if stop.is_set():
                     self._close_decoders()
+
+    def _closed_error(self) -> ActionClipError:
+        return ActionClipError(f"the reader of {self._source.name} is closed; open the video again")
 
     def _close_decoders(self) -> None:
         for frames in list(self._streams):

@@ -40,6 +40,14 @@ class _Run:
     """Frame numbers by presentation time."""
 
 
+def run_starts(table: PacketTable, requested: Collection[int]) -> list[int]:
+    """Return the first frame of each run of packets that the frames `requested`, of a regular table, are decoded from.
+
+    No frame is decoded twice where decoding begins anew at these.
+    """
+    return [min(run.requested.values()) for run in _plan(table, requested)]
+
+
 def decode_frames(video: Video, table: PacketTable, requested: Collection[int], store: Store) -> None:
     """Decode frames of a video with a regular table, and pass them to `store`, in any order and from any thread.
 

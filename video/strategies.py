@@ -22,7 +22,7 @@ from action_clip.video.keyframes import decode_keyframes, read_index
 from action_clip.video.packets import PacketTable, fits_memory, read_packets
 from action_clip.video.pixels import clockwise_turn, most_pixels
 from action_clip.video.sampling import Keyframes, Sampler
-from action_clip.video.seeking import StrategyError, decode_frames, stream_frames
+from action_clip.video.seeking import StrategyError, decode_frames, run_starts, stream_frames
 from action_clip.video.sequential import DecodedFrames, Pass, decode_all, decode_packets, stream_all
 from action_clip.video.source import Video, VideoSource, opened
 from action_clip.video.webp import claimed_frames, decode_animation, is_animation
@@ -59,19 +59,27 @@ class Strategy(ABC):
     def clip(self, sampler: Sampler) -> Clip:
         """Return the frames that the sampler chooses."""
 
-    def stream(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yield the frames with these indices, in ascending order; the last frame for indices beyond the end."""
+    def stream(self, indices: Sequence[int], *, strict: bool = False) -> Iterator[Frame]:
+        """Yield the frames with these indices, in ascending order; the last frame for indices beyond the end.
+
+        Several threads may do so at a time with `strict`, where damage that a decoder notices raises StrategyError.
+        """
         times_s = self.timeline().times_s
         last = len(times_s) - 1
         counts = Counter(self._decodable([min(index, last) for index in indices]))
-        for index, picture in self._decode(counts):
+        for index, picture in self._decode(counts, strict):
             yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
+
+    def starts(self, indices: Sequence[int]) -> list[int]:
+        """Return the places in these ascending indices, from 0, where decoding can begin anew at no cost."""
+        self.timeline()
+        return [0]
 
     def _decodable(self, indices: list[int]) -> list[int]:
         """Return `indices` with those of broken frames replaced by those of their nearest good neighbours."""
         return indices
 
-    def _decode(self, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
+    def _decode(self, requested: Collection[int], strict: bool) -> Iterator[tuple[int, Picture]]:
         """Yield number and picture of the frames requested, in order."""
         raise StrategyError("exact frames are requested, not keyframes")
 
@@ -153,8 +161,13 @@ class Seeking(Strategy):
         _warn_of_few_keyframes(self._source.name, exact, indices)
         return self._timeline.clip(buffer.frames(), indices)
 
-    def _decode(self, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
-        with opened(self._source, self._threads) as video:
+    def starts(self, indices: Sequence[int]) -> list[int]:
+        """Return the places of the first frames after each keyframe from which one of the frames is decoded."""
+        firsts = set(run_starts(self._table, indices))
+        return [place for place, index in enumerate(indices) if index in firsts]
+
+    def _decode(self, requested: Collection[int], strict: bool) -> Iterator[tuple[int, Picture]]:
+        with self._decoders.spare() if strict else opened(self._source, self._threads) as video:
             yield from stream_frames(video, self._table, requested)
 
 
@@ -232,7 +245,7 @@ class FromStart(Strategy):
             buffer.put(index, pictures.pop(number))
         return survey.timeline.clip(buffer.frames(), indices)
 
-    def _decode(self, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
+    def _decode(self, requested: Collection[int], strict: bool) -> Iterator[tuple[int, Picture]]:
         survey, _ = self._surveyed(None)
         index_of = {survey.numbers[index]: index for index in requested}
         for number, picture in stream_all(self._pass(), index_of):
