@@ -324,7 +324,7 @@ class WindowEncoder:
         self._graphs.paths()
         self._known.start()
         stages: Stages[_Item, _Decoded, _Rows] = Stages(self._prepared, self._encoded, self._close, limits)
-        results: Results[_Rows] = run(self._parts(videos, parts), stages, ordered=True)
+        results = run(self._parts(videos, parts), stages, ordered=True)
         with closing(results):
             for _, result in results:
                 part = parts.popleft()

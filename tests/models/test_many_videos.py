@@ -310,7 +310,7 @@ def look():
     print(len(begun) - count)
 
 atexit.register(look)  # called after the engine's own, which is registered later
-from action_clip.models.engine import Ready, Stages, run
+from action_clip.models.engine import Limits, Ready, Stages, run
 
 def prepare(number):
     time.sleep(5 if number == 1 else 0.001)
@@ -321,7 +321,7 @@ def encode(batch):
     time.sleep(0.02)
     return batch
 
-results = run(itertools.count(), Stages(prepare, encode, bool, workers=2, runs=2, clips_per_run=1), ordered=True)
+results = run(itertools.count(), Stages(prepare, encode, bool, Limits(2, 2, 1)), ordered=True)
 next(results)
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
