@@ -200,11 +200,15 @@ def test_another_ending_is_another_video(home: Path, folder: Path, tmp_path: Pat
 
 
 def test_another_decoder_decodes_again(
-    home: Path, folder: Path, clip: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+    home: Path, folder: Path, clip: Path, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ActionClip(folder).classify(clip, LABELS)
-    monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (1, 2, 3)})
-    ActionClip(folder).classify(clip, LABELS)
+    spec = av.__spec__
+    assert spec is not None
+    (tmp_path / "about.py").write_text('__version__ = "1.2.3"')
+    with monkeypatch.context() as patch:
+        patch.setattr(spec, "origin", str(tmp_path / "__init__.py"))
+        ActionClip(folder).classify(clip, LABELS)
     assert len(ran) == 4
     monkeypatch.setenv("ACTION_CLIP_MAX_PIXELS", "1000000")  # of larger frames their neighbours are taken
     ActionClip(folder).classify(clip, LABELS)
