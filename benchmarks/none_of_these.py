@@ -224,9 +224,9 @@ def report(clips: Mapping[Path, str], model: ActionClip) -> str:
     """
     names = sorted(set(clips.values()))
     truth = [names.index(label) for label in clips.values()]
-    features = np.stack([_features(result) for result in model.encode_many(clips)])
     if len(names) <= OTHERS:
         raise ActionClipError(f"the clips have {len(names)} labels: give a folder with more than {OTHERS}")
+    features = np.stack([_features(result) for result in model.encode_many(clips)])
     questions = draw(truth, len(names))
     lists = {OWN: model.spec.none_texts, **LATER, **FIRST}
 
