@@ -80,7 +80,7 @@ def test_each_label_by_itself_is_compared_with_the_texts_alone(
     assert prediction.labels == tuple(LABELS)
     assert (prediction.none_index, prediction.is_multi_label) == (None, True)
     assert prediction.to_dict()["multi_label"] is True
-    np.testing.assert_array_equal(prediction.similarities, model.predict(encoded, LABELS).similarities)
+    np.testing.assert_allclose(prediction.similarities, model.predict(encoded, LABELS).similarities, atol=1e-6)
 
     # A label's probability does not depend on which other labels there are.
     alone = model.predict(encoded, LABELS[1:2], none=OTHERS, multi_label=True)
@@ -125,8 +125,8 @@ def test_every_way_gives_the_same(model: ActionClip, video: Path, how: dict[str,
             expected.none_index,
             expected.is_multi_label,
         )
-        np.testing.assert_array_equal(answer.probabilities, same.prediction.probabilities)
-        np.testing.assert_array_equal(answer.probabilities, score(answer.video_features, bank).probabilities)
+        np.testing.assert_allclose(answer.probabilities, same.prediction.probabilities, atol=1e-6)
+        np.testing.assert_allclose(answer.probabilities, score(answer.video_features, bank).probabilities, atol=1e-6)
 
 
 def test_many_rows_are_scored_as_one_by_one(model: ActionClip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_a_label_does_not_also_stand_for_something_else(
             prediction = model.classify(video, ["Dancing", "reading", "a  wall"], none=["dancing", "a wall", "nothing"])
     assert prediction.labels == ("Dancing", "reading", "a  wall", "none of these")
     expected = model.classify(video, ["Dancing", "reading", "a  wall"], none=["nothing"])
-    np.testing.assert_array_equal(prediction.probabilities, expected.probabilities)
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-6)
     assert caplog.messages == [
         "texts for none that are labels do not also stand for something else: 'dancing', 'a wall'"
     ]
