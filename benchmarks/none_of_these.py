@@ -131,7 +131,7 @@ def outcome(features: NDArray[np.float32], bank: LabelBank, questions: Questions
 
     Args:
         features: (N, D) of the clips.
-        bank: of all labels, with or without texts for none.
+        bank: of all labels, with or without texts for none: of these, the ones that are no labels of a question.
         questions: about them.
     """
     values = [[*_answers(features, bank, questions, has_right=has_right)] for has_right in (True, False)]
@@ -142,17 +142,25 @@ def _answers(
     features: NDArray[np.float32], bank: LabelBank, questions: Questions, *, has_right: bool
 ) -> Iterator[tuple[float, float, float, bool]]:
     """Yield the values of an Outcome for each question, with its right label or without it."""
-    none = [*range(len(bank.labels), bank.embeddings.shape[1])]
     labels = questions.labels if has_right else questions.labels[:, 1:]
     count = labels.shape[1]
     answer = 0 if has_right else count
     for clip, numbers in zip(questions.clips, labels.tolist(), strict=True):
-        names, columns = tuple(bank.labels[number] for number in numbers), [*numbers, *none]
-        asked = replace(bank, labels=names, embeddings=bank.embeddings[:, columns])
+        names = tuple(bank.labels[number] for number in numbers)
+        kept = [place for place, text in enumerate(bank.none_texts) if text not in names]
+        columns = [*numbers, *(len(bank.labels) + place for place in kept)]
+        texts = tuple(bank.none_texts[place] for place in kept)
+        asked = replace(bank, labels=names, embeddings=bank.embeddings[:, columns], none_texts=texts)
         similarities, probabilities = score(features[clip], asked)
         not_none = 1.0 - float(probabilities[count:].sum())
         best = float(probabilities[:count].max())
         yield not_none, best, float(similarities[:count].max()), int(probabilities.argmax()) == answer
+
+
+def with_texts(labels: LabelBank, texts: LabelBank) -> LabelBank:
+    """Return a bank of the labels of the first one, and those of the second one as texts for none."""
+    embeddings = np.concatenate([labels.embeddings, texts.embeddings], axis=1)
+    return replace(labels, embeddings=embeddings, none_texts=texts.labels)
 
 
 def outside_prompts(bank: LabelBank, prompt: int) -> LabelBank:
@@ -230,16 +238,13 @@ def report(clips: Mapping[Path, str], model: ActionClip) -> str:
     questions = draw(truth, len(names))
     lists = {OWN: model.spec.none_texts, **LATER, **FIRST}
 
-    def asked(bank: LabelBank) -> Outcome:
-        return outcome(features, bank, questions)
-
-    without = asked(model.labels(names))
-    found = {name: asked(model.labels(names, none=texts)) for name, texts in lists.items()}
-    together = {name: asked(model.labels(names, none=texts, multi_label=True)) for name, texts in lists.items()}
+    labels = model.labels(names)
+    banks = {name: with_texts(labels, model.labels(texts)) for name, texts in lists.items()}
     if "{}" in model.prompts and model.average == AVERAGES[0]:
-        bare = outside_prompts(model.labels(names, none=True), model.prompts.index("{}"))
-        lists[BARE], found[BARE] = lists[OWN], asked(bare)
-        together[BARE] = asked(replace(bare, is_multi_label=True))
+        banks[BARE] = outside_prompts(banks[OWN], model.prompts.index("{}"))
+    without = outcome(features, labels, questions)
+    found = {name: outcome(features, bank, questions) for name, bank in banks.items()}
+    together = {name: outcome(features, replace(bank, is_multi_label=True), questions) for name, bank in banks.items()}
     return "\n".join(
         [
             f"{len(clips)} clips, {len(names)} labels, {model.spec.name}: each clip's label among {OTHERS} others, and "
@@ -250,7 +255,7 @@ def report(clips: Mapping[Path, str], model: ActionClip) -> str:
             "AUC by the probability of none of these, by that of the best label (with --none, with --multi-label);",
             "right answers: the label where it is there, none of these where it is not",
             f"{'texts for none':<30}{'none':>7}{'label':>7}{'multi':>7}{'label':>8}{'none':>7}",
-            *(_row(f"{name} ({len(texts)})", found[name], together[name]) for name, texts in lists.items()),
+            *(_row(f"{name} ({len(bank.none_texts)})", found[name], together[name]) for name, bank in banks.items()),
             "",
             *_of_own(found, together[OWN], without, questions, parts_of(truth, len(names))[questions.clips]),
         ]

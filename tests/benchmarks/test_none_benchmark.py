@@ -21,6 +21,7 @@ from benchmarks.none_of_these import (
     parts_of,
     report,
     spread,
+    with_texts,
     youden,
 )
 
@@ -81,6 +82,18 @@ def test_outcomes_by_hand() -> None:
 
     together = outcome(features, replace(bank(none=2), is_multi_label=True), questions)
     np.testing.assert_allclose(together.label, [[e / (e + 2), 1 / 3]] * len(own.label))
+
+
+def test_a_text_is_not_beside_the_label_that_it_is() -> None:
+    labels = bank()
+    both = with_texts(labels, replace(labels, labels=("label 0", "x"), embeddings=labels.embeddings[:, :2]))
+    assert both.none_texts == ("label 0", "x")
+    np.testing.assert_array_equal(both.embeddings[:, LABELS:], labels.embeddings[:, :2])
+    features = np.eye(LABELS, LABELS + 2, dtype=np.float32)[:1]  # exactly label 0, and its text
+    own = outcome(features, both, draw([0], LABELS))
+    e = np.exp(10.0)
+    np.testing.assert_allclose(own.not_none[:, 0], (e + OTHERS) / (e + OTHERS + 1))  # x alone
+    np.testing.assert_allclose(own.not_none[:, 1], OTHERS / (OTHERS + e + 1))
 
 
 def test_texts_outside_prompts_are_the_same_beside_labels_in_all() -> None:
