@@ -128,9 +128,10 @@ def _run(
     names = (videos[place].name for place in places)
     beside_answers = options.output is None and is_terminal()
     failed = 0
+    how = asked.against | asked.how
     with (
         progress(len(videos), len(videos) - len(places), beside_answers=beside_answers) as bar,
-        closing(asked.model.classify_as_completed(names, *asked.arguments, **asked.against, **asked.how)) as results,
+        closing(asked.model.classify_as_completed(names, *asked.arguments, **how)) as results,
     ):
         for number, result in results:
             place = places[number]

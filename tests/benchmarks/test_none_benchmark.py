@@ -47,7 +47,7 @@ def test_the_threshold_has_the_largest_youden_index() -> None:
     scores = np.array([[0.9, 0.1], [0.6, 0.2], [0.3, 0.5], [0.7, 0.3]])
     assert youden(scores, 0.6) == pytest.approx(0.75)
     assert youden(scores, 0.3) == pytest.approx(0.5)
-    assert best_threshold(scores) == (0.6, pytest.approx(0.75))
+    assert best_threshold(scores) == pytest.approx((0.6, 0.75))
 
 
 def test_questions_have_the_right_label_first_and_others_without_it() -> None:

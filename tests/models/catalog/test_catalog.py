@@ -34,7 +34,7 @@ def test_models_of_the_catalog() -> None:
         assert spec.std == (0.26862954, 0.26130258, 0.27577711)
         assert spec.prompts == DEFAULT_PROMPTS
         assert spec.none_texts == DEFAULT_NONE_TEXTS
-        assert (spec.none_threshold, spec.multi_label_threshold) == ((0.3, 0.37) if spec.name == "nano" else (0, 0.5))
+        assert (spec.none_threshold, spec.multi_label_threshold) == ((0.29, 0.37) if spec.name == "nano" else (0, 0.5))
         is_mmactions = spec.checkpoint is not None and (spec.checkpoint.url or "").startswith(OPENMMLAB)
         assert (spec.classes, spec.uniform) == ((), "midpoints" if is_mmactions else "segments")
 
