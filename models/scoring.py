@@ -43,8 +43,8 @@ class LabelBank:
     logit_scale: float
     model: str = ""
     timings_s: dict[str, float] = field(default_factory=dict)
-    none_texts: tuple[str, ...] = ()
-    is_multi_label: bool = False
+    none_texts: tuple[str, ...] = field(default=(), repr=False)
+    is_multi_label: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raise ActionClipError where the embeddings do not fit the texts, or multi-label has none to score against."""
