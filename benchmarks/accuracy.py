@@ -1,6 +1,7 @@
 """Zero-shot accuracy of a model on a folder of labelled clips: `python -m benchmarks.accuracy CLIPS --model nano`.
 
 The folder's manifest.csv has the columns file and label; the labels of all its clips are the labels to choose from.
+With --none, how well a clip whose label is among ten is told from one whose label is not: see none_of_these.py.
 """
 
 import csv
@@ -38,11 +39,16 @@ def measure(folder: Path, model: ActionClip) -> Accuracy:
 
     Raises ActionClipError where a clip cannot be classified, OSError where the manifest cannot be read.
     """
+    clips = read_manifest(folder)
+    labels = sorted(set(clips.values()))
+    probabilities = np.stack([model.classify(path, labels).probabilities for path in clips])
+    return accuracy(probabilities, [labels.index(label) for label in clips.values()])
+
+
+def read_manifest(folder: Path) -> dict[Path, str]:
+    """Return the label of each clip in a folder. Raises OSError where its manifest cannot be read."""
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    labels = sorted({row["label"] for row in rows})
-    probabilities = np.stack([model.classify(folder / row["file"], labels).probabilities for row in rows])
-    return accuracy(probabilities, [labels.index(row["label"]) for row in rows])
+        return {folder / row["file"]: row["label"] for row in csv.DictReader(file)}
 
 
 def accuracy(probabilities: NDArray[np.float64], truth: Sequence[int]) -> Accuracy:
@@ -70,9 +76,16 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("clips", type=Path, help="folder with manifest.csv")
     parser.add_argument("--model", default="nano", help="default: %(default)s")
+    parser.add_argument("--none", action="store_true", help="tell clips whose label is missing from others")
     options = parser.parse_args()
     try:
-        figures = measure(options.clips, ActionClip(options.model))
+        with ActionClip(options.model) as model:
+            if options.none:
+                from benchmarks.none_of_these import report
+
+                print(report(read_manifest(options.clips), model))
+                return
+            figures = measure(options.clips, model)
     except (ActionClipError, OSError) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     print(f"{figures.clips} clips, {figures.labels} labels, {options.model}")

@@ -11,7 +11,10 @@ from action_clip.system.terminal import ArgumentParser
 from action_clip.video import SAMPLINGS
 
 BENCHMARK_RUNS = 5
+DEFAULT_TOP_K = 5
 SHELLS = ("bash", "zsh", "fish")
+OWN_TEXTS = "\0"
+"""What --none alone adds to its values, for the model's own texts: no argument of a process can have this character."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -21,7 +24,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if "--" in arguments:  # parse_known_intermixed_args would take what follows for options
         end = arguments.index("--")
         arguments[end:] = [f"--video={word}" for word in arguments[end + 1 :]]
-    options, unknown = parser.parse_known_intermixed_args(arguments)
+    options, unknown = parser.parse_known_intermixed_args(with_explicit_none(arguments, parser))
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_advice(unknown[0], parser)}")
     if len(options.positional_video) > 1:
@@ -33,6 +36,34 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.resume and not options.output:
         parser.error("--resume goes on with the file that --output names: name it")
     return options
+
+
+def with_explicit_none(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Return the arguments, in which a word after --none that names a video is no text for it.
+
+    Exits with 2 where a word may be meant as either.
+    """
+    arguments = list(arguments)
+    for place, word in enumerate(arguments[1:]):
+        if arguments[place] != "--none" or (word.startswith("-") and word != "-"):
+            continue
+        if _names_video(word):
+            arguments[place] = f"--none={OWN_TEXTS}"
+        elif os.path.lexists(word):
+            parser.error(
+                f"{word} after --none is a file or folder here, and may be a text for it: write --none={word} for the "
+                f"text, or --none --video {word}"
+            )
+    return arguments
+
+
+def _names_video(word: str) -> bool:
+    """Return whether a word looks like a video, a folder, a pattern or a list, and not like a label."""
+    from action_clip.commands.videos import VIDEO_EXTENSIONS
+
+    if word == "-" or word.startswith("@") or "://" in word or os.path.splitext(word)[1].lower() in VIDEO_EXTENSIONS:
+        return True
+    return re.search(r"[/\\*?\[]", word) is not None and (" " not in word or os.path.lexists(word))
 
 
 def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -91,6 +122,24 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     )
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
     add("--desc_file", metavar="FILE", type=nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
+    add(
+        "--none",
+        metavar="LABEL",
+        action="append",
+        nargs="?",
+        const=OWN_TEXTS,
+        default=[],
+        type=nonempty,
+        help="allow the answer 'none of these'. Its probability is that of texts which mean something else, together: "
+        "the model's own ones, or LABEL; repeat it for more. It says how much nearer these are to the video than the "
+        "labels, and not how often that is right (measured for nano: see its card)",
+    )
+    add(
+        "--multi-label",
+        action="store_true",
+        help="score each label by itself against these texts, for actions that happen together: 0.5 means as near to "
+        "the video as all of them together; the probabilities do not sum to 1",
+    )
     add("--classmap", metavar="FILE", type=nonempty, help="names of a closed-set model's classes, in the same forms")
     add("--prompts", metavar="FILE", type=nonempty, help="prompt templates, one a line in UTF-8, each with one {}")
     add(
@@ -132,7 +181,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the answer").add_argument
-    add("--top-k", metavar="K", type=integer_from(1), default=5, help="how many labels (default: %(default)s)")
+    add(
+        "--top-k",
+        metavar="K",
+        type=integer_from(1),
+        help=f"how many labels (default: {DEFAULT_TOP_K}; with --multi-label all)",
+    )
     add(
         "--format",
         choices=("text", "json", "csv"),

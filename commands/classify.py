@@ -45,7 +45,7 @@ def _classify_one(options: argparse.Namespace, found: FoundModel) -> None:
     check_targets(options, found.spec, options.video)
     asked = question(options, found, prepack=options.benchmark)  # else there is one clip
     video = options.video[0] if options.video else SAMPLE_VIDEO
-    how = {**asked.how, "thumbnails": bool(options.save)}
+    how = asked.against | asked.how | {"thumbnails": bool(options.save)}
     run: Classify = partial(asked.model.classify, video, *asked.arguments, **how)
     prediction = run()
     if options.benchmark:

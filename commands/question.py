@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from action_clip.commands.arguments import DEFAULT_TOP_K, OWN_TEXTS
 from action_clip.commands.samples import LABELS, SAMPLE_LABELS
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.actionclip import ActionClip
+from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.classmap import read_classmap
 from action_clip.models.loading import load
 from action_clip.models.model_graphs import FoundModel
@@ -26,6 +28,11 @@ class Question(NamedTuple):
     """Of --prompts."""
     classmap: dict[int, str] | None
     """Of --classmap."""
+    against: dict[str, Any]
+    """How labels are scored: `none` and `multi_label`, as for `ActionClip.labels`; {} without these options."""
+    threshold: float
+    """The probability from which a label is taken to happen, by default: what was measured for the model with these
+    options; 0 without them."""
 
     @property
     def arguments(self) -> tuple[list[str], ...]:
@@ -57,8 +64,12 @@ def question(options: argparse.Namespace, found: FoundModel, *, prepack: bool) -
         average=options.average,
         classmap=classmap,
     )
-    how = {"top_k": options.top_k, "sampling": options.sampling, "seed": options.seed or 0}
-    return Question(model, _labels(options) if isinstance(model, ActionClip) else None, how, prompts, classmap)
+    labels = _labels(options) if isinstance(model, ActionClip) else None
+    top_k = options.top_k or (len(labels or ()) if options.multi_label else DEFAULT_TOP_K)
+    how = {"top_k": top_k, "sampling": options.sampling, "seed": options.seed or 0}
+    return Question(
+        model, labels, how, prompts, classmap, _against(options, found.spec), _threshold(options, found.spec)
+    )
 
 
 def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:
@@ -73,8 +84,30 @@ def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:
                 f"{options.model} is a closed-set model, it knows its own classes and no other labels: leave out "
                 f"--{option}, or choose a zero-shot model, such as {DEFAULT_MODEL} or nano"
             )
+    for option in ("none", "multi_label"):
+        if getattr(options, option):
+            raise ActionClipError(
+                f"{options.model} is a closed-set model, whose probabilities are shared among its own classes and no "
+                f"other texts: leave out --{option.replace('_', '-')}, or choose a zero-shot model, such as "
+                f"{DEFAULT_MODEL} or nano"
+            )
     if options.average != AVERAGES[0]:
         raise ActionClipError(f"--average is over prompts, and {found.name} has none: leave it out")
+
+
+def _against(options: argparse.Namespace, spec: ModelSpec) -> dict[str, Any]:
+    if not options.none and not options.multi_label:
+        return {}
+    chosen = [text for text in options.none if text != OWN_TEXTS]
+    warn_about_lists(chosen)
+    own = spec.none_texts if OWN_TEXTS in options.none or not chosen else ()
+    return {"none": [*own, *chosen], "multi_label": options.multi_label}
+
+
+def _threshold(options: argparse.Namespace, spec: ModelSpec) -> float:
+    if options.multi_label:
+        return spec.multi_label_threshold
+    return spec.none_threshold if options.none else 0.0
 
 
 def _labels(options: argparse.Namespace) -> list[str]:

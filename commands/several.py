@@ -101,11 +101,11 @@ def _settings(options: argparse.Namespace, found: FoundModel, asked: Question) -
     return {
         "the model": found.spec.name,
         "graphs of the model": None if graphs is None else digest(graphs),
-        "labels": digest(asked.labels),
+        "labels": digest([asked.labels, asked.against] if asked.against else asked.labels),
         "prompts": digest(asked.prompts),
         "class names": digest(asked.classmap),
         "--average": options.average,
-        "--top-k": options.top_k,
+        "--top-k": asked.how["top_k"],
         "--sampling": options.sampling,
         "--seed": options.seed or 0,
         "--format": options.format or "text",
@@ -128,9 +128,10 @@ def _run(
     names = (videos[place].name for place in places)
     beside_answers = options.output is None and is_terminal()
     failed = 0
+    how = asked.against | asked.how
     with (
         progress(len(videos), len(videos) - len(places), beside_answers=beside_answers) as bar,
-        closing(asked.model.classify_as_completed(names, *asked.arguments, **asked.how)) as results,
+        closing(asked.model.classify_as_completed(names, *asked.arguments, **how)) as results,
     ):
         for number, result in results:
             place = places[number]

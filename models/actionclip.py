@@ -1,7 +1,7 @@
 """ActionCLIP: a video and labels in plain words in, probabilities out."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order, of_one
+from action_clip.models.label_banks import LabelBanks, MakeBank, NoneTexts
 from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import LabelBank, normalized, score
 from action_clip.models.video_encoder import timed
 from action_clip.system.background import run_in_background
-from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
+from action_clip.tokenizer.prompts import is_template
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -82,7 +83,7 @@ class ActionClip(Model):
         if not self.prompts or not all(map(is_template, self.prompts)):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
-        self._last_labels: list[str] = []
+        self._banks = LabelBanks(graphs, self.prompts, average)
         steps = Steps(None, encode_frames) if graphs.spec.temporal else Steps(frame_features, fused)
         super().__init__(graphs, encode_frames, steps, prompts=self.prompts, average=average)
 
@@ -91,6 +92,8 @@ class ActionClip(Model):
         video: "VideoInput",
         labels: Iterable[str] | LabelBank,
         *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
         top_k: int = 5,
         sampling: str = "uniform",
         seed: int = 0,
@@ -103,6 +106,7 @@ class ActionClip(Model):
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
                 `video.inputs.read_frames` takes.
             labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned.
+            none, multi_label: as for `labels`; with a bank, they are its own.
             top_k: how many labels to rank; clamped to their number.
             sampling: "uniform", the official evaluation's frames; "random", one from each segment;
                 "keyframes", the nearest ones, approximate.
@@ -114,7 +118,7 @@ class ActionClip(Model):
             ActionClipError: anything wrong with the video, the labels or the model.
         """
         check_top_k(top_k)
-        make_bank = self._bank_maker(labels)
+        make_bank = self._banks.maker(labels, none, multi_label)
         with run_in_background(make_bank, concurrent=self._graphs.works_in_background) as future:
             encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
         return self._scored(encoded, future.result(), top_k)
@@ -124,6 +128,8 @@ class ActionClip(Model):
         videos: "Iterable[VideoInput]",
         labels: Iterable[str] | LabelBank,
         *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
         top_k: int = 5,
         sampling: str = "uniform",
         seed: int = 0,
@@ -133,7 +139,7 @@ class ActionClip(Model):
 
         Args:
             videos: as for `encode_many`.
-            labels, top_k, sampling, seed, channels: as for `classify`.
+            labels, none, multi_label, top_k, sampling, seed, channels: as for `classify`.
 
         Returns:
             An iterator as of `encode_many`, over predictions without thumbnails.
@@ -141,25 +147,29 @@ class ActionClip(Model):
         Raises:
             ActionClipError: anything wrong with the labels or the model.
         """
-        return in_order(self._classified(videos, labels, top_k, sampling, seed, channels, ordered=True))
+        make_bank = self._banks.maker(labels, none, multi_label)
+        return in_order(self._classified(videos, make_bank, top_k, sampling, seed, channels, ordered=True))
 
     def classify_as_completed(
         self,
         videos: "Iterable[VideoInput]",
         labels: Iterable[str] | LabelBank,
         *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
         top_k: int = 5,
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
     ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
-        return self._classified(videos, labels, top_k, sampling, seed, channels, ordered=False)
+        make_bank = self._banks.maker(labels, none, multi_label)
+        return self._classified(videos, make_bank, top_k, sampling, seed, channels, ordered=False)
 
     def _classified(
         self,
         videos: "Iterable[VideoInput]",
-        labels: Iterable[str] | LabelBank,
+        make_bank: MakeBank,
         top_k: int,
         sampling: str,
         seed: int,
@@ -168,7 +178,6 @@ class ActionClip(Model):
         ordered: bool,
     ) -> Results[Prediction]:
         check_top_k(top_k)
-        make_bank = self._bank_maker(labels)
         encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
 
         def predictions() -> Results[Prediction]:
@@ -184,6 +193,8 @@ class ActionClip(Model):
         video: VideoPath,
         labels: Iterable[str] | LabelBank,
         *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
         window: float = 4.0,
         stride: float | None = None,
         top_k: int = 5,
@@ -195,7 +206,7 @@ class ActionClip(Model):
 
         Args:
             video: a file or an http(s) URL.
-            labels, top_k: as for `classify`.
+            labels, none, multi_label, top_k: as for `classify`.
             window: length of the parts, in seconds.
             stride: from the beginning of one to that of the next, in seconds, at most `window`; None: half of it.
 
@@ -206,13 +217,18 @@ class ActionClip(Model):
         Raises:
             ActionClipError: anything wrong with the video, the labels or the model; windows before are not lost.
         """
-        return of_one(self.timelines([video], labels, window=window, stride=stride, top_k=top_k))
+        windows = self.timelines(
+            [video], labels, none=none, multi_label=multi_label, window=window, stride=stride, top_k=top_k
+        )
+        return of_one(windows)
 
     def timelines(
         self,
         videos: Iterable[VideoPath],
         labels: Iterable[str] | LabelBank,
         *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
         window: float = 4.0,
         stride: float | None = None,
         top_k: int = 5,
@@ -226,75 +242,52 @@ class ActionClip(Model):
         Raises:
             ActionClipError: anything wrong with the labels or the model.
         """
-        bank = self._bank_maker(labels)(Event())
-        return self._timelines(videos, bank.labels, lambda found: score(found.features, bank), window, stride, top_k)
+        bank = self._banks.maker(labels, none, multi_label)(Event())
+        return self._timelines(videos, bank.choices, lambda found: score(found.features, bank), window, stride, top_k)
 
-    def labels(self, labels: Iterable[str]) -> LabelBank:
+    def labels(self, labels: Iterable[str], *, none: NoneTexts = None, multi_label: bool = False) -> LabelBank:
         """Encode labels for any number of videos.
 
         Only texts that are not cached go through the text graph; where all are, it is not loaded.
 
         Args:
             labels: in plain words, at least one; repeated ones are used once.
+            none: texts that mean something else than the labels; True: the model's own, `spec.none_texts`. Their joint
+                probability is that of one more answer, "none of these". Those that are labels are left out.
+            multi_label: score each label by itself against these texts, by default the model's own, for actions that
+                happen together. The probabilities do not sum to 1, and there is no "none of these".
 
         Raises:
-            ActionClipError: a label is blank or too long for the model's 77 tokens, or the graphs are not available.
+            ActionClipError: a text is blank or too long for the model's 77 tokens, no text for none is left, or the
+                graphs are not available.
         """
-        return self._bank_maker(labels)(Event())
+        return self._banks.maker(labels, none, multi_label)(Event())
 
-    def predict(self, encoded: EncodedVideo, labels: Iterable[str] | LabelBank, *, top_k: int = 5) -> Prediction:
+    def predict(
+        self,
+        encoded: EncodedVideo,
+        labels: Iterable[str] | LabelBank,
+        *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
+        top_k: int = 5,
+    ) -> Prediction:
         """Predict which of the labels happens in an encoded video.
 
         Args:
             encoded: what `encode_video` of this model returned.
-            labels, top_k: as for `classify`.
+            labels, none, multi_label, top_k: as for `classify`.
 
         Raises:
             ActionClipError: anything wrong with the labels, or another model has encoded the video.
         """
         check_top_k(top_k)
         self._check_encoded(encoded)
-        return self._scored(encoded, self._bank_maker(labels)(Event()), top_k)
+        return self._scored(encoded, self._banks.maker(labels, none, multi_label)(Event()), top_k)
 
     def _scored(self, encoded: EncodedVideo, bank: LabelBank, top_k: int) -> Prediction:
         encoded = replace(encoded, timings_s=encoded.timings_s | bank.timings_s)
-        return self._prediction(encoded, bank.labels, partial(score, encoded.features, bank), top_k)
-
-    def _bank_maker(self, labels: Iterable[str] | LabelBank) -> Callable[[Event], LabelBank]:
-        """Check the labels, and return a function that encodes them; for a bank, one that returns it without timings.
-
-        Raises ActionClipError where they are not valid labels, or the bank is another model's.
-        """
-        if isinstance(labels, LabelBank):
-            if labels.model not in ("", self.spec.name):
-                raise ActionClipError(
-                    f"the label bank is of the model {labels.model}, not of {self.spec.name}: make one with its own "
-                    "labels()"
-                )
-            bank = replace(labels, timings_s={})
-            return lambda _: bank
-        if not isinstance(labels, Iterable):
-            raise ActionClipError(f"{self.spec.name} is a zero-shot model: give the labels to choose from")
-        names = unique_labels(labels)
-        # One warning for the same labels, however many videos they are used for.
-        if names != self._last_labels:
-            warn_about_equal_labels(names)
-            self._last_labels = names
-        if not self._graphs.is_on_disk:
-            # A label that is too long is an error before the download, not after it.
-            from action_clip.tokenizer.bpe import default_tokenizer
-
-            default_tokenizer().encode(fill_prompts(self.prompts, names), names * len(self.prompts))
-        return partial(self._encode_labels, names)
-
-    def _encode_labels(self, labels: Sequence[str], stop: Event) -> LabelBank:
-        from action_clip.models.label_encoder import LabelEncoder
-
-        timings: dict[str, float] = {}
-        with timed(timings, "text"):
-            encoder = LabelEncoder(self._graphs["text"], self.prompts, self.average, cache=self._graphs.cache)
-            embeddings = encoder.encode(labels, stop)
-        return LabelBank(tuple(labels), embeddings, self.spec.logit_scale, self.spec.name, timings)
+        return self._prediction(encoded, bank.choices, partial(score, encoded.features, bank), top_k)
 
 
 def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:

@@ -1,7 +1,7 @@
 """The common part of ActionClip and TimeSformer: encoding videos, or preprocessed clips, to features."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Self, cast
@@ -14,7 +14,7 @@ from action_clip.models.catalog.specs import ROLES
 from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
-from action_clip.models.scoring import Scores
+from action_clip.models.scoring import Choices, Scores
 from action_clip.models.video_encoder import DecodedClip, Encode, VideoEncoder, timed
 from action_clip.system.background import run_in_background
 
@@ -182,7 +182,7 @@ class Model:
     def _timelines(
         self,
         videos: Iterable[VideoPath],
-        labels: Sequence[str],
+        choices: Choices,
         score: "Callable[[EncodedWindows], Scores]",
         window: float,
         stride: float | None,
@@ -207,7 +207,7 @@ class Model:
                     timings: dict[str, float] = {}
                     with timed(timings, "score"):
                         scores = score(found)
-                    for answer in found.answers(labels, scores, min(top_k, len(labels)), timings):
+                    for answer in found.answers(choices, scores, top_k, timings):
                         yield number, answer
 
         return windows()
@@ -235,16 +235,16 @@ class Model:
             raise ActionClipError(f"another model has encoded the video: encode it with {self.spec.name}")
 
     def _prediction(
-        self, encoded: EncodedVideo, labels: Sequence[str], score: Callable[[], Scores], top_k: int
+        self, encoded: EncodedVideo, choices: Choices, score: Callable[[], Scores], top_k: int
     ) -> Prediction:
         timings: dict[str, float] = {}
         with timed(timings, "score"):
             scores = score()
         return Prediction(
-            labels=tuple(labels),
+            **choices._asdict(),
             probabilities=scores.probabilities,
             similarities=scores.similarities,
-            top_k=min(top_k, len(labels)),
+            top_k=min(top_k, len(choices.labels)),
             video_features=encoded.features,
             frame_indices=encoded.clip.indices,
             model=self.spec.name,

@@ -28,10 +28,11 @@ class Prediction:
     """The probabilities of the labels for one video, and what they were computed from.
 
     Attributes:
-        labels: the labels in the order they were given, repeated ones once; or the classes of a closed set.
-        probabilities: (labels,) float64, sum 1.
+        labels: the labels in the order they were given, repeated ones once; or the classes of a closed set. Where
+            "none of these" may be the answer, it is the last one.
+        probabilities: (labels,) float64, sum 1, unless `is_multi_label`.
         similarities: (labels,) float64, from -1 to 1: cosine of video and label features, mean over the prompts; for
-            a closed set the logits, which have no bounds.
+            "none of these" that of its nearest text; for a closed set the logits, which have no bounds.
         top_k: length of `ranked`, at most the number of labels.
         video_features: (D,) float32, L2-normalised.
         frame_indices: of the frames that were looked at, from 0; with the sampling "keyframes", they may be estimates.
@@ -43,6 +44,9 @@ class Prediction:
             thumbnails=False and among several videos none, (0, 0, 0, 3).
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
+        none_index: index of "none of these" in `labels`, the last one; None where it is not there.
+        is_multi_label: whether each label was scored by itself, against texts that mean something else: then each
+            probability is from 0 to 1, and they do not sum to 1.
     """
 
     labels: tuple[str, ...]
@@ -57,6 +61,8 @@ class Prediction:
     frame_times_s: tuple[float, ...]
     frames: NDArray[np.uint8]
     timings_s: dict[str, float]
+    none_index: int | None = None
+    is_multi_label: bool = False
 
     @cached_property
     def ranked(self) -> tuple[Ranked, ...]:
@@ -87,6 +93,7 @@ class Prediction:
             "video": self.video,
             "model": self.model,
             "class_count": len(self.labels),
+            **({"multi_label": True} if self.is_multi_label else {}),
             "frames": [int(index) for index in self.frame_indices],
             "frame_times_s": [float(time) for time in self.frame_times_s],
             "duration_s": None if self.duration_s is None else float(self.duration_s),

@@ -1,5 +1,6 @@
 """Scoring: from features and a label bank to similarities and probabilities."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -7,9 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
+from action_clip.tokenizer.prompts import NONE_OF_THESE
 
 # Similarities that are computed at a time: bounds the memory, at 8 bytes each, for any number of videos.
 _BLOCK = 1 << 22
+
+
+class Choices(NamedTuple):
+    """What may be the answer; the fields are those of a Prediction."""
+
+    labels: tuple[str, ...]
+    none_index: int | None = None
+    is_multi_label: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +28,14 @@ class LabelBank:
 
     Attributes:
         labels: L labels, in the order of the embeddings.
-        embeddings: (P, L, D) float32, L2-normalised, for each of P prompts; P = 1 where embeddings are averaged.
+        embeddings: (P, L + K, D) float32, L2-normalised, for each of P prompts; P = 1 where embeddings are averaged.
+            Those of the labels, then those of the texts for none.
         logit_scale: the model's factor for cosines before the softmax.
         model: name of the model whose text graph gave the embeddings; "" where it is not known.
         timings_s: "text": seconds that making it took.
+        none_texts: K texts that mean something else than the labels; none by default.
+        is_multi_label: whether each label is scored by itself against these texts. Otherwise, where there are any, they
+            are one more answer together, "none of these".
     """
 
     labels: tuple[str, ...]
@@ -29,38 +43,52 @@ class LabelBank:
     logit_scale: float
     model: str = ""
     timings_s: dict[str, float] = field(default_factory=dict)
+    none_texts: tuple[str, ...] = field(default=(), repr=False)
+    is_multi_label: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ActionClipError where the shape of the embeddings does not fit the labels."""
-        shape = self.embeddings.shape
-        if len(shape) != 3 or shape[1] != len(self.labels) or 0 in shape:
+        """Raise ActionClipError where the embeddings do not fit the texts, or multi-label has none to score against."""
+        shape, count = self.embeddings.shape, len(self.labels) + len(self.none_texts)
+        if len(shape) != 3 or shape[1] != count or 0 in shape:
+            others = f" and {len(self.none_texts)} texts for none" if self.none_texts else ""
             raise ActionClipError(
-                f"a label bank of {len(self.labels)} labels has embeddings of the shape {shape}: "
-                f"give (prompts, {len(self.labels)}, D)"
+                f"a label bank of {len(self.labels)} labels{others} has embeddings of the shape {shape}: "
+                f"give (prompts, {count}, D)"
             )
+        if self.is_multi_label and not self.none_texts:
+            raise ActionClipError("with multi_label, each label is scored against texts for none: give some")
+
+    @property
+    def choices(self) -> Choices:
+        """What may be the answer: the labels, and last, where there are texts for none, "none of these"."""
+        if self.none_texts and not self.is_multi_label:
+            return Choices((*self.labels, NONE_OF_THESE), len(self.labels))
+        return Choices(self.labels, is_multi_label=self.is_multi_label)
 
 
 class Scores(NamedTuple):
-    """Similarities and probabilities of L labels, float64: (L,) for one video, (N, L) for N videos."""
+    """Similarities and probabilities of L choices, float64: (L,) for one video, (N, L) for N videos."""
 
     similarities: NDArray[np.float64]
-    """Mean cosine over the prompts; of a closed set, the logits."""
+    """Mean cosine over the prompts, for "none of these" that of its nearest text; of a closed set, the logits."""
     probabilities: NDArray[np.float64]
-    """From 0 to 1; their sum over the labels is 1."""
+    """From 0 to 1; their sum over the choices is 1, but not where each label is scored by itself."""
 
 
 def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
     """Compare one video, or several, with the labels of a bank.
 
     The probabilities are the softmax over the labels of the logit scale times the cosine, for each prompt, then the
-    mean over the prompts (ActionCLIP, arXiv 2109.08472).
+    mean over the prompts (ActionCLIP, arXiv 2109.08472). Texts for none are in the softmax like labels, in the same
+    prompts, and the probability of "none of these" is their sum. Where the bank is multi-label, there is a softmax for
+    each label, over it and the texts for none alone.
 
     Args:
         features: (D,) or (N, D), L2-normalised, as `encode_video` and `encode_clips` return them.
         bank: made by the same model.
 
     Returns:
-        Similarities and probabilities, (L,) or (N, L) each.
+        Similarities and probabilities of the bank's choices, (L,) or (N, L) each.
 
     Raises:
         ActionClipError: the features have another shape or type, or `bank` is no LabelBank.
@@ -69,7 +97,7 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
         raise ActionClipError(f"the bank is a {type(bank).__name__}: make one with the model's labels()")
     if not isinstance(features, np.ndarray):
         raise ActionClipError(f"the features are a {type(features).__name__}: give an array, (D,) or (N, D)")
-    prompts, labels, size = bank.embeddings.shape
+    prompts, count, size = bank.embeddings.shape
     if features.ndim not in (1, 2):
         raise ActionClipError(f"the features are {features.shape}: give (D,) of a video or (N, D) of several")
     if features.shape[-1] != size:
@@ -77,18 +105,38 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
             f"the text graph gives {size} numbers and the fusion graph {features.shape[-1]}: they are not one model's"
         )
     rows = np.atleast_2d(features)
-    similarities = np.empty((len(rows), labels))
-    probabilities = np.empty((len(rows), labels))
-    step = max(_BLOCK // (prompts * labels), 1)
+    choices = len(bank.choices.labels)
+    similarities = np.empty((len(rows), choices))
+    probabilities = np.empty((len(rows), choices))
+    step = max(_BLOCK // (prompts * count), 1)
     # As one matrix: numpy multiplies a stack of matrices many times slower.
     texts = bank.embeddings.reshape(-1, size)
     for first in range(0, len(rows), step):
         block = slice(first, first + step)
-        cosines = (texts @ rows[block].T).T.reshape(-1, prompts, labels).astype(np.float64)
-        similarities[block] = cosines.mean(axis=1)
-        probabilities[block] = softmax(bank.logit_scale * cosines).mean(axis=1)
-    shape = (*features.shape[:-1], labels)
+        cosines = (texts @ rows[block].T).T.reshape(-1, prompts, count).astype(np.float64)
+        similarities[block] = _of_choices(cosines.mean(axis=1), bank, np.max)
+        probabilities[block] = _probabilities(bank.logit_scale * cosines, bank).mean(axis=1)
+    shape = (*features.shape[:-1], choices)
     return Scores(similarities.reshape(shape), probabilities.reshape(shape))
+
+
+def _of_choices(
+    values: NDArray[np.float64], bank: LabelBank, join: Callable[..., NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return values of labels and texts for none, (…, L + K), as values of the choices; `join` reduces the latter."""
+    labels, none_texts = np.split(values, [len(bank.labels)], axis=-1)
+    if bank.choices.none_index is None:
+        return labels
+    return np.concatenate([labels, join(none_texts, axis=-1, keepdims=True)], axis=-1)
+
+
+def _probabilities(logits: NDArray[np.float64], bank: LabelBank) -> NDArray[np.float64]:
+    """Return the probabilities of the choices by the logits of labels and texts for none, (…, L + K)."""
+    if not bank.is_multi_label:
+        return _of_choices(softmax(logits), bank, np.sum)
+    labels, none_texts = np.split(logits, [len(bank.labels)], axis=-1)
+    against = np.logaddexp.reduce(none_texts, axis=-1, keepdims=True)
+    return np.asarray(np.exp(-np.logaddexp(0.0, against - labels)))
 
 
 def score_logits(logits: NDArray[np.float32]) -> Scores:

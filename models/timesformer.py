@@ -15,7 +15,7 @@ from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Step
 from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
-from action_clip.models.scoring import normalized, score_logits
+from action_clip.models.scoring import Choices, normalized, score_logits
 from action_clip.models.video_encoder import timed
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ class TimeSformer(Model):
         self, videos: Iterable[VideoPath], *, window: float = 4.0, stride: float | None = None, top_k: int = 5
     ) -> Results[Window]:
         """Predict as `timeline` for each of any number of videos: as `ActionClip.timelines`."""
-        return self._timelines(videos, self.classes, lambda found: score_logits(found.logits), window, stride, top_k)
+        choices = Choices(self.classes)
+        return self._timelines(videos, choices, lambda found: score_logits(found.logits), window, stride, top_k)
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.
@@ -169,7 +170,7 @@ class TimeSformer(Model):
         """
         check_top_k(top_k)
         self._check_encoded(encoded)
-        return self._prediction(encoded, self.classes, partial(score_logits, encoded.logits), top_k)
+        return self._prediction(encoded, Choices(self.classes), partial(score_logits, encoded.logits), top_k)
 
 
 def encode_whole_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:

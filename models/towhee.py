@@ -13,6 +13,7 @@ from action_clip.models.actionclip import ActionClip
 from action_clip.models.catalog.specs import kinetics_400
 from action_clip.models.classmap import ClassMap, class_names
 from action_clip.models.encoded import EncodedClips, EncodedVideo
+from action_clip.models.label_banks import NoneTexts
 from action_clip.models.model import Model
 from action_clip.models.prediction import check_top_k
 from action_clip.models.scoring import LabelBank, Scores, score, score_logits
@@ -27,10 +28,9 @@ Frames = Iterable[NDArray[Any]]
 class _Operator(ABC):
     """The common part of both operators: encoding frames. A subclass scores the features."""
 
-    def __init__(self, model: Model, labels: Sequence[str], skip_preprocess: bool, topk: int) -> None:
+    def __init__(self, model: Model, skip_preprocess: bool, topk: int) -> None:
         check_top_k(topk)
         self._model = model
-        self._labels = list(labels)
         self._skip_preprocess = skip_preprocess
         self._topk = topk
 
@@ -50,9 +50,10 @@ class _Operator(ABC):
             ActionClipError: the frames have another type or shape, or the model cannot run.
         """
         encoded = self._model.encode_clips(self._clips(frames)) if self._skip_preprocess else self._encode(frames)
-        probabilities = np.ravel(self._score(encoded).probabilities)
+        labels, scores = self._scored(encoded)
+        probabilities = np.ravel(scores.probabilities)
         order = np.argsort(-probabilities, kind="stable")[: self._topk]
-        names = [self._labels[index] for index in order]
+        names = [labels[index] for index in order]
         return names, [float(probabilities[index]) for index in order], np.ravel(encoded.features)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -60,8 +61,8 @@ class _Operator(ABC):
         return self
 
     @abstractmethod
-    def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
-        """Return the scores of the labels for one clip."""
+    def _scored(self, encoded: EncodedClips | EncodedVideo) -> tuple[Sequence[str], Scores]:
+        """Return the labels and their scores for one clip."""
 
     def _encode(self, frames: Frames) -> EncodedVideo:
         if isinstance(frames, str | os.PathLike) or not isinstance(frames, Iterable):
@@ -96,6 +97,8 @@ class ActionClipOperator(_Operator):
         classmap: ClassMap | None = None,
         topk: int = 5,
         *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
@@ -106,24 +109,27 @@ class ActionClipOperator(_Operator):
             skip_preprocess: whether calls give preprocessed clips.
             classmap: {name: index} or {index: name}, the labels; None: the 400 of Kinetics-400.
             topk: how many classes are returned; clamped to their number.
+            none, multi_label: as for `ActionClip.labels`; they are checked at the first call.
             device, threads: as for ActionClip.
 
         Raises:
             ActionClipError: an argument is not valid.
         """
-        labels = unique_labels(kinetics_400() if classmap is None else class_names(classmap))
+        self._labels = unique_labels(kinetics_400() if classmap is None else class_names(classmap))
+        self._none = none
+        self._multi_label = multi_label
         self._recognizer = ActionClip(model_name, device=device, threads=threads)
-        super().__init__(self._recognizer, labels, skip_preprocess, topk)
+        super().__init__(self._recognizer, skip_preprocess, topk)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_bank"}
 
     @cached_property
     def _bank(self) -> LabelBank:
-        return self._recognizer.labels(self._labels)
+        return self._recognizer.labels(self._labels, none=self._none, multi_label=self._multi_label)
 
-    def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
-        return score(encoded.features, self._bank)
+    def _scored(self, encoded: EncodedClips | EncodedVideo) -> tuple[Sequence[str], Scores]:
+        return self._bank.choices.labels, score(encoded.features, self._bank)
 
 
 class TimeSformerOperator(_Operator):
@@ -152,7 +158,7 @@ class TimeSformerOperator(_Operator):
             ActionClipError: an argument is not valid.
         """
         self._classifier = TimeSformer(model_name, device=device, threads=threads, classmap=classmap)
-        super().__init__(self._classifier, self._classifier.classes, skip_preprocess, topk)
+        super().__init__(self._classifier, skip_preprocess, topk)
 
-    def _score(self, encoded: EncodedClips | EncodedVideo) -> Scores:
-        return score_logits(encoded.logits)
+    def _scored(self, encoded: EncodedClips | EncodedVideo) -> tuple[Sequence[str], Scores]:
+        return self._classifier.classes, score_logits(encoded.logits)

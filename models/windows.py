@@ -21,7 +21,7 @@ from action_clip.models.engine import Limits, Ready, Stages, run
 from action_clip.models.known_videos import KnownVideos
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window
-from action_clip.models.scoring import Scores
+from action_clip.models.scoring import Choices, Scores
 from action_clip.models.video_encoder import name_of, timed
 from action_clip.video.preprocess import clip_tensor
 from action_clip.video.reader import VideoReader
@@ -118,17 +118,15 @@ class EncodedWindows:
     duration_s: float
     timings_s: dict[str, float]
 
-    def answers(
-        self, labels: Sequence[str], scores: Scores, top_k: int, timings_s: dict[str, float]
-    ) -> Iterator[Window]:
+    def answers(self, choices: Choices, scores: Scores, top_k: int, timings_s: dict[str, float]) -> Iterator[Window]:
         """Yield the answer for each window; `timings_s` has the seconds of scoring all of them."""
         timings_s = {stage: seconds / len(self.spans_s) for stage, seconds in (self.timings_s | timings_s).items()}
         for place, (start_s, end_s) in enumerate(self.spans_s):
             prediction = Prediction(
-                labels=tuple(labels),
+                **choices._asdict(),
                 probabilities=scores.probabilities[place],
                 similarities=scores.similarities[place],
-                top_k=top_k,
+                top_k=min(top_k, len(choices.labels)),
                 video_features=self.features[place],
                 frame_indices=tuple(self.indices[place].tolist()),
                 model=self.model,

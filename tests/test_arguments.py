@@ -24,7 +24,7 @@ def test_no_option_with_a_value_is_given_twice(
     for option in options:
         value = next(iter(option.choices or ["1"]))
         given = [option.option_strings[0], value, f"{option.option_strings[-1]}={value}"]
-        if option.dest in ("text", "video"):
+        if option.dest in ("text", "video", "none"):
             assert getattr(parser.parse_args(given), option.dest) == ["1", "1"]
             continue
         assert getattr(parser.parse_args(given[:2]), option.dest) is not None

@@ -31,6 +31,23 @@ DEFAULT_PROMPTS: tuple[str, ...] = (
     "The woman is {}",
 )
 
+# Chosen by `python -m benchmarks.accuracy CLIPS --none` with nano: see its card.
+DEFAULT_NONE_TEXTS: tuple[str, ...] = (
+    "nothing",
+    "something else",
+    "sport",
+    "music",
+    "cooking",
+    "dancing",
+    "animals",
+    "vehicles",
+    "tools",
+    "games",
+)
+
+NONE_OF_THESE = "none of these"
+"""The answer that texts for none stand for together."""
+
 LONGEST_LABEL = 2000
 """Most characters of a label: many more than any model reads of a text, and few enough to be tokenized quickly."""
 
@@ -111,26 +128,51 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     Raises:
         ActionClipError: there are no labels, one is blank or far too long, or a single string is given for a list.
     """
-    if isinstance(labels, str):
-        raise ActionClipError(f"the labels are one string, {labels!r}: give a list of strings")
-    texts = list(labels)
-    if not all(isinstance(label, str) for label in texts):
-        raise ActionClipError("the labels are not all strings: give a list of strings")
-    counts = Counter(map(one_line, texts))
-    if not counts:
+    names = _unique(labels, "label", "labels")
+    if not names:
         raise ActionClipError("there are no labels to choose from: give at least one")
+    return names
+
+
+def unique_none_texts(texts: Iterable[str]) -> list[str]:
+    """Return the texts for none, stripped, with only the first of equal ones, in order. Errors as `unique_labels`."""
+    if not isinstance(texts, Iterable):
+        raise ActionClipError(f"the texts for none are {texts!r}: give a list of strings, or True for the model's own")
+    unique = _unique(texts, "text for none", "texts for none")
+    if not unique:
+        raise ActionClipError("the list of texts for none is empty: give at least one, or True for the model's own")
+    return unique
+
+
+def without_labels(none_texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Return those of the texts for none that are no labels, nor the same to the model as one."""
+    if not none_texts:
+        return []
+    known = set(labels)
+    taken = {text for group in groups_of_equal_labels([*labels, *none_texts]) if known & {*group} for text in group}
+    return [text for text in none_texts if text not in taken]
+
+
+def _unique(texts: Iterable[str], singular: str, plural: str) -> list[str]:
+    """Return the texts, stripped, each once; `singular` and `plural` are what messages call them."""
+    if isinstance(texts, str):
+        raise ActionClipError(f"the {plural} are one string, {texts!r}: give a list of strings")
+    texts = list(texts)
+    if not all(isinstance(text, str) for text in texts):
+        raise ActionClipError(f"the {plural} are not all strings: give a list of strings")
+    counts = Counter(map(one_line, texts))
     if "" in counts:
-        raise ActionClipError("a label is blank: give it words or leave it out")
-    for label in counts:
-        if len(label) > LONGEST_LABEL:
+        raise ActionClipError(f"a {singular} is blank: give it words or leave it out")
+    for text in counts:
+        if len(text) > LONGEST_LABEL:
             raise ActionClipError(
-                f"the label {label[:40]!r}… has {len(label)} characters, and no model reads more than "
+                f"the {singular} {text[:40]!r}… has {len(text)} characters, and no model reads more than "
                 f"{LONGEST_LABEL}: shorten it"
             )
-        _require_unicode(label)
-    repeated = [label for label, count in counts.items() if count > 1]
+        _require_unicode(text, singular)
+    repeated = [text for text, count in counts.items() if count > 1]
     if repeated:
-        _log.warning("labels given more than once are used once: %s", _quoted(repeated))
+        _log.warning("%s given more than once are used once: %s", plural, _quoted(repeated))
     return list(counts)
 
 
@@ -169,13 +211,19 @@ def warn_about_equal_labels(labels: Iterable[str]) -> None:
         )
 
 
+def warn_about_none_texts(left_out: Sequence[str]) -> None:
+    """Log a warning that names the texts for none that are left out because they are labels."""
+    if left_out:
+        _log.warning("texts for none that are labels do not also stand for something else: %s", _quoted(left_out))
+
+
 def _quoted(labels: Sequence[str]) -> str:
     return ", ".join(f"'{label}'" for label in labels[:_MOST_SHOWN]) + (", …" if len(labels) > _MOST_SHOWN else "")
 
 
-def _require_unicode(label: str) -> None:
+def _require_unicode(text: str, what: str) -> None:
     # Arguments of a command line that are not UTF-8 have lone surrogates in place of the wrong bytes.
     try:
-        label.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise ActionClipError(f"the label {label!r} is not valid Unicode: write it in UTF-8") from error
+        raise ActionClipError(f"the {what} {text!r} is not valid Unicode: write it in UTF-8") from error

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,8 @@ _LOG = logging.getLogger("action_clip")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 after an error, also of a video, 130 after Ctrl-C."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(common.with_explicit_none(arguments, parser))
     common.check_seed(parser, options)
     return reported(partial(_run, options), options)
 
@@ -72,9 +74,8 @@ def build_parser() -> ArgumentParser:
         default=256,
         help="at most: what a run that is ended has to do again of each worker's (default: %(default)s)",
     )
-    common.add_options(
-        parser, "what to look for", ("text", "desc_file", "classmap", "prompts", "sampling", "seed", "top_k")
-    )
+    names = ("text", "desc_file", "none", "multi_label", "classmap", "prompts", "sampling", "seed", "top_k")
+    common.add_options(parser, "what to look for", names)
     common.add_options(parser, "the model", ("model", "average", "device", "no_cache"))
     _add_cluster(parser)
     common.add_options(parser, "other", ("quiet", "debug"))
@@ -205,8 +206,10 @@ def _prepared(options: argparse.Namespace, output: str) -> tuple["Work", dict[st
     bank = None
     with asked.model as model:
         if isinstance(model, ActionClip):
-            bank = model.labels(asked.labels or ())
+            bank = model.labels(asked.labels or (), **asked.against)
             settings |= {"the labels": bank.labels, "--prompts": model.prompts, "--average": model.average}
+            if bank.none_texts:
+                settings |= {"the texts of --none": bank.none_texts, "--multi-label": bank.is_multi_label}
         else:
             settings |= {"the class names": model.classes}
     work = Work(

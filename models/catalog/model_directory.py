@@ -11,7 +11,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.catalog import validators
 from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.specs import ROLES, ModelFile, ModelSpec
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
+from action_clip.tokenizer.prompts import DEFAULT_NONE_TEXTS, DEFAULT_PROMPTS
 
 # Most ONNX files in a directory: a model's graphs, and others beside them.
 _MOST_FILES = 1000
@@ -68,6 +68,7 @@ def read_model_directory(directory: Path) -> tuple[ModelSpec, dict[str, Path]]:
         checkpoint=None,
         files=tuple(ModelFile(role=role, name=paths[role].name) for role in ROLES[kind]),
         temporal=metadata.line("temporal", ""),
+        none_texts=DEFAULT_NONE_TEXTS if is_zero_shot else (),
     )
     return spec, paths
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog import validators
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
+from action_clip.tokenizer.prompts import DEFAULT_NONE_TEXTS, DEFAULT_PROMPTS
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 # The graphs of a model of each kind.
@@ -78,6 +78,13 @@ class ModelSpec:
     files: tuple[ModelFile, ...]
     temporal: str = ""
     """How frames of a clip attend to each other in the image graph: "shift" or "joint"; "": each is seen alone."""
+    none_texts: tuple[str, ...] = ()
+    """The model's list of texts that mean something else than any label; () for a closed set."""
+    none_threshold: float = 0.0
+    """The probability from which the best label is taken to happen, where "none of these" may be the answer; 0: not
+    measured, any label that is more probable than it."""
+    multi_label_threshold: float = 0.5
+    """The probability from which a label is taken to happen, where each is scored by itself; 0.5 if not measured."""
 
 
 def find(name: str) -> ModelSpec | None:
@@ -188,6 +195,9 @@ def _model(entry: Mapping[str, Any], where: str) -> ModelSpec:
         folder=folder,
         checkpoint=checkpoint,
         files=graphs,
+        none_texts=() if is_closed else table.optional("none_texts", validators.none_texts, DEFAULT_NONE_TEXTS),
+        none_threshold=table.optional("none_threshold", validators.probability, 0.0),
+        multi_label_threshold=table.optional("multi_label_threshold", validators.probability, 0.5),
     )
     table.refuse_unknown_keys()
     if spec.resize < spec.image_size:

@@ -174,6 +174,21 @@ def sha256(value: Any) -> str:
     return value
 
 
+def none_texts(value: Any) -> tuple[str, ...]:
+    """Return texts that mean something else than any label, at least one."""
+    texts = items(value, "a list of texts")
+    if not texts:
+        raise ValueError("a list of texts")
+    return tuple(map(line, texts))
+
+
+def probability(value: Any) -> float:
+    """Return a number from 0 to 1."""
+    if not 0 <= number(value) <= 1:
+        raise ValueError("a number from 0 to 1")
+    return float(value)
+
+
 def prompts(value: Any) -> tuple[str, ...]:
     """Return 1 to MOST_PROMPTS prompt templates, with one `{}` in each."""
     templates = items(value, "a list of templates")

@@ -1,5 +1,6 @@
 """The operators as plain functions, on small models and on the embedded one."""
 
+import pickle
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
@@ -63,6 +64,18 @@ def moded(frame: Frames, mode: str | None) -> ModedFrame:
     view: ModedFrame = frame.view(ModedFrame)
     view.mode = mode
     return view
+
+
+def test_none_of_these_and_labels_by_themselves(zero_shot: str) -> None:
+    frames = frames_of(8)
+    hows: list[dict[str, Any]] = [{"none": ["a wall"]}, {"none": True}, {"multi_label": True}]
+    for how in hows:
+        expected = ActionClip(zero_shot).classify(frames, list(LABELS), **how)
+        operator = ActionClipOperator(zero_shot, classmap=LABELS, topk=9, **how)
+        for same in (operator, pickle.loads(pickle.dumps(operator))):
+            names, scores, _ = same(frames)
+            assert names == [entry.label for entry in expected.ranked]
+            assert scores == pytest.approx([entry.probability for entry in expected.ranked])
 
 
 @pytest.mark.parametrize(

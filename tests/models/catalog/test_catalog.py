@@ -6,7 +6,7 @@ import pytest
 
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.specs import CATALOG_FILE, ROLES, ModelFile, catalog, find, read_catalog
-from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
+from action_clip.tokenizer.prompts import DEFAULT_NONE_TEXTS, DEFAULT_PROMPTS
 
 OPENMMLAB = "https://download.openmmlab.com/mmaction/v1.0/projects/actionclip/actionclip_vit-base-"
 OPENAI = "https://openaipublic.azureedge.net/clip/models/"
@@ -33,6 +33,8 @@ def test_models_of_the_catalog() -> None:
         assert spec.mean == (0.48145466, 0.4578275, 0.40821073)
         assert spec.std == (0.26862954, 0.26130258, 0.27577711)
         assert spec.prompts == DEFAULT_PROMPTS
+        assert spec.none_texts == DEFAULT_NONE_TEXTS
+        assert (spec.none_threshold, spec.multi_label_threshold) == ((0.29, 0.37) if spec.name == "nano" else (0, 0.5))
         is_mmactions = spec.checkpoint is not None and (spec.checkpoint.url or "").startswith(OPENMMLAB)
         assert (spec.classes, spec.uniform) == ((), "midpoints" if is_mmactions else "segments")
 
@@ -44,7 +46,7 @@ def test_timesformer() -> None:
     assert [file.name for file in spec.files] == ["video.onnx"]
     assert (spec.frames, spec.image_size, spec.resize, spec.uniform) == (8, 224, 224, "linspace")
     assert (spec.mean, spec.std) == ((0.45,) * 3, (0.225,) * 3)
-    assert (spec.prompts, len(spec.classes)) == ((), 400)
+    assert (spec.prompts, len(spec.classes), spec.none_texts) == ((), 400, ())
     assert [spec.classes[index] for index in (0, 100, 399)] == ["abseiling", "drinking", "zumba"]
     assert spec.checkpoint is not None
     assert spec.checkpoint.url == (
@@ -121,6 +123,9 @@ accuracy = "none"
 citation = "none"
 size = 6000
 prompts = ["a {}", "{}"]
+none_texts = ["nothing", "a  wall"]
+none_threshold = 0.25
+multi_label_threshold = 1
 """
 FILES = """
 [model.files.text]
@@ -165,6 +170,8 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert (spec.name, spec.aliases, spec.prompts) == ("tiny", ("small",), ("a {}", "{}"))
     assert (spec.std, spec.logit_scale, spec.size) == ((0.5, 0.5, 1.0), 100.0, 6000)
     assert (spec.folder, spec.checkpoint) == (None, None)
+    assert spec.none_texts == ("nothing", "a wall")
+    assert (spec.none_threshold, spec.multi_label_threshold) == (0.25, 1.0)
     text, image, _ = spec.files
     assert (text.size, text.sha256, text.also_accepted) == (3000, "0" * 64, ("old.onnx",))
     assert (image.size, image.sha256, image.also_accepted) == (None, None, ())
@@ -172,12 +179,14 @@ def test_everything_is_read(tmp_path: Path) -> None:
 
 def test_defaults_are_those_of_clip(tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
-    kept = [line for line in GOOD.splitlines() if not line.startswith(("mean", "std", "prompts"))]
+    kept = [line for line in GOOD.splitlines() if not line.startswith(("mean", "std", "prompts", "none", "multi"))]
     path.write_text("\n".join(kept), encoding="utf-8")
     (spec,) = read_catalog(path)
     assert spec.mean == (0.48145466, 0.4578275, 0.40821073)
     assert spec.std == (0.26862954, 0.26130258, 0.27577711)
     assert spec.prompts == DEFAULT_PROMPTS
+    assert spec.none_texts == DEFAULT_NONE_TEXTS
+    assert (spec.none_threshold, spec.multi_label_threshold) == (0, 0.5)
 
 
 def test_everything_of_an_exported_model_is_read(tmp_path: Path) -> None:
@@ -215,6 +224,9 @@ def test_everything_of_an_exported_model_is_read(tmp_path: Path) -> None:
         ("= 100", "= -1", " ('tiny'): the key 'logit_scale' must be a number above 0, not -1"),
         ('"a {}"', '"a"', " ('tiny'): the key 'prompts' must be a list of templates with one {} each, not"),
         ('["a {}", "{}"]', "[]", ": the key 'prompts' must be a list of templates with one {} each, not []"),
+        ('["nothing", "a  wall"]', "[]", " ('tiny'): the key 'none_texts' must be a list of texts, not []"),
+        ('"a  wall"', '" "', " ('tiny'): the key 'none_texts' must be a text, not ['nothing', ' ']"),
+        ("= 0.25", "= 1.5", " ('tiny'): the key 'none_threshold' must be a number from 0 to 1, not 1.5"),
         ("files.image]", "files.video]", " ('tiny'), files: the key 'image' is missing"),
         ("[model.files.image]", "[model.files.x]\n[model.files.image]", ", files: the key 'x' is not known"),
         (
