@@ -16,7 +16,7 @@ from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_
 
 
 class Question(NamedTuple):
-    """A model, and the other arguments of its `classify` and `classify_as_completed`, besides the videos."""
+    """A model, and the other arguments of `classify` and `classify_as_completed`, or `timelines`, besides the videos."""
 
     model: ActionClip | TimeSformer
     labels: list[str] | None
@@ -57,8 +57,15 @@ def question(options: argparse.Namespace, found: FoundModel, *, prepack: bool) -
         average=options.average,
         classmap=classmap,
     )
-    how = {"top_k": options.top_k, "sampling": options.sampling, "seed": options.seed or 0}
-    return Question(model, _labels(options) if isinstance(model, ActionClip) else None, how, prompts, classmap)
+    return Question(
+        model, _labels(options) if isinstance(model, ActionClip) else None, _how(options), prompts, classmap
+    )
+
+
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    if options.window is None:
+        return {"top_k": options.top_k, "sampling": options.sampling, "seed": options.seed or 0}
+    return {"top_k": options.top_k, "window": options.window, "stride": options.stride}
 
 
 def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:

@@ -43,6 +43,8 @@ class Prediction:
             thumbnails=False and among several videos none, (0, 0, 0, 3).
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
+        none_index: index in `labels` of "none of these", which is the last label where there is one.
+        is_multi_label: whether each probability is by itself, against what means something else: they do not sum to 1.
     """
 
     labels: tuple[str, ...]
@@ -57,6 +59,8 @@ class Prediction:
     frame_times_s: tuple[float, ...]
     frames: NDArray[np.uint8]
     timings_s: dict[str, float]
+    none_index: int | None = None
+    is_multi_label: bool = False
 
     @cached_property
     def ranked(self) -> tuple[Ranked, ...]:
@@ -109,8 +113,8 @@ class Window:
     prediction: Prediction
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `--format json` writes."""
-        return {"start_s": self.start_s, "end_s": self.end_s} | self.prediction.to_dict()
+        """Return what `--format json` writes, with times to the microsecond."""
+        return {"start_s": round(self.start_s, 6), "end_s": round(self.end_s, 6)} | self.prediction.to_dict()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""Whole videos in windows: these, or segments of them, are written as they come."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain, groupby
+from operator import itemgetter
+
+from action_clip.commands.answers import Sink, report_failure
+from action_clip.commands.progress import Minutes, minutes
+from action_clip.commands.question import Question
+from action_clip.commands.videos import ListedVideo, is_one_video
+from action_clip.models.prediction import Failure, Window
+from action_clip.models.segments import Segment, segments
+from action_clip.output.stdout import is_terminal
+from action_clip.output.timelines import TimelineForm
+
+
+def write_timelines(
+    options: argparse.Namespace, asked: Question, videos: Sequence[ListedVideo], form: TimelineForm, sink: Sink
+) -> int:
+    """Write the windows, or segments, of the videos that have no answer yet; return how many failed."""
+    answered = sink.answered(videos)
+    places = [place for place in range(len(videos)) if place not in answered]
+    names = (videos[place].name for place in places)
+    names_video = not is_one_video(options.video)
+    failed = 0
+    with (
+        minutes(len(places), beside_answers=options.output is None and is_terminal()) as bar,
+        closing(asked.model.timelines(names, *asked.arguments, **asked.how)) as results,
+    ):
+        for number, of_one in groupby(results, key=itemgetter(0)):
+            video = videos[places[number]]
+            windows = _Windows(of_one, bar)
+            has_begun = False
+            for text in _texts(windows, options, form):
+                has_begun = True
+                with bar.undisturbed():
+                    sink.write(text, video, failed=False, more=True)
+            ending = ""
+            if windows.failure is not None:
+                failed += 1
+                bar.show_failed(failed)
+                report_failure(video, windows.failure.error)
+                ending = form.failure(windows.failure, has_begun) if names_video else ""
+            if windows.failure is None or has_begun or ending:
+                with bar.undisturbed():
+                    sink.write(ending, video, failed=windows.failure is not None)
+    return failed
+
+
+class _Windows:
+    """An iterator over the windows of one video.
+
+    Attributes:
+        failure: what ended them early.
+    """
+
+    def __init__(self, results: Iterable[tuple[int, Window | Failure]], bar: Minutes) -> None:
+        """`results` are those of one video, with its number; the bar shows which windows were taken."""
+        self.failure: Failure | None = None
+        self._results = results
+        self._bar = bar
+
+    def __iter__(self) -> Iterator[Window]:
+        for number, result in self._results:
+            if isinstance(result, Failure):
+                self.failure = result
+                return
+            yield result
+            self._bar.reach(number, result)
+
+
+def _texts(windows: Iterable[Window], options: argparse.Namespace, form: TimelineForm) -> Iterator[str]:
+    """Yield what is written for the windows of one video."""
+    rest = iter(windows)
+    first = next(rest, None)
+    if first is None:
+        return
+    parts: Iterator[Window | Segment] = chain([first], rest)
+    if options.segments:
+        parts = segments(chain([first], rest), threshold=options.threshold, min_duration=options.min_duration or 0.0)
+    yield from form.texts(first.prediction, parts)
