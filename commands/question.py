@@ -16,7 +16,7 @@ from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_
 
 
 class Question(NamedTuple):
-    """A model, and the other arguments of `classify` and `classify_as_completed`, or `timelines`, besides the videos."""
+    """A model, and the other arguments of `classify` and `classify_as_completed`, or of `timelines`, than the videos."""
 
     model: ActionClip | TimeSformer
     labels: list[str] | None
@@ -57,9 +57,8 @@ def question(options: argparse.Namespace, found: FoundModel, *, prepack: bool) -
         average=options.average,
         classmap=classmap,
     )
-    return Question(
-        model, _labels(options) if isinstance(model, ActionClip) else None, _how(options), prompts, classmap
-    )
+    labels = _labels(options) if isinstance(model, ActionClip) else None
+    return Question(model, labels, _how(options), prompts, classmap)
 
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:

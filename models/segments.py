@@ -1,4 +1,4 @@
-"""Segments: windows of a video that have the same answer, one after the other, become one, with its beginning and end."""
+"""Segments: windows of a video that follow each other and have the same answer become one, with beginning and end."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator
