@@ -16,7 +16,7 @@ from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_
 
 
 class Question(NamedTuple):
-    """A model, and the other arguments of `classify` and `classify_as_completed`, or of `timelines`, than the videos."""
+    """A model, and the arguments of `classify` and `classify_as_completed`, or of `timelines`, besides the videos."""
 
     model: ActionClip | TimeSformer
     labels: list[str] | None

@@ -2,8 +2,8 @@
 
 Beside the answers, FILE.resume records how they were made, then one line for each piece of FILE: which video it is the
 answer for, its length and its hash. The line comes before the piece, so a process that is ended at any moment leaves at
-most one piece that is not complete, and it is known which. An answer that comes in parts is a piece that grows: there is
-another line for each part, of which the last one counts, and a piece that was to grow further is not complete.
+most one piece that is not complete, and it is known which. An answer that comes in parts is a piece that grows: each
+part has a line for the piece as it is then, and a piece that was to grow further is not complete.
 """
 
 import json

@@ -9,7 +9,7 @@ from operator import itemgetter
 from action_clip.commands.answers import Sink, report_failure
 from action_clip.commands.progress import Minutes, minutes
 from action_clip.commands.question import Question
-from action_clip.commands.videos import ListedVideo, is_one_video
+from action_clip.commands.videos import ListedVideo
 from action_clip.models.prediction import Failure, Window
 from action_clip.models.segments import Segment, segments
 from action_clip.output.stdout import is_terminal
@@ -23,29 +23,27 @@ def write_timelines(
     answered = sink.answered(videos)
     places = [place for place in range(len(videos)) if place not in answered]
     names = (videos[place].name for place in places)
-    names_video = not is_one_video(options.video)
     failed = 0
     with (
         minutes(len(places), beside_answers=options.output is None and is_terminal()) as bar,
         closing(asked.model.timelines(names, *asked.arguments, **asked.how)) as results,
     ):
         for number, of_one in groupby(results, key=itemgetter(0)):
-            video = videos[places[number]]
-            windows = _Windows(of_one, bar)
+            video, windows = videos[places[number]], _Windows(of_one, bar)
             has_begun = False
             for text in _texts(windows, options, form):
                 has_begun = True
                 with bar.undisturbed():
                     sink.write(text, video, failed=False, more=True)
-            ending = ""
-            if windows.failure is not None:
+            failure = windows.failure
+            if failure is not None:
                 failed += 1
                 bar.show_failed(failed)
-                report_failure(video, windows.failure.error)
-                ending = form.failure(windows.failure, has_begun) if names_video else ""
-            if windows.failure is None or has_begun or ending:
+                report_failure(video, failure.error)
+            ending = "" if failure is None else form.failure(failure, has_begun)
+            if failure is None or has_begun or ending:
                 with bar.undisturbed():
-                    sink.write(ending, video, failed=windows.failure is not None)
+                    sink.write(ending, video, failed=failure is not None)
     return failed
 
 
@@ -69,6 +67,8 @@ class _Windows:
                 return
             yield result
             self._bar.reach(number, result)
+            if result.end_s == result.prediction.duration_s:  # else the next video would be waited for
+                return
 
 
 def _texts(windows: Iterable[Window], options: argparse.Namespace, form: TimelineForm) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ class TimelineForm:
         head: what comes before those of the first video.
         texts: yields what is written for a video's windows or segments, as these come; its first argument is the
             prediction for the first window.
-        failure: returns what is written for one of several videos that failed; its second argument is whether anything
-            is written for it already.
+        failure: returns what is written for a video that failed; its second argument is whether anything is written
+            for it already.
     """
 
     head: str
@@ -58,9 +58,14 @@ def timeline_form(name: str, *, of_segments: bool, is_one: bool, for_spreadsheet
     Args:
         name: "json" or "csv"; of segments also "text", and for one video "srt" or "vtt".
         of_segments: whether it is for segments, not for windows.
-        is_one: whether there is one video, so that its name need not be written.
+        is_one: whether there is one video: then nothing is written of its failure, and in a table not its name.
         for_spreadsheets: as for `as_csv`.
     """
+    form = _form(name, of_segments, is_one, for_spreadsheets)
+    return replace(form, failure=lambda *_: "") if is_one else form
+
+
+def _form(name: str, of_segments: bool, is_one: bool, for_spreadsheets: bool) -> TimelineForm:
     if name == "json":
         return TimelineForm("", _json_segments if of_segments else _json_windows, _json_failure)
     if name == "csv":
