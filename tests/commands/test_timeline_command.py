@@ -1,4 +1,4 @@
-"""The command with --window: windows and segments as they come, of one video and of many, and what goes on with them."""
+"""The command with --window: windows and segments as they come, of one video and of many, and going on with them."""
 
 import csv
 import json
@@ -268,7 +268,7 @@ def test_what_was_cut_off_is_taken_out_and_done_again(
     for cut in range(2, len(pieces)):
         lines = record.splitlines(keepends=True)[: 1 + cut]
         Path("answers.resume").write_bytes(b"".join(lines))
-        Path("answers").write_bytes(written[: size_of(pieces[: cut - 1]) + 1])
+        Path("answers").write_bytes(written[: min(size_of(pieces[: cut - 1]) + 1, size_of(pieces[:cut]))])
         assert run(capsys, *command, *videos, "--resume") == (0, "", "")
         assert answers_in("answers") == whole, cut
         assert run(capsys, *command, *videos, "--resume") == (0, "", "")
