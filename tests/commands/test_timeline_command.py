@@ -206,10 +206,8 @@ def test_subtitles_are_of_one_video(
 ) -> None:
     code, out, err = run(capsys, "clips", "-m", model, *ASK, "--window", "2", "--format", form, "--output", "a")
     assert (code, out) == (1, "")
-    assert (
-        err
-        == f"action_clip: error: --format {form} is for one video: name a single file or URL, and begin anew for each\n"
-    )
+    assert f"error: --format {form} is for one video: name a single file or URL, and begin anew for each\n" in err
+    assert err.count("\n") == 1
     assert not Path("a").exists()
 
 
@@ -223,10 +221,7 @@ def test_subtitles_are_of_one_video(
         (["--format", "srt"], "--format srt needs the length of windows: give it with --window S"),
         (["--format", "vtt"], "--format vtt needs the length of windows: give it with --window S"),
         (["--window", "2", "--sampling", "random"], "--sampling is about one answer for a whole video: leave out"),
-        (
-            ["--window", "2", "--save", "a.png"],
-            "--save is about one answer for a whole video: leave out --save, or --w",
-        ),
+        (["--window", "2", "--save", "a.png"], "--save is about one answer for a whole video: leave out --save"),
         (["--window", "2", "--features", "a.npz"], "--features is about one answer for a whole video: leave out"),
         (["--window", "2", "--benchmark"], "--benchmark is about one answer for a whole video: leave out"),
         (["--window", "2", "--stride", "2.5"], "windows of 2 s that begin every 2.5 s leave out parts of the video: "),
