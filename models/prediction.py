@@ -43,8 +43,9 @@ class Prediction:
             thumbnails=False and among several videos none, (0, 0, 0, 3).
         timings_s: seconds of each stage: decode, preprocess, then image, fusion and text (ActionClip) or video
             (TimeSformer), score.
-        none_index: index in `labels` of "none of these", which is the last label where there is one.
-        is_multi_label: whether each probability is by itself, against what means something else: they do not sum to 1.
+        none_index: index of "none of these" in `labels`, the last one; None where it is not there.
+        is_multi_label: whether each label was scored by itself, against texts that mean something else: then each
+            probability is from 0 to 1, and they do not sum to 1.
     """
 
     labels: tuple[str, ...]
