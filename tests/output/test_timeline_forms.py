@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import srt
 import webvtt
+from av.subtitles.subtitle import AssSubtitle
 
 from action_clip import ActionClipError, Failure, Prediction, Segment, Window
 from action_clip.output.timelines import clock, timeline_form
@@ -87,7 +88,7 @@ def test_segments_as_a_table() -> None:
         "0:00:00.0  0:00:02.3  eating              75.0%\n"
         "0:00:02.3  1:06:40.2  走路, slowly        98.8%\n"
         "1:06:40.2  10:00:00.0  =driving           100.0%\n"
-        "10:00:00.0  10:00:01.0  a\\x1b[2J\\nb          50.0%\n"
+        "10:00:00.0  10:00:01.0  a\\x1b[2J\\nb         50.0%\n"
     )
     assert written("text", SEGMENTS, is_one=False).startswith("video = clips/пример.mp4\nstart      end ")
 
@@ -205,8 +206,9 @@ def ffmpeg_texts(path: Path) -> list[tuple[float, str]]:
     with av.open(str(path)) as container:
         for packet in container.demux(subtitles=0):
             for subtitle in packet.decode():
-                line = subtitle.ass.decode() if isinstance(subtitle.ass, bytes) else subtitle.ass
-                found.append((float(packet.pts * packet.time_base), line.split(",", 8)[-1]))
+                assert isinstance(subtitle, AssSubtitle)
+                assert packet.pts is not None
+                found.append((float(packet.pts * packet.time_base), subtitle.ass.decode().split(",", 8)[-1]))
     return found
 
 
