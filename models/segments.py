@@ -147,7 +147,7 @@ def _happening(prediction: Prediction, before: Collection[int], threshold: float
         threshold = MULTI_LABEL_THRESHOLD if prediction.is_multi_label else 0.0
     lasting = {index for index in before if probabilities[index] >= threshold * _CLOSING}
     if prediction.is_multi_label:
-        return lasting.union(np.flatnonzero(probabilities >= threshold).tolist()) - {prediction.none_index}
+        return lasting.union(np.flatnonzero(probabilities >= threshold).tolist())
     best = int(probabilities.argmax())
     return {best} if probabilities[best] >= threshold else lasting
 
