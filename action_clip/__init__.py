@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from action_clip.models.actionclip import ActionClip
     from action_clip.models.encoded import EncodedClips, EncodedVideo
     from action_clip.models.loading import load
-    from action_clip.models.prediction import Failure, Prediction
+    from action_clip.models.prediction import Failure, Prediction, Window
     from action_clip.models.scoring import LabelBank, score, score_logits
+    from action_clip.models.segments import Segment, segments
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
     from action_clip.video.reader import VideoReader
@@ -32,13 +33,16 @@ __all__ = [
     "Failure",
     "LabelBank",
     "Prediction",
+    "Segment",
     "TimeSformer",
     "TimeSformerOperator",
     "VideoReader",
+    "Window",
     "load",
     "main",
     "score",
     "score_logits",
+    "segments",
 ]
 _FOLDER = os.path.dirname(os.path.realpath(__file__))
 _CLONE = os.path.dirname(_FOLDER)
@@ -53,13 +57,16 @@ _MODULES = {
     "Failure": "models.prediction",
     "LabelBank": "models.scoring",
     "Prediction": "models.prediction",
+    "Segment": "models.segments",
     "TimeSformer": "models.timesformer",
     "TimeSformerOperator": "models.towhee",
     "VideoReader": "video.reader",
+    "Window": "models.prediction",
     "load": "models.loading",
     "main": "command",
     "score": "models.scoring",
     "score_logits": "models.scoring",
+    "segments": "models.segments",
 }
 
 

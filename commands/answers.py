@@ -1,5 +1,6 @@
 """Where the answers for several videos go: stdout, a pipe or a file, in the order of the videos or as they finish."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol
@@ -10,7 +11,10 @@ from action_clip.errors import ActionClipError
 from action_clip.models.prediction import Failure, Prediction
 from action_clip.output.stdout import write_stdout
 from action_clip.output.writers import Form
+from action_clip.system.addresses import display_name
 from action_clip.system.files import open_stream, writing
+
+_LOG = logging.getLogger("action_clip")
 
 
 class Sink(Protocol):
@@ -20,8 +24,11 @@ class Sink(Protocol):
         """Return the places of the videos that it has an answer for from an earlier run: none, unless it is a file."""
         return set()
 
-    def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
-        """Write it now, whole. Raises ActionClipError where it cannot be written."""
+    def write(self, text: str, video: ListedVideo, *, failed: bool, more: bool = False) -> None:
+        """Write it now, whole; `more`: another part of the same answer follows.
+
+        Raises ActionClipError where it cannot be written.
+        """
 
 
 class Answers:
@@ -64,15 +71,19 @@ class StdoutSink(Sink):
 
     def __init__(self, head: str, *, separator: str, styled: bool) -> None:
         """`head` comes before the first answer, `separator` between two; `styled` is as for `write_stdout`."""
-        self._before = head
+        self._head = head
+        self._between = ""
         self._separator = separator
         self._styled = styled
 
-    def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
-        """Write it, unless it is ""."""
+    def write(self, text: str, video: ListedVideo, *, failed: bool, more: bool = False) -> None:
+        """Write it, unless it is ""; the head in any case."""
+        before, self._head = self._head, ""
         if text:
-            write_stdout(self._before + text, styled=self._styled)
-            self._before = self._separator
+            before += self._between
+            self._between = self._separator
+        if before + text:
+            write_stdout(before + text, styled=self._styled)
 
 
 class StreamSink(Sink):
@@ -83,12 +94,21 @@ class StreamSink(Sink):
         self._path = path
         self._stream = stream
 
-    def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
+    def write(self, text: str, video: ListedVideo, *, failed: bool, more: bool = False) -> None:
         """Write it. Raises ActionClipError where it cannot be written."""
         with writing(self._path):
             self._stream.write((self._before + text).encode("utf-8", errors="backslashreplace"))
             self._stream.flush()
         self._before = ""
+
+
+def report_failure(video: ListedVideo, error: ActionClipError) -> None:
+    """Say on stderr, in one sentence, which video failed and why."""
+    name, text = display_name(video.name), str(error)
+    if name in text:
+        _LOG.error("error: %s", text)
+    else:
+        _LOG.error("error: %s: %s", name, text)
 
 
 @contextmanager

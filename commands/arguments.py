@@ -1,6 +1,7 @@
 """The arguments of the command without a sub-command."""
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,12 @@ DEFAULT_TOP_K = 5
 SHELLS = ("bash", "zsh", "fish")
 OWN_TEXTS = "\0"
 """What --none alone adds to its values, for the model's own texts: no argument of a process can have this character."""
+SUBTITLES = ("srt", "vtt")
+"""The formats that are of one video, and need --window."""
+_WINDOW_OPTIONS = ("stride", "segments", "threshold", "min_duration")
+"""The options that need --window."""
+_WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "save", "benchmark")
+"""The options that --window leaves no use for."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -31,6 +38,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         _check_words(options.positional_video, parser)
     options.video = [*options.positional_video, *options.video]
     check_seed(parser, options)
+    _check_windows(parser, options)
     if options.spreadsheet and options.format != "csv":
         parser.error("--spreadsheet belongs to --format csv")
     if options.resume and not options.output:
@@ -72,6 +80,35 @@ def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
         parser.error("--seed belongs to --sampling random")
 
 
+def _check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Set `segments` where they are the format's default; exit with 2 where options do not fit together."""
+    if options.window is None:
+        for name in _WINDOW_OPTIONS:
+            if _is_given(parser, options, name):
+                parser.error(f"--{name.replace('_', '-')} is about windows: give their length with --window S")
+        if options.format in SUBTITLES:
+            parser.error(f"--format {options.format} needs the length of windows: give it with --window S")
+        return
+    for name in _WHOLE_VIDEO_OPTIONS:
+        if _is_given(parser, options, name):
+            parser.error(f"--{name} is about one answer for a whole video: leave out --{name}, or --window")
+    if options.stride is not None and options.stride > options.window:
+        parser.error(
+            f"windows of {options.window:g} s that begin every {options.stride:g} s leave out parts of the video: give "
+            f"a --stride of {options.window:g} at most"
+        )
+    options.segments = options.segments or options.format not in ("json", "csv")
+    for name in ("threshold", "min_duration"):
+        if _is_given(parser, options, name) and not options.segments:
+            parser.error(f"--{name.replace('_', '-')} is about segments: add --segments")
+
+
+def _is_given(parser: argparse.ArgumentParser, options: argparse.Namespace, name: str) -> bool:
+    """Return whether an option, if there is one of this name, has another value than its default."""
+    default = parser.get_default(name)
+    return bool(getattr(options, name, default) != default)
+
+
 def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
     """Exit with 2 where one of several words does not look like a video, but like a label or a sub-command."""
     for word in words:
@@ -100,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_input(parser)
+    _add_windows(parser)
     _add_model(parser)
     _add_output(parser)
     _add_others(parser)
@@ -152,6 +190,40 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     add("--seed", metavar="N", type=integer_from(0), help="seed of --sampling random (default: 0)")
 
 
+def _add_windows(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("when it happens").add_argument
+    add(
+        "--window",
+        metavar="S",
+        type=number(least=0, above=True),
+        help="seconds: answer for the whole video in windows of this length, and not once",
+    )
+    add(
+        "--stride",
+        metavar="S",
+        type=number(least=0, above=True),
+        help="seconds from the beginning of a window to that of the next one (default: half a window)",
+    )
+    add(
+        "--segments",
+        action="store_true",
+        help="join windows with the same answer: when something begins and ends (the default but for JSON and CSV)",
+    )
+    add(
+        "--threshold",
+        metavar="P",
+        type=number(least=0, most=1),
+        help="the probability that a segment begins with; it ends below half of it (default: 0; with --none and "
+        "--multi-label what was measured for the model, in docs/command-line.md)",
+    )
+    add(
+        "--min-duration",
+        metavar="S",
+        type=number(least=0),
+        help="seconds: leave out shorter segments (default: 0)",
+    )
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the model").add_argument
     add(
@@ -189,8 +261,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--format",
-        choices=("text", "json", "csv"),
-        help="default: bars on a terminal, and text, a fixed layout for scripts, everywhere else",
+        choices=("text", "json", "csv", *SUBTITLES),
+        help="default: bars on a terminal, and text, a fixed layout for scripts, everywhere else; with --window a "
+        "table; srt and vtt, subtitles, are for --window",
     )
     add(
         "--spreadsheet",
@@ -253,6 +326,25 @@ def integer_from(lowest: int) -> Callable[[str], int]:
         return value
 
     return parse_integer
+
+
+def number(*, least: float, most: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """Return a function that parses a finite number from `least`, or with `above` above it, to `most`."""
+
+    def parse_number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+        if value < least or (above and value == least):
+            raise argparse.ArgumentTypeError(f"{text} is not {'above' if above else 'from'} {least:g}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text} is above {most:g}")
+        return value
+
+    return parse_number
 
 
 def nonempty(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Classify one video as the options say, and write the answer; for several, see several.py."""
+"""Classify one video as the options say, and write the answer; for several, and for windows, see several.py."""
 
 import argparse
 import logging
@@ -32,7 +32,7 @@ def classify(options: argparse.Namespace) -> int:
         ActionClipError: options, the only video, labels or model are not usable, or an answer cannot be written.
     """
     found = chosen_model(options.model)
-    if options.resume or not is_one_video(options.video):
+    if options.resume or options.window is not None or not is_one_video(options.video):
         from action_clip.commands.several import classify_several
 
         return classify_several(options, found)

@@ -18,7 +18,7 @@ from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_
 
 
 class Question(NamedTuple):
-    """A model, and the other arguments of its `classify` and `classify_as_completed`, besides the videos."""
+    """A model, and the arguments of `classify` and `classify_as_completed`, or of `timelines`, besides the videos."""
 
     model: ActionClip | TimeSformer
     labels: list[str] | None
@@ -65,11 +65,22 @@ def question(options: argparse.Namespace, found: FoundModel, *, prepack: bool) -
         classmap=classmap,
     )
     labels = _labels(options) if isinstance(model, ActionClip) else None
-    top_k = options.top_k or (len(labels or ()) if options.multi_label else DEFAULT_TOP_K)
-    how = {"top_k": top_k, "sampling": options.sampling, "seed": options.seed or 0}
     return Question(
-        model, labels, how, prompts, classmap, _against(options, found.spec), _threshold(options, found.spec)
+        model,
+        labels,
+        _how(options, labels),
+        prompts,
+        classmap,
+        _against(options, found.spec),
+        _threshold(options, found.spec),
     )
+
+
+def _how(options: argparse.Namespace, labels: list[str] | None) -> dict[str, Any]:
+    top_k = options.top_k or (len(labels or ()) if options.multi_label else DEFAULT_TOP_K)
+    if options.window is None:
+        return {"top_k": top_k, "sampling": options.sampling, "seed": options.seed or 0}
+    return {"top_k": top_k, "window": options.window, "stride": options.stride}
 
 
 def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:

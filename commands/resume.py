@@ -2,7 +2,8 @@
 
 Beside the answers, FILE.resume records how they were made, then one line for each piece of FILE: which video it is the
 answer for, its length and its hash. The line comes before the piece, so a process that is ended at any moment leaves at
-most one piece that is not complete, and it is known which.
+most one piece that is not complete, and it is known which. An answer that comes in parts is a piece that grows: each
+part has a line for the piece as it is then, and a piece that was to grow further is not complete.
 """
 
 import json
@@ -47,9 +48,19 @@ class _Piece(NamedTuple):
     """Its first characters."""
     hash: str
     failed: bool
+    grows: bool = False
+    """Whether a part of the answer is still missing."""
 
 
-_KINDS = {"video": str | None, "file": list | str | None, "size": int, "start": str, "hash": str, "failed": bool}
+_KINDS = {
+    "video": str | None,
+    "file": list | str | None,
+    "size": int,
+    "start": str,
+    "hash": str,
+    "failed": bool,
+    "grows": bool,
+}
 """The types of its fields in FILE.resume."""
 
 
@@ -83,7 +94,7 @@ def resumable_output(
                     "name another --output, or leave out --resume to overwrite it"
                 )
             _check_same(target, recorded[0], settings())
-            pieces = _complete_pieces(target, recorded[1])
+            pieces = [piece for piece in _complete_pieces(target, recorded[1]) if not piece.grows]
             if os.path.getsize(target) > _size(pieces):
                 with writing(target):
                     os.truncate(target, _size(pieces))  # the beginning of an answer that is not complete
@@ -115,6 +126,7 @@ class ResumableOutput:
         self._pieces = pieces
         self._kept = [piece for piece in pieces if not piece.failed]
         self._files: tuple[BinaryIO, BinaryIO] | None = None
+        self._growing = _Growing()
 
     def answered(self, videos: Sequence[ListedVideo]) -> set[int]:
         """Return the places of the videos that have an answer: under the same name, or another one of the same file.
@@ -143,12 +155,12 @@ class ResumableOutput:
         self._kept = [piece for piece in self._pieces if not piece.failed or not {piece.video, piece.file} & tried]
         return places
 
-    def write(self, text: str, video: ListedVideo, *, failed: bool) -> None:
+    def write(self, text: str, video: ListedVideo, *, failed: bool, more: bool = False) -> None:
         """Add what is written for a video; it is in the file when this returns. Raises ActionClipError."""
         with writing(self._path):
             if self._files is None:
                 self._files = self._begin()
-            self._write(text, video, failed)
+            self._write(text, video, failed=failed, more=more)
 
     def close(self) -> None:
         """Close the files."""
@@ -173,19 +185,37 @@ class ResumableOutput:
             answers.truncate(_size(self._kept))
         self._files = answers, open(record, "ab")  # noqa: SIM115
         if not self._kept and self._head:
-            self._write(self._head, None, False)
+            self._write(self._head, None, failed=False, more=False)
         return self._files
 
-    def _write(self, text: str, video: ListedVideo | None, failed: bool) -> None:
+    def _write(self, text: str, video: ListedVideo | None, *, failed: bool, more: bool) -> None:
         assert self._files is not None
         answers, record = self._files
         data = _encoded(text)
         name, key = (None, None) if video is None else (_name(video), _key(video))
-        piece = _Piece(name, key, len(data), text[:_START], xxhash.xxh3_64_hexdigest(data), failed)
-        record.write(_line(piece._asdict()))
+        size, start, hashed = self._growing.with_part(text, data)
+        if not more:
+            self._growing = _Growing()
+        record.write(_line(_Piece(name, key, size, start, hashed, failed, more)._asdict()))
         record.flush()
         answers.write(data)
         answers.flush()
+
+
+class _Growing:
+    """The parts of a piece that were written so far."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._start = ""
+        self._hash = xxhash.xxh3_64()
+
+    def with_part(self, text: str, data: bytes) -> tuple[int, str, str]:
+        """Return size, start and hash of the piece with one more part: `data`, which is `text` encoded."""
+        self._size += len(data)
+        self._start = (self._start + text[:_START])[:_START]
+        self._hash.update(data)
+        return self._size, self._start, self._hash.hexdigest()
 
 
 def _name(video: ListedVideo) -> str:
@@ -258,7 +288,10 @@ def _read_record(path: Path) -> tuple[Settings, list[_Piece]] | None:
             pieces: list[_Piece] = []
             with suppress(ValueError, LookupError, TypeError):
                 while (values := _parsed(file)) is not None:
-                    pieces.append(_piece(values))
+                    piece = _piece({"grows": False} | values)
+                    if pieces and pieces[-1].grows:
+                        pieces.pop()
+                    pieces.append(piece)
     except OSError as error:
         raise ActionClipError(f"{path} cannot be read ({error.strerror}): name another --output") from error
     return settings, pieces

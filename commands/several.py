@@ -1,4 +1,4 @@
-"""Classify several videos as the options say: answers are written as they come, and failures stop nothing."""
+"""Classify several videos, or one in windows, as the options say: answers are written as they come."""
 
 import argparse
 import logging
@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink
+from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink, report_failure
+from action_clip.commands.arguments import SUBTITLES
 from action_clip.commands.classify import note_stand_in
 from action_clip.commands.models import graph_hashes
 from action_clip.commands.progress import progress
@@ -14,12 +15,14 @@ from action_clip.commands.question import Question, question
 from action_clip.commands.resume import ResumableOutput, Settings, digest
 from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.commands.targets import TARGETS, check_targets
-from action_clip.commands.videos import ListedVideo, Listing, list_videos
+from action_clip.commands.timelines import write_timelines
+from action_clip.commands.videos import ListedVideo, Listing, is_one_video, list_videos
 from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import FoundModel
 from action_clip.models.prediction import Failure
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
+from action_clip.output.timelines import TimelineForm, timeline_form
 from action_clip.output.writers import Form, form_of_several
 from action_clip.system.addresses import display_name, is_address
 
@@ -32,26 +35,43 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     Raises:
         ActionClipError: options, labels or model are not usable, there are no videos, or answers cannot be written.
     """
-    for option in ("save", "benchmark"):
-        if getattr(options, option):
-            raise ActionClipError(f"--{option} is for one video: name a single file or URL, without --resume")
+    _check_count(options)
     listing = list_videos(options.video or [str(SAMPLE_VIDEO)])
     check_targets(options, found.spec, _sources(options, listing))
     asked = question(options, found, prepack=True)
     form, styled = _form(options)
     table = FeatureTable(len(listing.videos)) if options.features else None
-    with _sink(options, found, asked, form, styled=styled) as sink:
+    with _sink(options, found, asked, form.head, styled=styled) as sink:
         try:
-            failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
+            if isinstance(form, TimelineForm):
+                failed = write_timelines(options, asked, listing.videos, form, sink)
+            else:
+                failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
         except KeyboardInterrupt:
             if isinstance(sink, ResumableOutput):
                 _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
             raise
     is_saved = table is None or _is_saved(table, options.features, listing.videos, found.spec.name)
     note_stand_in(found.spec)
-    if failed:
+    if failed and not _is_one_in_windows(options):
         _LOG.error("%d of %d videos failed", failed, len(listing.videos))
     return 1 if failed or listing.unreadable or not is_saved else 0
+
+
+def _check_count(options: argparse.Namespace) -> None:
+    """Raise ActionClipError where an option is for one video."""
+    for option in ("save", "benchmark"):
+        if getattr(options, option):
+            raise ActionClipError(f"--{option} is for one video: name a single file or URL, without --resume")
+    if options.format in SUBTITLES and not _is_one_in_windows(options):
+        raise ActionClipError(
+            f"--format {options.format} is for one video: name a single file or URL, and begin anew for each"
+        )
+
+
+def _is_one_in_windows(options: argparse.Namespace) -> bool:
+    """Return whether the answer is the timeline of one video, which does not name it."""
+    return options.window is not None and is_one_video(options.video)
 
 
 def _sources(options: argparse.Namespace, listing: Listing) -> list[str]:
@@ -73,8 +93,16 @@ def _sources(options: argparse.Namespace, listing: Listing) -> list[str]:
     ]
 
 
-def _form(options: argparse.Namespace) -> tuple[Form, bool]:
+def _form(options: argparse.Namespace) -> tuple[Form | TimelineForm, bool]:
     """Return the form of the answers, and whether it is that for people, on a terminal."""
+    if options.window is not None:
+        form = timeline_form(
+            options.format or "text",
+            of_segments=options.segments,
+            is_one=_is_one_in_windows(options),
+            for_spreadsheets=options.spreadsheet,
+        )
+        return form, False
     if options.output or options.format or not is_terminal():
         return form_of_several(options.format or "text", for_spreadsheets=options.spreadsheet), False
     from action_clip.output.terminal_writer import terminal_writer
@@ -84,14 +112,12 @@ def _form(options: argparse.Namespace) -> tuple[Form, bool]:
 
 @contextmanager
 def _sink(
-    options: argparse.Namespace, found: FoundModel, asked: Question, form: Form, *, styled: bool
+    options: argparse.Namespace, found: FoundModel, asked: Question, head: str, *, styled: bool
 ) -> Iterator[Sink]:
     if options.output is None:
-        yield StdoutSink(form.head, separator="\n" if styled else "", styled=styled)
+        yield StdoutSink(head, separator="\n" if styled else "", styled=styled)
         return
-    with file_sink(
-        options.output, form.head, lambda: _settings(options, found, asked), resume=options.resume
-    ) as output:
+    with file_sink(options.output, head, lambda: _settings(options, found, asked), resume=options.resume) as output:
         yield output
 
 
@@ -110,6 +136,21 @@ def _settings(options: argparse.Namespace, found: FoundModel, asked: Question) -
         "--seed": options.seed or 0,
         "--format": options.format or "text",
         "--spreadsheet": options.spreadsheet,
+        **_window_settings(options),
+    }
+
+
+def _window_settings(options: argparse.Namespace) -> Settings:
+    """Return the settings of windows; none of them is None, so that other ones are noticed."""
+    if options.window is None:
+        return {"--window": "none"}
+    return {
+        "--window": options.window,
+        "--stride": "half of it" if options.stride is None else options.stride,
+        "--segments": options.segments,
+        "--threshold": "default" if options.threshold is None else options.threshold,
+        "--min-duration": options.min_duration or 0.0,
+        "the timeline": "of one video" if _is_one_in_windows(options) else "of several videos",
     }
 
 
@@ -137,7 +178,7 @@ def _run(
             place = places[number]
             if isinstance(result, Failure):
                 failed += 1
-                _report(videos[place], result.error)
+                report_failure(videos[place], result.error)
             elif table is not None:
                 table.add(place, result.video_features)
             with bar.undisturbed():
@@ -154,12 +195,3 @@ def _is_saved(table: FeatureTable, path: str, videos: Sequence[ListedVideo], mod
         _LOG.error("error: %s", error)
         return False
     return True
-
-
-def _report(video: ListedVideo, error: ActionClipError) -> None:
-    """Say on stderr, in one sentence, which video failed and why."""
-    name, text = display_name(video.name), str(error)
-    if name in text:
-        _LOG.error("error: %s", text)
-    else:
-        _LOG.error("error: %s: %s", name, text)

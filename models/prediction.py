@@ -116,8 +116,8 @@ class Window:
     prediction: Prediction
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `--format json` writes."""
-        return {"start_s": self.start_s, "end_s": self.end_s} | self.prediction.to_dict()
+        """Return what `--format json` writes, with times to the microsecond."""
+        return {"start_s": round(self.start_s, 6), "end_s": round(self.end_s, 6)} | self.prediction.to_dict()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from action_clip.system.files import write_file
 from action_clip.system.terminal import json_escaped, printable, sentence
@@ -17,7 +17,8 @@ from action_clip.system.terminal import json_escaped, printable, sentence
 if TYPE_CHECKING:
     from action_clip.models.prediction import Failure, Prediction
 
-_COLUMNS = ("video", "rank", "index", "label", "probability")
+COLUMNS = ("video", "rank", "index", "label", "probability")
+"""The header of CSV."""
 # Cells that begin with one of these are formulas in Excel, LibreOffice and Google Sheets (OWASP, "CSV Injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -34,7 +35,7 @@ def as_text(prediction: Prediction) -> str:
 
 def as_json(prediction: Prediction) -> str:
     """Return the prediction as a JSON object on one line: the outputs of several runs together are JSON Lines."""
-    return json_escaped(json.dumps(prediction.to_dict(), ensure_ascii=False)) + "\n"
+    return json_line(prediction.to_dict())
 
 
 def as_csv(prediction: Prediction, *, for_spreadsheets: bool = False) -> str:
@@ -42,7 +43,7 @@ def as_csv(prediction: Prediction, *, for_spreadsheets: bool = False) -> str:
 
     `for_spreadsheets`: whether to put ' before cells that spreadsheets would take for formulas.
     """
-    return _csv([_COLUMNS]) + _rows(prediction, for_spreadsheets=for_spreadsheets)
+    return csv_text([COLUMNS]) + rows(prediction, for_spreadsheets=for_spreadsheets)
 
 
 FORMATS: dict[str, Callable[[Prediction], str]] = {"text": as_text, "json": as_json, "csv": as_csv}
@@ -67,42 +68,66 @@ class Form:
 def form_of_several(name: str, *, for_spreadsheets: bool = False) -> Form:
     """Return the form of several answers in one of the FORMATS; `for_spreadsheets` is as for `as_csv`."""
     if name == "json":
-        return Form("", as_json, _failure_as_json, in_order=False)
+        return Form("", as_json, failure_as_json, in_order=False)
     if name == "text":
-        return Form("", lambda prediction: _heading(prediction) + as_text(prediction), _failure_as_text, in_order=True)
-    cells = partial(_rows, for_spreadsheets=for_spreadsheets)
-    return Form(_csv([_COLUMNS]), cells, partial(_failure_as_row, for_spreadsheets=for_spreadsheets), in_order=True)
+        return Form("", lambda prediction: heading(prediction) + as_text(prediction), _failure_as_text, in_order=True)
+    failure = partial(failure_as_row, COLUMNS, for_spreadsheets=for_spreadsheets)
+    return Form(csv_text([COLUMNS]), partial(rows, for_spreadsheets=for_spreadsheets), failure, in_order=True)
 
 
-def _heading(result: Prediction | Failure) -> str:
+def heading(result: Prediction | Failure) -> str:
+    """Return the line before what text says of one of several videos."""
     return f"video = {printable(result.video or '')}\n"
 
 
 def _failure_as_text(failure: Failure) -> str:
-    return f"{_heading(failure)}error = {sentence(failure.error)}\n"
+    return heading(failure) + error_line(failure)
 
 
-def _failure_as_json(failure: Failure) -> str:
-    return json_escaped(json.dumps(failure.to_dict(), ensure_ascii=False)) + "\n"
+def error_line(failure: Failure) -> str:
+    """Return what text says of why a video failed."""
+    return f"error = {sentence(failure.error)}\n"
 
 
-def _failure_as_row(failure: Failure, *, for_spreadsheets: bool) -> str:
-    return _csv([[_cell(failure.video or "", for_spreadsheets), *[""] * (len(_COLUMNS) - 1)]])
+def failure_as_json(failure: Failure) -> str:
+    """Return a failure as a JSON object on one line."""
+    return json_line(failure.to_dict())
 
 
-def _rows(prediction: Prediction, *, for_spreadsheets: bool) -> str:
-    video = _cell(prediction.video or "", for_spreadsheets)
-    return _csv(
-        [video, entry.rank, entry.index, _cell(entry.label, for_spreadsheets), float(entry.probability)]
+def failure_as_row(columns: Sequence[str], failure: Failure, *, for_spreadsheets: bool) -> str:
+    """Return a failure as a row of CSV with these columns: the video alone."""
+    video = cell(failure.video or "", for_spreadsheets=for_spreadsheets)
+    return csv_text([[video if column == "video" else "" for column in columns]])
+
+
+def rows(prediction: Prediction, *before: object, for_spreadsheets: bool) -> str:
+    """Return a row of CSV for each label, with the cells `before` in front."""
+    video = cell(prediction.video or "", for_spreadsheets=for_spreadsheets)
+    return csv_text(
+        [
+            *before,
+            video,
+            entry.rank,
+            entry.index,
+            cell(entry.label, for_spreadsheets=for_spreadsheets),
+            float(entry.probability),
+        ]
         for entry in prediction.ranked
     )
 
 
-def _cell(text: str, for_spreadsheets: bool) -> str:
+def cell(text: str, *, for_spreadsheets: bool) -> str:
+    """Return the text for a cell of CSV."""
     return f"'{text}" if for_spreadsheets and text.startswith(_FORMULA_STARTS) else text
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
+def json_line(values: dict[str, Any]) -> str:
+    """Return the values as a JSON object on one line."""
+    return json_escaped(json.dumps(values, ensure_ascii=False)) + "\n"
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows of CSV, each with its end."""
     stream = io.StringIO()
     # Text streams translate line ends on Windows themselves: csv's "\r\n" would come out as "\r\r\n".
     csv.writer(stream, lineterminator="\n").writerows(rows)

@@ -195,7 +195,7 @@ def _prepared(options: argparse.Namespace, output: str) -> tuple["Work", dict[st
     if found.spec.kind == ActionClip.kind and not options.text and not options.desc_file:
         raise ActionClipError("there are no labels: give some with --text or --desc_file")
     keep = not options.no_cache
-    here = argparse.Namespace(**{**vars(options), "device": "cpu", "threads": None, "benchmark": False})
+    here = argparse.Namespace(**{**vars(options), "device": "cpu", "threads": None, "benchmark": False, "window": None})
     asked = question(here, found, prepack=True)
     graphs = graphs_of(found, keep=keep)
     settings: dict[str, Any] = {

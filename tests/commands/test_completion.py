@@ -31,7 +31,7 @@ def completions(line: str, folder: Path) -> list[str]:
 
 def test_options_and_their_values(tmp_path: Path) -> None:
     assert [word.strip() for word in completions("action-clip --desc", tmp_path)] == ["--desc_file"]
-    assert completions("action-clip --format ", tmp_path) == ["text", "json", "csv"]
+    assert completions("action-clip --format ", tmp_path) == ["text", "json", "csv", "srt", "vtt"]
     assert [word.strip() for word in completions("action-clip --model na", tmp_path)] == ["nano"]
 
 

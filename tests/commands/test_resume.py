@@ -117,6 +117,71 @@ def test_ended_at_any_byte_it_has_one_answer_a_video(videos: list[ListedVideo]) 
         assert run(videos) == []
 
 
+def run_in_parts(videos: list[ListedVideo], *, resume: bool = True, broken: Container[str] = ()) -> list[str]:
+    """As `run`, with two lines for each video, and a third for one that fails then."""
+    done = []
+    with opened(resume=resume) as output:
+        answered = output.answered(videos)
+        for place, video in enumerate(videos):
+            if place not in answered:
+                done.append(video.name)
+                for line in lines_of(video):
+                    output.write(line, video, failed=False, more=True)
+                failed = video.name in broken
+                output.write(f"{video.name},failed\n" if failed else "", video, failed=failed)
+    return done
+
+
+def lines_of(video: ListedVideo) -> list[str]:
+    return [f"{display_name(video.name)},{number}\n" for number in range(2)]
+
+
+def test_an_answer_in_parts_that_is_ended_at_any_byte_is_done_again(videos: list[ListedVideo]) -> None:
+    run_in_parts(videos[:4], broken=["b.mp4"])
+    answers, record = (Path(name).read_bytes() for name in ("out.csv", "out.csv.resume"))
+    assert answers.decode() == HEAD + "".join(
+        line for video in videos[:4] for line in [*lines_of(video), *["b.mp4,failed\n"] * (video.name == "b.mp4")]
+    )
+    first, *added = record.splitlines(keepends=True)
+    states = []
+    recorded, begin, written = len(first), 0, 0
+    for line in added:
+        piece = json.loads(line)
+        states += [(cut, written) for cut in (recorded, recorded + 1, recorded + len(line) - 1)]
+        recorded += len(line)
+        states += [(recorded, cut) for cut in range(written, begin + piece["size"])]
+        written = begin + piece["size"]
+        begin = begin if piece["grows"] else written
+    assert written == len(answers)
+    for cut, end in [*states, (recorded, written)]:
+        Path("out.csv").write_bytes(answers[:end])
+        Path("out.csv.resume").write_bytes(record[:cut])
+        assert set(run_in_parts(videos)) >= {"b.mp4", videos[4].name}
+        assert lines() == [HEAD, *sorted(line for video in videos for line in lines_of(video))], (cut, end)
+        assert run_in_parts(videos) == []
+
+
+@pytest.mark.parametrize("added", ["mine", "a.mp4,0\n"])
+def test_an_answer_in_parts_that_someone_has_changed_is_left_alone(videos: list[ListedVideo], added: str) -> None:
+    with opened() as output:
+        output.write(lines_of(videos[0])[0], videos[0], failed=False, more=True)
+    Path("out.csv").write_text(Path("out.csv").read_text() + added)
+    before = Path("out.csv").read_bytes()
+    with pytest.raises(ActionClipError, match=r"out\.csv has been changed since it was written"):
+        run_in_parts(videos)
+    assert Path("out.csv").read_bytes() == before
+
+
+def test_a_record_of_an_earlier_version_has_whole_answers(videos: list[ListedVideo]) -> None:
+    run(videos[:2])
+    record = Path("out.csv.resume").read_text()
+    Path("out.csv.resume").write_text(record.replace(', "grows": false', ""))
+    assert "grows" in record
+    assert "grows" not in Path("out.csv.resume").read_text()
+    assert run(videos) == [video.name for video in videos[2:]]
+    assert lines() == expected(videos)
+
+
 def test_a_failure_stays_until_its_video_is_tried_again(videos: list[ListedVideo]) -> None:
     run(videos[:3], broken=("a.mp4", "c.mp4"))
     assert run([videos[0], videos[3]]) == ["a.mp4", "d.mp4"]

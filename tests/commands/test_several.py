@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from fault_server import FaultServer
 from PIL import Image
 from small_models import random_closed_model, random_model, save_closed_model, save_model
+from terminals import on_terminals, screen
 
 from action_clip import ActionClip, TimeSformer, main
 from action_clip.output.writers import FORMATS
@@ -442,46 +442,6 @@ def test_an_unreadable_folder_makes_the_exit_code_1(
         f"action_clip: error: the folder {locked} cannot be read (Permission denied): check its rights\n",
     )
     assert len(out.splitlines()) == 2
-
-
-def on_terminals(command: list[str], *, out_too: bool) -> tuple[int, str, bytes]:
-    """Exit code, what a terminal shows on which stderr is, and stdout if `out_too`; else what stdout got."""
-    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
-    try:
-        ours, terminal = pty.openpty()
-    except OSError as error:
-        pytest.skip(f"no terminal can be made here ({error})")
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LC_ALL")}
-    environment |= {"TERM": "xterm", "LANG": "en_US.UTF-8", "LC_CTYPE": "en_US.UTF-8", "NO_COLOR": "1"}
-    with subprocess.Popen(
-        [sys.executable, str(SCRIPT), *command],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=terminal if out_too else Path("out").open("wb"),
-        stderr=terminal,
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        try:
-            while part := os.read(ours, 1 << 16):
-                shown += part
-        except OSError:  # as Linux says that the other side is closed
-            pass
-        finally:
-            os.close(ours)
-    return process.returncode, shown.decode(), b"" if out_too else Path("out").read_bytes()
-
-
-def screen(shown: str) -> list[str]:
-    """The lines that stay on a screen: of what is written over another, the last; spaces at the ends are left out."""
-    lines = []
-    for line in shown.replace("\r\n", "\n").split("\n"):
-        cells: list[str] = []
-        for part in line.split("\r"):
-            cells[: len(part)] = part
-        lines.append("".join(cells).rstrip())
-    return lines
 
 
 def test_on_a_terminal_answers_for_people_and_a_bar_that_disturbs_nothing(model: str, clips: list[str]) -> None:

@@ -1,0 +1,158 @@
+"""Segments: windows of a video that follow each other and have the same answer become one, with beginning and end."""
+
+import math
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from action_clip.errors import ActionClipError
+from action_clip.models.prediction import Prediction, Window
+
+MULTI_LABEL_THRESHOLD = 0.5
+"""The default threshold where each label is scored by itself: what it means is more probable than anything else."""
+_CLOSING = 0.5
+"""The part of the threshold below which a segment ends."""
+_ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a video in which one label happens.
+
+    Attributes:
+        start_s, end_s: beginning and end, in seconds from the video's first frame.
+        label: what happens.
+        index: of the label in `Prediction.labels`.
+        probability: mean over the windows.
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+    index: int
+    probability: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its attributes, with times to the microsecond."""
+        return asdict(self) | {"start_s": round(self.start_s, 6), "end_s": round(self.end_s, 6)}
+
+
+def segments(
+    windows: Iterable[Window], *, threshold: float | None = None, min_duration: float = 0.0
+) -> Iterator[Segment]:
+    """Join windows with the same answer, which is the most probable label.
+
+    Windows overlap, so each stands for the time that is nearer to its middle than to those of its neighbours. A label
+    begins where it is the answer with at least the probability `threshold`. It ends where another one begins, or where
+    it falls below half of `threshold`. "None of these" is a label like the others, but its segments are left out.
+
+    Where each label was scored by itself, its segments do not depend on those of others, and may overlap with them.
+
+    Args:
+        windows: of one video, in order, as `timeline` returns them.
+        threshold: from 0 to 1; None: 0, and 0.5 where each label was scored by itself.
+        min_duration: in seconds; shorter segments are left out.
+
+    Returns:
+        An iterator over the segments by their beginnings, each as soon as its end is known, and what began before it.
+
+    Raises:
+        ActionClipError: an argument has another value, or the windows are something else.
+    """
+    if threshold is not None and not _is_number(threshold, most=1.0):
+        raise ActionClipError(f"the threshold is {threshold}: give a probability from 0 to 1")
+    if not _is_number(min_duration, most=math.inf):
+        raise ActionClipError(f"the shortest duration is {min_duration}: give a number of seconds from 0")
+    if not isinstance(windows, Iterable):
+        raise ActionClipError(f"the windows are a {type(windows).__name__}: give what timeline() returns")
+    joined = _joined(_parts(windows), threshold)
+    return (each for each in joined if each.end_s - each.start_s >= min_duration - _ROUNDING_S)
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, int | float | np.number) and bool(0 <= value <= most and value < math.inf)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The time that a window stands for."""
+
+    start_s: float
+    end_s: float
+    prediction: Prediction
+
+
+def _parts(windows: Iterable[Window]) -> Iterator[_Part]:
+    """Yield the part of each window: from one to the next lies the mean of their middles."""
+    before: Window | None = None
+    start_s = 0.0
+    for window in windows:
+        if not isinstance(window, Window):
+            raise ActionClipError(f"a window is a {type(window).__name__}: give what timeline() returns")
+        if before is None:
+            start_s = window.start_s
+        else:
+            end_s = (before.start_s + before.end_s + window.start_s + window.end_s) / 4
+            yield _Part(start_s, end_s, before.prediction)
+            start_s = end_s
+        before = window
+    if before is not None:
+        yield _Part(start_s, before.end_s, before.prediction)
+
+
+class _Open:
+    """A label that happens, as far as is known."""
+
+    def __init__(self, part: _Part, index: int) -> None:
+        self.start_s = part.start_s
+        self._index = index
+        self._sum = 0.0
+        self._count = 0
+
+    def add(self, part: _Part) -> None:
+        """Let it last until the end of the part."""
+        self._end_s = part.end_s
+        self._label = part.prediction.labels[self._index]
+        self._sum += float(part.prediction.probabilities[self._index])
+        self._count += 1
+
+    def segment(self) -> Segment:
+        """Return it as it is so far."""
+        return Segment(self.start_s, self._end_s, self._label, self._index, self._sum / self._count)
+
+
+def _joined(parts: Iterable[_Part], threshold: float | None) -> Iterator[Segment]:
+    """Yield the segments of parts that follow each other, by their beginnings."""
+    unfinished: dict[int, _Open] = {}
+    none_index: int | None = None
+    finished: list[Segment] = []
+    for part in parts:
+        none_index = part.prediction.none_index
+        happening = _happening(part.prediction, unfinished.keys(), threshold)
+        finished += [unfinished.pop(index).segment() for index in unfinished.keys() - happening]
+        for index in happening:
+            unfinished.setdefault(index, _Open(part, index)).add(part)
+        earliest_s = min((each.start_s for each in unfinished.values()), default=math.inf)
+        yield from _sorted((each for each in finished if each.start_s < earliest_s), none_index)
+        finished = [each for each in finished if each.start_s >= earliest_s]
+    yield from _sorted([*finished, *(each.segment() for each in unfinished.values())], none_index)
+
+
+def _happening(prediction: Prediction, before: Collection[int], threshold: float | None) -> set[int]:
+    """Return the indices of the labels that happen, where those of `before` did just before."""
+    probabilities = prediction.probabilities
+    if threshold is None:
+        threshold = MULTI_LABEL_THRESHOLD if prediction.is_multi_label else 0.0
+    lasting = {index for index in before if probabilities[index] >= threshold * _CLOSING}
+    if prediction.is_multi_label:
+        return lasting.union(np.flatnonzero(probabilities >= threshold).tolist())
+    best = int(probabilities.argmax())
+    return {best} if probabilities[best] >= threshold else lasting
+
+
+def _sorted(segments: Iterable[Segment], none_index: int | None) -> list[Segment]:
+    """Return them by their beginnings, without "none of these"."""
+    kept = [segment for segment in segments if segment.index != none_index]
+    return sorted(kept, key=lambda segment: (segment.start_s, segment.index))
