@@ -58,6 +58,8 @@ def question(options: argparse.Namespace, found: FoundModel, *, prepack: bool) -
         classmap=classmap,
     )
     how = {"top_k": options.top_k, "sampling": options.sampling, "seed": options.seed or 0}
+    if options.views:
+        how["views"] = options.views
     return Question(model, _labels(options) if isinstance(model, ActionClip) else None, how, prompts, classmap)
 
 

@@ -21,6 +21,7 @@ from action_clip.models.scoring import LabelBank, normalized, score
 from action_clip.models.video_encoder import timed
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import fill_prompts, is_template, unique_labels, warn_about_equal_labels
+from action_clip.video.views import ONE_VIEW
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -95,6 +96,7 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
         thumbnails: bool = True,
     ) -> Prediction:
         """Predict which of the labels happens in the video.
@@ -108,6 +110,8 @@ class ActionClip(Model):
                 "keyframes", the nearest ones, approximate.
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            views: clips x crops, "10x3" for ten clips and three crops of their frames, as for `encode_video`; their
+                probabilities are averaged.
             thumbnails: whether the prediction has the sampled frames.
 
         Raises:
@@ -116,7 +120,9 @@ class ActionClip(Model):
         check_top_k(top_k)
         make_bank = self._bank_maker(labels)
         with run_in_background(make_bank, concurrent=self._graphs.works_in_background) as future:
-            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
+            encoded = self.encode_video(
+                video, sampling=sampling, seed=seed, channels=channels, views=views, thumbnails=thumbnails
+            )
         return self._scored(encoded, future.result(), top_k)
 
     def classify_many(
@@ -128,12 +134,13 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
     ) -> Iterator[Prediction | Failure]:
         """Predict which of the labels happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
-            labels, top_k, sampling, seed, channels: as for `classify`.
+            labels, top_k, sampling, seed, channels, views: as for `classify`.
 
         Returns:
             An iterator as of `encode_many`, over predictions without thumbnails.
@@ -141,7 +148,7 @@ class ActionClip(Model):
         Raises:
             ActionClipError: anything wrong with the labels or the model.
         """
-        return in_order(self._classified(videos, labels, top_k, sampling, seed, channels, ordered=True))
+        return in_order(self._classified(videos, labels, top_k, sampling, seed, channels, views, ordered=True))
 
     def classify_as_completed(
         self,
@@ -152,9 +159,10 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
     ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
-        return self._classified(videos, labels, top_k, sampling, seed, channels, ordered=False)
+        return self._classified(videos, labels, top_k, sampling, seed, channels, views, ordered=False)
 
     def _classified(
         self,
@@ -164,12 +172,13 @@ class ActionClip(Model):
         sampling: str,
         seed: int,
         channels: str,
+        views: str,
         *,
         ordered: bool,
     ) -> Results[Prediction]:
         check_top_k(top_k)
         make_bank = self._bank_maker(labels)
-        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered)
 
         def predictions() -> Results[Prediction]:
             bank = make_bank(Event())
@@ -258,7 +267,7 @@ class ActionClip(Model):
 
     def _scored(self, encoded: EncodedVideo, bank: LabelBank, top_k: int) -> Prediction:
         encoded = replace(encoded, timings_s=encoded.timings_s | bank.timings_s)
-        return self._prediction(encoded, bank.labels, partial(score, encoded.features, bank), top_k)
+        return self._prediction(encoded, bank.labels, partial(score, encoded.by_view.features, bank), top_k)
 
     def _bank_maker(self, labels: Iterable[str] | LabelBank) -> Callable[[Event], LabelBank]:
         """Check the labels, and return a function that encodes them; for a bank, one that returns it without timings.

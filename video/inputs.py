@@ -13,8 +13,8 @@ from PIL import Image
 
 from action_clip.errors import ActionClipError
 from action_clip.video import check_channels
-from action_clip.video.frame_streams import CaptureStream, ContainerStream, FrameStream, IterableStream
 from action_clip.video.frame_buffer import Shrink, unchanged
+from action_clip.video.frame_streams import CaptureStream, ContainerStream, FrameStream, IterableStream
 from action_clip.video.images import RGBImage, check_array, refuse_tensor, to_rgb
 from action_clip.video.pixels import check_total
 from action_clip.video.reader import Clip, VideoReader, read_clip

@@ -53,7 +53,7 @@ def clip_tensor(
 
     Raises:
         ActionClipError: the frames have another shape or type, or one side more than 1,000 times as long as the other;
-            or the crop is larger than the resized frame.
+            the crop is larger than the resized frame, or none of these.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ActionClipError(
@@ -61,6 +61,8 @@ def clip_tensor(
         )
     if not 1 <= size <= resize:
         raise ActionClipError(f"a crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}")
+    if crop not in (None, 0, 1, 2):
+        raise ActionClipError(f"the crop is {crop!r}: give 0, 1 or 2, or None for the centre")
     _, height, width, _ = frames.shape
     if max(height, width) > _MAX_ASPECT * min(height, width):
         raise ActionClipError(

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from action_clip.errors import ActionClipError
 
+ONE_VIEW = "1x1"
+"""The text for one clip, and the centre of its frames."""
 MOST_CLIPS = 50
 """Most clips of a video: with 32 frames each, its resized frames take some 600 MB."""
 _CROPS = (1, 3)
@@ -42,6 +44,6 @@ def parse_views(text: object) -> Views:
         raise ActionClipError(f"views is {text!r}, of {views.clips} clips: give from 1 to {MOST_CLIPS}")
     if views.crops not in _CROPS:
         raise ActionClipError(
-            f"views is {text!r}, of {views.crops} crops: give 1, the centre of the frames, or 3, along their longer side"
+            f"views is {text!r}, of {views.crops} crops: give 1, the centre of frames, or 3, along their longer side"
         )
     return views

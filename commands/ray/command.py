@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 after an error, also of a video, 130 after Ctrl-C."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    common.check_seed(parser, options)
+    common.check_frames(parser, options)
     return reported(partial(_run, options), options)
 
 
@@ -73,7 +73,7 @@ def build_parser() -> ArgumentParser:
         help="at most: what a run that is ended has to do again of each worker's (default: %(default)s)",
     )
     common.add_options(
-        parser, "what to look for", ("text", "desc_file", "classmap", "prompts", "sampling", "seed", "top_k")
+        parser, "what to look for", ("text", "desc_file", "classmap", "prompts", "sampling", "seed", "views", "top_k")
     )
     common.add_options(parser, "the model", ("model", "average", "device", "no_cache"))
     _add_cluster(parser)
