@@ -44,8 +44,8 @@ class DecodedVideo:
     """The frames of a video, ready for the graphs."""
 
     source: UnknownVideo
-    views: "Sequence[Callable[[], NDArray[np.float32]]]"
-    """A function for each view that returns its tensor, (T, 3, S, S): of several, they take too much memory at once."""
+    views: Sequence[Callable[[], NDArray[np.float32]]]
+    """A function for each view that returns its tensor, (T, 3, S, S). Those of all views would take much memory."""
     clip: "Clip"
     """With thumbnails, or without any frames."""
     timings_s: dict[str, float]
@@ -117,8 +117,7 @@ class VideoEncoder:
         return replace(encoded, clip=replace(encoded.clip, frames=frames), timings_s=encoded.timings_s | timings)
 
     def decode(self, source: UnknownVideo) -> DecodedVideo:
-        """Decode the frames that the sampler chooses, and preprocess them; those of several views only as far as they
-        become smaller.
+        """Decode the frames that the sampler chooses, and preprocess them: those of several views when they are encoded.
 
         Raises ActionClipError where the video cannot be read.
         """
