@@ -117,7 +117,7 @@ class VideoEncoder:
         return replace(encoded, clip=replace(encoded.clip, frames=frames), timings_s=encoded.timings_s | timings)
 
     def decode(self, source: UnknownVideo) -> DecodedVideo:
-        """Decode the frames that the sampler chooses, and preprocess them: those of several views when they are encoded.
+        """Decode the frames that the sampler chooses, and preprocess them; of several views, `encode` does the latter.
 
         Raises ActionClipError where the video cannot be read.
         """
