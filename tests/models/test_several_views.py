@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from make_videos import write_video
 from numpy.typing import NDArray
 from PIL import Image
 from small_models import (
@@ -23,7 +22,6 @@ from small_models import (
 )
 
 import action_clip.video.pixels
-import action_clip.video.source
 from action_clip import ActionClip, ActionClipError, EncodedVideo, Prediction, TimeSformer, score
 from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.models.known_videos import KnownVideos
@@ -251,22 +249,6 @@ def test_large_frames_are_not_held(folder: Path, monkeypatch: pytest.MonkeyPatch
     prediction = model.classify(large(), LABELS, views="10x3")
     assert held == [(T, RESIZE, 50, 3)] * 30
     assert prediction.frames.shape == (10 * T, RESIZE, 50, 3)
-
-
-def test_each_frame_is_decoded_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All frames lie behind one keyframe."""
-    path = write_video(tmp_path / "clip.mp4", list(frames_of(100)), "mpeg4", options={"g": "1000"})
-    packets = []
-    decode = action_clip.video.source.Video.decode
-
-    def noting(self: action_clip.video.source.Video, packet: Any) -> Any:
-        packets.append(packet)
-        return decode(self, packet)
-
-    monkeypatch.setattr(action_clip.video.source.Video, "decode", noting)
-    encoded = ActionClip(folder, threads=1, cache=False).encode_video(path, views="10x3", thumbnails=True)
-    assert len(set(encoded.clip.indices)) == 40
-    assert len(packets) <= 101
 
 
 def test_encoding_ends_soon_when_results_are_no_longer_wanted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from make_videos import Picture, write_video
+from make_videos import Picture, numbered, numbers_in, write_video
 from numpy.typing import NDArray
 from PIL import Image
 
+import action_clip.video.source
 from action_clip.errors import ActionClipError
 from action_clip.video.inputs import read_frames
 from action_clip.video.preprocess import clip_tensor, reduced
@@ -249,6 +250,24 @@ def test_frames_of_everything_else_are_shrunk(tmp_path: Path) -> None:
     with av.open(str(path)) as container:
         clip = read_frames(container, lambda _: CHOSEN, shrink=shrink)
     np.testing.assert_array_equal(clip.frames, read_clip(path, lambda _: CHOSEN, shrink=shrink).frames)
+
+
+def test_each_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of ten clips lie behind one keyframe."""
+    pictures = [numbered(number) for number in range(100)]
+    path = write_video(tmp_path / "clip.mp4", pictures, "mpeg4", options={"g": "1000"})
+    packets = []
+    decode = action_clip.video.source.Video.decode
+
+    def noting(self: action_clip.video.source.Video, packet: Any) -> Any:
+        packets.append(packet)
+        return decode(self, packet)
+
+    monkeypatch.setattr(action_clip.video.source.Video, "decode", noting)
+    sampler = make_sampler("uniform", 40, 0)
+    clip = read_clip(path, sampler, threads=1, shrink=partial(reduced, resize=96))
+    assert numbers_in(clip.frames) == sampler(100)
+    assert len(packets) <= 101
 
 
 def test_what_is_held_of_frames_is_limited_after_they_are_shrunk(
