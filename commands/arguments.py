@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Sequence
 
 import action_clip
+from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.system.terminal import ArgumentParser
 from action_clip.video import SAMPLINGS
+from action_clip.video.views import ONE_VIEW, parse_views
 
 BENCHMARK_RUNS = 5
 DEFAULT_TOP_K = 5
@@ -37,7 +39,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if len(options.positional_video) > 1:
         _check_words(options.positional_video, parser)
     options.video = [*options.positional_video, *options.video]
-    check_seed(parser, options)
+    check_frames(parser, options)
     _check_windows(parser, options)
     if options.spreadsheet and options.format != "csv":
         parser.error("--spreadsheet belongs to --format csv")
@@ -74,10 +76,15 @@ def _names_video(word: str) -> bool:
     return re.search(r"[/\\*?\[]", word) is not None and (" " not in word or os.path.lexists(word))
 
 
-def check_seed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Exit with 2 where a seed is given that is not used."""
+def check_frames(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with 2 where a seed is given that is not used, or there are no such views. One view becomes None."""
     if options.seed is not None and options.sampling != "random":
         parser.error("--seed belongs to --sampling random")
+    try:
+        views = str(parse_views(options.views or ONE_VIEW))
+    except ActionClipError as error:
+        parser.error(f"--{error}")
+    options.views = None if views == ONE_VIEW else views
 
 
 def _check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -188,6 +195,14 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         "official ones, quick for hours of video (exact where a short one has too few) (default: %(default)s)",
     )
     add("--seed", metavar="N", type=integer_from(0), help="seed of --sampling random (default: 0)")
+    add(
+        "--views",
+        metavar="CLIPSxCROPS",
+        type=nonempty,
+        help="how many times each video is looked at: clips from equal stretches of it, times crops of their frames, 1 "
+        "(the centre) or 3 (along the longer side), as 10x3, 10x1 or 1x3; probabilities are averaged, and it takes as "
+        f"many times as long (default: {ONE_VIEW})",
+    )
 
 
 def _add_windows(parser: argparse.ArgumentParser) -> None:

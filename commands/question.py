@@ -78,9 +78,10 @@ def question(options: argparse.Namespace, found: FoundModel, *, prepack: bool) -
 
 def _how(options: argparse.Namespace, labels: list[str] | None) -> dict[str, Any]:
     top_k = options.top_k or (len(labels or ()) if options.multi_label else DEFAULT_TOP_K)
-    if options.window is None:
-        return {"top_k": top_k, "sampling": options.sampling, "seed": options.seed or 0}
-    return {"top_k": top_k, "window": options.window, "stride": options.stride}
+    if options.window is not None:
+        return {"top_k": top_k, "window": options.window, "stride": options.stride}
+    how = {"top_k": top_k, "sampling": options.sampling, "seed": options.seed or 0}
+    return how | {"views": options.views} if options.views else how
 
 
 def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:

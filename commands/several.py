@@ -25,6 +25,7 @@ from action_clip.output.stdout import is_terminal
 from action_clip.output.timelines import TimelineForm, timeline_form
 from action_clip.output.writers import Form, form_of_several
 from action_clip.system.addresses import display_name, is_address
+from action_clip.video.views import ONE_VIEW
 
 _LOG = logging.getLogger("action_clip")
 
@@ -134,6 +135,7 @@ def _settings(options: argparse.Namespace, found: FoundModel, asked: Question) -
         "--top-k": asked.how["top_k"],
         "--sampling": options.sampling,
         "--seed": options.seed or 0,
+        "--views": options.views or ONE_VIEW,
         "--format": options.format or "text",
         "--spreadsheet": options.spreadsheet,
         **_window_settings(options),

@@ -22,6 +22,7 @@ from action_clip.models.scoring import LabelBank, normalized, score
 from action_clip.models.video_encoder import timed
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import is_template
+from action_clip.video.views import ONE_VIEW
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -98,6 +99,7 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
         thumbnails: bool = True,
     ) -> Prediction:
         """Predict which of the labels happens in the video.
@@ -112,6 +114,8 @@ class ActionClip(Model):
                 "keyframes", the nearest ones, approximate.
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            views: clips x crops, "10x3" for ten clips and three crops of their frames, as for `encode_video`; their
+                probabilities are averaged.
             thumbnails: whether the prediction has the sampled frames.
 
         Raises:
@@ -120,7 +124,9 @@ class ActionClip(Model):
         check_top_k(top_k)
         make_bank = self._banks.maker(labels, none, multi_label)
         with run_in_background(make_bank, concurrent=self._graphs.works_in_background) as future:
-            encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
+            encoded = self.encode_video(
+                video, sampling=sampling, seed=seed, channels=channels, views=views, thumbnails=thumbnails
+            )
         return self._scored(encoded, future.result(), top_k)
 
     def classify_many(
@@ -134,12 +140,13 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
     ) -> Iterator[Prediction | Failure]:
         """Predict which of the labels happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
-            labels, none, multi_label, top_k, sampling, seed, channels: as for `classify`.
+            labels, none, multi_label, top_k, sampling, seed, channels, views: as for `classify`.
 
         Returns:
             An iterator as of `encode_many`, over predictions without thumbnails.
@@ -148,7 +155,7 @@ class ActionClip(Model):
             ActionClipError: anything wrong with the labels or the model.
         """
         make_bank = self._banks.maker(labels, none, multi_label)
-        return in_order(self._classified(videos, make_bank, top_k, sampling, seed, channels, ordered=True))
+        return in_order(self._classified(videos, make_bank, top_k, sampling, seed, channels, views, ordered=True))
 
     def classify_as_completed(
         self,
@@ -161,10 +168,11 @@ class ActionClip(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
     ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
         make_bank = self._banks.maker(labels, none, multi_label)
-        return self._classified(videos, make_bank, top_k, sampling, seed, channels, ordered=False)
+        return self._classified(videos, make_bank, top_k, sampling, seed, channels, views, ordered=False)
 
     def _classified(
         self,
@@ -174,11 +182,12 @@ class ActionClip(Model):
         sampling: str,
         seed: int,
         channels: str,
+        views: str,
         *,
         ordered: bool,
     ) -> Results[Prediction]:
         check_top_k(top_k)
-        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered)
 
         def predictions() -> Results[Prediction]:
             bank = make_bank(Event())
@@ -287,7 +296,7 @@ class ActionClip(Model):
 
     def _scored(self, encoded: EncodedVideo, bank: LabelBank, top_k: int) -> Prediction:
         encoded = replace(encoded, timings_s=encoded.timings_s | bank.timings_s)
-        return self._prediction(encoded, bank.choices, partial(score, encoded.features, bank), top_k)
+        return self._prediction(encoded, bank.choices, partial(score, encoded.by_view.features, bank), top_k)
 
 
 def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:

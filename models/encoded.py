@@ -1,6 +1,6 @@
 """What videos and clips are encoded to: features, for any number of questions."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.models.prediction import Failure
+from action_clip.models.scoring import normalized
+from action_clip.video.views import ONE_VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +43,36 @@ class EncodedClips:
     logits: NDArray[np.float32] = field(repr=False)
     timings_s: dict[str, float]
 
+    def __len__(self) -> int:
+        """N."""
+        return len(self.features)
+
+    def part(self, first: int, end: int) -> "EncodedClips":
+        """Return the clips from number `first` to `end`, not included, without timings."""
+        rows = slice(first, end)
+        frames = None if self.frame_features is None else self.frame_features[rows]
+        return EncodedClips(self.features[rows], frames, self.logits[rows], {})
+
+
+def joined(runs: Sequence[EncodedClips]) -> EncodedClips:
+    """Return the clips of several runs of the same graphs as those of one."""
+    frames = [run.frame_features for run in runs if run.frame_features is not None]
+    timings_s: dict[str, float] = {}
+    for run in runs:
+        add_timings(timings_s, run.timings_s)
+    return EncodedClips(
+        features=np.concatenate([run.features for run in runs]),
+        frame_features=np.concatenate(frames) if frames else None,
+        logits=np.concatenate([run.logits for run in runs]),
+        timings_s=timings_s,
+    )
+
+
+def add_timings(timings_s: dict[str, float], more_s: Mapping[str, float]) -> None:
+    """Add the seconds of each stage to those of `timings_s`."""
+    for stage, seconds in more_s.items():
+        timings_s[stage] = timings_s.get(stage, 0.0) + seconds
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -58,26 +90,43 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class EncodedVideo:
-    """Features of one video, from one clip of it; `predict` uses them, any number of times.
+    """Features of one video, from one view of it or several; `predict` uses them, any number of times.
 
     Attributes:
-        features: (D,) float32, L2-normalised.
-        frame_features: (T, D) float32, or None: as in EncodedClips.
-        logits: (C,) float32; C = 0 for a zero-shot model.
-        clip: the indices and times of the sampled frames, and these as thumbnails (see Prediction) where they were
-            asked for.
+        by_view: what each of V views was encoded to: `features` (V, D) and so on, crop by crop and, of each crop, clip
+            by clip.
+        clip: the indices and times of the sampled frames, clip by clip, and these as thumbnails (see Prediction) where
+            they were asked for.
         video: the path or URL; None where frames were given instead.
         model: name of the model.
         timings_s: seconds of each stage so far.
+        views: clips x crops.
     """
 
-    features: NDArray[np.float32] = field(repr=False)
-    frame_features: NDArray[np.float32] | None = field(repr=False)
-    logits: NDArray[np.float32] = field(repr=False)
+    by_view: EncodedClips = field(repr=False)
     clip: "Clip" = field(repr=False)
     video: str | None
     model: str
     timings_s: dict[str, float]
+    views: str = field(default=ONE_VIEW, repr=False)
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """(D,) float32, L2-normalised: of the only view, or of the mean of several."""
+        features = self.by_view.features
+        return features[0] if len(features) == 1 else normalized(features.mean(axis=0))
+
+    @property
+    def frame_features(self) -> NDArray[np.float32] | None:
+        """(V · T, D) float32, those of all views; or None: as in EncodedClips."""
+        frames = self.by_view.frame_features
+        return None if frames is None else frames.reshape(-1, frames.shape[-1])
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(C,) float32, the mean over the views; C = 0 for a zero-shot model."""
+        mean: NDArray[np.float32] = self.by_view.logits.mean(axis=0)
+        return mean
 
 
 def in_order(results: Results[T]) -> Iterator[T | Failure]:

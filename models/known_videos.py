@@ -10,9 +10,10 @@ import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from action_clip.models.catalog.specs import ROLES
-from action_clip.models.encoded import NO_FRAMES, EncodedVideo
+from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.system.forks import cached_property
+from action_clip.video.views import ONE_VIEW, parse_views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +34,13 @@ _VERSION_FILES = {"av": "about.py", "PIL": "_version.py"}
 class KnownVideos:
     """The videos that were encoded with one model and one way of choosing frames."""
 
-    def __init__(self, graphs: ModelGraphs, sampling: str, seed: int) -> None:
+    def __init__(self, graphs: ModelGraphs, sampling: str, seed: int, views: str = ONE_VIEW) -> None:
         """Choose the model and the frames: arguments as for `Model.encode_video`."""
         self._graphs = graphs
-        self._sampling = (sampling, seed if sampling == "random" else 0)
+        self._views = parse_views(views)
+        # Of one view, keys are the same as before there were several.
+        several = () if self._views.total == 1 else (str(self._views),)
+        self._sampling = (sampling, seed if sampling == "random" else 0, *several)
         self._roles = [role for role in ROLES[graphs.spec.kind] if role != "text"]
 
     def start(self) -> None:
@@ -77,14 +81,19 @@ class KnownVideos:
         known = None if self._bank is None else self._bank.read(key)
         if known is None:
             return None
+        frames, count = known.frame_features, self._views.total
         return EncodedVideo(
-            features=known.features,
-            frame_features=known.frame_features,
-            logits=known.logits,
+            by_view=EncodedClips(
+                features=known.features.reshape(count, -1),
+                frame_features=None if frames is None else frames.reshape(count, -1, frames.shape[-1]),
+                logits=known.logits.reshape(count, -1),
+                timings_s={},
+            ),
             clip=Clip(NO_FRAMES, known.indices, known.times_s, known.total_frames, known.duration_s),
             video=None,
             model=self._graphs.spec.name,
             timings_s=dict.fromkeys(["preprocess", *self._roles], 0.0),
+            views=str(self._views),
         )
 
     def add(self, key: str, video: "VideoInput", encoded: EncodedVideo) -> None:
@@ -97,9 +106,9 @@ class KnownVideos:
         self._bank.write(
             key,
             KnownVideo(
-                features=encoded.features,
+                features=encoded.by_view.features.ravel(),
                 frame_features=encoded.frame_features,
-                logits=encoded.logits,
+                logits=encoded.by_view.logits.ravel(),
                 indices=clip.indices,
                 times_s=clip.times_s,
                 total_frames=clip.total_frames,

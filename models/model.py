@@ -15,8 +15,9 @@ from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Step
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import Choices, Scores
-from action_clip.models.video_encoder import DecodedClip, Encode, VideoEncoder, timed
+from action_clip.models.video_encoder import DecodedVideo, Encode, VideoEncoder, timed
 from action_clip.system.background import run_in_background
+from action_clip.video.views import ONE_VIEW, parse_views
 
 if TYPE_CHECKING:
     from action_clip.models.engine import Limits
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
 
 VideoPath = str | os.PathLike[str]
-
-_CLIPS_PER_RUN = 32
-"""Most clips of one run on a GPU. A core runs one at a time: more of them are no faster there."""
 
 
 class Model:
@@ -102,9 +100,10 @@ class Model:
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
         thumbnails: bool = True,
     ) -> EncodedVideo:
-        """Encode `spec.frames` frames of the video.
+        """Encode `spec.frames` frames of the video, or several views of it.
 
         Args:
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
@@ -113,6 +112,8 @@ class Model:
                 keyframes nearest to the uniform frames: approximate, quick in long videos (for an array: "uniform").
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            views: "10x3" for ten clips, each from a tenth of the video, times three crops, along the longer side of
+                their frames: any number of clips up to MOST_CLIPS, and one crop, the centre, or three.
             thumbnails: whether to keep the sampled frames as thumbnails.
 
         Raises:
@@ -120,7 +121,7 @@ class Model:
         """
         graphs = self._graphs
         encoder = VideoEncoder(
-            graphs, self._encode, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails
+            graphs, self._encode, sampling=sampling, seed=seed, channels=channels, views=views, thumbnails=thumbnails
         )
         if self.spec.checkpoint is not None:
             graphs.paths()  # an error where they have yet to be exported, before the video is read
@@ -136,13 +137,19 @@ class Model:
         return encoded
 
     def encode_many(
-        self, videos: "Iterable[VideoInput]", *, sampling: str = "uniform", seed: int = 0, channels: str = "rgb"
+        self,
+        videos: "Iterable[VideoInput]",
+        *,
+        sampling: str = "uniform",
+        seed: int = 0,
+        channels: str = "rgb",
+        views: str = ONE_VIEW,
     ) -> Iterator[EncodedVideo | Failure]:
         """Encode any number of videos, several at a time.
 
         Args:
             videos: each of them as for `encode_video`; taken a bounded number ahead, in a thread of its own.
-            sampling, seed, channels: as for `encode_video`.
+            sampling, seed, channels, views: as for `encode_video`.
 
         Returns:
             An iterator over the encoded videos in their order, without thumbnails. In the place of a video that cannot
@@ -152,21 +159,29 @@ class Model:
         Raises:
             ActionClipError: the graphs are not available or cannot run.
         """
-        return in_order(self._encode_many(videos, sampling, seed, channels, ordered=True))
+        return in_order(self._encode_many(videos, sampling, seed, channels, views, ordered=True))
 
     def _encode_many(
-        self, videos: "Iterable[VideoInput]", sampling: str, seed: int, channels: str, *, ordered: bool
+        self, videos: "Iterable[VideoInput]", sampling: str, seed: int, channels: str, views: str, *, ordered: bool
     ) -> Results[EncodedVideo]:
         """Return an iterator over the number of each video and what it is encoded to."""
         from action_clip.models.engine import Ready, Stages, run
 
         check_videos(videos)
         graphs, limits = self._shared_graphs()
+        limits = limits._replace(items_per_run=max(limits.items_per_run // parse_views(views).total, 1))
         encoder = VideoEncoder(
-            graphs, self._encode, sampling=sampling, seed=seed, channels=channels, thumbnails=False, threads=1
+            graphs,
+            self._encode,
+            sampling=sampling,
+            seed=seed,
+            channels=channels,
+            views=views,
+            thumbnails=False,
+            threads=1,
         )
 
-        def prepare(video: "VideoInput") -> Ready[DecodedClip] | EncodedVideo:
+        def prepare(video: "VideoInput") -> Ready[DecodedVideo] | EncodedVideo:
             found = encoder.find(video)
             return found if isinstance(found, EncodedVideo) else Ready(encoder.decode(found))
 
@@ -219,7 +234,7 @@ class Model:
 
         graphs, workers = self._graphs, self._graphs.thread_count
         if provider(graphs.device) != CPU:
-            return graphs, Limits(workers, runs=1, items_per_run=_CLIPS_PER_RUN)
+            return graphs, Limits(workers, runs=1, items_per_run=graphs.clips_per_run)
         if workers > 1:
             graphs = self._side_by_side = self._side_by_side or graphs.with_one_thread()
         return graphs, Limits(workers, runs=workers, items_per_run=1)
@@ -237,13 +252,15 @@ class Model:
     def _prediction(
         self, encoded: EncodedVideo, choices: Choices, score: Callable[[], Scores], top_k: int
     ) -> Prediction:
+        """Return the prediction; `score` returns the scores of each view, (V, labels)."""
         timings: dict[str, float] = {}
         with timed(timings, "score"):
             scores = score()
+            probabilities, similarities = scores.probabilities.mean(axis=0), scores.similarities.mean(axis=0)
         return Prediction(
             **choices._asdict(),
-            probabilities=scores.probabilities,
-            similarities=scores.similarities,
+            probabilities=probabilities,
+            similarities=similarities,
             top_k=min(top_k, len(choices.labels)),
             video_features=encoded.features,
             frame_indices=encoded.clip.indices,
@@ -253,6 +270,7 @@ class Model:
             frame_times_s=encoded.clip.times_s,
             frames=encoded.clip.frames,
             timings_s=encoded.timings_s | timings,
+            views=encoded.views,
         )
 
 

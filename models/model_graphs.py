@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from action_clip.models.runtime.graph import Graph
 
 _LOG = logging.getLogger("action_clip")
+_CLIPS_PER_RUN = 32
+"""Most clips of one run on a GPU."""
 
 
 class FoundModel(NamedTuple):
@@ -160,6 +162,13 @@ class ModelGraphs:
     def thread_count(self) -> int:
         """Number of threads for decoding and preprocessing."""
         return self.threads or usable_cores()
+
+    @property
+    def clips_per_run(self) -> int:
+        """Most clips of one run. A core runs one at a time: more of them are no faster there."""
+        from action_clip.models.runtime.devices import CPU, provider
+
+        return 1 if provider(self.device) == CPU else _CLIPS_PER_RUN
 
     @property
     def works_in_background(self) -> bool:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
+from action_clip.video.views import ONE_VIEW
 
 _REPR_LABELS = 3
 _REPR_CHARACTERS = 40
@@ -34,8 +35,9 @@ class Prediction:
         similarities: (labels,) float64, from -1 to 1: cosine of video and label features, mean over the prompts; for
             "none of these" that of its nearest text; for a closed set the logits, which have no bounds.
         top_k: length of `ranked`, at most the number of labels.
-        video_features: (D,) float32, L2-normalised.
-        frame_indices: of the frames that were looked at, from 0; with the sampling "keyframes", they may be estimates.
+        video_features: (D,) float32, L2-normalised; of several views, the mean.
+        frame_indices: of the frames that were looked at, from 0, clip by clip; with the sampling "keyframes", they may
+            be estimates.
         model: name of the model.
         video: path or URL, without its password or token; None where something else was given.
         duration_s: of the video, in seconds; None where it is not known, as for arrays and images.
@@ -47,6 +49,7 @@ class Prediction:
         none_index: index of "none of these" in `labels`, the last one; None where it is not there.
         is_multi_label: whether each label was scored by itself, against texts that mean something else: then each
             probability is from 0 to 1, and they do not sum to 1.
+        views: clips x crops: probabilities and similarities are the means over these.
     """
 
     labels: tuple[str, ...]
@@ -63,6 +66,7 @@ class Prediction:
     timings_s: dict[str, float]
     none_index: int | None = None
     is_multi_label: bool = False
+    views: str = ONE_VIEW
 
     @cached_property
     def ranked(self) -> tuple[Ranked, ...]:
@@ -97,6 +101,7 @@ class Prediction:
             "frames": [int(index) for index in self.frame_indices],
             "frame_times_s": [float(time) for time in self.frame_times_s],
             "duration_s": None if self.duration_s is None else float(self.duration_s),
+            **({} if self.views == ONE_VIEW else {"views": self.views}),
             "predictions": [asdict(entry) for entry in self.ranked],
             "timings_s": {stage: float(seconds) for stage, seconds in self.timings_s.items()},
         }

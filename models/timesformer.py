@@ -17,6 +17,7 @@ from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import Choices, normalized, score_logits
 from action_clip.models.video_encoder import timed
+from action_clip.video.views import ONE_VIEW
 
 if TYPE_CHECKING:
     from action_clip.video.inputs import VideoInput
@@ -69,6 +70,7 @@ class TimeSformer(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
         thumbnails: bool = True,
     ) -> Prediction:
         """Predict which of the model's classes happens in the video.
@@ -81,13 +83,17 @@ class TimeSformer(Model):
                 ones, approximate.
             seed: for the random sampling.
             channels: the order of channels in arrays, "rgb" or "bgr".
+            views: clips x crops, "10x3" for ten clips and three crops of their frames, as for `encode_video`; their
+                probabilities are averaged.
             thumbnails: whether the prediction has the sampled frames.
 
         Raises:
             ActionClipError: anything wrong with the video or the model.
         """
         check_top_k(top_k)
-        encoded = self.encode_video(video, sampling=sampling, seed=seed, channels=channels, thumbnails=thumbnails)
+        encoded = self.encode_video(
+            video, sampling=sampling, seed=seed, channels=channels, views=views, thumbnails=thumbnails
+        )
         return self.predict(encoded, top_k=top_k)
 
     def classify_many(
@@ -98,12 +104,13 @@ class TimeSformer(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
     ) -> Iterator[Prediction | Failure]:
         """Predict which of the model's classes happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
-            top_k, sampling, seed, channels: as for `classify`.
+            top_k, sampling, seed, channels, views: as for `classify`.
 
         Returns:
             An iterator as of `encode_many`, over predictions without thumbnails.
@@ -111,7 +118,7 @@ class TimeSformer(Model):
         Raises:
             ActionClipError: anything wrong with the model.
         """
-        return in_order(self._classified(videos, top_k, sampling, seed, channels, ordered=True))
+        return in_order(self._classified(videos, top_k, sampling, seed, channels, views, ordered=True))
 
     def classify_as_completed(
         self,
@@ -121,9 +128,10 @@ class TimeSformer(Model):
         sampling: str = "uniform",
         seed: int = 0,
         channels: str = "rgb",
+        views: str = ONE_VIEW,
     ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
-        return self._classified(videos, top_k, sampling, seed, channels, ordered=False)
+        return self._classified(videos, top_k, sampling, seed, channels, views, ordered=False)
 
     def _classified(
         self,
@@ -132,11 +140,12 @@ class TimeSformer(Model):
         sampling: str,
         seed: int,
         channels: str,
+        views: str,
         *,
         ordered: bool,
     ) -> Results[Prediction]:
         check_top_k(top_k)
-        encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
+        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered)
 
         def predictions() -> Results[Prediction]:
             with closing(encoded):
@@ -170,7 +179,7 @@ class TimeSformer(Model):
         """
         check_top_k(top_k)
         self._check_encoded(encoded)
-        return self._prediction(encoded, Choices(self.classes), partial(score_logits, encoded.logits), top_k)
+        return self._prediction(encoded, Choices(self.classes), partial(score_logits, encoded.by_view.logits), top_k)
 
 
 def encode_whole_clips(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:

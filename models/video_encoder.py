@@ -4,18 +4,21 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo
+from action_clip.errors import ActionClipError
+from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo, add_timings, joined
 from action_clip.models.known_videos import KnownVideos
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.system.addresses import display_name
 from action_clip.video import check_channels
 from action_clip.video.sampling import make_sampler
+from action_clip.video.views import parse_views
 
 if TYPE_CHECKING:
     from action_clip.video.clip import Clip
@@ -37,12 +40,12 @@ class UnknownVideo:
 
 
 @dataclass(frozen=True, eq=False)
-class DecodedClip:
-    """A clip of a video, ready for the graphs."""
+class DecodedVideo:
+    """The frames of a video, ready for the graphs."""
 
     source: UnknownVideo
-    tensor: NDArray[np.float32]
-    """(T, 3, S, S)."""
+    views: Sequence[Callable[[], NDArray[np.float32]]]
+    """A function for each view that returns its tensor, (T, 3, S, S). Those of all views would take much memory."""
     clip: "Clip"
     """With thumbnails, or without any frames."""
     timings_s: dict[str, float]
@@ -59,6 +62,7 @@ class VideoEncoder:
         sampling: str,
         seed: int,
         channels: str,
+        views: str,
         thumbnails: bool,
         threads: int | None = None,
     ) -> None:
@@ -67,21 +71,25 @@ class VideoEncoder:
         Args:
             graphs: the model's graphs.
             encode: runs them on clips, (N, T, 3, S, S).
-            sampling, seed, channels, thumbnails: as for `Model.encode_video`.
+            sampling, seed, channels, views, thumbnails: as for `Model.encode_video`.
             threads: number of threads for one video; None: as many as the model has.
 
         Raises:
-            ActionClipError: there is no such sampling or order of channels, or the seed is not a whole number from 0.
+            ActionClipError: there are no such views, there is no such sampling or order of channels, or the seed is not
+                a whole number from 0.
         """
         check_channels(channels)
         self._graphs = graphs
         self._encode = encode
-        self._sampler = make_sampler(sampling, graphs.spec.frames, seed, graphs.spec.uniform)
+        self._views = parse_views(views)
+        # Of frames for all clips, each run of T is those of a clip, and lies in a stretch of its own.
+        self._sampler = make_sampler(sampling, self._views.clips * graphs.spec.frames, seed, graphs.spec.uniform)
         self._channels = channels
         self._thumbnails = thumbnails
         self._threads = threads or graphs.threads
-        self._known = KnownVideos(graphs, sampling, seed)
+        self._known = KnownVideos(graphs, sampling, seed, views)
         self._readers: set[VideoReader] = set()
+        self._is_closed = False
 
     def start(self) -> None:
         """Do what all videos need: fetch the graphs, and compute what their keys have in common.
@@ -108,58 +116,94 @@ class VideoEncoder:
             frames = self._small(self._read(video).frames)
         return replace(encoded, clip=replace(encoded.clip, frames=frames), timings_s=encoded.timings_s | timings)
 
-    def decode(self, source: UnknownVideo) -> DecodedClip:
-        """Decode and preprocess the frames that the sampler chooses.
+    def decode(self, source: UnknownVideo) -> DecodedVideo:
+        """Decode the frames that the sampler chooses, and preprocess them; of several views, `encode` does the latter.
 
         Raises ActionClipError where the video cannot be read.
         """
-        from action_clip.video.preprocess import clip_tensor
-
-        spec = self._graphs.spec
         timings: dict[str, float] = {}
         with timed(timings, "decode"):
             clip = self._read(source.video)
         timings["decode"] += source.seconds
         with timed(timings, "preprocess"):
-            threads = self._threads or self._graphs.thread_count
-            tensor = clip_tensor(clip.frames, spec.image_size, spec.mean, spec.std, spec.resize, threads)
+            views = self._tensors(clip.frames)
             clip = replace(clip, frames=self._small(clip.frames) if self._thumbnails else NO_FRAMES)
-        return DecodedClip(source, tensor, clip, timings)
+        return DecodedVideo(source, views, clip, timings)
 
-    def encode(self, clips: Sequence[DecodedClip]) -> list[EncodedVideo]:
-        """Run the graphs on clips of several videos at once; each of these takes an equal part of the time.
+    def _tensors(self, frames: NDArray[np.uint8]) -> list[Callable[[], NDArray[np.float32]]]:
+        """Return a function for each view that returns its tensor, (T, 3, S, S); that of a single one is made now."""
+        from action_clip.video.preprocess import clip_tensor
 
-        Raises ActionClipError where the graphs are not available or cannot run.
-        """
-        encoded = self._encode(self._graphs, np.stack([clip.tensor for clip in clips]))
-        timings_s = {stage: seconds / len(clips) for stage, seconds in encoded.timings_s.items()}
-        videos = [
-            EncodedVideo(
-                features=encoded.features[number],
-                frame_features=None if encoded.frame_features is None else encoded.frame_features[number],
-                logits=encoded.logits[number],
-                clip=clip.clip,
-                video=name_of(clip.source.video),
-                model=self._graphs.spec.name,
-                timings_s=clip.timings_s | timings_s,
-            )
-            for number, clip in enumerate(clips)
+        spec = self._graphs.spec
+        threads = self._threads or self._graphs.thread_count
+        crops: Sequence[int | None] = [None] if self._views.crops == 1 else range(self._views.crops)
+        tensors: list[Callable[[], NDArray[np.float32]]] = [
+            partial(clip_tensor, clip, spec.image_size, spec.mean, spec.std, spec.resize, threads, crop)
+            for crop in crops
+            for clip in np.split(frames, self._views.clips)
         ]
-        for clip, video in zip(clips, videos, strict=True):
-            if clip.source.key is not None:
-                self._known.add(clip.source.key, clip.source.video, video)
-        return videos
+        if len(tensors) > 1:
+            return tensors
+        tensor = tensors[0]()
+        return [lambda: tensor]
+
+    def encode(self, videos: Sequence[DecodedVideo]) -> list[EncodedVideo]:
+        """Run the graphs on all views of several videos; each of these takes an equal part of the time.
+
+        Raises ActionClipError where the graphs are not available or cannot run, and when the encoder is closed.
+        """
+        encoded = self._encoded([view for video in videos for view in video.views])
+        timings_s = {stage: seconds / len(videos) for stage, seconds in encoded.timings_s.items()}
+        results = []
+        for number, video in enumerate(videos):
+            add_timings(video.timings_s, timings_s)
+            result = EncodedVideo(
+                by_view=encoded.part(number * self._views.total, (number + 1) * self._views.total),
+                clip=video.clip,
+                video=name_of(video.source.video),
+                model=self._graphs.spec.name,
+                timings_s=video.timings_s,
+                views=str(self._views),
+            )
+            if video.source.key is not None:
+                self._known.add(video.source.key, video.source.video, result)
+            results.append(result)
+        return results
+
+    def _encoded(self, views: Sequence[Callable[[], NDArray[np.float32]]]) -> EncodedClips:
+        """Run the graphs on these views, as many at a time as one run is to have."""
+        most = 1 if len(views) == 1 else self._graphs.clips_per_run
+        runs = []
+        for first in range(0, len(views), most):
+            if self._is_closed:
+                raise ActionClipError("the results are no longer wanted: begin again")
+            timings: dict[str, float] = {}
+            with timed(timings, "preprocess"):
+                tensors = np.stack([view() for view in views[first : first + most]])
+            encoded = self._encode(self._graphs, tensors)
+            runs.append(replace(encoded, timings_s=timings | encoded.timings_s))
+        return joined(runs)
 
     def close(self) -> None:
-        """Make the calls of `find` and `decode` that are in progress fail soon, and write to the disk what is kept."""
+        """Make the calls in progress fail soon, and write to the disk what is kept."""
+        self._is_closed = True
         for reader in list(self._readers):
             reader.close()
         self._known.flush()
 
     def _read(self, video: "VideoInput") -> "Clip":
+        from action_clip.video.frame_buffer import unchanged
         from action_clip.video.inputs import read_frames
+        from action_clip.video.preprocess import reduced
 
-        return read_frames(video, self._sampler, channels=self._channels, threads=self._threads, readers=self._readers)
+        return read_frames(
+            video,
+            self._sampler,
+            channels=self._channels,
+            threads=self._threads,
+            readers=self._readers,
+            shrink=unchanged if self._views.total == 1 else partial(reduced, resize=self._graphs.spec.resize),
+        )
 
     def _small(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         from action_clip.video.thumbnails import thumbnails

@@ -1,6 +1,6 @@
 """The array that the frames of a clip are written into as they are decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 import numpy as np
@@ -10,6 +10,13 @@ from PIL import Image
 from action_clip.video.pixels import check_total
 
 Picture = NDArray[np.uint8]
+Shrink = Callable[[Picture], Picture]
+"""A function from an RGB picture, (H, W, 3), to a smaller one that is kept in its place, or to the same one."""
+
+
+def unchanged(picture: Picture) -> Picture:
+    """Return the picture."""
+    return picture
 
 
 class FrameBuffer:
@@ -18,7 +25,8 @@ class FrameBuffer:
     Where all indices are equal, as for a picture, the frame is stored once.
     """
 
-    def __init__(self, indices: Sequence[int]) -> None:
+    def __init__(self, indices: Sequence[int], shrink: Shrink = unchanged) -> None:
+        self._shrink = shrink
         self._first = indices[0]
         self._positions: dict[int, list[int]] = {}
         for position, index in enumerate(indices):
@@ -30,10 +38,11 @@ class FrameBuffer:
         self._other_sizes: dict[int, Picture] = {}
 
     def put(self, index: int, picture: Picture) -> None:
-        """Put an RGB picture, (H, W, 3), at each position of its index.
+        """Put an RGB picture, (H, W, 3), shrunk, at each position of its index.
 
         Raises ActionClipError where the frames are too large together.
         """
+        picture = self._shrink(picture)
         with self._lock:
             if self._frames is None:
                 check_total(self._stored, *picture.shape[:2])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from action_clip.errors import ActionClipError
 from action_clip.video import check_channels
+from action_clip.video.frame_buffer import Shrink, unchanged
 from action_clip.video.frame_streams import CaptureStream, ContainerStream, FrameStream, IterableStream
 from action_clip.video.images import RGBImage, check_array, refuse_tensor, to_rgb
 from action_clip.video.pixels import check_total
@@ -36,6 +37,7 @@ def read_frames(
     channels: str = "rgb",
     threads: int | None = None,
     readers: set[VideoReader] | None = None,
+    shrink: Shrink = unchanged,
 ) -> Clip:
     """Return the frames at the indices that `sampler` gives for the number of frames in the video.
 
@@ -56,6 +58,7 @@ def read_frames(
         channels: the order in arrays, "rgb" or "bgr". Other images state theirs; a capture is always BGR.
         threads: number of threads that decode a path or URL; None: one a core.
         readers: as for `read_clip`.
+        shrink: what is kept of each frame, as for `VideoReader.clip`.
 
     Returns:
         The chosen frames. For captures and containers, indices, times and duration count from their position before;
@@ -66,18 +69,18 @@ def read_frames(
     """
     check_channels(channels)
     if isinstance(video, str | os.PathLike):
-        return read_clip(video, sampler, threads=threads, readers=readers)
+        return read_clip(video, sampler, threads=threads, readers=readers, shrink=shrink)
     if isinstance(video, InputContainer):
-        return _from_stream(ContainerStream(video), sampler)
+        return _from_stream(ContainerStream(video), sampler, shrink)
     if _is_capture(video):
-        return _from_stream(CaptureStream(video), sampler)
+        return _from_stream(CaptureStream(video), sampler, shrink)
     _reject_other_types(video)
     images: Any = video
     if isinstance(images, np.ndarray) and images.ndim != 1:
         images = check_array(images, "the array", 4)
     if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
-        return _from_sequence(images, sampler, channels)
-    return _from_stream(IterableStream(images, channels), sampler)
+        return _from_sequence(images, sampler, channels, shrink)
+    return _from_stream(IterableStream(images, channels), sampler, shrink)
 
 
 def _is_capture(video: object) -> TypeGuard["cv2.VideoCapture"]:
@@ -86,31 +89,35 @@ def _is_capture(video: object) -> TypeGuard["cv2.VideoCapture"]:
     return capture is not None and isinstance(video, capture)
 
 
-def _from_sequence(images: Sequence[Any], sampler: Sampler, channels: str) -> Clip:
+def _from_sequence(images: Sequence[Any], sampler: Sampler, channels: str, shrink: Shrink) -> Clip:
     total = len(images)
     if not total:
         raise ActionClipError("there are no frames: give at least one RGB image")
     indices = sampler(total)
-    return _clip({index: to_rgb(images[index], channels) for index in dict.fromkeys(indices)}, indices, total)
+    chosen = {index: shrink(to_rgb(images[index], channels)) for index in dict.fromkeys(indices)}
+    return _clip(chosen, indices, total)
 
 
-def _from_stream(stream: FrameStream, sampler: Sampler) -> Clip:
+def _from_stream(stream: FrameStream, sampler: Sampler, shrink: Shrink) -> Clip:
     expected = stream.expected
-    images, times = _read_to_end(stream, None if expected is None else set(sampler(expected) if expected else ()))
+    guess = None if expected is None else set(sampler(expected) if expected else ())
+    images, times = _read_to_end(stream, guess, shrink)
     total = len(times)
     if not total:
         raise ActionClipError(stream.empty_message)
     indices = sampler(total)
     if not images.keys() >= set(indices):
-        images, times_again = _read_to_end(stream, set(indices))
+        images, times_again = _read_to_end(stream, set(indices), shrink)
         if len(times_again) != total:
             raise stream.restart_error()
     starts_s, duration_s = _timeline(times, stream.rate)
     return _clip(images, indices, total, starts_s, duration_s)
 
 
-def _read_to_end(stream: FrameStream, indices: set[int] | None) -> tuple[dict[int, RGBImage], list[float | None]]:
-    """Return copies of the frames at `indices`, or of all for None, by number, and the times of all in seconds.
+def _read_to_end(
+    stream: FrameStream, indices: set[int] | None, shrink: Shrink
+) -> tuple[dict[int, RGBImage], list[float | None]]:
+    """Return shrunk copies of the frames at `indices`, or of all for None, by number, and the times of all in seconds.
 
     Raises ActionClipError where these frames are too large, or all are more than MOST_BYTES.
     """
@@ -121,7 +128,7 @@ def _read_to_end(stream: FrameStream, indices: set[int] | None) -> tuple[dict[in
         times.append(time_s)
         if indices is not None and number not in indices:
             continue
-        images[number] = image = np.array(convert())
+        images[number] = image = np.array(shrink(convert()))
         height, width, _ = image.shape
         size += image.nbytes
         if indices is not None:

@@ -25,12 +25,19 @@ def clip_tensor(
     std: Sequence[float],
     resize: int = 256,
     threads: int = 1,
+    crop: int | None = None,
 ) -> NDArray[np.float32]:
     """Return frames resized, cropped and normalised as ActionCLIP's evaluation code does it.
 
     The short side is resized to `resize` pixels with Pillow's antialiased bicubic filter (the long side is truncated,
     as in torchvision), the centre is cropped (its position is rounded, as in torchvision), and values become
     (value / 255 - mean) / std. Only the part of a frame that the crop depends on is resized.
+
+    The first and the last of three crops are at the ends of the longer side of the resized frame (of a square one, of
+    its width), and steps between them are whole pixels, rounded down, as in ActionCLIP's GroupFCSample: so the second
+    one may be a pixel from the centre, and the last one a pixel from the end. Those take whole squares of the shorter
+    side, which no graph takes; here crops are in its centre. Where frames are portrait, it would leave them; these are
+    along the longer side, as in mmaction2's ThreeCrop.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
@@ -39,13 +46,14 @@ def clip_tensor(
         std: standard deviation of red, green and blue, in the same unit.
         resize: short side of the resized frame, in pixels.
         threads: number of frames that are resized at a time.
+        crop: which of three crops, 0, 1 or 2, from left to right or from top to bottom; None: the centre.
 
     Returns:
         (T, 3, size, size) float32.
 
     Raises:
         ActionClipError: the frames have another shape or type, or one side more than 1,000 times as long as the other;
-            or the crop is larger than the resized frame.
+            the crop is larger than the resized frame, or none of these.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ActionClipError(
@@ -53,14 +61,16 @@ def clip_tensor(
         )
     if not 1 <= size <= resize:
         raise ActionClipError(f"a crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}")
+    if crop not in (None, 0, 1, 2):
+        raise ActionClipError(f"the crop is {crop!r}: give 0, 1 or 2, or None for the centre")
     _, height, width, _ = frames.shape
-    short = min(height, width)
-    if max(height, width) > _MAX_ASPECT * short:
+    if max(height, width) > _MAX_ASPECT * min(height, width):
         raise ActionClipError(
             f"frames of {width} × {height} pixels are too narrow; cut them to 1 : {_MAX_ASPECT} at most"
         )
-    resized = (int(resize * width / short), int(resize * height / short))
-    columns, rows = _span(width, resized[0], size), _span(height, resized[1], size)
+    resized = _resized_size(width, height, resize)
+    left, top = _corner(resized, size, crop)
+    columns, rows = _span(width, resized[0], left, size), _span(height, resized[1], top, size)
     passes = [(0, columns), (1, rows)]
     if _vertical_first((width, height), resized):
         passes.reverse()
@@ -75,13 +85,40 @@ def clip_tensor(
         picture = Image.fromarray(np.ascontiguousarray(frame[rows.source, columns.source]))
         for axis, span in passes:
             picture = _resize_axis(picture, axis, span)
-        crop = np.asarray(picture)
+        pixels = np.asarray(picture)
         for channel in range(3):
-            np.take(table[channel], crop[..., channel], out=planes[channel])
+            np.take(table[channel], pixels[..., channel], out=planes[channel])
 
     with ThreadPoolExecutor(threads) as pool:  # Pillow resizes without holding the interpreter
         list(pool.map(normalise, frames, tensor))
     return tensor
+
+
+def reduced(frame: NDArray[np.uint8], resize: int) -> NDArray[np.uint8]:
+    """Return a frame, (H, W, 3) uint8 RGB, resized as `clip_tensor` does, whole; itself where that is no smaller.
+
+    `clip_tensor` returns the same for both.
+    """
+    height, width, _ = frame.shape
+    if min(height, width) <= resize:
+        return frame
+    picture = Image.fromarray(np.ascontiguousarray(frame))
+    return np.asarray(picture.resize(_resized_size(width, height, resize), Image.Resampling.BICUBIC))
+
+
+def _resized_size(width: int, height: int, resize: int) -> tuple[int, int]:
+    """Return width and height after resizing the short side to `resize`."""
+    short = min(height, width)
+    return int(resize * width / short), int(resize * height / short)
+
+
+def _corner(resized: tuple[int, int], size: int, crop: int | None) -> tuple[int, int]:
+    """Return where a crop begins in a resized frame: left and top."""
+    corner = [round((length - size) / 2) for length in resized]
+    if crop is not None:
+        longer = int(resized[1] > resized[0])
+        corner[longer] = crop * ((resized[longer] - size) // 2)
+    return corner[0], corner[1]
 
 
 @dataclass(frozen=True)
@@ -98,8 +135,8 @@ class _Span:
     """Start and end of the crop in the resized part."""
 
 
-def _span(length: int, resized: int, size: int) -> _Span:
-    """Return which of `length` source pixels the middle `size` pixels depend on after resizing them to `resized`.
+def _span(length: int, resized: int, start: int, size: int) -> _Span:
+    """Return which of `length` source pixels the `size` pixels from `start` on depend on after resizing to `resized`.
 
     The part begins and ends where a source pixel and a resized one begin together: Pillow computes the same
     weights there as for the whole picture, and the same values. It has a margin as wide as the kernel
@@ -107,9 +144,8 @@ def _span(length: int, resized: int, size: int) -> _Span:
     """
     common = gcd(length, resized)
     source_step, resized_step = length // common, resized // common
-    start = round((resized - size) / 2)
     first, last = start // resized_step, -(-(start + size) // resized_step)
-    margin = ceil(_CUBIC_REACH * max(length / resized, 1)) + 1
+    margin = ceil(_CUBIC_REACH * max(length / resized, 1)) + 1 if length != resized else 0
     begin, end = max(first * source_step - margin, 0), min(last * source_step + margin, length)
     return _Span(
         source=slice(begin, end),

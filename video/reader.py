@@ -23,7 +23,7 @@ from action_clip.system.forks import cached_property, never_destroy, reset_in_ch
 from action_clip.system.interrupts import interruptible
 from action_clip.video.clip import Clip, Frame, Timeline
 from action_clip.video.ffmpeg_file import StoppedError
-from action_clip.video.frame_buffer import resized
+from action_clip.video.frame_buffer import Shrink, resized, unchanged
 from action_clip.video.sampling import Sampler
 from action_clip.video.seeking import StrategyError
 from action_clip.video.source import VideoSource, locate
@@ -143,10 +143,11 @@ class VideoReader:
         """The name of the strategy that gave the last result; None before the first one."""
         return self._strategy
 
-    def clip(self, sampler: Sampler) -> Clip:
+    def clip(self, sampler: Sampler, shrink: Shrink = unchanged) -> Clip:
         """Return the frames at the indices that `sampler` gives for the number of frames in the video.
 
-        Frames of another size than the first one returned are brought to its size.
+        Each is kept as `shrink` returns it, as soon as it is decoded; any thread may call that. Frames of another size
+        than the first one returned are brought to its size.
 
         With `Keyframes` as the sampler, the keyframes nearest to the frames of its rule are returned. Where an MP4,
         Matroska or AVI file has an index, only that and these keyframes are read; `indices` and `total_frames` are then
@@ -157,7 +158,7 @@ class VideoReader:
 
         Raises ActionClipError also for indices outside the video, and for frames that are too large.
         """
-        return self._answer(lambda strategy: strategy.clip(sampler))
+        return self._answer(lambda strategy: strategy.clip(sampler, shrink))
 
     def frames_at(self, indices: Sequence[int]) -> Clip:
         """Return the frames with these indices, in this order; 0 is the first frame shown.
@@ -323,6 +324,7 @@ def read_clip(
     *,
     threads: int | None = None,
     readers: set[VideoReader] | None = None,
+    shrink: Shrink = unchanged,
 ) -> Clip:
     """Return the frames of a video that `sampler` chooses; other arguments and errors are those of `VideoReader`.
 
@@ -330,9 +332,9 @@ def read_clip(
     """
     with VideoReader(source, threads=threads) as video:
         if readers is None:
-            return video.clip(sampler)
+            return video.clip(sampler, shrink)
         readers.add(video)
         try:
-            return video.clip(sampler)
+            return video.clip(sampler, shrink)
         finally:
             readers.discard(video)

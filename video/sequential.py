@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
-import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
+from action_clip.video.frame_buffer import Picture, Shrink, unchanged
 from action_clip.video.packets import PacketTable, read_packets
 from action_clip.video.pixels import SQUARE, check_total, upright_rgb
 from action_clip.video.source import VideoSource, opened
@@ -28,8 +27,9 @@ class DecodedFrames:
     """The frames that the decoder itself calls corrupt."""
     failures: list[tuple[int | None, int]] = field(default_factory=list)
     """Presentation time of each packet that could not be decoded, and how many frames had come before it."""
-    pictures: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
-    """RGB of the frames that were requested."""
+    pictures: dict[int, Picture] = field(default_factory=dict)
+    """RGB of the frames that were requested, shrunk."""
+    shrink: Shrink = unchanged
     end: int = 0
     """When the last frame ends, in the unit of `times`, where the decoder tells it; else 0."""
 
@@ -41,8 +41,12 @@ class DecodedFrames:
             if frame.is_corrupt:
                 self.corrupt.add(number)
             if number in requested:
-                self.pictures[number] = picture = upright_rgb(frame, self.aspect)
-                check_total(len(self.pictures), *picture.shape[:2])
+                self.keep(number, upright_rgb(frame, self.aspect))
+
+    def keep(self, number: int, picture: Picture) -> None:
+        """Keep the picture of a frame. Raises ActionClipError where the pictures are too large together."""
+        self.pictures[number] = picture = self.shrink(picture)
+        check_total(len(self.pictures), *picture.shape[:2])
 
     def timeline(self) -> tuple[list[int | None], list[int | None]]:
         """Return the time of every frame of the video, and its number in the decoder's output, None for a broken one.
@@ -71,12 +75,14 @@ Pass = Callable[[DecodedFrames, Collection[int]], Generator[None, None, None]]
 """A generator function that decodes from the start and, at each step, adds frames, with the pictures requested."""
 
 
-def decode_all(decode: Pass, requested: Collection[int], *, to_end: bool = True) -> DecodedFrames:
-    """Return the frames from the start to the end, or to the last one requested, with the pictures requested.
+def decode_all(
+    decode: Pass, requested: Collection[int], shrink: Shrink = unchanged, *, to_end: bool = True
+) -> DecodedFrames:
+    """Return the frames from the start to the end, or to the last one requested, with the pictures requested, shrunk.
 
     Raises ActionClipError where reading fails, or these pictures are too large.
     """
-    result = DecodedFrames()
+    result = DecodedFrames(shrink=shrink)
     with closing(decode(result, requested)) as steps:
         for _ in steps:
             if not to_end and len(result.pictures) == len(requested):
@@ -84,7 +90,7 @@ def decode_all(decode: Pass, requested: Collection[int], *, to_end: bool = True)
     return result
 
 
-def stream_all(decode: Pass, requested: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def stream_all(decode: Pass, requested: Collection[int]) -> Iterator[tuple[int, Picture]]:
     """Yield number and picture of each frame requested, in order, while everything is decoded from the start.
 
     Raises ActionClipError as `decode_all` does.

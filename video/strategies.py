@@ -17,7 +17,7 @@ from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
 from action_clip.video.clip import Clip, Frame, Timeline
 from action_clip.video.decoders import Decoders
-from action_clip.video.frame_buffer import FrameBuffer, Picture
+from action_clip.video.frame_buffer import FrameBuffer, Picture, Shrink, unchanged
 from action_clip.video.keyframes import decode_keyframes, read_index
 from action_clip.video.packets import PacketTable, fits_memory, read_packets
 from action_clip.video.pixels import clockwise_turn, most_pixels
@@ -56,8 +56,8 @@ class Strategy(ABC):
         raise StrategyError("no frame can be decoded")
 
     @abstractmethod
-    def clip(self, sampler: Sampler) -> Clip:
-        """Return the frames that the sampler chooses."""
+    def clip(self, sampler: Sampler, shrink: Shrink) -> Clip:
+        """Return the frames that the sampler chooses, shrunk as they are decoded."""
 
     def stream(self, indices: Sequence[int], *, strict: bool = False) -> Iterator[Frame]:
         """Yield the frames with these indices, in ascending order; the last frame for indices beyond the end.
@@ -93,7 +93,7 @@ class IndexedKeyframes(Strategy):
         """Raise StrategyError: the index may not list every frame."""
         raise StrategyError("every frame is requested, not only keyframes")
 
-    def clip(self, sampler: Sampler) -> Clip:
+    def clip(self, sampler: Sampler, shrink: Shrink) -> Clip:
         """Return the keyframes nearest to the frames of a `Keyframes`; StrategyError for another sampler."""
         if not isinstance(sampler, Keyframes):
             raise StrategyError("exact frames are requested, not keyframes")
@@ -103,7 +103,7 @@ class IndexedKeyframes(Strategy):
             chosen = [index.nearest(frame) for frame in exact]
             if _is_better_exact(video, index.total_frames, exact, chosen):
                 raise StrategyError("the video is short and has few keyframes: the frames themselves are better")
-            buffer = FrameBuffer([keyframe.time for keyframe in chosen])
+            buffer = FrameBuffer([keyframe.time for keyframe in chosen], shrink)
             keyframes = sorted(set(chosen))
             shown = decode_keyframes(video, index, keyframes, self._decoders.threads, buffer.put)
         frames = dict(zip(keyframes, shown, strict=True))
@@ -146,7 +146,7 @@ class Seeking(Strategy):
         """Return when each frame of the video is shown, by the timestamps; nothing is decoded."""
         return self._timeline
 
-    def clip(self, sampler: Sampler) -> Clip:
+    def clip(self, sampler: Sampler, shrink: Shrink) -> Clip:
         """Return the frames that the sampler chooses; for a `Keyframes`, the keyframes nearest to them."""
         table = self._table
         total = len(table.shown)
@@ -156,7 +156,7 @@ class Seeking(Strategy):
                 nearest = [table.nearest_keyframe(index) for index in exact]
                 if not _is_better_exact(video, total, exact, nearest):
                     indices = nearest
-            buffer = FrameBuffer(indices)
+            buffer = FrameBuffer(indices, shrink)
             decode_frames(video, table, set(indices), buffer.put)
         _warn_of_few_keyframes(self._source.name, exact, indices)
         return self._timeline.clip(buffer.frames(), indices)
@@ -229,17 +229,17 @@ class FromStart(Strategy):
         """Return when each frame of the video is shown, by decoding everything once."""
         return self._surveyed(None)[0].timeline
 
-    def clip(self, sampler: Sampler) -> Clip:
+    def clip(self, sampler: Sampler, shrink: Shrink) -> Clip:
         """Return the frames that the sampler chooses.
 
         The first call decodes everything, and keeps the frames chosen for the number of frames that the file states.
         Where the true number leads to others, the video is decoded again.
         """
-        survey, pictures = self._surveyed(sampler)
+        survey, pictures = self._surveyed(sampler, shrink)
         indices = self._decodable(_checked(sampler, len(survey.timeline.times_s)))
         numbers = {index: survey.numbers[index] for index in indices}
         if not pictures.keys() >= set(numbers.values()):
-            pictures = decode_all(self._pass(), set(numbers.values()), to_end=False).pictures
+            pictures = decode_all(self._pass(), set(numbers.values()), shrink, to_end=False).pictures
         buffer = FrameBuffer(indices)
         for index, number in numbers.items():
             buffer.put(index, pictures.pop(number))
@@ -251,7 +251,7 @@ class FromStart(Strategy):
         for number, picture in stream_all(self._pass(), index_of):
             yield index_of[number], picture
 
-    def _surveyed(self, sampler: Sampler | None) -> tuple[Survey, dict[int, Picture]]:
+    def _surveyed(self, sampler: Sampler | None, shrink: Shrink = unchanged) -> tuple[Survey, dict[int, Picture]]:
         """Return the survey and, where it is made now, the pictures that the sampler chooses for the expected number.
 
         The pictures are by number in the decoder's output. Raises ActionClipError where no frame can be decoded.
@@ -259,12 +259,12 @@ class FromStart(Strategy):
         if self._survey is not None:
             return self._survey, {}
         expected = self._expected()
-        result = decode_all(self._pass(), _guess(sampler, expected))
+        result = decode_all(self._pass(), _guess(sampler, expected), shrink)
         if self._threads != 1 and (result.failures or result.corrupt or len(result.times) != expected):
             # Decoders with several threads report an error late, lose good frames with the bad one, and conceal
             # what is missing differently from run to run.
             self._threads = 1
-            result = decode_all(self._pass(), _guess(sampler, len(result.times)))
+            result = decode_all(self._pass(), _guess(sampler, len(result.times)), shrink)
         if not result.times:
             raise ActionClipError(
                 f"no frame of {self._source.name} can be decoded; check that it plays and that its frames have no more "

@@ -9,7 +9,7 @@ from PIL import Image
 
 from action_clip.errors import ActionClipError
 from action_clip.video.ffmpeg_file import read_all
-from action_clip.video.pixels import check_size, check_total, on_white
+from action_clip.video.pixels import check_size, on_white
 from action_clip.video.sequential import DecodedFrames
 from action_clip.video.source import VideoSource
 
@@ -64,8 +64,7 @@ def decode_animation(
             result.times.append(result.end)
             result.end += image.info.get("duration") or _LEAST_MS
             if number in requested:
-                result.pictures[number] = on_white(np.asarray(ImageOps.exif_transpose(image).convert("RGBA")))
-                check_total(len(result.pictures), image.height, image.width)
+                result.keep(number, on_white(np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))))
             yield
 
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(common.with_explicit_none(arguments, parser))
-    common.check_seed(parser, options)
+    common.check_frames(parser, options)
     return reported(partial(_run, options), options)
 
 
@@ -74,8 +74,8 @@ def build_parser() -> ArgumentParser:
         default=256,
         help="at most: what a run that is ended has to do again of each worker's (default: %(default)s)",
     )
-    names = ("text", "desc_file", "none", "multi_label", "classmap", "prompts", "sampling", "seed", "top_k")
-    common.add_options(parser, "what to look for", names)
+    names = ("text", "desc_file", "none", "multi_label", "classmap", "prompts", "sampling", "seed", "views")
+    common.add_options(parser, "what to look for", (*names, "top_k"))
     common.add_options(parser, "the model", ("model", "average", "device", "no_cache"))
     _add_cluster(parser)
     common.add_options(parser, "other", ("quiet", "debug"))

@@ -43,13 +43,13 @@ _TYPES = ("<i8", "<f8", "<f4", "<f4", "<f4")
 
 @dataclass(frozen=True, eq=False)
 class KnownVideo:
-    """What is kept of a clip.
+    """What is kept of V views of a video, one after the other; the key tells V.
 
     Attributes:
-        features: (D,) float32.
-        frame_features: (T, D) float32, the image graph's output; None where frames see each other.
-        logits: (C,) float32; C = 0 for a zero-shot model.
-        indices: of the frames, from 0.
+        features: (V · D,) float32.
+        frame_features: (V · T, D) float32, the image graph's output; None where frames see each other.
+        logits: (V · C,) float32; C = 0 for a zero-shot model.
+        indices: of the frames, from 0, clip by clip.
         times_s: their presentation times, in seconds from the first frame of the video; () where they are not known.
         total_frames: of the video.
         duration_s: of the video.
