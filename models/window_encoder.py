@@ -130,10 +130,11 @@ class WindowEncoder:
         """Yield the windows that are complete with the result for the next part of a video, or its Failure."""
         if isinstance(result, Failure):
             windows.is_over = True
+            self._end(windows.reader)
             yield Failure(windows.name, result.error)
-        else:
-            windows.add(result.rows, result.timings_s)
-            yield from windows.windows(self._encoded_clips, self._graphs.spec.name)
+            return
+        windows.add(result.rows, result.timings_s)
+        yield from windows.windows(self._encoded_clips, self._graphs.spec.name)
         if windows.is_over:
             self._end(windows.reader)
 
