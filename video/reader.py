@@ -226,7 +226,7 @@ class VideoReader:
 
     def _one_by_one(self, frames: Generator[Frame, None, None]) -> Iterator[Frame]:
         """Yield the frames; while each is decoded, no other call runs."""
-        self._streams.add(frames)
+        self._alone(lambda: self._streams.add(frames))
         while (frame := self._alone(partial(next, frames, None))) is not None:
             yield frame
 
