@@ -1,10 +1,10 @@
 """The cases with a long film in windows: decoding, graphs and the whole run against their limits, and memory."""
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from shutil import which
 from statistics import median
 
 from action_clip.models.store.home import VIDEO_BANK
@@ -73,7 +73,7 @@ def _measure(length: str, inputs: Inputs, rounds: int) -> Raw:
     alone = [sys.executable, "-m", "benchmarks.alone", str(inputs.work)]
     commands |= {stage.name: Command([*alone, stage.name], home) for stage in FILM_ALONE}
     absent = {}
-    if shutil.which("ffmpeg") is None:
+    if which("ffmpeg") is None:
         del commands[FFMPEG.format(length)]
         absent[FFMPEG.format(length)] = "the program ffmpeg"
     raw = processes(commands, 1)

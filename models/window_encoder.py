@@ -111,7 +111,8 @@ class WindowEncoder:
         stages: Stages[_Item, _Decoded, _Rows] = Stages(
             self._prepared, self._encoded, self._close, self._limits_of_parts(limits)
         )
-        with closing(run(self._parts(videos, parts), stages, ordered=True)) as results:
+        results: Results[_Rows] = run(self._parts(videos, parts), stages, ordered=True)
+        with closing(results):
             for _, result in results:
                 part = parts.popleft()
                 if isinstance(part, _Unreadable):

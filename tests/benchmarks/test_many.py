@@ -68,7 +68,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     for module in (many, film):
         monkeypatch.setattr(module, "processes", run)
         monkeypatch.setattr(module, "make_folder", make)
-    monkeypatch.setattr(film.shutil, "which", lambda _: "ffmpeg")
+    monkeypatch.setattr(film, "which", lambda _: "ffmpeg")
     raws = {key: case.measure(Inputs(tmp_path), 1) for key, case in cases.CASES.items() if key != "bank"}
     return raws, commands
 

@@ -25,6 +25,7 @@ from action_clip import ActionClip, ActionClipError, Failure, TimeSformer, Video
 from action_clip.models.engine import Limits, Ready, Stages, run
 from action_clip.models.prediction import Window
 from action_clip.models.windows import make_spacing
+from action_clip.video.pixels import upright_rgb
 from action_clip.video.preprocess import clip_tensor
 from action_clip.video.source import Video
 
@@ -109,7 +110,7 @@ def test_windows_lie_on_one_grid_and_end_with_the_video(model: ActionClip, video
         assert (prediction.video, prediction.model) == (str(video), model.spec.name)
         assert prediction.timings_s.keys() == {"decode", "preprocess", "image", "fusion", "score"}
     by_hand = action_clip.score(windows[1].prediction.video_features, bank)
-    np.testing.assert_array_equal(windows[1].prediction.probabilities, by_hand.probabilities)
+    np.testing.assert_allclose(windows[1].prediction.probabilities, by_hand.probabilities, atol=1e-6)
 
 
 @pytest.mark.usefixtures("short_stretches")
@@ -151,25 +152,21 @@ def test_graphs_that_see_whole_clips(tmp_path: Path, video: Path, monkeypatch: p
 
 
 def test_nano(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "clip.mp4", moving(60), rate=10)
-    with ActionClip("nano", cache=False) as nano:
-        windows = list(nano.timeline(path, LABELS, window=4.0))
-        assert spans(windows) == [(0, 4), (2, 6)]
+    path = write_video(tmp_path / "clip.mp4", moving(18), rate=10)
+    with ActionClip("nano", cache=False, threads=1) as nano:
+        windows = list(nano.timeline(path, LABELS, window=1.2))
+        assert spans(windows) == [(0, 1.2), (0.6, 1.8)]
         assert_answers_are_those_of_their_frames(windows, nano, path)
 
 
 @pytest.mark.usefixtures("short_stretches")
 def test_each_frame_is_decoded_and_encoded_once(folder: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, packets, rows = [], [], []
-    upright, decode, encode = (
-        action_clip.video.seeking.upright_rgb,
-        Video.decode,
-        action_clip.models.actionclip.frame_features,
-    )
+    decode, encode = Video.decode, action_clip.models.actionclip.frame_features
 
     def converting(frame: Any, aspect: Any) -> Any:
         pictures.append(frame.pts)
-        return upright(frame, aspect)
+        return upright_rgb(frame, aspect)
 
     def decoding(self: Video, packet: Any) -> Any:
         packets.extend([] if packet is None else [packet.pts])
@@ -223,10 +220,10 @@ def test_one_frame(model: ActionClip, tmp_path: Path) -> None:
 
 def test_a_variable_rate_and_a_gap_of_minutes(model: ActionClip, tmp_path: Path) -> None:
     times = [*range(0, 1000, 40), *range(120_000, 121_000, 100)]
-    path = write_video(tmp_path / "clip.mkv", moving(len(times)), times=times, options=GROUPS)
+    path = write_video(tmp_path / "clip.mkv", moving(len(times)), times=times, options={"g": "20", "bf": "0"})
     windows = list(model.timeline(path, LABELS, window=1.0, stride=1.0))
     assert len(windows) == 121
-    assert spans(windows)[119:] == [(119, 120), (120, 121)]
+    assert spans(windows)[119:] == [(119, 120), (120, 120.94)]
     assert frames_of(windows)[0] == (3, 9, 15, 21)
     assert set(frames_of(windows)[1:120]) == {(24,) * T}
     assert frames_of(windows)[120] == (26, 28, 31, 33)
