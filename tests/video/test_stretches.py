@@ -1,6 +1,7 @@
 """Stretches: the frames that a reader returns, for any number of threads; each decoded once; none waits for ever."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -194,6 +195,7 @@ def test_what_comes_from_a_url_is_read_by_one_thread_at_a_time(tmp_path: Path, m
         is_alone = reading.acquire(blocking=False)
         together.append(not is_alone)
         try:
+            time.sleep(0.005)
             return read(self, at, size)
         finally:
             if is_alone:
