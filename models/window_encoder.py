@@ -111,7 +111,7 @@ class WindowEncoder:
         stages: Stages[_Item, _Decoded, _Rows] = Stages(
             self._prepared, self._encoded, self._close, self._limits_of_parts(limits)
         )
-        results: Results[_Rows] = run(self._parts(videos, parts), stages, ordered=True)
+        results = run(self._parts(videos, parts), stages, ordered=True)
         with closing(results):
             for _, result in results:
                 part = parts.popleft()
