@@ -240,7 +240,7 @@ class VideoReader:
                 raise
             self._source.check()
         except StoppedError as error:
-            raise self._closed_error() from error
+            raise self._closed_error("was") from error
 
     @cached_property
     def _timeline(self) -> Timeline:
@@ -305,19 +305,19 @@ class VideoReader:
         with self._lock:
             try:
                 if stop.is_set():
-                    raise self._closed_error()
+                    raise self._closed_error("is")
                 try:
                     return work()
                 finally:
                     self._source.check()
             except StoppedError as error:
-                raise self._closed_error() from error
+                raise self._closed_error("was") from error
             finally:
                 if stop.is_set():
                     self._close_decoders()
 
-    def _closed_error(self) -> ActionClipError:
-        return ActionClipError(f"the reader of {self._source.name} is closed; open the video again")
+    def _closed_error(self, verb: str) -> ActionClipError:
+        return ActionClipError(f"the reader of {self._source.name} {verb} closed; open the video again")
 
     def _close_decoders(self) -> None:
         for frames in list(self._streams):
