@@ -1,11 +1,14 @@
-"""The processor's seconds for a stage of a clip, with one thread: `python -m benchmarks.alone WORK NAME`, of ALONE."""
+"""The processor's seconds for a stage, with one thread: `python -m benchmarks.alone WORK NAME`.
+
+NAME is that of a contestant of ALONE or FILM_ALONE.
+"""
 
 import json
 import sys
 from pathlib import Path
 from time import process_time
 
-from benchmarks.contestants import ALONE, find
+from benchmarks.contestants import ALONE, FILM_ALONE, find
 from benchmarks.inputs import Inputs
 
 RUNS = 30
@@ -13,7 +16,7 @@ RUNS = 30
 
 def main() -> None:
     """Print the mean of RUNS runs, after one to warm up."""
-    contestant = find(ALONE, sys.argv[2])
+    contestant = find((*ALONE, *FILM_ALONE), sys.argv[2])
     work = contestant.load()(Inputs(Path(sys.argv[1])), *contestant.arguments)
     work()
     began = process_time()

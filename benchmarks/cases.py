@@ -21,6 +21,7 @@ from benchmarks.contestants import (
     VIDEO_LENGTHS_S,
     YARDSTICK,
 )
+from benchmarks.film import FILM_CASES
 from benchmarks.inputs import LABELS_400, Inputs
 from benchmarks.many import MANY_CASES
 from benchmarks.measure import Command, Raw, processes, workers
@@ -242,4 +243,5 @@ CASES: dict[str, Case] = {
         (Target("label bank, probabilities against embeddings", _smaller_bank, 15, True, "×"),),
     ),
     **MANY_CASES,
+    **FILM_CASES,
 }

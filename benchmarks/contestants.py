@@ -13,6 +13,8 @@ from benchmarks.inputs import HEIGHT, WIDTH
 THREADS = 2
 VIDEO_LENGTHS_S = {"10 s": 10, "10 min": 600, "2 h": 7200}
 GPU_BATCHES = (1, 8, 32, 128)
+# Of ten seconds of film: frames that are looked at, and windows.
+FILM_FRAMES, FILM_WINDOWS = 20, 5
 
 OPENVINO_DEFAULT = "OpenVINO, its default"
 PROGRAM, PROGRAM_INT8 = "program, fp32", "program, int8"
@@ -23,6 +25,8 @@ SCORE, SCORE_AVERAGED = "score 10,000 labels × 16 prompts", "score 10,000 label
 ON_GPU, PYTORCH_ON_GPU = "program, clips at once: {}", "PyTorch fp16 eager, clips at once: {}"
 DECODING, PREPROCESSING = "decoding of a clip, alone", "preprocessing of a clip, alone"
 GRAPHS, GRAPHS_INT8 = "graphs on a clip, alone", "graphs on a clip, int8, alone"
+DECODING_FILM, PREPROCESSING_FILM = "decoding of ten seconds, alone", "preprocessing of ten seconds, alone"
+GRAPHS_FILM = "graphs on ten seconds, alone"
 READ_FEATURES, PREPROCESS = "400 labels × 16 prompts out of the label bank", "eight 1080p frames to a clip tensor"
 
 
@@ -106,6 +110,13 @@ ALONE: tuple[Contestant, ...] = (
     Contestant(GRAPHS_INT8, "work:program_clip", ("int8", 1)),
 )
 """What has to be done for each of many videos, with one thread; benchmarks.alone measures the processor's time."""
+
+FILM_ALONE: tuple[Contestant, ...] = (
+    Contestant(DECODING_FILM, "work:decode_film"),
+    Contestant(PREPROCESSING_FILM, "work:preprocess", (1920, 1080, FILM_FRAMES)),
+    Contestant(GRAPHS_FILM, "work:film_graphs"),
+)
+"""The same for ten seconds of a long video in windows."""
 
 SCRIPTS: dict[str, tuple[str, str]] = {
     f"script, {reader} and {peer}": (reader, peer)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.inputs import FEW_TINY, Inputs, write_clip
-from benchmarks.video import whole
+from benchmarks.video import make_videos, whole
 
 
 def make_clips(inputs: Inputs, count: int) -> None:
@@ -37,7 +37,12 @@ def make_tiny(inputs: Inputs, count: int) -> None:
         os.utime(path, (number, number))
 
 
-FOLDERS = {"clips": make_clips, "tiny": make_tiny}
+def make_long(inputs: Inputs, count: int) -> None:
+    """Make the `count` shortest of the long videos."""
+    make_videos(inputs, count)
+
+
+FOLDERS = {"clips": make_clips, "tiny": make_tiny, "long": make_long}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ They stay in the work folder. Heavy imports are inside the functions: the proces
 imports this module, and must stay small.
 """
 
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ class Inputs:
         """The folder for the long videos."""
         return self.work / "videos"
 
+    def video(self, length: str) -> Path:
+        """Return the path of the long video of a length, a key of benchmarks.contestants.VIDEO_LENGTHS_S."""
+        return self.videos / f"{length.replace(' ', '')}.mp4"
+
     @property
     def clips(self) -> Path:
         """The folder for CLIPS different clips, each like `clip`."""
@@ -93,6 +98,15 @@ def make(inputs: Inputs) -> None:
             raise SystemExit(1)
     if not inputs.transformers.exists():
         write_for_transformers(inputs.checkpoint, inputs.transformers)
+
+
+def make_folder(inputs: Inputs, kind: str, count: int) -> None:
+    """Make a folder, as benchmarks.folders does, in another process.
+
+    The peak of memory of the process that starts and times the others is part of those that are measured.
+    """
+    command = [sys.executable, "-m", "benchmarks.folders", str(inputs.work), kind, str(count)]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def write_clip(

@@ -1,6 +1,5 @@
 """The cases with many videos: one process for all of them, asked once and again."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from statistics import median
 from action_clip.models.store.home import LABEL_BANK, VIDEO_BANK
 from action_clip.system.cores import usable_cores
 from benchmarks.contestants import ALONE, DECODING, GRAPHS, GRAPHS_INT8, PREPROCESSING, SCRIPTS
-from benchmarks.inputs import ALL_TINY, CLIPS, FEW_TINY, ROOT, Inputs
+from benchmarks.inputs import ALL_TINY, CLIPS, FEW_TINY, Inputs, make_folder
 from benchmarks.measure import Command, Raw, processes
 from benchmarks.program import classify, forgetting
 from benchmarks.targets import Case, Figure, Target, faster, ratio
@@ -46,7 +45,7 @@ def _program(inputs: Inputs, precision: str, *forgotten: str) -> Command:
 
 def _prepared(inputs: Inputs, *precisions: str) -> None:
     """Make the clips, and let the program keep its graphs and labels, on two videos."""
-    _make(inputs, "clips", CLIPS)
+    make_folder(inputs, "clips", CLIPS)
     for precision in precisions:
         videos = sorted(inputs.clips.iterdir())[:2]
         command = classify(inputs, inputs.graphs(precision), inputs.labels_10, videos[0], "--video", str(videos[1]))
@@ -57,12 +56,6 @@ def looping(command: Command) -> Command:
     """Return a loop that starts the program for each video of the folder, which is the command's last argument."""
     *program, folder = command.arguments
     return replace(command, arguments=["sh", "-c", _EACH, folder, *program])
-
-
-def _make(inputs: Inputs, kind: str, count: int) -> None:
-    """Make a folder in another process: the peak of memory of this one is part of those that are measured."""
-    command = [sys.executable, "-m", "benchmarks.folders", str(inputs.work), kind, str(count)]
-    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def _measured(commands: dict[str, Command], rounds: int) -> Raw:
@@ -106,7 +99,7 @@ def _again(inputs: Inputs, rounds: int) -> Raw:
 
 def _memory(inputs: Inputs, rounds: int) -> Raw:
     """Run each once: a peak of memory does not depend on what else the machine does."""
-    _make(inputs, "tiny", ALL_TINY)
+    make_folder(inputs, "tiny", ALL_TINY)
     few, all_of_them = (
         forgetting(classify(inputs, Path("nano"), inputs.labels_10, folder), VIDEO_BANK)
         for folder in (inputs.tiny / "few", inputs.tiny)

@@ -34,7 +34,7 @@ class Sample:
     """The figures of one run: seconds, peak of memory in MB (None for a worker), seconds of each stage.
 
     The seconds are those from start to exit, unless the process measures itself and answers with `seconds`. Stages are
-    those of an answer for one video.
+    those of an answer for one video, or of all windows of one.
     """
 
     seconds: float
@@ -215,7 +215,8 @@ def _run(command: Command) -> tuple[int, str, Sample]:
     unit = 1 if sys.platform == "darwin" else 1024
     lines = list(islice(_lines(output), 2))
     content = lines[0] if len(lines) == 1 else {}
-    sample = Sample(content.get("seconds", seconds), usage.ru_maxrss * unit / 1e6, content.get("timings_s", {}))
+    stages = _sums(output) or content.get("timings_s", {})
+    sample = Sample(content.get("seconds", seconds), usage.ru_maxrss * unit / 1e6, stages)
     return process.returncode, output, sample
 
 
@@ -226,6 +227,15 @@ def _answers(output: str) -> Answers:
         for line in _lines(output)
         if "predictions" in line
     }
+
+
+def _sums(output: str) -> dict[str, float]:
+    """Return the seconds of each stage, of all windows of a video together; {} where the answer is no window."""
+    sums: dict[str, float] = {}
+    for line in _lines(output):
+        for stage, seconds in line.get("timings_s", {}).items() if "start_s" in line else ():
+            sums[stage] = sums.get(stage, 0.0) + seconds
+    return sums
 
 
 def _difference(found: dict[str, float] | None, expected: dict[str, float]) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from action_clip.video.sampling import Keyframes, Sampler
 from benchmarks.contestants import VIDEO_LENGTHS_S
+from benchmarks.inputs import Inputs
 
 RATE = 25
 WIDTH, HEIGHT = 1920, 1080
@@ -26,13 +27,13 @@ Reader = Callable[[Path, Sampler, int], NDArray[np.uint8]]
 It raises ImportError where the reader is not installed."""
 
 
-def make_videos(folder: Path) -> dict[str, Path]:
-    """Return the paths of the videos by length; those missing in `folder` are made: 3 GB, about two minutes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {length: folder / f"{length.replace(' ', '')}.mp4" for length in VIDEO_LENGTHS_S}
+def make_videos(inputs: Inputs, count: int = len(VIDEO_LENGTHS_S)) -> dict[str, Path]:
+    """Return the paths of the `count` shortest videos by length; missing ones are made: 3 GB, about two minutes."""
+    inputs.videos.mkdir(parents=True, exist_ok=True)
+    paths = {length: inputs.video(length) for length in [*VIDEO_LENGTHS_S][:count]}
     missing = [length for length, path in paths.items() if not path.exists()]
     if missing:
-        master = folder / "master.mp4"
+        master = inputs.videos / "master.mp4"
         whole(master, _encode)
         for length in missing:
             whole(paths[length], partial(_repeat, master, VIDEO_LENGTHS_S[length] * RATE))

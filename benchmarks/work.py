@@ -19,7 +19,7 @@ from action_clip.models.scoring import LabelBank, score
 from action_clip.tokenizer.bpe import default_tokenizer
 from action_clip.tokenizer.prompts import DEFAULT_PROMPTS, fill_prompts, read_labels
 from action_clip.video.sampling import uniform_indices
-from benchmarks.contestants import PEERS, THREADS, find
+from benchmarks.contestants import FILM_FRAMES, FILM_WINDOWS, PEERS, THREADS, find
 from benchmarks.inputs import FRAMES, LABELS_400, SEED, Inputs
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def read_video(inputs: Inputs, length: str, reader: str) -> Work:
     """Return the work of reading the eight uniform frames of a video; `reader` names a function of benchmarks.video."""
     from benchmarks import video
 
-    path = video.make_videos(inputs.videos)[length]
+    path = video.make_videos(inputs)[length]
     read: video.Reader = getattr(video, reader)
     # A sample of the pixels, enough to tell frames apart.
     return lambda: read(path, UNIFORM, THREADS)[:, ::128, ::128]
@@ -158,6 +158,26 @@ def decode_clips(inputs: Inputs) -> Work:
 
     paths = cycle(sorted(inputs.clips.iterdir()))
     return lambda: exact_frames(next(paths), UNIFORM, 1)
+
+
+def decode_film(inputs: Inputs) -> Work:
+    """Return the work of decoding, with one thread, the frames that the windows of ten seconds look at."""
+    from action_clip.video.reader import VideoReader
+    from benchmarks.grid import decode
+
+    reader = VideoReader(inputs.video("10 s"), threads=1)
+    return lambda: np.array(decode(reader, 1))
+
+
+def film_graphs(inputs: Inputs) -> Work:
+    """Return the work of running, with one thread, the graphs on ten seconds: 20 frames, five windows: (5, D)."""
+    from action_clip.models.actionclip import frame_features, fused
+    from action_clip.models.model_graphs import ModelGraphs
+
+    graphs = ModelGraphs(inputs.fp32, "zero-shot", device="cpu", threads=1, cache=True, prepack=True)
+    frames = np.concatenate([random_clip()] * 3)[:FILM_FRAMES]
+    windows = np.arange(FILM_WINDOWS)[:, np.newaxis] + np.arange(FRAMES)
+    return lambda: fused(graphs, frame_features(graphs, frames)[windows]).features
 
 
 def many_labels(inputs: Inputs, prompts: int) -> Work:
@@ -176,11 +196,11 @@ def known_labels(inputs: Inputs) -> Work:
     return lambda: _as_in_a_new_process(model, labels)
 
 
-def preprocess(inputs: Inputs, width: int, height: int) -> Work:
-    """Return the work of preprocessing eight frames: a clip tensor, (8, 3, 224, 224)."""
+def preprocess(inputs: Inputs, width: int, height: int, count: int = FRAMES) -> Work:
+    """Return the work of preprocessing `count` frames: a clip tensor, (count, 3, 224, 224)."""
     from action_clip.video.preprocess import clip_tensor
 
-    frames = np.random.default_rng(SEED).integers(0, 256, (FRAMES, height, width, 3), np.uint8)
+    frames = np.random.default_rng(SEED).integers(0, 256, (count, height, width, 3), np.uint8)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     return lambda: clip_tensor(frames, 224, mean, std)
 

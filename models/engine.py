@@ -32,8 +32,6 @@ _STALLED_S = 5.0
 """Seconds after which the preparation of a video no longer counts as work: another worker is started."""
 _MOST_STALLED = 8
 """Most videos for which this is done."""
-_MOST_PENDING = 1024
-"""Most results that wait for a slower video before them."""
 _CLOSING_S = 0.5
 """Seconds that workers are waited for when the results are no longer wanted."""
 
@@ -54,6 +52,8 @@ class Limits(NamedTuple):
     """Most calls of `Stages.encode` at a time."""
     items_per_run: int
     """Most items of one call of `Stages.encode`."""
+    pending: int = 1024
+    """Most items that are in progress, or whose results wait for a slower one before them."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,17 @@ class Stages(Generic[V, P, E]):
     encode: Callable[[Sequence[P]], Sequence[E]]
     close: Callable[[], None]
     limits: Limits
+
+
+def as_error(error: Exception) -> ActionClipError:
+    """Return the error that a user sees for what preparing a video has raised."""
+    if isinstance(error, ActionClipError):
+        return error
+    if isinstance(error, MemoryError):
+        return ActionClipError("there is not enough memory to decode it: give a smaller video")
+    failure = ActionClipError(f"something went wrong that should not have ({type(error).__name__}: {error})")
+    failure.__cause__ = error
+    return failure
 
 
 def run(videos: Iterable[V], stages: Stages[V, P, E], *, ordered: bool) -> Results[E]:
@@ -203,7 +214,7 @@ class _Pipeline(Generic[V, P, E]):
             not (self._is_taking or self._is_exhausted)
             and self._available() < ahead
             and len(self._ready) < ahead
-            and self._taken - self._returned < _MOST_PENDING
+            and self._taken - self._returned < self._limits.pending
         )
 
     def _take(self) -> None:
@@ -234,14 +245,8 @@ class _Pipeline(Generic[V, P, E]):
     def _prepared(self, video: V) -> Ready[P] | E | Failure:
         try:
             return self._stages.prepare(video)
-        except ActionClipError as error:
-            failure = error
-        except MemoryError:
-            failure = ActionClipError("there is not enough memory to decode it: give a smaller video")
         except Exception as error:
-            failure = ActionClipError(f"something went wrong that should not have ({type(error).__name__}: {error})")
-            failure.__cause__ = error
-        return Failure(name_of(video), failure)
+            return Failure(name_of(video), as_error(error))
 
     def _encode(self, batch: list[tuple[int, P]]) -> None:
         with awaited_at_exit():

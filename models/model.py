@@ -204,7 +204,8 @@ class Model:
         top_k: int,
     ) -> Results[Window]:
         """Return an iterator over the number of each video and its windows, in order; a Failure ends those of one."""
-        from action_clip.models.windows import WindowEncoder, make_spacing
+        from action_clip.models.window_encoder import WindowEncoder
+        from action_clip.models.windows import make_spacing
 
         check_top_k(top_k)
         check_videos(videos)

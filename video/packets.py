@@ -72,10 +72,18 @@ class PacketTable:
         known = self.dts[self.dts != NO_TIME]
         return bool(np.all(np.diff(times) > 0) and np.all(np.diff(known) >= 0) and self.pts[0] <= times[0])
 
+    @cached_property
+    def _keys(self) -> NDArray[np.intp]:
+        """The positions of the keyframes."""
+        return np.flatnonzero(self.is_key)
+
     def keyframe_for(self, packet: int) -> int:
         """Return the position of the last keyframe that is before a packet both in decoding order and in time."""
-        keys = np.flatnonzero(self.is_key[: packet + 1])
-        return int(keys[self.pts[keys] <= self.pts[packet]][-1])
+        keys = self._keys
+        place = int(np.searchsorted(keys, packet, side="right")) - 1
+        while self.pts[keys[place]] > self.pts[packet]:
+            place -= 1
+        return int(keys[place])
 
     def nearest_keyframe(self, frame: int) -> int:
         """Return the number of the keyframe that is nearest in time to frame `frame`, the earlier of two.

@@ -27,8 +27,8 @@ from action_clip.video.frame_buffer import Shrink, resized, unchanged
 from action_clip.video.sampling import Sampler
 from action_clip.video.seeking import StrategyError
 from action_clip.video.source import VideoSource, locate
-from action_clip.video.strategies import Strategy, make_strategies
-from action_clip.video.stretches import Stretch, stretches
+from action_clip.video.strategies import FromStart, Strategy, make_strategies
+from action_clip.video.stretches import Stretch, Ways, stretches
 
 __all__ = ["Clip", "Frame", "VideoReader", "read_clip"]
 
@@ -190,13 +190,11 @@ class VideoReader:
         if start_s >= self.duration_s:
             raise ActionClipError(f"{self._source.name} has {self.duration_s:.3f} s, and no frames from {start_s} s on")
         count = math.ceil((min(end_s, self.duration_s) - start_s) * rate - _ROUNDING_S)
-        return self._stream(self.shown_at(start_s + np.arange(max(count, 1)) / rate))
+        return self._stream(self.shown_at(start_s + np.arange(max(count, 1)) / rate).tolist())
 
-    def shown_at(self, moments_s: NDArray[np.floating]) -> list[int]:
+    def shown_at(self, moments_s: NDArray[np.floating]) -> NDArray[np.intp]:
         """Return the index of the frame that is shown at each moment, in seconds from the first one."""
-        indices = np.searchsorted(self.times_s, moments_s + _ROUNDING_S, side="right") - 1
-        shown: list[int] = np.maximum(indices, 0).tolist()
-        return shown
+        return np.maximum(np.searchsorted(self.times_s, moments_s + _ROUNDING_S, side="right") - 1, 0)
 
     def stretches(self, indices: Sequence[int], most: int) -> Iterator[Stretch]:
         """Return an iterator over the frames with these indices in stretches, in order, for several threads to decode.
@@ -210,14 +208,28 @@ class VideoReader:
         """
         strategy, starts = self._answer(lambda strategy: (strategy, strategy.starts(indices)))
         others = self.strategies[self.strategies.index(strategy) :]
-        return stretches(
-            indices,
-            starts,
-            most,
-            lambda first, end: self._checked(strategy.stream(indices[first:end], strict=True)),
-            lambda first, end: self._checked(self._decoded(indices[first:end], others)),
-            self._source.status.stop,
-        )
+        seeking = [other for other in others if not isinstance(other, FromStart)]
+        from_start = [other for other in others if isinstance(other, FromStart)]
+
+        def at_once(first: int, end: int) -> Iterator[Frame]:
+            return self._checked(strategy.stream(indices[first:end], strict=True))
+
+        def again(first: int, end: int) -> Iterator[Frame]:
+            return self._one_by_one(self._decoded(indices[first:end], seeking))
+
+        def whole(first: int, end: int) -> Iterator[Frame]:
+            return self._one_by_one(self._decoded(indices[first:end], from_start))
+
+        ways = Ways((at_once, again) if seeking else (), whole)
+        # What comes from a URL is read by one thread at a time.
+        starts = [0] if self._source.is_url else starts
+        return stretches(indices, starts, most, ways, self._source.status.stop)
+
+    def _one_by_one(self, frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+        """Yield the frames; while each is decoded, no other call runs."""
+        self._alone(lambda: self._streams.add(frames))
+        while (frame := self._alone(partial(next, frames, None))) is not None:
+            yield frame
 
     def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames; errors of reading, and that the reader was closed, are raised as ActionClipError."""
@@ -229,7 +241,7 @@ class VideoReader:
                 raise
             self._source.check()
         except StoppedError as error:
-            raise self._closed_error() from error
+            raise self._closed_error("was") from error
 
     @cached_property
     def _timeline(self) -> Timeline:
@@ -250,7 +262,7 @@ class VideoReader:
             size = size or frame.image.shape[:2]
             yield frame if frame.image.shape[:2] == size else replace(frame, image=resized(frame.image, *size))
 
-    def _decoded(self, indices: Sequence[int], strategies: Sequence[Strategy]) -> Iterator[Frame]:
+    def _decoded(self, indices: Sequence[int], strategies: Sequence[Strategy]) -> Generator[Frame, None, None]:
         """Yield frames as they are decoded; where a strategy fails, the next one goes on from there."""
         done = 0
         for strategy in strategies:
@@ -294,19 +306,19 @@ class VideoReader:
         with self._lock:
             try:
                 if stop.is_set():
-                    raise self._closed_error()
+                    raise self._closed_error("is")
                 try:
                     return work()
                 finally:
                     self._source.check()
             except StoppedError as error:
-                raise self._closed_error() from error
+                raise self._closed_error("was") from error
             finally:
                 if stop.is_set():
                     self._close_decoders()
 
-    def _closed_error(self) -> ActionClipError:
-        return ActionClipError(f"the reader of {self._source.name} is closed; open the video again")
+    def _closed_error(self, verb: str) -> ActionClipError:
+        return ActionClipError(f"the reader of {self._source.name} {verb} closed; open the video again")
 
     def _close_decoders(self) -> None:
         for frames in list(self._streams):

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from threading import Condition, Event
+from typing import NamedTuple
 
 from action_clip.errors import ActionClipError
 from action_clip.system.interrupts import POLL_S
@@ -16,63 +17,80 @@ from action_clip.video.clip import Frame
 from action_clip.video.seeking import StrategyError
 
 Open = Callable[[int, int], Iterator[Frame]]
-"""A function from two places in a list of indices to an iterator over the frames between them."""
+"""A function from two places in a list of indices to a generator of the frames between them."""
+
+
+class Ways(NamedTuple):
+    """How the frames of stretches are decoded. Each may raise StrategyError; then the next one is tried from there."""
+
+    anywhere: tuple[Open, ...]
+    """Begin at any keyframe; tried in order."""
+    whole: Open
+    """Decodes the video from its beginning: tried last, and once for all stretches."""
 
 
 class _Stream:
-    """The frames between two places of a list of indices, in order, which several stretches take in turns."""
+    """The frames between two places of a list of indices, in order, which several stretches take in turns.
 
-    def __init__(self, start: Open, end: int, stop: Event) -> None:
-        """Decode nothing yet: `start` does, when the first frame is taken. `stop` ends all waiting."""
+    A stretch waits until those before it have ended, so that the frames are the same however threads are scheduled.
+    """
+
+    def __init__(self, start: Open, first: int | None, end: int, stop: Event) -> None:
+        """Decode nothing yet.
+
+        Args:
+            start: decodes the frames, from the first one that is taken on.
+            first: the place where it begins; None: that of the first frame taken.
+            end: the place where it ends, not included.
+            stop: ends all waiting.
+        """
         self._start = start
+        self._first = first
         self._end = end
         self._stop = stop
         self._changed = Condition()
         self._due: set[int] = set()
-        self._is_taking = False
-        self._frames: Iterator[Frame] = iter(())
-        self._at = -1
+        self._frames: Iterator[Frame] | None = None
+        self._at = 0
 
-    def announce(self, first: int) -> None:
-        """Let the stretches after the one from place `first` on wait for it, until `release`."""
+    def announce(self, stretch: int) -> None:
+        """Let the stretches after the one from place `stretch` on wait for it, until `release`."""
         with self._changed:
-            self._due.add(first)
+            self._due.add(stretch)
 
-    def release(self, first: int) -> None:
+    def release(self, stretch: int) -> None:
         """Let no other stretch wait for this one any longer."""
         with self._changed:
-            self._due.discard(first)
+            self._due.discard(stretch)
             self._changed.notify_all()
 
     def take(self, stretch: int, first: int, end: int) -> Generator[Frame, None, None]:
         """Yield the frames from place `first` to place `end` when it is the turn of the stretch from place `stretch`.
 
-        Raises StrategyError where they cannot be decoded in this way, and ActionClipError where reading fails.
+        Raises StrategyError where they, or some before them, cannot be decoded in this way, and ActionClipError where
+        reading fails.
         """
+        self._wait_for(stretch)
+        if self._frames is None:
+            self._at = first if self._first is None else self._first
+            self._frames = self._start(self._at, self._end)
+        while self._at < end:
+            frame = next(self._frames, None)  # also None after it has raised an error
+            if frame is None:
+                raise StrategyError("there are fewer frames than timestamps promise")
+            self._at += 1
+            if self._at > first:
+                yield frame
+        if self._at == self._end:
+            next(self._frames, None)  # lets it end, and its decoder be used again
+
+    def _wait_for(self, stretch: int) -> None:
+        """Wait until the stretches before this one have ended."""
         with self._changed:
-            while self._is_taking or any(other < stretch for other in self._due):
+            while any(other < stretch for other in self._due):
                 if self._stop.is_set():
                     raise ActionClipError("the video was closed; open it again")
                 self._changed.wait(POLL_S)
-            self._is_taking = True
-        at, self._at = self._at, -1  # until the frames are taken without an error
-        try:
-            if not 0 <= at <= first:
-                self._frames, at = self._start(first, self._end), first
-            while at < end:
-                frame = next(self._frames, None)
-                if frame is None:
-                    raise StrategyError("there are fewer frames than timestamps promise")
-                at += 1
-                if at > first:
-                    yield frame
-            if at == self._end:
-                next(self._frames, None)  # lets it end, and its decoder be used again
-            self._at = at
-        finally:
-            with self._changed:
-                self._is_taking = False
-                self._changed.notify_all()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +117,6 @@ class Stretch:
         """Yield the frames, as they are decoded. Raises ActionClipError where reading fails."""
         first, end = self._first, self._first + len(self.indices)
         for stream in self._streams:
-            stream.announce(self._first)
             try:
                 with closing(stream.take(self._first, first, end)) as frames:
                     for frame in frames:
@@ -131,21 +148,19 @@ def cut(starts: Sequence[int], total: int, most: int) -> Iterator[list[tuple[int
         yield [(first, total)]
 
 
-def stretches(
-    indices: Sequence[int], starts: Sequence[int], most: int, first_way: Open, other_ways: Open, stop: Event
-) -> Iterator[Stretch]:
+def stretches(indices: Sequence[int], starts: Sequence[int], most: int, ways: Ways, stop: Event) -> Iterator[Stretch]:
     """Yield stretches of frames, in order.
 
     Args:
         indices: of the frames, ascending.
         starts, most: as for `cut`.
-        first_way: decodes the frames between two places, or raises StrategyError.
-        other_ways: decodes them otherwise.
+        ways: decode the frames between two places.
         stop: ends all waiting of stretches.
     """
-    rest = _Stream(other_ways, len(indices), stop)
+    whole = _Stream(ways.whole, None, len(indices), stop)
     for places in cut(starts, len(indices), most):
-        stream = _Stream(first_way, places[-1][1], stop)
+        streams = (*(_Stream(way, places[0][0], places[-1][1], stop) for way in ways.anywhere), whole)
         for first, end in places:
-            stream.announce(first)
-            yield Stretch(tuple(indices[first:end]), first, (stream, rest))
+            for stream in streams:
+                stream.announce(first)
+            yield Stretch(tuple(indices[first:end]), first, streams)

@@ -12,7 +12,7 @@ import pytest
 from action_clip.models.cache.video_bank import video_fingerprint
 from action_clip.models.store.home import LABEL_BANK, VIDEO_BANK
 from action_clip.video.preprocess import clip_tensor
-from benchmarks import cases, folders, many
+from benchmarks import cases, film, folders, many
 from benchmarks.contestants import DECODING, GRAPHS, PREPROCESSING, Contestant
 from benchmarks.inputs import FEW_TINY, FRAMES, Inputs, write_clip
 from benchmarks.many import looping
@@ -37,6 +37,9 @@ FORGOTTEN = {
     many.NEW_LABELS: {LABEL_BANK},
     many.FEW: {VIDEO_BANK},
     many.ALL: {VIDEO_BANK},
+    film.FILM.format("10 min"): {VIDEO_BANK},
+    film.FILM.format("2 h"): {VIDEO_BANK},
+    film.SHORT: {VIDEO_BANK},
 }
 
 Ran = tuple[dict[str, Raw], list[tuple[str, Command]]]
@@ -49,7 +52,8 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     def run(given: Mapping[str, Command], rounds: int) -> Raw:
         commands.extend(given.items())
-        return Raw(samples={name: [Sample(1, 1)] for name in given}, answers=dict.fromkeys(given, "Δp ≤ 0"))
+        one = Sample(1, 1, {"image": 1, "fusion": 1})
+        return Raw(samples={name: [one] for name in given}, answers=dict.fromkeys(given, "Δp ≤ 0"))
 
     def work(stage: str, contestants: Sequence[Contestant], folder: Path, rounds: int) -> Raw:
         return Raw(samples={contestant.name: [Sample(1)] for contestant in contestants})
@@ -61,8 +65,10 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     monkeypatch.setattr(cases, "processes", run)
     monkeypatch.setattr(cases, "workers", work)
-    monkeypatch.setattr(many, "processes", run)
-    monkeypatch.setattr(many, "_make", make)
+    for module in (many, film):
+        monkeypatch.setattr(module, "processes", run)
+        monkeypatch.setattr(module, "make_folder", make)
+    monkeypatch.setattr(film, "which", lambda _: "ffmpeg")
     raws = {key: case.measure(Inputs(tmp_path), 1) for key, case in cases.CASES.items() if key != "bank"}
     return raws, commands
 

@@ -17,6 +17,7 @@ from onnx import numpy_helper, parser
 from benchmarks import cases, video
 from benchmarks.contestants import (
     ALONE,
+    FILM_ALONE,
     PEERS,
     PREPROCESS,
     SCORE_AVERAGED,
@@ -117,7 +118,7 @@ def test_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "contestant", [*PEERS, *ALONE, *chain(*STAGES.values())], ids=lambda contestant: contestant.name
+    "contestant", [*PEERS, *ALONE, *FILM_ALONE, *chain(*STAGES.values())], ids=lambda contestant: contestant.name
 )
 def test_every_contestant_can_be_called_with_its_arguments(contestant: Contestant) -> None:
     first = (Inputs(Path()), None) if contestant in PEERS else (Inputs(Path()),)
