@@ -26,7 +26,7 @@ def write_timelines(
     failed = 0
     with (
         minutes(len(places), beside_answers=options.output is None and is_terminal()) as bar,
-        closing(asked.model.timelines(names, *asked.arguments, **asked.against, **asked.how)) as results,
+        closing(asked.model.timelines(names, *asked.arguments, **(asked.against | asked.how))) as results,
     ):
         for number, of_one in groupby(results, key=itemgetter(0)):
             video, windows = videos[places[number]], _Windows(of_one, bar)
