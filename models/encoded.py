@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from action_clip.models.prediction import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from action_clip.video.clip import Clip
 
 T = TypeVar("T")
+A = TypeVar("A")
 Results = Generator[tuple[int, T | Failure], None, None]
 """Pairs of a video's number, from 0, and its result. Closing it ends the work, so a generator around it closes it."""
 
@@ -61,6 +64,13 @@ class EncodedVideo:
     video: str | None
     model: str
     timings_s: dict[str, float]
+
+
+def answered(results: Results[T], answer: "Callable[[T], A]") -> Results[A]:
+    """Yield the number of each video, and what `answer` returns for its result; a Failure stays."""
+    with closing(results):
+        for number, result in results:
+            yield number, result if isinstance(result, Failure) else answer(result)
 
 
 def in_order(results: Results[T]) -> Iterator[T | Failure]:

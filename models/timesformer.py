@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, in_order
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, answered, in_order
 from action_clip.models.model import Model
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, check_top_k
@@ -137,13 +136,7 @@ class TimeSformer(Model):
     ) -> Results[Prediction]:
         check_top_k(top_k)
         encoded = self._encode_many(videos, sampling, seed, channels, ordered=ordered)
-
-        def predictions() -> Results[Prediction]:
-            with closing(encoded):
-                for number, video in encoded:
-                    yield number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k)
-
-        return predictions()
+        return answered(encoded, partial(self.predict, top_k=top_k))
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.
