@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order, of_one
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, answered, in_order, of_one
 from action_clip.models.label_banks import LabelBanks, MakeBank, NoneTexts
 from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
@@ -191,9 +190,7 @@ class ActionClip(Model):
 
         def predictions() -> Results[Prediction]:
             bank = make_bank(Event())
-            with closing(encoded):
-                for number, video in encoded:
-                    yield number, video if isinstance(video, Failure) else self._scored(video, bank, top_k)
+            yield from answered(encoded, lambda video: self._scored(video, bank, top_k))
 
         return predictions()
 

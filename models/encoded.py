@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from action_clip.video.clip import Clip
 
 T = TypeVar("T")
+A = TypeVar("A")
 Results = Generator[tuple[int, T | Failure], None, None]
 """Pairs of a video's number, from 0, and its result. Closing it ends the work, so a generator around it closes it."""
 
@@ -127,6 +128,13 @@ class EncodedVideo:
         """(C,) float32, the mean over the views; C = 0 for a zero-shot model."""
         mean: NDArray[np.float32] = self.by_view.logits.mean(axis=0)
         return mean
+
+
+def answered(results: Results[T], answer: "Callable[[T], A]") -> Results[A]:
+    """Yield the number of each video, and what `answer` returns for its result; a Failure stays."""
+    with closing(results):
+        for number, result in results:
+            yield number, result if isinstance(result, Failure) else answer(result)
 
 
 def in_order(results: Results[T]) -> Iterator[T | Failure]:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.models.classmap import ClassMap, class_names
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order, of_one
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, answered, in_order, of_one
 from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
@@ -146,13 +145,7 @@ class TimeSformer(Model):
     ) -> Results[Prediction]:
         check_top_k(top_k)
         encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered)
-
-        def predictions() -> Results[Prediction]:
-            with closing(encoded):
-                for number, video in encoded:
-                    yield number, video if isinstance(video, Failure) else self.predict(video, top_k=top_k)
-
-        return predictions()
+        return answered(encoded, partial(self.predict, top_k=top_k))
 
     def timeline(
         self, video: VideoPath, *, window: float = 4.0, stride: float | None = None, top_k: int = 5

@@ -557,7 +557,7 @@ def test_errors_are_one_sentence_and_exit_1(
         (["exprot", "x"], "the sub-commands are export and ray"),
         (["--desc-file=x"], "unrecognized arguments: --desc-file=x (do you mean --desc_file?)\n"),
         (["--topk", "3"], "unrecognized arguments: --topk (do you mean --top-k?)\n"),
-        (["clip.mp4", "--xyz", "3"], "unrecognized arguments: --xyz"),
+        (["clip.mp4", "--xyz"], "unrecognized arguments: --xyz\n"),
         (["--resume"], "--resume goes on with the file that --output names: name it"),
         ([""], "it is empty"),
     ],
