@@ -181,7 +181,7 @@ def test_another_library_reads_srt() -> None:
 
 
 def test_another_library_reads_webvtt() -> None:
-    found = webvtt.from_string(written("vtt", subtitles(MARKUP)))
+    found = webvtt.from_string(written("vtt", subtitles(MARKUP))).captions
     assert [cue.start_in_seconds for cue in found] == list(range(len(MARKUP)))
     assert [cue.end_in_seconds for cue in found] == list(range(1, len(MARKUP) + 1))
     assert [cue.raw_text for cue in found] == [
