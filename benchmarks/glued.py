@@ -1,8 +1,8 @@
 """How right windows are on long videos whose cuts are known: `python -m benchmarks.glued CLIPS --model nano`.
 
 The clips of the folder's manifest.csv, with the columns file and label, are glued together in a random order; each
-second of the whole has the label of its clip. The table compares windows of several lengths and strides, and switching
-costs of `models.smoothing`, with the same clips classified as a whole.
+second of the whole has the label of its clip. The table compares the segments of windows of several lengths and strides,
+with several switching costs, with the same clips classified as a whole.
 """
 
 import csv
@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from action_clip import ActionClip, ActionClipError, LabelBank, VideoReader
-from action_clip.models.prediction import Window
-from action_clip.models.smoothing import smoothed
+from action_clip import ActionClip, ActionClipError, LabelBank, VideoReader, segments
 from action_clip.system.terminal import ArgumentParser
 
 RATE = 25
 SIZE = 360
-WINDOWS_S = (2.0, 3.0, 4.0, 6.0, 8.0)
+WINDOWS_S = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Of a window.
-STRIDES = (0.5, 0.25, 0.125)
-COSTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
+STRIDES = (0.5, 0.25)
+COSTS_S = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -93,18 +91,6 @@ def _pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
             yield np.asarray(ImageOps.fit(Image.fromarray(frame.image), (SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
-def spans_of(windows: Sequence[Window], labels: Sequence[int]) -> list[Span]:
-    """Return the spans of neighbours with one label; a window stands for the time that is nearest to its middle."""
-    middles = [(window.start_s + window.end_s) / 2 for window in windows]
-    edges = [windows[0].start_s, *((a + b) / 2 for a, b in pairwise(middles)), windows[-1].end_s]
-    spans: list[Span] = []
-    for label, (start_s, end_s) in zip(labels, pairwise(edges), strict=True):
-        if spans and spans[-1].label == label:
-            start_s = spans.pop().start_s
-        spans.append(Span(start_s, end_s, label))
-    return spans
-
-
 def rightness(found: Sequence[Span], truth: Sequence[Span]) -> Rightness:
     """Compare the spans that were found with the true ones."""
     right_s = sum(
@@ -119,14 +105,14 @@ def rightness(found: Sequence[Span], truth: Sequence[Span]) -> Rightness:
 def compare(
     model: ActionClip, bank: LabelBank, video: Path, truth: Sequence[Span]
 ) -> dict[tuple[float, float, float], Rightness]:
-    """Return how right the model is by window and stride, in seconds, and switching cost."""
+    """Return how right the model is by window, stride and switching cost, in seconds."""
     results = {}
     for window_s in WINDOWS_S:
         for part in STRIDES:
             windows = list(model.timeline(video, bank, window=window_s, stride=window_s * part))
-            for cost in COSTS:
-                labels = [label for _, label in smoothed(windows, cost)]
-                results[window_s, window_s * part, cost] = rightness(spans_of(windows, labels), truth)
+            for cost_s in COSTS_S:
+                found = [Span(each.start_s, each.end_s, each.index) for each in segments(windows, switching_cost=cost_s)]
+                results[window_s, window_s * part, cost_s] = rightness(found, truth)
     return results
 
 
@@ -153,12 +139,12 @@ def measure(folder: Path, model: ActionClip, least_s: float, seeds: int) -> Iter
                 totals[key] = totals[key] + result if key in totals else result
     yield f"{len(clips)} clips of at least {least_s:g} s, {len(labels)} labels, {seeds} orders, {all_s:.0f} s"
     yield f"clips as a whole: {right_s / all_s:.1%} of all seconds right"
-    yield "window  stride  cost   right  error of a boundary (stride)  spans a clip"
-    for (window_s, stride_s, cost), result in totals.items():
+    yield "window  stride    cost   right  error of a boundary (stride)  segments a clip"
+    for (window_s, stride_s, cost_s), result in totals.items():
         error_s = float(np.median(result.errors_s))
         yield (
-            f"{window_s:4g} s  {stride_s:4g} s  {cost:4g}  {result.right_s / result.all_s:6.1%}  "
-            f"{error_s:12.2f} s ({error_s / stride_s:4.2f})  {result.spans / seeds / len(clips):18.2f}"
+            f"{window_s:4g} s  {stride_s:4g} s  {cost_s:4g} s  {result.right_s / result.all_s:6.1%}  "
+            f"{error_s:12.2f} s ({error_s / stride_s:4.2f})  {result.spans / seeds / len(clips):15.2f}"
         )
 
 
@@ -172,8 +158,8 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m benchmarks.glued", description=__doc__)
     parser.add_argument("clips", type=Path, help="folder with manifest.csv")
     parser.add_argument("--model", default="nano", help="default: %(default)s")
-    parser.add_argument("--least", type=float, default=5.0, help="seconds of the shortest clip (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="number of random orders (default: %(default)s)")
+    parser.add_argument("--least", type=float, default=0.0, help="seconds of the shortest clip (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="number of random orders (default: %(default)s)")
     options = parser.parse_args()
     try:
         for line in measure(options.clips, ActionClip(options.model), options.least, options.seeds):

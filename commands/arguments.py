@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import action_clip
 from action_clip.errors import ActionClipError
-from action_clip.models import AVERAGES, DEFAULT_MODEL
+from action_clip.models import AVERAGES, DEFAULT_MODEL, SWITCHING_COST_S
 from action_clip.system.terminal import ArgumentParser
 from action_clip.video import SAMPLINGS
 from action_clip.video.views import ONE_VIEW, parse_views
@@ -20,7 +20,8 @@ OWN_TEXTS = "\0"
 """What --none alone adds to its values, for the model's own texts: no argument of a process can have this character."""
 SUBTITLES = ("srt", "vtt")
 """The formats that are of one video, and need --window."""
-_WINDOW_OPTIONS = ("stride", "segments", "threshold", "min_duration")
+_SEGMENT_OPTIONS = ("threshold", "min_duration", "switching_cost")
+_WINDOW_OPTIONS = ("stride", "segments", *_SEGMENT_OPTIONS)
 """The options that need --window."""
 _WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "save", "benchmark")
 """The options that --window leaves no use for."""
@@ -105,9 +106,11 @@ def _check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace)
             f"a --stride of {options.window:g} at most"
         )
     options.segments = options.segments or options.format not in ("json", "csv")
-    for name in ("threshold", "min_duration"):
+    for name in _SEGMENT_OPTIONS:
         if _is_given(parser, options, name) and not options.segments:
             parser.error(f"--{name.replace('_', '-')} is about segments: add --segments")
+    if options.switching_cost is not None and options.multi_label:
+        parser.error("--switching-cost is about one label at a time: leave it out, or --multi-label")
 
 
 def _is_given(parser: argparse.ArgumentParser, options: argparse.Namespace, name: str) -> bool:
@@ -236,6 +239,13 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=number(least=0),
         help="seconds: leave out shorter segments (default: 0)",
+    )
+    add(
+        "--switching-cost",
+        metavar="S",
+        type=number(least=0),
+        help="seconds: where another label is e times as probable for less than that, the answer does not change; 0: "
+        f"each window has its own answer (default: {SWITCHING_COST_S:g})",
     )
 
 

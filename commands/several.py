@@ -152,6 +152,7 @@ def _window_settings(options: argparse.Namespace) -> Settings:
         "--segments": options.segments,
         "--threshold": "default" if options.threshold is None else options.threshold,
         "--min-duration": options.min_duration or 0.0,
+        "--switching-cost": "default" if options.switching_cost is None else options.switching_cost,
         "the timeline": "of one video" if _is_one_in_windows(options) else "of several videos",
     }
 

@@ -82,5 +82,10 @@ def _texts(
     parts: Iterator[Window | Segment] = chain([first], rest)
     if options.segments:
         chosen = threshold if options.threshold is None else options.threshold
-        parts = segments(chain([first], rest), threshold=chosen, min_duration=options.min_duration or 0.0)
+        parts = segments(
+            chain([first], rest),
+            threshold=chosen,
+            min_duration=options.min_duration or 0.0,
+            switching_cost=options.switching_cost,
+        )
     yield from form.texts(first.prediction, parts)

@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
+from action_clip.models import SWITCHING_COST_S
 from action_clip.models.prediction import Prediction, Window
+from action_clip.models.smoothing import smoothed
 
 MULTI_LABEL_THRESHOLD = 0.5
 """The default threshold where each label is scored by itself: what it means is more probable than anything else."""
@@ -40,13 +44,19 @@ class Segment:
 
 
 def segments(
-    windows: Iterable[Window], *, threshold: float | None = None, min_duration: float = 0.0
+    windows: Iterable[Window],
+    *,
+    threshold: float | None = None,
+    min_duration: float = 0.0,
+    switching_cost: float | None = None,
 ) -> Iterator[Segment]:
     """Join windows with the same answer, which is the most probable label.
 
-    Windows overlap, so each stands for the time that is nearer to its middle than to those of its neighbours. A label
-    begins where it is the answer with at least the probability `threshold`. It ends where another one begins, or where
-    it falls below half of `threshold`. "None of these" is a label like the others, but its segments are left out.
+    Windows overlap, so each stands for the time that is nearer to its middle than to those of its neighbours. The answer
+    changes only where this is worth it: the sequence of answers is the one with the largest sum of the logarithms of
+    their probabilities times the seconds, less `switching_cost` for each change. A label begins where it is the answer
+    with at least the probability `threshold`. It ends where another one begins, or where it falls below half of
+    `threshold`. "None of these" is a label like the others, but its segments are left out.
 
     Where each label was scored by itself, its segments do not depend on those of others, and may overlap with them.
 
@@ -54,6 +64,8 @@ def segments(
         windows: of one video, in order, as `timeline` returns them.
         threshold: from 0 to 1; None: 0, and 0.5 where each label was scored by itself.
         min_duration: in seconds; shorter segments are left out.
+        switching_cost: in seconds: the answer changes to a label that is e times as probable for that long, or e² times
+            for half as long; 0: each window has its own answer. None: 1 s. Not where each label was scored by itself.
 
     Returns:
         An iterator over the segments by their beginnings, each as soon as its end is known, and what began before it.
@@ -65,9 +77,11 @@ def segments(
         raise ActionClipError(f"the threshold is {threshold}: give a probability from 0 to 1")
     if not _is_number(min_duration, most=math.inf):
         raise ActionClipError(f"the shortest duration is {min_duration}: give a number of seconds from 0")
+    if switching_cost is not None and not _is_number(switching_cost, most=math.inf):
+        raise ActionClipError(f"the switching cost is {switching_cost}: give a number of seconds from 0")
     if not isinstance(windows, Iterable):
         raise ActionClipError(f"the windows are a {type(windows).__name__}: give what timeline() returns")
-    joined = _joined(_parts(windows), threshold)
+    joined = _joined(_answered(_parts(windows), switching_cost), threshold)
     return (each for each in joined if each.end_s - each.start_s >= min_duration - _ROUNDING_S)
 
 
@@ -102,6 +116,27 @@ def _parts(windows: Iterable[Window]) -> Iterator[_Part]:
         yield _Part(start_s, before.end_s, before.prediction)
 
 
+def _answered(parts: Iterator[_Part], switching_cost: float | None) -> Iterator[tuple[_Part, int | None]]:
+    """Yield each part with the index of its answer; with None where each label was scored by itself."""
+    first = next(parts, None)
+    if first is None:
+        return
+    parts = chain([first], parts)
+    if not first.prediction.is_multi_label:
+        yield from smoothed(parts, _log_probabilities, SWITCHING_COST_S if switching_cost is None else switching_cost)
+    elif switching_cost is None:
+        yield from ((part, None) for part in parts)
+    else:
+        raise ActionClipError("labels that were scored each by itself have no switching cost: leave it out")
+
+
+def _log_probabilities(part: _Part) -> NDArray[np.float64]:
+    """Return (L,), the logarithms of a part's probabilities times its seconds; a probability of 0 is the smallest."""
+    probabilities = np.maximum(part.prediction.probabilities.astype(np.float64), np.finfo(np.float64).tiny)
+    seconds_logs: NDArray[np.float64] = np.log(probabilities) * (part.end_s - part.start_s)
+    return seconds_logs
+
+
 class _Open:
     """A label that happens, as far as is known."""
 
@@ -123,14 +158,14 @@ class _Open:
         return Segment(self.start_s, self._end_s, self._label, self._index, self._sum / self._count)
 
 
-def _joined(parts: Iterable[_Part], threshold: float | None) -> Iterator[Segment]:
-    """Yield the segments of parts that follow each other, by their beginnings."""
+def _joined(answered: Iterable[tuple[_Part, int | None]], threshold: float | None) -> Iterator[Segment]:
+    """Yield the segments of parts that follow each other, with the answers of each, by their beginnings."""
     unfinished: dict[int, _Open] = {}
     none_index: int | None = None
     finished: list[Segment] = []
-    for part in parts:
+    for part, answer in answered:
         none_index = part.prediction.none_index
-        happening = _happening(part.prediction, unfinished.keys(), threshold)
+        happening = _happening(part.prediction, answer, unfinished.keys(), threshold)
         finished += [unfinished.pop(index).segment() for index in unfinished.keys() - happening]
         for index in happening:
             unfinished.setdefault(index, _Open(part, index)).add(part)
@@ -140,16 +175,17 @@ def _joined(parts: Iterable[_Part], threshold: float | None) -> Iterator[Segment
     yield from _sorted([*finished, *(each.segment() for each in unfinished.values())], none_index)
 
 
-def _happening(prediction: Prediction, before: Collection[int], threshold: float | None) -> set[int]:
+def _happening(
+    prediction: Prediction, answer: int | None, before: Collection[int], threshold: float | None
+) -> set[int]:
     """Return the indices of the labels that happen, where those of `before` did just before."""
     probabilities = prediction.probabilities
     if threshold is None:
         threshold = MULTI_LABEL_THRESHOLD if prediction.is_multi_label else 0.0
     lasting = {index for index in before if probabilities[index] >= threshold * _CLOSING}
-    if prediction.is_multi_label:
+    if answer is None:
         return lasting.union(np.flatnonzero(probabilities >= threshold).tolist())
-    best = int(probabilities.argmax())
-    return {best} if probabilities[best] >= threshold else lasting
+    return {answer} if probabilities[answer] >= threshold else lasting
 
 
 def _sorted(segments: Iterable[Segment], none_index: int | None) -> list[Segment]:

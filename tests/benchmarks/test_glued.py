@@ -38,7 +38,7 @@ def test_clips_follow_each_other(tmp_path: Path) -> None:
 def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glued, "WINDOWS_S", (1.0,))
     monkeypatch.setattr(glued, "STRIDES", (0.5,))
-    monkeypatch.setattr(glued, "COSTS", (0.0, 1000.0))
+    monkeypatch.setattr(glued, "COSTS_S", (0.0, 1000.0))
     for name, count in (("one", 50), ("two", 60), ("short", 20)):
         write_numbered(tmp_path / f"{name}.mp4", count)
     rows = ["file,label", "one.mp4,eating", "two.mp4,reading", "short.mp4,singing"]
@@ -48,6 +48,6 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert title == "2 clips of at least 1.5 s, 3 labels, 2 orders, 9 s"
     assert "of all seconds right" in whole
     assert len(head.split("  ")) > 5
-    assert each.split()[:5] == ["1", "s", "0.5", "s", "0"]
-    assert smooth.split()[:5] == ["1", "s", "0.5", "s", "1000"]
-    assert smooth.split()[-1] == "0.50"  # one span for both clips
+    assert each.split()[:6] == ["1", "s", "0.5", "s", "0", "s"]
+    assert smooth.split()[:6] == ["1", "s", "0.5", "s", "1000", "s"]
+    assert smooth.split()[-1] == "0.50"  # one segment for both clips

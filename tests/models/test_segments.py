@@ -89,7 +89,7 @@ def test_another_answer_takes_over_at_the_threshold_alone() -> None:
 
 def test_without_a_threshold_every_moment_has_a_segment() -> None:
     rows = np.random.default_rng(0).dirichlet((1, 1, 1), 50)
-    found = list(segments(windows_of(map(tuple, rows))))
+    found = list(segments(windows_of(map(tuple, rows)), switching_cost=0))
     assert [each.end_s for each in found[:-1]] == [each.start_s for each in found[1:]]
     assert (found[0].start_s, found[-1].end_s) == (0.0, 102.0)
     assert len(found) > 10
@@ -108,9 +108,41 @@ def test_shorter_segments_are_left_out() -> None:
     assert len(list(segments(windows_of(walking(0.9), length_s=0.3), min_duration=0.1 + 0.2))) == 1
 
 
+def test_the_answer_changes_where_it_is_worth_the_cost() -> None:
+    # In the middle lies a part of 2 s with a label that is e to the power of 0.9 times as probable: worth 1.8, for two
+    # changes.
+    middle = 1 / (1 + np.exp(0.9))
+    rows = walking(0.9, 0.9, middle, 0.9, 0.9)
+    assert spans(segments(windows_of(rows), switching_cost=0.89)) == [
+        (0.0, 5.0, "walking"),
+        (5.0, 7.0, "falling"),
+        (7.0, 12.0, "walking"),
+    ]
+    found = list(segments(windows_of(rows), switching_cost=0.91))
+    assert spans(found) == [(0.0, 12.0, "walking")]
+    assert found[0].probability == pytest.approx((4 * 0.9 + middle) / 5)
+    assert spans(segments(windows_of(rows))) == [(0.0, 12.0, "walking")]  # 1 s is the default
+    # It counts seconds, not windows.
+    longer = windows_of(rows, length_s=8.0, stride_s=4.0)
+    assert len(list(segments(longer, switching_cost=1.79))) == 3
+    longer = windows_of(rows, length_s=8.0, stride_s=4.0)
+    assert len(list(segments(longer, switching_cost=1.81))) == 1
+
+
+def test_where_the_answer_is_kept_the_threshold_counts_for_it() -> None:
+    rows = [(0.9, 0.1, 0.0), (0.2, 0.3, 0.0), (0.9, 0.1, 0.0)]
+    assert spans(segments(windows_of(rows), threshold=0.4)) == [(0.0, 8.0, "walking")]
+    assert spans(segments(windows_of(rows), threshold=0.5)) == [(0.0, 3.0, "walking"), (5.0, 8.0, "walking")]
+
+
+def test_what_is_impossible_is_not_passed_over() -> None:
+    found = segments(windows_of(walking(0.0, 1.0, 0.0)), switching_cost=5)
+    assert [each.label for each in found] == ["falling", "walking", "falling"]
+
+
 def test_none_of_these_ends_a_segment_and_is_left_out() -> None:
     rows = [(0.8, 0.1, 0.1), (0.35, 0.05, 0.6), (0.8, 0.1, 0.1), (0.1, 0.2, 0.7)]
-    found = segments(windows_of(rows, none_index=2))
+    found = segments(windows_of(rows, none_index=2), switching_cost=0)
     assert spans(found) == [(0.0, 3.0, "walking"), (5.0, 7.0, "walking")]
     # Below the threshold it ends nothing, as no label does.
     found = segments(windows_of(rows, none_index=2), threshold=0.65)
@@ -144,7 +176,7 @@ def test_a_segment_is_there_as_soon_as_its_end_is_known() -> None:
             taken.append(window)
             yield window
 
-    found = segments(watched())
+    found = segments(watched(), switching_cost=0)
     assert taken == []
     next(found)
     assert len(taken) == 4  # the end of the third is known with the fourth
@@ -161,6 +193,18 @@ def test_a_threshold_is_a_probability(threshold: Any) -> None:
 def test_a_duration_is_a_number_of_seconds(seconds: Any) -> None:
     with pytest.raises(ActionClipError, match=r"the shortest duration is .*: give a number of seconds from 0"):
         segments([], min_duration=seconds)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1"])
+def test_a_switching_cost_is_a_number_of_seconds(seconds: Any) -> None:
+    with pytest.raises(ActionClipError, match=r"the switching cost is .*: give a number of seconds from 0"):
+        segments([], switching_cost=seconds)
+
+
+def test_labels_that_are_scored_by_themselves_have_no_switching_cost() -> None:
+    found = segments(windows_of(walking(0.9), is_multi_label=True), switching_cost=1)
+    with pytest.raises(ActionClipError, match="scored each by itself have no switching cost: leave it out"):
+        list(found)
 
 
 def test_other_things_than_windows_are_named() -> None:
