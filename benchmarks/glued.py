@@ -1,8 +1,8 @@
 """How right windows are on long videos whose cuts are known: `python -m benchmarks.glued CLIPS --model nano`.
 
 The clips of the folder's manifest.csv, with the columns file and label, are glued together in a random order; each
-second of the whole has the label of its clip. The table compares the segments of windows of several lengths and strides,
-with several switching costs, with the same clips classified as a whole.
+second of the whole has the label of its clip. The table compares the segments of windows of several lengths, strides
+and switching costs with the same clips classified as a whole.
 """
 
 import csv
@@ -111,7 +111,9 @@ def compare(
         for part in STRIDES:
             windows = list(model.timeline(video, bank, window=window_s, stride=window_s * part))
             for cost_s in COSTS_S:
-                found = [Span(each.start_s, each.end_s, each.index) for each in segments(windows, switching_cost=cost_s)]
+                found = [
+                    Span(each.start_s, each.end_s, each.index) for each in segments(windows, switching_cost=cost_s)
+                ]
                 results[window_s, window_s * part, cost_s] = rightness(found, truth)
     return results
 

@@ -9,4 +9,4 @@ DEFAULT_MODEL = "vit-32-8f"
 AVERAGES = ("probabilities", "embeddings")
 """What a zero-shot model can average over its prompts; the first is the default."""
 SWITCHING_COST_S = 1.0
-"""Seconds: what a change of the answer costs in segments; the best of those measured, for windows of one second to four."""
+"""Seconds: what a change of the answer costs in segments; the best of those measured for windows of 1 s to 4 s."""

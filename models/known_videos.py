@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from action_clip.models.catalog.specs import ROLES
 from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.system.forks import cached_property
@@ -41,7 +40,7 @@ class KnownVideos:
         # Of one view, keys are the same as before there were several.
         several = () if self._views.total == 1 else (str(self._views),)
         self._sampling = (sampling, seed if sampling == "random" else 0, *several)
-        self._roles = [role for role in ROLES[graphs.spec.kind] if role != "text"]
+        self._roles = graphs.video_roles
 
     def start(self) -> None:
         """Compute what all keys have in common, which later calls in any thread use.

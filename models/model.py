@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.specs import ROLES
 from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
@@ -128,8 +127,7 @@ class Model:
         found = encoder.find(video)
         if isinstance(found, EncodedVideo):
             return found
-        roles = [role for role in ROLES[self.spec.kind] if role != "text"]
-        with run_in_background(lambda _: graphs.start(roles), concurrent=graphs.works_in_background) as started:
+        with run_in_background(lambda _: graphs.start(), concurrent=graphs.works_in_background) as started:
             clip = encoder.decode(found)
         started.result()
         [encoded] = encoder.encode([clip])
@@ -212,7 +210,7 @@ class Model:
         spacing = make_spacing(window, stride, self.spec.frames)
         graphs, limits = self._shared_graphs()
         whole = graphs if self._steps.frames else self._graphs
-        encoded = WindowEncoder(graphs, whole, self._steps, spacing).encode(videos, limits)
+        encoded = WindowEncoder(graphs, whole, self._steps, spacing, limits).encode(videos)
 
         def windows() -> Results[Window]:
             with closing(encoded):

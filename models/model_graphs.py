@@ -2,13 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.specs import ModelSpec, catalog, find
+from action_clip.models.catalog.specs import ROLES, ModelSpec, catalog, find
 from action_clip.models.runtime.devices import check_device
 from action_clip.system.cores import usable_cores
 from action_clip.system.forks import reset_in_children
@@ -136,9 +135,14 @@ class ModelGraphs:
             self._paths = fetch(self.spec, keep=self.cache)
         return self._paths
 
-    def start(self, roles: Iterable[str]) -> None:
-        """Make the sessions of these graphs now. Raises ActionClipError as `Graph.start` does."""
-        for role in roles:
+    @property
+    def video_roles(self) -> tuple[str, ...]:
+        """The roles of the graphs that videos are encoded with."""
+        return tuple(role for role in ROLES[self.spec.kind] if role != "text")
+
+    def start(self) -> None:
+        """Make the sessions of the graphs for videos now. Raises ActionClipError as `Graph.start` does."""
+        for role in self.video_roles:
             self[role].start()
 
     def with_one_thread(self) -> "ModelGraphs":

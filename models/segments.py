@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator
-from itertools import chain
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -52,11 +52,11 @@ def segments(
 ) -> Iterator[Segment]:
     """Join windows with the same answer, which is the most probable label.
 
-    Windows overlap, so each stands for the time that is nearer to its middle than to those of its neighbours. The answer
-    changes only where this is worth it: the sequence of answers is the one with the largest sum of the logarithms of
-    their probabilities times the seconds, less `switching_cost` for each change. A label begins where it is the answer
-    with at least the probability `threshold`. It ends where another one begins, or where it falls below half of
-    `threshold`. "None of these" is a label like the others, but its segments are left out.
+    Windows overlap, so each stands for the time that is nearer to its middle than to those of its neighbours. The
+    answer changes only where this is worth it: the sequence of answers is the one with the largest sum of the
+    logarithms of their probabilities times the seconds, less `switching_cost` for each change. A label begins where it
+    is the answer with at least the probability `threshold`. It ends where another one begins, or where it falls below
+    half of `threshold`. "None of these" is a label like the others, but its segments are left out.
 
     Where each label was scored by itself, its segments do not depend on those of others, and may overlap with them.
 

@@ -21,8 +21,8 @@ def smoothed(
 ) -> Iterator[tuple[T, int]]:
     """Yield each part with the index of its label in the best sequence of labels.
 
-    That is the sequence with the largest sum of its labels' scores, less `switching_cost` for each change from a part to
-    the next. With a cost of 0 each part has the label of its highest score.
+    That is the sequence with the largest sum of its labels' scores, less `switching_cost` for each change from a part
+    to the next. With a cost of 0 each part has the label of its highest score.
 
     Args:
         parts: of one video, in order.

@@ -21,7 +21,8 @@ from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure
 from action_clip.models.video_encoder import name_of, timed
 from action_clip.models.windows import EncodedWindows, Spacing, WindowedVideo
-from action_clip.video.preprocess import clip_tensor
+from action_clip.system.interrupts import run_in_thread
+from action_clip.video.preprocess import cropped, normalised
 from action_clip.video.reader import VideoReader
 from action_clip.video.stretches import Stretch
 
@@ -29,6 +30,8 @@ VideoPath = str | os.PathLike[str]
 
 _MOST_FRAMES = 24
 """Most frames of a stretch: those of ten seconds between two keyframes, two a second, and no more memory than 15 MB."""
+_FRAMES_A_CORE = 4
+"""Frames that a core encodes at a time: more take more memory, and are no faster."""
 _TENSORS_PER_WORKER = 2
 """Most stretches that wait for a slower one before them as tensors, where frames are not encoded alone."""
 
@@ -71,15 +74,17 @@ class _Decoded:
     part: _Part
     key: str | None
     """In the video bank; None where it is not kept there."""
-    tensor: NDArray[np.float32]
-    """(N, 3, S, S)."""
+    pixels: NDArray[np.uint8]
+    """(N, S, S, 3): a quarter of the memory of a tensor."""
     timings_s: dict[str, float]
 
 
 class WindowEncoder:
     """Encodes whole videos with one model and one spacing of windows, once."""
 
-    def __init__(self, graphs: ModelGraphs, clip_graphs: ModelGraphs, steps: Steps, spacing: Spacing) -> None:
+    def __init__(
+        self, graphs: ModelGraphs, clip_graphs: ModelGraphs, steps: Steps, spacing: Spacing, limits: Limits
+    ) -> None:
         """Choose the model.
 
         Args:
@@ -87,29 +92,35 @@ class WindowEncoder:
             clip_graphs: run on clips, in the caller's thread.
             steps: what they do.
             spacing: of the windows.
+            limits: of the engine, for clips.
         """
         self._graphs = graphs
         self._clip_graphs = clip_graphs
         self._steps = steps
         self._spacing = spacing
+        self._limits = limits
         self._known = KnownVideos(graphs, "frames", 0)
         self._readers: set[VideoReader] = set()
         self._is_closed = False
 
-    def encode(self, videos: Iterable[VideoPath], limits: Limits) -> Results[EncodedWindows]:
+    def encode(self, videos: Iterable[VideoPath]) -> Results[EncodedWindows]:
         """Yield the number of each video, from 0, and its windows, some at a time and in order; or a Failure, once.
 
         Args:
             videos: files or URLs.
-            limits: of the engine, for clips.
 
         Raises ActionClipError where the graphs are not available or cannot run.
         """
         parts: deque[_Item] = deque()
         self._graphs.paths()
         self._known.start()
+        if self._limits.workers > 1:  # sessions are made while the first frames are decoded
+            run_in_thread(self._clip_graphs.start)
         stages: Stages[_Item, _Decoded, _Rows] = Stages(
-            self._prepared, self._encoded, self._close, self._limits_of_parts(limits)
+            self._prepared,
+            self._encoded,
+            self._close,
+            self._limits_of_parts(),
         )
         results = run(self._parts(videos, parts), stages, ordered=True)
         with closing(results):
@@ -121,8 +132,9 @@ class WindowEncoder:
                     for encoded in self._answer(part.windows, result):
                         yield part.number, encoded
 
-    def _limits_of_parts(self, limits: Limits) -> Limits:
+    def _limits_of_parts(self) -> Limits:
         """Return limits for the same number of frames at a time, and with bounded memory for those that wait."""
+        limits = self._limits
         per_run = max(limits.items_per_run * self._spacing.frames // _MOST_FRAMES, 1)
         pending = limits.pending if self._steps.frames else limits.workers * _TENSORS_PER_WORKER + per_run
         return limits._replace(items_per_run=per_run, pending=pending)
@@ -168,7 +180,9 @@ class WindowEncoder:
         stages = ("decode", "preprocess", "image") if self._steps.frames else ("decode", "preprocess")
         try:
             windows = WindowedVideo(reader, name_of(video), self._spacing, self._graphs.spec.uniform, stages)
-            return windows, reader.stretches(windows.frames, _MOST_FRAMES)
+            # A short video is cut into one for each thread, so that one decodes while another encodes.
+            most = max(-(-len(windows.frames) // self._limits.workers), self._spacing.frames)
+            return windows, reader.stretches(windows.frames, min(most, _MOST_FRAMES))
         except BaseException:
             self._end(reader)
             raise
@@ -183,27 +197,30 @@ class WindowEncoder:
             known = None if key is None else self._known.find_rows(key)
             if known is not None:
                 return _Rows(known, {"decode": perf_counter() - began})
-            return Ready(_Decoded(part, key, *self._tensor(stretch)))
+            return Ready(_Decoded(part, key, *self._pixels(stretch)))
 
-    def _tensor(self, stretch: Stretch) -> tuple[NDArray[np.float32], dict[str, float]]:
-        """Decode frames and preprocess them, one after the other; return (N, 3, S, S), and the seconds of both."""
+    def _pixels(self, stretch: Stretch) -> tuple[NDArray[np.uint8], dict[str, float]]:
+        """Decode frames and crop them, one after the other; return (N, S, S, 3), and the seconds of both."""
         spec = self._graphs.spec
-        tensor = np.empty((len(stretch.indices), 3, spec.image_size, spec.image_size), np.float32)
+        pixels = np.empty((len(stretch.indices), spec.image_size, spec.image_size, 3), np.uint8)
         began, preprocessing_s = perf_counter(), 0.0
         for place, frame in enumerate(stretch.frames()):
             decoded = perf_counter()
-            tensor[place] = clip_tensor(frame.image[None], spec.image_size, spec.mean, spec.std, spec.resize)[0]
+            pixels[place] = cropped(frame.image, spec.image_size, spec.resize)
             preprocessing_s += perf_counter() - decoded
-        return tensor, {"decode": perf_counter() - began - preprocessing_s, "preprocess": preprocessing_s}
+        return pixels, {"decode": perf_counter() - began - preprocessing_s, "preprocess": preprocessing_s}
 
     def _encoded(self, parts: Sequence[_Decoded]) -> list[_Rows]:
-        """Encode the frames of several parts at once."""
+        """Encode the frames of several parts."""
         if self._steps.frames is None:
-            return [_Rows(part.tensor, part.timings_s) for part in parts]
+            return [_Rows(self._normalised(part.pixels), part.timings_s) for part in parts]
+        most = self._frames_per_run()
+        pixels = np.concatenate([part.pixels for part in parts])
         timings: dict[str, float] = {}
         with timed(timings, "image"):
-            rows = self._steps.frames(self._graphs, np.concatenate([part.tensor for part in parts]))
-        ends = np.cumsum([len(part.tensor) for part in parts])
+            runs = (self._normalised(pixels[first : first + most]) for first in range(0, len(pixels), most))
+            rows = np.concatenate([self._steps.frames(self._graphs, frames) for frames in runs])
+        ends = np.cumsum([len(part.pixels) for part in parts])
         results = []
         for decoded, own in zip(parts, np.split(rows, ends[:-1]), strict=True):
             part = decoded.part
@@ -211,6 +228,14 @@ class WindowEncoder:
                 self._known.add_rows(decoded.key, part.video, part.stretch.indices, own)
             results.append(_Rows(own, decoded.timings_s | {"image": timings["image"] * len(own) / len(rows)}))
         return results
+
+    def _frames_per_run(self) -> int:
+        """Return how many frames the image graph is given at a time: on a GPU, those of as many clips as it takes."""
+        clips = self._limits.items_per_run
+        return clips * self._spacing.frames if clips > 1 else self._graphs["image"].batch or _FRAMES_A_CORE
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return normalised(pixels, self._graphs.spec.mean, self._graphs.spec.std)
 
     def _encoded_clips(self, rows: NDArray[np.float32]) -> EncodedClips:
         return self._steps.clips(self._clip_graphs, rows)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import shake_128
 from math import ceil, gcd
 
@@ -29,9 +29,33 @@ def clip_tensor(
 ) -> NDArray[np.float32]:
     """Return frames resized, cropped and normalised as ActionCLIP's evaluation code does it.
 
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        size, resize, crop: as for `cropped`.
+        mean, std: as for `normalised`.
+        threads: number of frames that are resized at a time.
+
+    Returns:
+        (T, 3, size, size) float32.
+
+    Raises:
+        ActionClipError: as `cropped`.
+    """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise ActionClipError(
+            f"frames are {frames.shape} of {frames.dtype}; give one or more as (T, H, W, 3) RGB of uint8"
+        )
+    with ThreadPoolExecutor(threads) as pool:  # Pillow resizes without holding the interpreter
+        pixels = list(pool.map(partial(cropped, size=size, resize=resize, crop=crop), frames))
+    return normalised(np.stack(pixels), mean, std)
+
+
+def cropped(frame: NDArray[np.uint8], size: int, resize: int = 256, crop: int | None = None) -> NDArray[np.uint8]:
+    """Return a frame resized and cropped as ActionCLIP's evaluation code does it.
+
     The short side is resized to `resize` pixels with Pillow's antialiased bicubic filter (the long side is truncated,
-    as in torchvision), the centre is cropped (its position is rounded, as in torchvision), and values become
-    (value / 255 - mean) / std. Only the part of a frame that the crop depends on is resized.
+    as in torchvision), and the centre is cropped (its position is rounded, as in torchvision). Only the part of a frame
+    that the crop depends on is resized.
 
     The first and the last of three crops are at the ends of the longer side of the resized frame (of a square one, of
     its width), and steps between them are whole pixels, rounded down, as in ActionCLIP's GroupFCSample: so the second
@@ -40,30 +64,23 @@ def clip_tensor(
     along the longer side, as in mmaction2's ThreeCrop.
 
     Args:
-        frames: (T, H, W, 3) uint8 RGB.
+        frame: (H, W, 3) uint8 RGB.
         size: side of the crop, in pixels.
-        mean: of red, green and blue, from 0 to 1.
-        std: standard deviation of red, green and blue, in the same unit.
         resize: short side of the resized frame, in pixels.
-        threads: number of frames that are resized at a time.
         crop: which of three crops, 0, 1 or 2, from left to right or from top to bottom; None: the centre.
 
     Returns:
-        (T, 3, size, size) float32.
+        (size, size, 3) uint8.
 
     Raises:
-        ActionClipError: the frames have another shape or type, or one side more than 1,000 times as long as the other;
-            the crop is larger than the resized frame, or none of these.
+        ActionClipError: one side is more than 1,000 times as long as the other; the crop is larger than the resized
+            frame, or none of these.
     """
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-        raise ActionClipError(
-            f"frames are {frames.shape} of {frames.dtype}; give one or more as (T, H, W, 3) RGB of uint8"
-        )
     if not 1 <= size <= resize:
         raise ActionClipError(f"a crop of {size} pixels does not fit a short side of {resize}; take 1 to {resize}")
     if crop not in (None, 0, 1, 2):
         raise ActionClipError(f"the crop is {crop!r}: give 0, 1 or 2, or None for the centre")
-    _, height, width, _ = frames.shape
+    height, width, _ = frame.shape
     if max(height, width) > _MAX_ASPECT * min(height, width):
         raise ActionClipError(
             f"frames of {width} × {height} pixels are too narrow; cut them to 1 : {_MAX_ASPECT} at most"
@@ -74,23 +91,30 @@ def clip_tensor(
     passes = [(0, columns), (1, rows)]
     if _vertical_first((width, height), resized):
         passes.reverse()
+    picture = Image.fromarray(np.ascontiguousarray(frame[rows.source, columns.source]))
+    for axis, span in passes:
+        picture = _resize_axis(picture, axis, span)
+    return np.asarray(picture)
 
+
+def normalised(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """Return pixels as a graph takes them: (value / 255 - mean) / std.
+
+    Args:
+        pixels: (T, S, S, 3) uint8 RGB.
+        mean: of red, green and blue, from 0 to 1.
+        std: standard deviation of red, green and blue, in the same unit.
+
+    Returns:
+        (T, 3, S, S) float32.
+    """
     # 256 values a channel, computed in float32 as the official code does: exact, and quicker than arithmetic.
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     table = (levels - np.asarray(mean, np.float32)[:, None]) / np.asarray(std, np.float32)[:, None]
-
-    tensor = np.empty((len(frames), 3, size, size), np.float32)
-
-    def normalise(frame: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
-        picture = Image.fromarray(np.ascontiguousarray(frame[rows.source, columns.source]))
-        for axis, span in passes:
-            picture = _resize_axis(picture, axis, span)
-        pixels = np.asarray(picture)
+    tensor = np.empty((len(pixels), 3, *pixels.shape[1:3]), np.float32)
+    for frame, planes in zip(pixels, tensor, strict=True):
         for channel in range(3):
-            np.take(table[channel], pixels[..., channel], out=planes[channel])
-
-    with ThreadPoolExecutor(threads) as pool:  # Pillow resizes without holding the interpreter
-        list(pool.map(normalise, frames, tensor))
+            np.take(table[channel], frame[..., channel], out=planes[channel])
     return tensor
 
 

@@ -177,6 +177,11 @@ class Graph:
             )
         return features
 
+    @property
+    def batch(self) -> int | None:
+        """The number of rows of each run, where the graph declares one. Raises ActionClipError as `start` does."""
+        return _sizes(self.start())[0]
+
     def outputs(self, rows: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
         """Run the graph on `rows`, (N, …), and return its first `count` outputs, each (N, …) float32.
 

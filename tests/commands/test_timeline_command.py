@@ -117,11 +117,14 @@ def test_csv_has_the_times_of_windows_first(capsys: pytest.CaptureFixture[str], 
 
 
 def test_text_is_a_table_of_segments(capsys: pytest.CaptureFixture[str], model: str, clips: list[str]) -> None:
-    found = parts(model, clips[0])
-    assert len(found) > 2
+    smoothed = parts(model, clips[0])
     command = ["-m", model, *ASK, "--window", "2", clips[0]]
+    assert run(capsys, *command) == (0, table(smoothed), "")
+    found = list(segments(windows(model, clips[0]), switching_cost=0))
+    assert len(found) > max(len(smoothed), 2)
+    command += ["--switching-cost", "0"]
     assert run(capsys, *command) == (0, table(found), "")
-    kept = list(segments(windows(model, clips[0]), threshold=0.7, min_duration=1.5))
+    kept = list(segments(windows(model, clips[0]), threshold=0.7, min_duration=1.5, switching_cost=0))
     assert 0 < len(kept) < len(found)
     assert run(capsys, *command, "--threshold", "0.7", "--min-duration", "1.5", "--segments") == (0, table(kept), "")
 
@@ -217,6 +220,11 @@ def test_subtitles_are_of_one_video(
         (["--stride", "1"], "--stride is about windows: give their length with --window S"),
         (["--segments"], "--segments is about windows: give their length with --window S"),
         (["--threshold", "0.5"], "--threshold is about windows: give their length with --window S"),
+        (["--switching-cost", "1"], "--switching-cost is about windows: give their length with --window S"),
+        (
+            ["--window", "2", "--switching-cost", "1", "--multi-label"],
+            "--switching-cost is about one label at a time: leave it out, or --multi-label",
+        ),
         (["--min-duration", "1"], "--min-duration is about windows: give their length with --window S"),
         (["--format", "srt"], "--format srt needs the length of windows: give it with --window S"),
         (["--format", "vtt"], "--format vtt needs the length of windows: give it with --window S"),
@@ -253,6 +261,8 @@ def test_what_was_cut_off_is_taken_out_and_done_again(
     capsys: pytest.CaptureFixture[str], model: str, clips: list[str], arguments: list[str]
 ) -> None:
     command = ["-m", model, *ASK, "--window", "2", *arguments, "--output", "answers"]
+    if "csv" not in arguments:
+        command += ["--switching-cost", "0"]
     videos = clips[:1] if "srt" in arguments else ["clips"]
     os.unlink(clips[1])
     assert run(capsys, *command, *videos)[0] == 0

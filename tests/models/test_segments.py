@@ -179,7 +179,7 @@ def test_a_segment_is_there_as_soon_as_its_end_is_known() -> None:
     found = segments(watched(), switching_cost=0)
     assert taken == []
     next(found)
-    assert len(taken) == 4  # the end of the third is known with the fourth
+    assert len(taken) == 5  # the part of the third ends with the fourth, and its answer is known with that one's part
     assert spans(islice(found, 1)) == [(5.0, 9.0, "falling")]
 
 

@@ -26,7 +26,7 @@ from action_clip.models.engine import Limits, Ready, Stages, run
 from action_clip.models.prediction import Window
 from action_clip.models.windows import make_spacing
 from action_clip.video.pixels import upright_rgb
-from action_clip.video.preprocess import clip_tensor
+from action_clip.video.preprocess import clip_tensor, cropped
 from action_clip.video.source import Video
 
 LABELS = ["drinking", "riding a bicycle", "playing the drums"]
@@ -283,12 +283,12 @@ def test_a_video_that_fails_stops_no_other(
 ) -> None:
     numbers = write_numbered(tmp_path / "numbers.mp4", 60, options=GROUPS)
 
-    def failing(frames: NDArray[np.uint8], *how: Any) -> NDArray[np.float32]:
-        if frames.min() > 20 and number_in(frames[0]) > 40:  # a picture of `numbers`
+    def failing(frame: NDArray[np.uint8], *how: Any) -> NDArray[np.uint8]:
+        if frame.min() > 20 and number_in(frame) > 40:  # a picture of `numbers`
             raise ActionClipError("no more")
-        return clip_tensor(frames, *how)
+        return cropped(frame, *how)
 
-    monkeypatch.setattr(action_clip.models.window_encoder, "clip_tensor", failing)
+    monkeypatch.setattr(action_clip.models.window_encoder, "cropped", failing)
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     array: Any = np.zeros((9, 48, 60, 3), np.uint8)
