@@ -50,31 +50,38 @@ def make_spacing(window_s: float, stride_s: float | None, frames: int) -> Spacin
     Raises:
         ActionClipError: the window or the stride is not above 0 or not finite, or the stride is longer than the window.
     """
-    if not _is_length(window_s):
+    window = _length(window_s)
+    if window is None:
         raise ActionClipError(f"the window is {window_s}: give a number of seconds above 0, such as 4")
     if stride_s is None:
-        return Spacing(window_s, frames, max(frames // 2, 1))
-    if not _is_length(stride_s):
-        raise ActionClipError(f"the stride is {stride_s}: give a number of seconds above 0, such as {window_s / 2:g}")
-    if stride_s > window_s:
+        return Spacing(window, frames, max(frames // 2, 1))
+    between = _length(stride_s)
+    if between is None:
+        raise ActionClipError(f"the stride is {stride_s}: give a number of seconds above 0, such as {window / 2:g}")
+    if between > window:
         raise ActionClipError(
-            f"with a stride of {stride_s:g} s, windows of {window_s:g} s leave out parts of the video: give a stride "
-            f"of {window_s:g} at most"
+            f"with a stride of {between:g} s, windows of {window:g} s leave out parts of the video: give a stride "
+            f"of {window:g} at most"
         )
-    stride = max(round(stride_s * frames / window_s), 1)
-    spacing = Spacing(window_s, frames, stride)
-    if not math.isclose(stride * spacing.step_s, stride_s, rel_tol=1e-6):
+    stride = max(round(between / window * frames), 1)
+    spacing = Spacing(window, frames, stride)
+    if not math.isclose(stride * spacing.step_s, between, rel_tol=1e-6):
         _LOG.warning(
             "windows begin every %g s, not every %g s: on the frames that are looked at, %g s apart",
             stride * spacing.step_s,
-            stride_s,
+            between,
             spacing.step_s,
         )
     return spacing
 
 
-def _is_length(seconds: object) -> bool:
-    return isinstance(seconds, int | float | np.number) and bool(0 < seconds < math.inf)
+def _length(seconds: object) -> float | None:
+    """Return a length of time as a float; None where it is not above 0 or not finite, or no number."""
+    try:
+        length = float(seconds) if isinstance(seconds, int | float | np.integer | np.floating) else math.nan
+    except OverflowError:  # an integer that no float is as large as
+        return None
+    return length if 0 < length < math.inf else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -240,10 +240,13 @@ def test_timestamps_that_begin_at_an_hour(model: ActionClip, video: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("short_stretches")
-def test_timestamps_that_jump_back(model: ActionClip, tmp_path: Path) -> None:
+@pytest.mark.parametrize("begins_s", [0, 3600])
+def test_timestamps_that_jump_back(model: ActionClip, tmp_path: Path, begins_s: int) -> None:
+    """By an hour: FFmpeg takes that for timestamps that begin anew after 26 hours."""
     part = write_numbered(tmp_path / "part.ts", 30, options=GROUPS)
+    later = copy_packets(part, tmp_path / "later.ts", shift=begins_s * 90_000)
     path = tmp_path / "both.ts"
-    path.write_bytes(part.read_bytes() * 2)
+    path.write_bytes(later.read_bytes() + part.read_bytes())
     windows = list(model.timeline(path, LABELS, window=1.0))
     assert spans(windows)[-1][1] == pytest.approx(2.4, abs=0.05)
     assert frames_of(windows)[0] == (3, 9, 15, 21)
@@ -375,6 +378,14 @@ def test_a_stride_is_brought_to_the_grid(caplog: pytest.LogCaptureFixture) -> No
         "windows begin every 1.5 s, not every 1.3 s: on the frames that are looked at, 0.5 s apart",
         "windows begin every 0.5 s, not every 0.1 s: on the frames that are looked at, 0.5 s apart",
     ]
+
+
+def test_lengths_of_any_size_and_type_become_floats() -> None:
+    assert make_spacing(1e308, 1e308, 8).stride == 8
+    spacing = make_spacing(np.float32(4), np.float32(1), 8)  # type: ignore[arg-type]
+    assert (type(spacing.window_s), spacing.stride) == (float, 2)
+    with pytest.raises(ActionClipError, match="the window is 1000"):
+        make_spacing(10**400, None, 8)
 
 
 def test_windows_shorter_than_frames(model: ActionClip, tmp_path: Path) -> None:
