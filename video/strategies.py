@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 
 import av
 import numpy as np
@@ -31,6 +31,11 @@ _log = logging.getLogger("action_clip")
 
 SHORT_PIXELS = 2**30
 """Most pixels, of all frames together, of a video that is decoded within seconds: 15 s of 1080p, 2 min of 640 × 480."""
+
+_LONGEST_GAP_S = 2**32 / 90_000
+"""Longest gap between two frames, 13 hours: half the range of MPEG's timestamps, which begin anew after 26 hours.
+
+FFmpeg takes timestamps that jump back for that, and adds these 26 hours."""
 
 
 class Strategy(ABC):
@@ -384,10 +389,11 @@ def _warn_of_few_keyframes(name: str, exact: Sequence[int], keyframes: Sequence[
 def _timeline(times: Sequence[int | None], table: PacketTable) -> Timeline:
     """Return when each frame starts, counted from the first one, and when the last one ends.
 
-    Where times are missing or run backwards, they are computed from the average rate.
+    Where times are missing, run backwards or leave out `_LONGEST_GAP_S`, they are computed from the average rate.
     """
     known = [time for time in times if time is not None]
-    if len(known) < len(times) or known != sorted(known):
+    gap = max((after - before for before, after in pairwise(known)), default=0)
+    if len(known) < len(times) or known != sorted(known) or gap * table.time_base > _LONGEST_GAP_S:
         return Timeline(tuple(float(i / table.rate) for i in range(len(times))), float(len(times) / table.rate))
     unit = table.time_base
     starts_s = tuple((time - known[0]) * unit.numerator / unit.denominator for time in known)
