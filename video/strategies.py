@@ -33,9 +33,7 @@ SHORT_PIXELS = 2**30
 """Most pixels, of all frames together, of a video that is decoded within seconds: 15 s of 1080p, 2 min of 640 × 480."""
 
 _LONGEST_GAP_S = 2**32 / 90_000
-"""Longest gap between two frames, 13 hours: half the range of MPEG's timestamps, which begin anew after 26 hours.
-
-FFmpeg takes timestamps that jump back for that, and adds these 26 hours."""
+"""13 hours: half of what FFmpeg adds to MPEG's timestamps that jump back, as if they had begun anew after 26."""
 
 
 class Strategy(ABC):
