@@ -30,7 +30,7 @@ E = TypeVar("E")
 
 _STALLED_S = 5.0
 """Seconds after which the preparation of a video that waits no longer counts as work: another worker is started."""
-_COMPUTING = 0.1
+_COMPUTING = 0.02
 """The processor's part of its time with which it does not wait: on a busy machine everything takes long."""
 _MOST_STALLED = 8
 """Most videos for which this is done."""
