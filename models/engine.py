@@ -7,14 +7,14 @@ another one is started.
 
 import atexit
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from threading import Condition
-from time import monotonic
+from threading import Condition, get_ident
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
@@ -29,7 +29,9 @@ P = TypeVar("P")
 E = TypeVar("E")
 
 _STALLED_S = 5.0
-"""Seconds after which the preparation of a video no longer counts as work: another worker is started."""
+"""Seconds after which the preparation of a video that waits no longer counts as work: another worker is started."""
+_COMPUTING = 0.02
+"""The processor's part of its time with which it does not wait: on a busy machine everything takes long."""
 _MOST_STALLED = 8
 """Most videos for which this is done."""
 _CLOSING_S = 0.5
@@ -99,6 +101,24 @@ def run(videos: Iterable[V], stages: Stages[V, P, E], *, ordered: bool) -> Resul
             yield result
 
 
+class _Preparation:
+    """A call of `Stages.prepare`, in the thread that makes this object."""
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+        self._began_s = time.monotonic()
+        self._computed_s = time.thread_time()
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it has waited for long. Its thread must not have ended."""
+        passed_s = time.monotonic() - self._began_s
+        if passed_s < _STALLED_S or not hasattr(time, "pthread_getcpuclockid"):  # as on macOS and Windows
+            return passed_s >= _STALLED_S
+        computed_s = time.clock_gettime(time.pthread_getcpuclockid(self._thread)) - self._computed_s
+        return computed_s < _COMPUTING * passed_s
+
+
 class _Pipeline(Generic[V, P, E]):
     """The state that workers share. All of it is guarded by one condition."""
 
@@ -114,7 +134,7 @@ class _Pipeline(Generic[V, P, E]):
         self._is_taking = False  # a worker waits for the iterable
         self._taken = 0
         self._is_exhausted = False
-        self._preparing: dict[int, float] = {}  # when it began
+        self._preparing: dict[int, _Preparation] = {}
         self._ready: deque[tuple[int, P]] = deque()
         self._running = 0
         self._results: dict[int, E | Failure] = {}
@@ -173,8 +193,7 @@ class _Pipeline(Generic[V, P, E]):
 
     def _due_workers(self) -> int:
         """Return how many threads there should be: more than usual while videos stall."""
-        late = monotonic() - _STALLED_S
-        stalled = sum(began < late for began in self._preparing.values())
+        stalled = sum(preparation.is_stalled for preparation in self._preparing.values())
         return self._limits.workers + min(stalled, _MOST_STALLED)
 
     def _work(self) -> None:
@@ -231,7 +250,7 @@ class _Pipeline(Generic[V, P, E]):
             index = self._taken
             self._taken += 1
             self._is_taking = False
-            self._preparing[index] = monotonic()
+            self._preparing[index] = _Preparation()
             self._changed.notify_all()
         prepared = self._prepared(video)
         with self._changed:

@@ -4,6 +4,7 @@ Each frame is decoded and encoded once, however windows overlap.
 """
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -79,6 +80,12 @@ class _Decoded:
     timings_s: dict[str, float]
 
 
+class _Preprocessing(threading.local):
+    """What a thread has spent on it since it began with a part."""
+
+    seconds = 0.0
+
+
 class WindowEncoder:
     """Encodes whole videos with one model and one spacing of windows, once."""
 
@@ -102,6 +109,7 @@ class WindowEncoder:
         self._known = KnownVideos(graphs, "frames", 0)
         self._readers: set[VideoReader] = set()
         self._is_closed = False
+        self._preprocessing = _Preprocessing()
 
     def encode(self, videos: Iterable[VideoPath]) -> Results[EncodedWindows]:
         """Yield the number of each video, from 0, and its windows, some at a time and in order; or a Failure, once.
@@ -182,7 +190,7 @@ class WindowEncoder:
             windows = WindowedVideo(reader, name_of(video), self._spacing, self._graphs.spec.uniform, stages)
             # A short video is cut into one for each thread, so that one decodes while another encodes.
             most = max(-(-len(windows.frames) // self._limits.workers), self._spacing.frames)
-            return windows, reader.stretches(windows.frames, min(most, _MOST_FRAMES))
+            return windows, reader.stretches(windows.frames, min(most, _MOST_FRAMES), self._cropped)
         except BaseException:
             self._end(reader)
             raise
@@ -201,14 +209,17 @@ class WindowEncoder:
 
     def _pixels(self, stretch: Stretch) -> tuple[NDArray[np.uint8], dict[str, float]]:
         """Decode frames and crop them, one after the other; return (N, S, S, 3), and the seconds of both."""
-        spec = self._graphs.spec
-        pixels = np.empty((len(stretch.indices), spec.image_size, spec.image_size, 3), np.uint8)
-        began, preprocessing_s = perf_counter(), 0.0
-        for place, frame in enumerate(stretch.frames()):
-            decoded = perf_counter()
-            pixels[place] = cropped(frame.image, spec.image_size, spec.resize)
-            preprocessing_s += perf_counter() - decoded
-        return pixels, {"decode": perf_counter() - began - preprocessing_s, "preprocess": preprocessing_s}
+        self._preprocessing.seconds = 0.0
+        began = perf_counter()
+        pixels = np.stack([frame.image for frame in stretch.frames()])
+        both_s, preprocessing_s = perf_counter() - began, self._preprocessing.seconds
+        return pixels, {"decode": both_s - preprocessing_s, "preprocess": preprocessing_s}
+
+    def _cropped(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        began = perf_counter()
+        pixels = cropped(frame, self._graphs.spec.image_size, self._graphs.spec.resize)
+        self._preprocessing.seconds += perf_counter() - began
+        return pixels
 
     def _encoded(self, parts: Sequence[_Decoded]) -> list[_Rows]:
         """Encode the frames of several parts."""

@@ -196,29 +196,36 @@ class VideoReader:
         """Return the index of the frame that is shown at each moment, in seconds from the first one."""
         return np.maximum(np.searchsorted(self.times_s, moments_s + _ROUNDING_S, side="right") - 1, 0)
 
-    def stretches(self, indices: Sequence[int], most: int) -> Iterator[Stretch]:
+    def stretches(self, indices: Sequence[int], most: int, shrink: Shrink = unchanged) -> Iterator[Stretch]:
         """Return an iterator over the frames with these indices in stretches, in order, for several threads to decode.
 
-        Frames are not brought to one size. No frame is decoded twice: stretches begin at keyframes, or wait for those
-        before them. So a thread that takes stretches from here decodes each, or leaves its block, before the next.
+        The image of each frame is what `shrink` returns for it, in the thread that decodes it. Frames are not brought
+        to one size. No frame is decoded twice: stretches begin at keyframes, or wait for those before them. So a thread
+        that takes stretches from here decodes each, or leaves its block, before the next.
 
         Args:
             indices: ascending, without duplicates.
             most: frames of a stretch, at most.
         """
-        strategy, starts = self._answer(lambda strategy: (strategy, strategy.starts(indices)))
+
+        def places(strategy: Strategy) -> tuple[Strategy, list[int]]:
+            starts = strategy.starts(indices)
+            self._decoders.close()  # of no more use: stretches have decoders of their own
+            return strategy, starts
+
+        strategy, starts = self._answer(places)
         others = self.strategies[self.strategies.index(strategy) :]
         seeking = [other for other in others if not isinstance(other, FromStart)]
         from_start = [other for other in others if isinstance(other, FromStart)]
 
         def at_once(first: int, end: int) -> Iterator[Frame]:
-            return self._checked(strategy.stream(indices[first:end], strict=True))
+            return self._checked(strategy.stream(indices[first:end], shrink, strict=True))
 
         def again(first: int, end: int) -> Iterator[Frame]:
-            return self._one_by_one(self._decoded(indices[first:end], seeking))
+            return self._one_by_one(self._decoded(indices[first:end], seeking, shrink))
 
         def whole(first: int, end: int) -> Iterator[Frame]:
-            return self._one_by_one(self._decoded(indices[first:end], from_start))
+            return self._one_by_one(self._decoded(indices[first:end], from_start, shrink))
 
         ways = Ways((at_once, again) if seeking else (), whole)
         # What comes from a URL is read by one thread at a time.
@@ -262,12 +269,14 @@ class VideoReader:
             size = size or frame.image.shape[:2]
             yield frame if frame.image.shape[:2] == size else replace(frame, image=resized(frame.image, *size))
 
-    def _decoded(self, indices: Sequence[int], strategies: Sequence[Strategy]) -> Generator[Frame, None, None]:
-        """Yield frames as they are decoded; where a strategy fails, the next one goes on from there."""
+    def _decoded(
+        self, indices: Sequence[int], strategies: Sequence[Strategy], shrink: Shrink = unchanged
+    ) -> Generator[Frame, None, None]:
+        """Yield frames as they are decoded, shrunk; where a strategy fails, the next one goes on from there."""
         done = 0
         for strategy in strategies:
             try:
-                for frame in strategy.stream(indices[done:]):
+                for frame in strategy.stream(indices[done:], shrink):
                     self._strategy = strategy.name
                     done += 1
                     yield frame

@@ -62,8 +62,8 @@ class Strategy(ABC):
     def clip(self, sampler: Sampler, shrink: Shrink) -> Clip:
         """Return the frames that the sampler chooses, shrunk as they are decoded."""
 
-    def stream(self, indices: Sequence[int], *, strict: bool = False) -> Iterator[Frame]:
-        """Yield the frames with these indices, in ascending order; the last frame for indices beyond the end.
+    def stream(self, indices: Sequence[int], shrink: Shrink = unchanged, *, strict: bool = False) -> Iterator[Frame]:
+        """Yield the frames with these indices, shrunk, in ascending order; the last frame for indices beyond the end.
 
         Several threads may do so at a time with `strict`, where damage that a decoder notices raises StrategyError.
         """
@@ -71,7 +71,9 @@ class Strategy(ABC):
         last = len(times_s) - 1
         counts = Counter(self._decodable([min(index, last) for index in indices]))
         for index, picture in self._decode(counts, strict):
-            yield from [Frame(np.array(picture), index, times_s[index])] * counts[index]
+            image = shrink(picture)
+            image = np.array(image) if image is picture else image  # it may be the decoder's memory
+            yield from [Frame(image, index, times_s[index])] * counts[index]
 
     def starts(self, indices: Sequence[int]) -> list[int]:
         """Return the places in these ascending indices, from 0, where decoding can begin anew at no cost."""

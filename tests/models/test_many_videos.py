@@ -22,6 +22,7 @@ import action_clip.models.engine
 import action_clip.video.address
 from action_clip import ActionClip, ActionClipError, EncodedVideo, Failure, Prediction, TimeSformer
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.models.engine import Limits, Stages, run
 from action_clip.output.sheet import save_sheet
 
 LABELS = ["drinking", "riding a bicycle", "playing the drums"]
@@ -123,6 +124,30 @@ def test_pairs_come_as_they_finish(model: ActionClip, tmp_path: Path, monkeypatc
     assert sorted(early) == list(range(3, 11))
     gate.set()
     assert sorted(number for number, _ in results) == [0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="threads have no clocks here")
+def test_a_video_that_takes_long_to_compute_does_not_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action_clip.models.engine, "_STALLED_S", 0.02)
+    at_once = []
+    active = 0
+    lock = threading.Lock()
+
+    def compute(number: int) -> int:
+        nonlocal active
+        with lock:
+            active += 1
+            at_once.append(active)
+        began = time.thread_time()
+        while time.thread_time() - began < 0.1:
+            pass
+        with lock:
+            active -= 1
+        return number
+
+    stages = Stages[int, int, int](compute, lambda _: [], lambda: None, Limits(workers=1, runs=1, items_per_run=1))
+    assert [result for _, result in run(range(4), stages, ordered=True)] == [0, 1, 2, 3]
+    assert max(at_once) == 1
 
 
 def test_in_order_the_others_are_encoded_while_one_stalls(model: ActionClip, monkeypatch: pytest.MonkeyPatch) -> None:
