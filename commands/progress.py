@@ -17,7 +17,7 @@ _MINUTES = "{l_bar}{bar}| {n:.1f}/{total:.1f} min [{elapsed}<{remaining}{postfix
 
 
 class _Bar:
-    """A bar; or none, where there is to be none."""
+    """A progress bar; without one, its methods do nothing."""
 
     def __init__(self, bar: "tqdm[Any] | None", *, beside_answers: bool = False) -> None:
         self._bar = bar

@@ -143,7 +143,7 @@ def _settings(options: argparse.Namespace, found: FoundModel, asked: Question) -
 
 
 def _window_settings(options: argparse.Namespace) -> Settings:
-    """Return the settings of windows; none of them is None, so that other ones are noticed."""
+    """Return the settings of windows: each has a value, as those that are None are not compared."""
     if options.window is None:
         return {"--window": "none"}
     return {
