@@ -31,6 +31,19 @@ def test_the_files_that_documents_link_to_exist() -> None:
         assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+def test_the_headings_that_documents_link_to_exist() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#:]*)#([^)]*)\)", document.read_text("utf-8"))
+        targets = [(document.parent / path if path else document, name) for path, name in links]
+        assert [(path.name, name) for path, name in targets if name not in anchors(path)] == []
+
+
+def anchors(document: Path) -> list[str]:
+    """The names that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
 def test_the_answer_in_the_readme_is_that_of_a_terminal() -> None:
     prediction = ActionClip("nano").classify(SAMPLE_VIDEO, read_labels(SAMPLE_LABELS))
     shown = TerminalWriter(80, unicode=True, bold=False).text(prediction)
