@@ -44,6 +44,14 @@ def anchors(document: Path) -> list[str]:
     return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
 
+def test_the_thresholds_in_the_documents_are_the_models() -> None:
+    spec = ActionClip("nano").spec
+    none, multi_label = spec.none_threshold, spec.multi_label_threshold
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    assert f"with `--none` {none} and with `--multi-label` {multi_label} for `nano`" in text
+    assert f"for nano {none} or {multi_label}, as measured" in text
+
+
 def test_the_answer_in_the_readme_is_that_of_a_terminal() -> None:
     prediction = ActionClip("nano").classify(SAMPLE_VIDEO, read_labels(SAMPLE_LABELS))
     shown = TerminalWriter(80, unicode=True, bold=False).text(prediction)
