@@ -109,6 +109,11 @@ def _check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace)
     for name in _SEGMENT_OPTIONS:
         if _is_given(parser, options, name) and not options.segments:
             parser.error(f"--{name.replace('_', '-')} is about segments: add --segments")
+    if options.segments and options.top_k is not None:
+        parser.error(
+            "--top-k is about windows, and a segment has one label: leave it out, or give --format json or csv without "
+            "--segments"
+        )
     if options.switching_cost is not None and options.multi_label:
         parser.error("--switching-cost is about one label at a time: leave it out, or --multi-label")
 
@@ -231,8 +236,8 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         metavar="P",
         type=number(least=0, most=1),
-        help="the probability that a segment begins with; it ends below half of it (default: 0; with --none and "
-        "--multi-label what was measured for the model, in docs/command-line.md)",
+        help="the probability that a segment begins with; it ends below half of it (default: 0; with --none or "
+        "--multi-label that of the model, for nano 0.29 or 0.37, as measured, for the others 0 or 0.5)",
     )
     add(
         "--min-duration",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from heapq import heappop, heappush
 from itertools import chain
 from typing import Any
 
@@ -65,20 +66,22 @@ def segments(
         threshold: from 0 to 1; None: 0, and 0.5 where each label was scored by itself.
         min_duration: in seconds; shorter segments are left out.
         switching_cost: in seconds: the answer changes to a label that is e times as probable for that long, or e² times
-            for half as long; 0: each window has its own answer. None: 1 s. Not where each label was scored by itself.
+            for half as long, and for twice as long where it changes back after that; 0: each window has its own answer.
+            None: 1 s. Not where each label was scored by itself.
 
     Returns:
         An iterator over the segments by their beginnings, each as soon as its end is known, and what began before it.
 
     Raises:
-        ActionClipError: an argument has another value, or the windows are something else.
+        ActionClipError: an argument has another value, or the windows are something else, or not of one video and the
+            same labels, in order.
     """
     if threshold is not None and not _is_number(threshold, most=1.0):
-        raise ActionClipError(f"the threshold is {threshold}: give a probability from 0 to 1")
+        raise ActionClipError(f"the threshold is {threshold!r}: give a probability from 0 to 1")
     if not _is_number(min_duration, most=math.inf):
-        raise ActionClipError(f"the shortest duration is {min_duration}: give a number of seconds from 0")
+        raise ActionClipError(f"the shortest duration is {min_duration!r}: give a number of seconds from 0")
     if switching_cost is not None and not _is_number(switching_cost, most=math.inf):
-        raise ActionClipError(f"the switching cost is {switching_cost}: give a number of seconds from 0")
+        raise ActionClipError(f"the switching cost is {switching_cost!r}: give a number of seconds from 0")
     if not isinstance(windows, Iterable):
         raise ActionClipError(f"the windows are a {type(windows).__name__}: give what timeline() returns")
     joined = _joined(_answered(_parts(windows), switching_cost), threshold)
@@ -108,12 +111,23 @@ def _parts(windows: Iterable[Window]) -> Iterator[_Part]:
         if before is None:
             start_s = window.start_s
         else:
+            _check_follows(before, window)
             end_s = (before.start_s + before.end_s + window.start_s + window.end_s) / 4
             yield _Part(start_s, end_s, before.prediction)
             start_s = end_s
         before = window
     if before is not None:
         yield _Part(start_s, before.end_s, before.prediction)
+
+
+def _check_follows(before: Window, window: Window) -> None:
+    """Raise ActionClipError where a window is no later one of the same video, with the same labels."""
+    one, other = before.prediction, window.prediction
+    if not before.start_s < window.start_s or one.video != other.video or one.labels != other.labels:
+        raise ActionClipError(
+            f"the window from {window.start_s:g} s is not a later one of the same video and labels as the one from "
+            f"{before.start_s:g} s before it: give the windows of one video, in order, and call segments() for each"
+        )
 
 
 def _answered(parts: Iterator[_Part], switching_cost: float | None) -> Iterator[tuple[_Part, int | None]]:
@@ -161,18 +175,32 @@ class _Open:
 def _joined(answered: Iterable[tuple[_Part, int | None]], threshold: float | None) -> Iterator[Segment]:
     """Yield the segments of parts that follow each other, with the answers of each, by their beginnings."""
     unfinished: dict[int, _Open] = {}
-    none_index: int | None = None
-    finished: list[Segment] = []
+    finished = _Finished()
     for part, answer in answered:
-        none_index = part.prediction.none_index
         happening = _happening(part.prediction, answer, unfinished.keys(), threshold)
-        finished += [unfinished.pop(index).segment() for index in unfinished.keys() - happening]
-        for index in happening:
+        for index in unfinished.keys() - happening:
+            finished.add(unfinished.pop(index).segment())
+        for index in happening - {part.prediction.none_index}:
             unfinished.setdefault(index, _Open(part, index)).add(part)
-        earliest_s = min((each.start_s for each in unfinished.values()), default=math.inf)
-        yield from _sorted((each for each in finished if each.start_s < earliest_s), none_index)
-        finished = [each for each in finished if each.start_s >= earliest_s]
-    yield from _sorted([*finished, *(each.segment() for each in unfinished.values())], none_index)
+        yield from finished.before(min((each.start_s for each in unfinished.values()), default=math.inf))
+    for each in unfinished.values():
+        finished.add(each.segment())
+    yield from finished.before(math.inf)
+
+
+class _Finished:
+    """Segments that wait for those which began before them, and may be many: a heap."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Segment]] = []
+
+    def add(self, segment: Segment) -> None:
+        heappush(self._heap, (segment.start_s, segment.index, segment))
+
+    def before(self, time_s: float) -> Iterator[Segment]:
+        """Yield and forget those that began before this time, by their beginnings."""
+        while self._heap and self._heap[0][0] < time_s:
+            yield heappop(self._heap)[2]
 
 
 def _happening(
@@ -186,9 +214,3 @@ def _happening(
     if answer is None:
         return lasting.union(np.flatnonzero(probabilities >= threshold).tolist())
     return {answer} if probabilities[answer] >= threshold else lasting
-
-
-def _sorted(segments: Iterable[Segment], none_index: int | None) -> list[Segment]:
-    """Return them by their beginnings, without "none of these"."""
-    kept = [segment for segment in segments if segment.index != none_index]
-    return sorted(kept, key=lambda segment: (segment.start_s, segment.index))

@@ -109,10 +109,11 @@ def _table(first: Prediction, segments: Iterable[Segment], *, is_one: bool) -> I
     """Yield the header, then a line for each segment; where there are several videos, a line with its name before."""
     width = min(max(wcwidth.width(printable(label)) for label in first.labels), _WIDEST_LABEL)
     width = max(width, len("label"))
-    header = f"{'start':<9}  {'end':<9}  {'label':<{width}}  probability\n"
+    longest = len(clock(first.duration_s or 0.0, decimals=1))
+    header = f"{'start':<{longest}}  {'end':<{longest}}  {'label':<{width}}  probability\n"
     yield header if is_one else heading(first) + header
     for segment in segments:
-        times = "  ".join(clock(seconds, decimals=1) for seconds in (segment.start_s, segment.end_s))
+        times = "  ".join(clock(seconds, decimals=1).ljust(longest) for seconds in (segment.start_s, segment.end_s))
         label = wcwidth.ljust(printable(segment.label), width)
         yield f"{times}  {label}  {segment.probability:>11.1%}\n"
 

@@ -31,6 +31,27 @@ def test_the_files_that_documents_link_to_exist() -> None:
         assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+def test_the_headings_that_documents_link_to_exist() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#:]*)#([^)]*)\)", document.read_text("utf-8"))
+        targets = [(document.parent / path if path else document, name) for path, name in links]
+        assert [(path.name, name) for path, name in targets if name not in anchors(path)] == []
+
+
+def anchors(document: Path) -> list[str]:
+    """The names that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+def test_the_thresholds_in_the_documents_are_the_models() -> None:
+    spec = ActionClip("nano").spec
+    none, multi_label = spec.none_threshold, spec.multi_label_threshold
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    assert f"with `--none` {none} and with `--multi-label` {multi_label} for `nano`" in text
+    assert f"for nano {none} or {multi_label}, as measured" in text
+
+
 def test_the_answer_in_the_readme_is_that_of_a_terminal() -> None:
     prediction = ActionClip("nano").classify(SAMPLE_VIDEO, read_labels(SAMPLE_LABELS))
     shown = TerminalWriter(80, unicode=True, bold=False).text(prediction)

@@ -214,6 +214,15 @@ def test_other_things_than_windows_are_named() -> None:
         list(segments([(0, 1)]))  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("changes", [{"video": "b.mp4"}, {"labels": ("walking", "running")}])
+def test_windows_are_of_one_video_in_order(changes: dict[str, Any]) -> None:
+    first, second = windows_of(walking(0.9, 0.8))
+    other = replace(second, prediction=replace(second.prediction, **changes))
+    for windows in ([first, other], [second, first], [first, first]):
+        with pytest.raises(ActionClipError, match="give the windows of one video, in order"):
+            list(segments(windows))
+
+
 def test_as_a_dictionary_its_times_are_round() -> None:
     assert list(Segment(0.1 + 0.2, 1.0, "walking", 0, 0.5).to_dict().items()) == [
         ("start_s", 0.3),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,21 @@ def test_windows_as_csv_have_their_times_first() -> None:
 
 
 def test_segments_as_a_table() -> None:
-    assert written("text", SEGMENTS) == (
+    assert written("text", SEGMENTS[:2]) == (
         "start      end        label         probability\n"
         "0:00:00.0  0:00:02.3  eating              75.0%\n"
         "0:00:02.3  1:06:40.2  走路, slowly        98.8%\n"
-        "1:06:40.2  10:00:00.0  =driving           100.0%\n"
-        "10:00:00.0  10:00:01.0  a\\x1b[2J\\nb         50.0%\n"
     )
     assert written("text", SEGMENTS, is_one=False).startswith("video = clips/пример.mp4\nstart      end ")
+
+
+def test_the_table_of_a_longer_video_has_wider_times() -> None:
+    form = timeline_form("text", of_segments=True, is_one=True)
+    assert "".join(form.texts(replace(PREDICTION, duration_s=36001.0), SEGMENTS[2:])) == (
+        "start       end         label         probability\n"
+        "1:06:40.2   10:00:00.0  =driving           100.0%\n"
+        "10:00:00.0  10:00:01.0  a\\x1b[2J\\nb         50.0%\n"
+    )
 
 
 def test_segments_as_json_and_csv_are_in_seconds() -> None:
