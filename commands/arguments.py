@@ -1,6 +1,7 @@
 """The arguments of the command without a sub-command."""
 
 import argparse
+import glob
 import math
 import os
 import re
@@ -23,6 +24,8 @@ SUBTITLES = ("srt", "vtt")
 _SEGMENT_OPTIONS = ("threshold", "min_duration", "switching_cost")
 _WINDOW_OPTIONS = ("stride", "segments", *_SEGMENT_OPTIONS)
 """The options that need --window."""
+_PATH = re.compile(r"[/\\*?\[]")
+"""A character that paths and patterns have."""
 _WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "save", "benchmark")
 """The options that --window leaves no use for."""
 
@@ -60,21 +63,21 @@ def with_explicit_none(arguments: Sequence[str], parser: argparse.ArgumentParser
             continue
         if _names_video(word):
             arguments[place] = f"--none={OWN_TEXTS}"
-        elif os.path.lexists(word):
+        elif os.path.lexists(word) or (_PATH.search(word) and " " not in word):
             parser.error(
-                f"{word} after --none is a file or folder here, and may be a text for it: write --none={word} for the "
-                f"text, or --none --video {word}"
+                f"{word} after --none may be a video or a text for it: write --none={word} for the text, or --none "
+                f"--video {word}"
             )
     return arguments
 
 
 def _names_video(word: str) -> bool:
-    """Return whether a word looks like a video, a folder, a pattern or a list, and not like a label."""
+    """Return whether a word is a video, a folder, a list, or a pattern that fits something, and not a label."""
     from action_clip.commands.videos import VIDEO_EXTENSIONS
 
     if word == "-" or word.startswith("@") or "://" in word or os.path.splitext(word)[1].lower() in VIDEO_EXTENSIONS:
         return True
-    return re.search(r"[/\\*?\[]", word) is not None and (" " not in word or os.path.lexists(word))
+    return word.endswith(("/", os.sep)) or (_PATH.search(word) is not None and bool(glob.glob(word, recursive=True)))
 
 
 def check_frames(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -53,7 +53,8 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
                 _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
             raise
     is_saved = table is None or _is_saved(table, options.features, listing.videos, found.spec.name)
-    note_stand_in(found.spec)
+    if failed < len(listing.videos):
+        note_stand_in(found.spec)
     if failed and not _is_one_in_windows(options):
         _LOG.error("%d of %d videos failed", failed, len(listing.videos))
     return 1 if failed or listing.unreadable or not is_saved else 0

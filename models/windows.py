@@ -52,12 +52,12 @@ def make_spacing(window_s: float, stride_s: float | None, frames: int) -> Spacin
     """
     window = _length(window_s)
     if window is None:
-        raise ActionClipError(f"the window is {window_s}: give a number of seconds above 0, such as 4")
+        raise ActionClipError(f"the window is {window_s!r}: give a number of seconds above 0, such as 4")
     if stride_s is None:
         return Spacing(window, frames, max(frames // 2, 1))
     between = _length(stride_s)
     if between is None:
-        raise ActionClipError(f"the stride is {stride_s}: give a number of seconds above 0, such as {window / 2:g}")
+        raise ActionClipError(f"the stride is {stride_s!r}: give a number of seconds above 0, such as {window / 2:g}")
     if between > window:
         raise ActionClipError(
             f"with a stride of {between:g} s, windows of {window:g} s leave out parts of the video: give a stride "

@@ -31,16 +31,3 @@ class Frame:
     """Which frame of the video it is, from 0 in order of presentation."""
     time_s: float
     """Its presentation time, seconds from the first frame."""
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """When each frame of a video is shown, and when the last one ends, in seconds from the first frame."""
-
-    times_s: tuple[float, ...]
-    duration_s: float
-
-    def clip(self, frames: NDArray[np.uint8], indices: list[int]) -> Clip:
-        """Return the frames, (T, H, W, 3), with these indices as a clip."""
-        times_s = tuple(self.times_s[index] for index in indices)
-        return Clip(frames, tuple(indices), times_s, len(self.times_s), self.duration_s)

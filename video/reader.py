@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property, never_destroy, reset_in_children
 from action_clip.system.interrupts import interruptible
-from action_clip.video.clip import Clip, Frame, Timeline
+from action_clip.video.clip import Clip, Frame
 from action_clip.video.ffmpeg_file import StoppedError
 from action_clip.video.frame_buffer import Shrink, resized, unchanged
 from action_clip.video.sampling import Sampler
@@ -29,6 +29,7 @@ from action_clip.video.seeking import StrategyError
 from action_clip.video.source import VideoSource, locate
 from action_clip.video.strategies import FromStart, Strategy, make_strategies
 from action_clip.video.stretches import Stretch, Ways, stretches
+from action_clip.video.timeline import Timeline
 
 __all__ = ["Clip", "Frame", "VideoReader", "read_clip"]
 

@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 
 import av
 import numpy as np
 
 from action_clip.errors import ActionClipError
 from action_clip.system.forks import cached_property
-from action_clip.video.clip import Clip, Frame, Timeline
+from action_clip.video.clip import Clip, Frame
 from action_clip.video.decoders import Decoders
 from action_clip.video.frame_buffer import FrameBuffer, Picture, Shrink, unchanged
 from action_clip.video.keyframes import decode_keyframes, read_index
@@ -25,15 +25,13 @@ from action_clip.video.sampling import Keyframes, Sampler
 from action_clip.video.seeking import StrategyError, decode_frames, run_starts, stream_frames
 from action_clip.video.sequential import DecodedFrames, Pass, decode_all, decode_packets, stream_all
 from action_clip.video.source import Video, VideoSource, opened
+from action_clip.video.timeline import Timeline, timeline_of
 from action_clip.video.webp import claimed_frames, decode_animation, is_animation
 
 _log = logging.getLogger("action_clip")
 
 SHORT_PIXELS = 2**30
 """Most pixels, of all frames together, of a video that is decoded within seconds: 15 s of 1080p, 2 min of 640 × 480."""
-
-_LONGEST_GAP_S = 2**32 / 90_000
-"""13 hours: half of what FFmpeg adds to MPEG's timestamps that jump back, as if they had begun anew after 26."""
 
 
 class Strategy(ABC):
@@ -145,7 +143,7 @@ class Seeking(Strategy):
 
     @cached_property
     def _timeline(self) -> Timeline:
-        return _timeline(self._table.pts[self._table.shown].tolist(), self._table)
+        return timeline_of(self._table.pts[self._table.shown].tolist(), self._table)
 
     def timeline(self) -> Timeline:
         """Return when each frame of the video is shown, by the timestamps; nothing is decoded."""
@@ -339,7 +337,7 @@ class Sequential(FromStart):
     def _survey_of(self, result: DecodedFrames) -> Survey:
         times, numbers = result.timeline()
         good = {index: number for index, number in enumerate(numbers) if number is not None}
-        return Survey(_timeline(times, self._decoders.scanned), good)
+        return Survey(timeline_of(times, self._decoders.scanned), good)
 
 
 def make_strategies(source: VideoSource, threads: int) -> tuple[Decoders, list[Strategy]]:
@@ -384,23 +382,3 @@ def _warn_of_few_keyframes(name: str, exact: Sequence[int], keyframes: Sequence[
             len(set(keyframes)),
             len(set(exact)),
         )
-
-
-def _timeline(times: Sequence[int | None], table: PacketTable) -> Timeline:
-    """Return when each frame starts, counted from the first one, and when the last one ends.
-
-    Where times are missing, run backwards or leave out `_LONGEST_GAP_S`, they are computed from the average rate.
-    """
-    known = [time for time in times if time is not None]
-    gap = max((after - before for before, after in pairwise(known)), default=0)
-    if len(known) < len(times) or known != sorted(known) or gap * table.time_base > _LONGEST_GAP_S:
-        return Timeline(tuple(float(i / table.rate) for i in range(len(times))), float(len(times) / table.rate))
-    unit = table.time_base
-    starts_s = tuple((time - known[0]) * unit.numerator / unit.denominator for time in known)
-    last_duration = int(table.duration[table.pts == known[-1]].max(initial=0))
-    # Where frames are reordered, a container's durations are often differences of decoding times.
-    if last_duration and (len(known) == 1 or np.all(np.diff(table.pts) > 0)):
-        last_s = float(last_duration * table.time_base)
-    else:
-        last_s = starts_s[-1] / (len(starts_s) - 1) if starts_s[-1] else float(1 / table.rate)
-    return Timeline(starts_s, starts_s[-1] + last_s)
