@@ -75,7 +75,7 @@ def test_a_pattern_after_none_that_fits_videos_names_them(videos: list[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--none", "a"], "a after --none may be a video or a text for it: write --none=a for the text, or --none --vi"),
+        (["--none", "a"], "a after --none may be a video or a text for it: write --none=a for the text, or --none "),
         (["--none", "what?"], "what? after --none may be a video or a text for it: write --none=what? for the text"),
         (["--none", "running/walking"], "running/walking after --none may be a video or a text for it: write --none="),
         (["--none", ""], "argument --none: it is empty"),
