@@ -8,5 +8,5 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 DEFAULT_MODEL = "vit-32-8f"
 AVERAGES = ("probabilities", "embeddings")
 """What a zero-shot model can average over its prompts; the first is the default."""
-SWITCHING_COST_S = 1.0
-"""Seconds: what a change of the answer costs in segments; the best of those measured for windows of 1 s to 4 s."""
+SWITCHING_COST_S = 0.5
+"""Seconds: what a change of the answer costs in segments; the largest that was measured not to blur when it changes."""

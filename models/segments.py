@@ -67,7 +67,7 @@ def segments(
         min_duration: in seconds; shorter segments are left out.
         switching_cost: in seconds: the answer changes to a label that is e times as probable for that long, or e² times
             for half as long, and for twice as long where it changes back after that; 0: each window has its own answer.
-            None: 1 s. Not where each label was scored by itself.
+            None: 0.5 s. Not where each label was scored by itself.
 
     Returns:
         An iterator over the segments by their beginnings, each as soon as its end is known, and what began before it.

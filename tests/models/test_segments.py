@@ -121,7 +121,8 @@ def test_the_answer_changes_where_it_is_worth_the_cost() -> None:
     found = list(segments(windows_of(rows), switching_cost=0.91))
     assert spans(found) == [(0.0, 12.0, "walking")]
     assert found[0].probability == pytest.approx((4 * 0.9 + middle) / 5)
-    assert spans(segments(windows_of(rows))) == [(0.0, 12.0, "walking")]  # 1 s is the default
+    assert len(list(segments(windows_of(rows)))) == 3  # 0.5 s is the default
+    assert len(list(segments(windows_of(walking(0.9, 0.9, 1 / (1 + np.exp(0.45)), 0.9, 0.9))))) == 1
     # It counts seconds, not windows.
     longer = windows_of(rows, length_s=8.0, stride_s=4.0)
     assert len(list(segments(longer, switching_cost=1.79))) == 3
