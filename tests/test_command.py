@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 import pytest
 from fault_server import FaultServer
+from in_process import run
 from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 from test_sample import ACTION
 
-from action_clip import ActionClip, TimeSformer, main
+from action_clip import ActionClip, TimeSformer
 from action_clip.commands.samples import LABELS, SAMPLE_LABELS
 from action_clip.models.catalog.specs import find
 from action_clip.models.store.home import LABEL_BANK
@@ -52,15 +53,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> str:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
     return str(path)
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_text_is_the_seeds_layout(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import run
 from PIL import Image
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 
-from action_clip import ActionClip, main
+from action_clip import ActionClip
 from action_clip.commands.arguments import OWN_TEXTS, parse
 from action_clip.commands.ray.command import build_parser as ray_parser
 
@@ -30,15 +31,6 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         first, *rest = map(Image.fromarray, pixels)
         first.save(name, save_all=True, append_images=rest, duration=100, loop=0)
     return names
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.mark.parametrize(

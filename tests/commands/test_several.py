@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fault_server import FaultServer
+from in_process import run
 from PIL import Image
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 from terminals import on_terminals, screen
 
-from action_clip import ActionClip, TimeSformer, main
+from action_clip import ActionClip, TimeSformer
 from action_clip.output.writers import FORMATS
 
 ROOT = Path(__file__).parents[2]
@@ -53,15 +54,6 @@ def write_gif(path: str, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 40, 40, 3), np.uint8)
     first, *rest = map(Image.fromarray, pixels)
     first.save(path, save_all=True, append_images=rest, duration=100, loop=0)
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def single(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

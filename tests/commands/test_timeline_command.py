@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import run
 from PIL import Image
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 from terminals import on_terminals, screen
 
-from action_clip import ActionClip, Segment, TimeSformer, Window, main, segments
+from action_clip import ActionClip, Segment, TimeSformer, Window, segments
 from action_clip.output.timelines import clock
 
 ROOT = Path(__file__).parents[2]
@@ -52,15 +53,6 @@ def write_gif(path: str, frames: int) -> None:
     colours = np.random.default_rng(frames).integers(0, 256, (frames, 1, 1, 3), np.uint8)
     first, *rest = map(Image.fromarray, np.broadcast_to(colours, (frames, 40, 40, 3)).copy())
     first.save(path, save_all=True, append_images=rest, duration=500, loop=0)
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def windows(model: str, video: str) -> list[Window]:

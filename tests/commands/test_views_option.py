@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import run
 from PIL import Image
 from small_models import random_model, save_model
 
-from action_clip import ActionClip, main
+from action_clip import ActionClip
 from action_clip.commands.samples import SAMPLE_VIDEO
 
 ASK = ["-t", "eating", "-t", "läuft"]
@@ -17,15 +18,6 @@ ASK = ["-t", "eating", "-t", "läuft"]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_model(random_model(1, 8, True), tmp_path_factory.mktemp("model"), frames=8))
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_json_says_how_many_views_and_has_the_frames_of_all_clips(
