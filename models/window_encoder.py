@@ -30,7 +30,7 @@ from action_clip.video.stretches import Stretch
 VideoPath = str | os.PathLike[str]
 
 _MOST_FRAMES = 24
-"""Most frames of a stretch: those of ten seconds between two keyframes, two a second, and no more memory than 15 MB."""
+"""Most frames of a stretch: more than those of ten seconds between two keyframes, two a second."""
 _FRAMES_A_CORE = 4
 """Frames that a core encodes at a time: more take more memory, and are no faster."""
 _TENSORS_PER_WORKER = 2
@@ -109,6 +109,7 @@ class WindowEncoder:
         self._known = KnownVideos(graphs, "frames", 0)
         self._readers: set[VideoReader] = set()
         self._is_closed = False
+        self._has_started = False
         self._preprocessing = _Preprocessing()
 
     def encode(self, videos: Iterable[VideoPath]) -> Results[EncodedWindows]:
@@ -122,13 +123,8 @@ class WindowEncoder:
         parts: deque[_Item] = deque()
         self._graphs.paths()
         self._known.start()
-        if self._limits.workers > 1:  # sessions are made while the first frames are decoded
-            run_in_thread(self._clip_graphs.start)
         stages: Stages[_Item, _Decoded, _Rows] = Stages(
-            self._prepared,
-            self._encoded,
-            self._close,
-            self._limits_of_parts(),
+            self._prepared, self._encoded, self._close, self._limits_of_parts()
         )
         results = run(self._parts(videos, parts), stages, ordered=True)
         with closing(results):
@@ -205,7 +201,14 @@ class WindowEncoder:
             known = None if key is None else self._known.find_rows(key)
             if known is not None:
                 return _Rows(known, {"decode": perf_counter() - began})
+            self._start_graphs()
             return Ready(_Decoded(part, key, *self._pixels(stretch)))
+
+    def _start_graphs(self) -> None:
+        """Make the sessions while the first frames are decoded; where all frames are known, not all are needed."""
+        if self._limits.workers > 1 and not self._has_started:
+            self._has_started = True
+            run_in_thread(self._clip_graphs.start)
 
     def _pixels(self, stretch: Stretch) -> tuple[NDArray[np.uint8], dict[str, float]]:
         """Decode frames and crop them, one after the other; return (N, S, S, 3), and the seconds of both."""

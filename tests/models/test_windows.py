@@ -23,6 +23,7 @@ import action_clip.video.address
 import action_clip.video.seeking
 from action_clip import ActionClip, ActionClipError, Failure, TimeSformer, VideoReader
 from action_clip.models.engine import Limits, Ready, Stages, run
+from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Window
 from action_clip.models.windows import make_spacing
 from action_clip.video.pixels import upright_rgb
@@ -191,8 +192,11 @@ def test_a_second_question_decodes_nothing(folder: Path, video: Path, monkeypatc
     def refuse(*_: object) -> None:
         raise AssertionError("a packet is decoded")
 
+    started: list[ModelGraphs] = []
+    monkeypatch.setattr(ModelGraphs, "start", lambda graphs: started.append(graphs))
     monkeypatch.setattr(Video, "decode", refuse)
     again = list(ActionClip(folder).timeline(video, ["eating"], window=1.0, stride=0.25))
+    assert started == []  # nor are sessions made that are not needed
     for window in first[:3]:
         [same] = [other for other in again if other.start_s == window.start_s]
         np.testing.assert_allclose(window.prediction.video_features, same.prediction.video_features, atol=1e-6)
