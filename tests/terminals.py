@@ -11,33 +11,49 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "action_clip.py"
 
 
-def on_terminals(command: list[str], *, out_too: bool) -> tuple[int, str, bytes]:
-    """Exit code, what a terminal shows on which stderr is, and stdout if `out_too`; else what stdout got."""
+def new_terminal(columns: int = 80, rows: int = 50) -> tuple[int, int]:
+    """The two sides of a terminal: ours, and that of a process. Skips the test where none can be made."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     try:
         ours, terminal = pty.openpty()
     except OSError as error:
         pytest.skip(f"no terminal can be made here ({error})")
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LC_ALL")}
-    environment |= {"TERM": "xterm", "LANG": "en_US.UTF-8", "LC_CTYPE": "en_US.UTF-8", "NO_COLOR": "1"}
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    return ours, terminal
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The variables of this process, as on a terminal with colours, and with others."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "LC_ALL")}
+    return inherited | {"TERM": "xterm", "LANG": "en_US.UTF-8", "LC_CTYPE": "en_US.UTF-8"} | variables
+
+
+def shown_on(ours: int, terminal: int) -> str:
+    """What the process that was started on a terminal shows there until it ends; both sides are closed."""
+    os.close(terminal)
+    shown = b""
+    try:
+        while part := os.read(ours, 1 << 16):
+            shown += part
+    except OSError:  # as Linux says that the other side is closed
+        pass
+    finally:
+        os.close(ours)
+    return shown.decode()
+
+
+def on_terminals(command: list[str], *, out_too: bool) -> tuple[int, str, bytes]:
+    """Exit code, what a terminal shows on which stderr is, and stdout if `out_too`; else what stdout got."""
+    ours, terminal = new_terminal()
     with subprocess.Popen(
         [sys.executable, str(SCRIPT), *command],
-        env=environment,
+        env=environment(NO_COLOR="1"),
         stdin=subprocess.DEVNULL,
         stdout=terminal if out_too else Path("out").open("wb"),
         stderr=terminal,
     ) as process:
-        os.close(terminal)
-        shown = b""
-        try:
-            while part := os.read(ours, 1 << 16):
-                shown += part
-        except OSError:  # as Linux says that the other side is closed
-            pass
-        finally:
-            os.close(ours)
-    return process.returncode, shown.decode(), b"" if out_too else Path("out").read_bytes()
+        shown = shown_on(ours, terminal)
+    return process.returncode, shown, b"" if out_too else Path("out").read_bytes()
 
 
 def screen(shown: str) -> list[str]:

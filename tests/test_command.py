@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -18,6 +17,7 @@ import pytest
 from fault_server import FaultServer
 from in_process import run
 from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
+from terminals import environment, new_terminal, shown_on
 from test_sample import ACTION
 
 from action_clip import ActionClip, TimeSformer
@@ -439,34 +439,19 @@ def test_quiet_leaves_errors_on_stderr(capsys: pytest.CaptureFixture[str], model
 
 def on_a_terminal(*arguments: str, columns: int = 80, **variables: str) -> tuple[int, str, str]:
     """Exit code, what a terminal of so many columns gets, and stderr, which is none."""
-    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
-    try:
-        ours, terminal = pty.openpty()
-    except OSError as error:
-        pytest.skip(f"no terminal can be made here ({error})")
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "LC_ALL")}
-    environment |= {"TERM": "xterm", "LANG": "en_US.UTF-8", "LC_CTYPE": "en_US.UTF-8"} | variables
+    ours, terminal = new_terminal(columns)
     with subprocess.Popen(
         [sys.executable, str(SCRIPT), *arguments],
-        env=environment,
+        env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=terminal,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        os.close(terminal)
-        shown = b""
-        try:
-            while part := os.read(ours, 1 << 16):
-                shown += part
-        except OSError:  # as Linux says that the other side is closed
-            pass
-        finally:
-            os.close(ours)
+        shown = shown_on(ours, terminal)
         assert process.stderr is not None
         err = process.stderr.read()
-    return process.returncode, shown.decode("utf-8").replace("\r\n", "\n"), err
+    return process.returncode, shown.replace("\r\n", "\n"), err
 
 
 def test_a_terminal_gets_text_for_people(model: str, video: str) -> None:

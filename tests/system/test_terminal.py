@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_models import random_model, save_model
+from terminals import new_terminal, shown_on
 
 from action_clip import main
 from action_clip.errors import ActionClipError
@@ -187,27 +188,15 @@ def test_errors_are_safe(capsys: pytest.CaptureFixture[str], options: list[str],
 @pytest.mark.skipif(os.name == "nt", reason="no terminals of this kind")
 @pytest.mark.parametrize("kind", ["text", "json", "csv"])
 def test_no_format_steers_a_terminal(tmp_path: Path, kind: str) -> None:
-    import pty
-
     model = save_model(random_model(1, 8, True), tmp_path / "model", frames=8)
     labels = tmp_path / "labels.txt"
     labels.write_text("a\x1b[2Jb\n\u202ec\nd\x9be\n", encoding="utf-8")
-    try:
-        ours, terminal = pty.openpty()
-    except OSError as error:
-        pytest.skip(f"no terminal can be made here ({error})")
+    ours, terminal = new_terminal()
     command = [sys.executable, "action_clip.py", "--model", str(model), "--desc_file", str(labels), "--format", kind]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal) as process:
-        os.close(terminal)
-        shown = b""
-        try:
-            while part := os.read(ours, 1 << 16):
-                shown += part
-        except OSError:  # as Linux says that the other side is closed
-            pass
-    os.close(ours)
+        shown = shown_on(ours, terminal)
     assert process.returncode == 0
-    text = shown.decode("utf-8").replace("\r\n", "\n")
+    text = shown.replace("\r\n", "\n")
     assert is_safe(text)
     assert "1b[2J" in text
     assert "202ec" in text
