@@ -60,7 +60,9 @@ def keyframe_thumbnail(
     Arguments and errors are those of `read_clip`.
     """
     middle = Keyframes(partial(uniform_indices, count=1))
-    return read_clip(video, middle, threads=threads, readers=readers, shrink=thumbnail).frames[0]
+    clip = read_clip(video, middle, threads=threads, readers=readers, shrink=thumbnail)
+    frame: NDArray[np.uint8] = clip.frames[0]
+    return frame
 
 
 def _reduced(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from action_clip.errors import ActionClipError
 from action_clip.models.prediction import Failure, Prediction, Window
 from action_clip.models.segments import segments
+from action_clip.output.captions import ranking
 from action_clip.output.report.items import Item, looks, of_failure, of_prediction, of_windows
 from action_clip.output.report.page import FOLDER, TABLE, check_path, write_page
 
@@ -74,7 +75,7 @@ class Report:
         self._only: Prediction | None = None
         self._windows: list[Window] = []
         self._place = -1
-        self._models: Counter[str] = Counter()
+        self._facts: dict[str, None] = {}  # in the order in which they were found
         self._is_multi_label = False
 
     def add(self, place: int, result: Prediction | Failure | Window) -> None:
@@ -100,7 +101,8 @@ class Report:
         self._items[self._place] = of_windows(windows, failure, self._join, self._path)
 
     def _note(self, prediction: Prediction) -> None:
-        self._models[prediction.model] += 1
+        facts = (prediction.model, ranking(len(prediction.ranked), len(prediction.labels)))
+        self._facts |= dict.fromkeys(facts)
         self._is_multi_label = self._is_multi_label or prediction.is_multi_label
 
     def save(self) -> None:
@@ -124,14 +126,13 @@ class Report:
         # A video may have several of its labels with --multi-label and in windows; else it has the first one.
         of_all = of_time or self._is_multi_label
         counts = Counter(entry.label for item in items for entry in item.entries[: None if of_all else 1])
-        numbers = {
-            label: number for number, label in enumerate(sorted(counts, key=lambda label: (label.lower(), label)))
-        }
+        labels = sorted(counts, key=lambda label: (label.lower(), label))
+        numbers = {label: number for number, label in enumerate(labels)}
         failed = sum(item.error is not None for item in items)
         values: dict[str, Any] = {
             "title": f"{len(items):,} video{'' if len(items) == 1 else 's'}",
             "items": items,
-            "models": list(self._models),
+            "facts": list(self._facts),
             "failed": failed,
             "labels": [(label, number, counts[label]) for label, number in numbers.items()],
             "numbers": numbers,

@@ -14,9 +14,8 @@
     return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}.${tenths % 10}`;
   }
 
-  function tick(seconds) {
-    return seconds >= 3600 || Number.isInteger(seconds) ? clock(seconds).slice(seconds < 3600 ? 2 : 0, -2) : clock(seconds).slice(2);
-  }
+  // On the axis: without hours where there are none, without tenths where there are none.
+  const tick = (seconds) => clock(seconds).slice(seconds < 3600 ? 2 : 0).replace(/\.0$/, "");
 
   function plot(section, data, seek) {
     const chart = section.querySelector(".chart");
@@ -44,6 +43,7 @@
         {...axis, values: (_, ticks) => ticks.map((value) => `${Math.round(100 * value)}%`), size: 52},
       ],
       cursor: {drag: {x: false, y: false}, points: {size: 7}},
+      legend: {mount: (_, legend) => section.querySelector(".legend").append(legend)},
       hooks: {ready: [align], setSize: [align]},
     };
     const drawn = new uPlot(options, [data.times, ...data.values], chart);
@@ -68,10 +68,12 @@
       drawn.setCursor({left: drawn.valToPos(seconds, "x"), top: drawn.over.clientHeight / 2}, false);
       const happening = [];
       for (const band of bands) {
-        const isNow = Number(band.dataset.start) <= seconds && seconds < Number(band.dataset.end);
-        if (isNow) happening.push(band.textContent);
-        band.toggleAttribute("aria-current", isNow);
-        if (isNow) band.setAttribute("aria-current", "time");
+        if (Number(band.dataset.start) <= seconds && seconds < Number(band.dataset.end)) {
+          happening.push(band.textContent);
+          band.setAttribute("aria-current", "time");
+        } else {
+          band.removeAttribute("aria-current");
+        }
       }
       now.textContent = `${clock(seconds)} ${happening.join(", ")}`;
       now.hidden = false;
@@ -104,9 +106,9 @@
       const next = {ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: bands.length - 1}[event.key];
       if (bands[next]) {
         event.preventDefault();
-        band(place).tabIndex = -1;
-        band(next).tabIndex = 0;
-        band(next).focus();
+        bands[place].tabIndex = -1;
+        bands[next].tabIndex = 0;
+        bands[next].focus();
       }
     });
     section.addEventListener("keydown", (event) => {
@@ -117,7 +119,6 @@
         seek(Number(moment.dataset.start));
       }
     });
-    const band = (place) => bands[place];
     if (video) {
       video.addEventListener("timeupdate", () => show(video.currentTime));
       const complain = () => {
