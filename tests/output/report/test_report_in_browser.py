@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fault_server import FaultServer
 from make_videos import write_numbered
 from predictions import failure, picture, prediction, windows
 
@@ -272,14 +273,25 @@ def test_names_and_labels_are_text_whatever_they_contain(open_page: Open, tmp_pa
         assert r"\u200b\u200d" in text
 
 
-def test_a_page_connects_nowhere_and_runs_no_other_scripts(open_page: Open, table_page: Path) -> None:
-    page = open_page(table_page)
-    assert page.evaluate("fetch('data:text/plain,x').then(() => 'loaded', () => 'refused')") == "refused"
-    page.evaluate(
-        "() => { const script = document.createElement('script'); script.textContent = 'window.ran = true';"
-        " document.body.append(script); }"
-    )
-    assert page.evaluate("window.ran") is None
+def test_a_page_connects_nowhere_and_runs_no_other_scripts(chromium: Browser, table_page: Path) -> None:
+    with FaultServer() as server, chromium.new_page() as page:
+        address = server.url
+        page.goto(table_page.as_uri())
+        attempts = f"""async () => {{
+            const image = new Image();
+            const loaded = new Promise((done) => {{ image.onload = image.onerror = done; }});
+            image.src = "{address}/image";
+            await loaded;
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            const fetched = await fetch("{address}/fetch", {{mode: "no-cors"}}).then(() => "loaded", () => "refused");
+            return [fetched, window.ran ?? "not run"];
+        }}"""
+        assert page.evaluate(attempts) == ["refused", "not run"]
+        page.goto("about:blank")
+        page.evaluate(attempts)
+    assert [path for path, _ in server.requests] == ["/image", "/fetch"]  # of the page that is not a report
 
 
 def test_without_javascript_a_page_is_a_table(open_page: Open, table_page: Path, timeline_page: Path) -> None:
@@ -325,7 +337,10 @@ def test_pages_fit_a_phone_in_light_and_dark(open_page: Open, tmp_path: Path, ki
 
 def test_timelines_of_several_videos_open_in_their_rows(open_page: Open, film: Path) -> None:
     other = write_numbered(film.parent / "other.mp4", 30, "mpeg4")
-    broken = [*windows("gone.mp4", {"running": [0.9], "drinking": [0.1]}), failure("gone.mp4", "ends too early")]
+    broken: list[Window | Failure] = [
+        *windows("gone.mp4", {"running": [0.9], "drinking": [0.1]}),
+        failure("gone.mp4", "ends too early"),
+    ]
     results: list[Window | Failure] = [
         *windows(str(film), CURVES),
         *windows(str(other), {"running": [0.1], "drinking": [0.9]}),
