@@ -274,24 +274,27 @@ def test_names_and_labels_are_text_whatever_they_contain(open_page: Open, tmp_pa
 
 
 def test_a_page_connects_nowhere_and_runs_no_other_scripts(chromium: Browser, table_page: Path) -> None:
+    whole = table_page.read_bytes()
+    without_policy = re.sub(rb"<meta http-equiv[^>]*>", b"", whole)
+    attempts = """async () => {
+        const image = new Image();
+        const loaded = new Promise((done) => { image.onload = image.onerror = done; });
+        image.src = "image";
+        await loaded;
+        const script = document.createElement("script");
+        script.textContent = "window.ran = true";
+        document.body.append(script);
+        return [await fetch("data").then(() => "loaded", () => "refused"), window.ran ?? "not run"];
+    }"""
     with FaultServer() as server, chromium.new_page() as page:
-        address = server.url
-        page.goto(table_page.as_uri())
-        attempts = f"""async () => {{
-            const image = new Image();
-            const loaded = new Promise((done) => {{ image.onload = image.onerror = done; }});
-            image.src = "{address}/image";
-            await loaded;
-            const script = document.createElement("script");
-            script.textContent = "window.ran = true";
-            document.body.append(script);
-            const fetched = await fetch("{address}/fetch", {{mode: "no-cors"}}).then(() => "loaded", () => "refused");
-            return [fetched, window.ran ?? "not run"];
-        }}"""
-        assert page.evaluate(attempts) == ["refused", "not run"]
-        page.goto("about:blank")
-        page.evaluate(attempts)
-    assert [path for path, _ in server.requests] == ["/image", "/fetch"]  # of the page that is not a report
+        for path, content, expected in (
+            ("/report", whole, ["refused", "not run"]),
+            ("/other", without_policy, ["loaded", True]),
+        ):
+            server.add(path, content)
+            page.goto(server.url + path)
+            assert page.evaluate(attempts) == expected
+    assert [path for path, _ in server.requests] == ["/report", "/other", "/image", "/data"]
 
 
 def test_without_javascript_a_page_is_a_table(open_page: Open, table_page: Path, timeline_page: Path) -> None:
