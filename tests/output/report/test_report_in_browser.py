@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fault_server import FaultServer
+from fault_server import Fault, FaultServer
 from make_videos import write_numbered
 from predictions import failure, picture, prediction, windows
 
@@ -291,7 +291,7 @@ def test_a_page_connects_nowhere_and_runs_no_other_scripts(chromium: Browser, ta
             ("/report", whole, ["refused", "not run"]),
             ("/other", without_policy, ["loaded", True]),
         ):
-            server.add(path, content)
+            server.add(path, content, [Fault(headers=(("Content-Type", "text/html"),))])
             page.goto(server.url + path)
             assert page.evaluate(attempts) == expected
     assert [path for path, _ in server.requests] == ["/report", "/other", "/image", "/data"]
