@@ -39,7 +39,7 @@ def open_page(chromium: Browser) -> Iterator[Open]:
         page = context.new_page()
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(120_000)
         page.goto(path.as_uri())
         return page
 
@@ -87,7 +87,7 @@ def time_of(page: Page) -> float:
 
 def wait_until(page: Page, condition: str) -> None:
     """As page.wait_for_function, which the page's policy forbids."""
-    for _ in range(1000):
+    for _ in range(6000):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(20)
