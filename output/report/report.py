@@ -64,8 +64,9 @@ def _continues(before: Prediction | Failure | Window | None, result: Prediction 
 
 def _small(window: Window) -> Window:
     """Return a window without what a page does not show: a film may have ten thousands of them."""
-    none = np.empty(0, np.float32)
-    return replace(window, prediction=replace(window.prediction, similarities=none, video_features=none, timings_s={}))
+    similarities, features = np.empty(0, np.float64), np.empty(0, np.float32)
+    kept = replace(window.prediction, similarities=similarities, video_features=features, timings_s={})
+    return replace(window, prediction=kept)
 
 
 class Report:
