@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from action_clip.errors import ActionClipError
-from action_clip.output.sheet import EXTENSIONS as PICTURES
+from action_clip.output.sheet import EXTENSIONS
 from action_clip.system.files import check_target
 
+PICTURES = EXTENSIONS
 VIDEOS = (".mp4", ".mkv", ".webm", ".gif")
 
 

@@ -33,9 +33,7 @@ class Track(Protocol):
 class Sound:
     """All tracks of a video that is written; they are added piece by piece, beside the frames of the same time."""
 
-    def __init__(
-        self, container: OutputContainer, original: Original, copied: Collection[str], encoder: str, *, before: bool
-    ) -> None:
+    def __init__(self, container: OutputContainer, original: Original, copied: Collection[str], encoder: str) -> None:
         """Add the tracks to the container; a note says how many cannot be kept.
 
         Args:
@@ -43,10 +41,8 @@ class Sound:
             original: the video that is copied.
             copied: codecs that the container holds and its players play.
             encoder: encodes others.
-            before: whether the container can hold sound before the beginning, which is decoded and not played.
         """
         self._packets = original.sound()
-        self._before = before
         self._next = next(self._packets, None)
         self._tracks: dict[int, Track] = {}
         for track in original.tracks:
@@ -68,7 +64,7 @@ class Sound:
         while self._next is not None and (until_s is None or self._next[1] <= until_s):
             packet, _ = self._next
             track = self._tracks.get(packet.stream_index)
-            if track is not None and (self._before or not packet.is_discard):
+            if track is not None:
                 track.add(packet)
             self._next = next(self._packets, None)
 

@@ -29,8 +29,8 @@ _BT709 = 1
 _LIMITED = 1
 
 # No frame refers to a later one: then times begin where they should, in every player, and the last frame keeps its own.
-_H264 = {"crf": "18", "preset": "veryfast", "bf": "0"}
-_VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"}
+_H264 = {"crf": "16", "preset": "veryfast", "bf": "0"}
+_VP9 = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class Kind:
         sound: the encoder of sound that cannot be copied; None where there is no sound.
         copied: codecs of sound that the container holds and its players play; None: whatever it holds.
         keeps_aspect: whether it says which shape pixels have.
-        keeps_before: whether it holds sound before the beginning, which is decoded and not played.
     """
 
     format: str
@@ -53,7 +52,6 @@ class Kind:
     sound: str | None = None
     copied: frozenset[str] | None = None
     keeps_aspect: bool = False
-    keeps_before: bool = False
 
 
 KINDS = {
@@ -64,7 +62,6 @@ KINDS = {
         "aac",
         frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}),
         keeps_aspect=True,
-        keeps_before=True,
     ),
     ".mkv": Kind("matroska", "libx264", _H264, "aac", keeps_aspect=True),
     ".webm": Kind("webm", "libvpx-vp9", _VP9, "libopus", frozenset({"opus", "vorbis"})),
@@ -111,7 +108,7 @@ class VideoFile:
         self._sound: Sound | None = None
         if kind.sound is not None:
             copied = self._container.supported_codecs if kind.copied is None else kind.copied
-            self._sound = Sound(self._container, original, copied, kind.sound, before=kind.keeps_before)
+            self._sound = Sound(self._container, original, copied, kind.sound)
         self._palette = _Palette(*self._size) if kind.codec == "gif" else None
         self._last: int | None = None
         self._durations: dict[int, int] = {}

@@ -111,7 +111,7 @@ def _packets(
         for packet in container.demux(list(tracks)):
             source.check()
             if packet.size:
-                yield cast(Packet[AudioStream], packet)
+                yield cast("Packet[AudioStream]", packet)
     except IndexError:  # as in packets.demux
         return
     except av.FFmpegError as error:
