@@ -21,7 +21,6 @@ from action_clip.output.video_file import KINDS, Kind, Pictures, VideoFile
 from action_clip.system.cores import usable_cores
 from action_clip.system.files import replacing, writing
 from action_clip.system.interrupts import interruptible, terminable
-from action_clip.video.original import Original
 from action_clip.video.reader import Frame, VideoReader
 
 if TYPE_CHECKING:
@@ -114,7 +113,8 @@ class _Writer:
         times_s = self._reader.times_s
         ends_s = (*times_s[1:], self._reader.duration_s)
         with self._reader.original() as original:
-            file = self._open(original, width, height, ends_s[-1] - times_s[-1])
+            pictures = Pictures(width, height, self._reader.rate, ends_s[-1] - times_s[-1])
+            file = VideoFile(self._path, self._kind, original, pictures, self._threads)
             try:
                 for number, (time_s, end_s) in enumerate(zip(times_s, ends_s, strict=True)):
                     frame: Frame | None = first if number == 0 else next(frames, None)
@@ -127,11 +127,6 @@ class _Writer:
                 file.finish()
             finally:
                 file.close()
-
-    def _open(self, original: Original, width: int, height: int, last_s: float) -> VideoFile:
-        turn = 0 if original.aspect == 1 else self._reader.rotation
-        pictures = Pictures(width, height, turn, self._reader.rate, last_s)
-        return VideoFile(self._path, self._kind, original, pictures, self._threads)
 
     def _note_undrawable(self, overlay: Overlay) -> None:
         shown = dict.fromkeys(entry.label for ranked in self._labels.ranked for entry in ranked[: overlay.most_rows])

@@ -76,14 +76,12 @@ class Pictures:
 
     Attributes:
         width, height: of each; their pixels are square.
-        turn: by how many degrees they were turned clockwise to be upright.
         rate: how many a second.
         last_s: how many seconds the last one is shown.
     """
 
     width: int
     height: int
-    turn: int
     rate: float
     last_s: float
 
@@ -217,9 +215,7 @@ def _options(original: Original, pictures: Pictures) -> dict[str, str]:
 
 
 def _stored_size(original: Original, pictures: Pictures) -> tuple[int, int]:
-    """Return width and height of the pictures with pixels of the original's shape."""
-    if original.aspect == 1 or not original.width:
-        return pictures.width, pictures.height
-    if pictures.turn in (90, 270):
-        return pictures.width, original.width
-    return original.width, pictures.height
+    """Return width and height of the pictures with pixels of the original's shape, unless they were turned."""
+    if original.aspect != 1 and round(original.width * original.aspect) == pictures.width:
+        return original.width, pictures.height
+    return pictures.width, pictures.height
