@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -400,7 +401,7 @@ def test_tracks_that_cannot_be_kept_are_counted_once(tmp_path: Path, caplog: pyt
 @pytest.mark.parametrize(("loop", "expected"), [(None, None), (0, 0), (3, 3)])
 def test_a_gif_is_played_as_often_as_before(tmp_path: Path, loop: int | None, expected: int | None) -> None:
     first, *rest = (Image.fromarray(picture) for picture in large(4))
-    how = {} if loop is None else {"loop": loop}
+    how: dict[str, Any] = {} if loop is None else {"loop": loop}
     first.save(tmp_path / "clip.gif", save_all=True, append_images=rest, duration=[100, 250, 40, 700], **how)
     save_video(tmp_path / "out.gif", tmp_path / "clip.gif", prediction())
     with Image.open(tmp_path / "out.gif") as image:
