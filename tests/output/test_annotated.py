@@ -177,8 +177,10 @@ def test_frames_of_one_moment_get_moments_of_their_own(tmp_path: Path) -> None:
     source = write_video(tmp_path / "clip.mkv", large(9), times=[0, 1, 2, 3, 4, 5, 6, 7, 50])
     save_video(tmp_path / "out.gif", source, prediction())
     assert times(tmp_path / "out.gif")[:-1] == [0, 0.01, 0.05]
+    source = write_video(tmp_path / "quick.mkv", large(9), rate=4000)  # four frames a millisecond, its unit
+    assert len(set(times(source)[:-1])) < 9
     save_video(tmp_path / "out.mp4", source, prediction())
-    assert times(tmp_path / "out.mp4")[:-1] == [0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.05]
+    assert times(tmp_path / "out.mp4")[:-1] == [number / 1000 for number in range(9)]
 
 
 @KINDS
@@ -319,17 +321,17 @@ def with_sound_in(path: Path, *codecs: str) -> Path:
     return path
 
 
-def together(path: Path) -> float:
+def together(path: Path, number: int = 0) -> float:
     """By how many seconds the sound that is played begins before the picture."""
-    with av.open(str(path)) as container:
-        picture, track = container.streams.video[0], container.streams.audio[0]
-        starts = [(stream.start_time or 0) * float(stream.time_base or 0) for stream in (picture, track)]
-    return starts[0] - starts[1]
+    picture, *tracks = times_in(path)
+    return picture - tracks[number]
 
 
-@pytest.mark.parametrize(("ending", "codec", "encoded"), [(".webm", "aac", "opus"), (".mp4", "pcm_s16le", "aac")])
+@pytest.mark.parametrize(
+    ("ending", "codec", "encoded", "rate"), [(".webm", "aac", "opus", 48_000), (".mp4", "pcm_s16le", "aac", 44_100)]
+)
 def test_sound_that_the_container_cannot_hold_is_encoded_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str, codec: str, encoded: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str, codec: str, encoded: str, rate: int
 ) -> None:
     source = with_sound(tmp_path / "clip.mkv", codec)
     target = tmp_path / f"out{ending}"
@@ -337,6 +339,8 @@ def test_sound_that_the_container_cannot_hold_is_encoded_anew(
     ((name, packets, _),) = sound(target)
     assert name == encoded
     assert packets
+    with av.open(str(target)) as container:
+        assert container.streams.audio[0].rate == rate
     before, after = samples(source), samples(target)
     assert len(after) == pytest.approx(len(before), abs=800)
     length = min(len(before), len(after)) - 400
@@ -362,22 +366,34 @@ def test_sound_that_lasts_longer_than_the_picture_is_kept(tmp_path: Path) -> Non
     assert sound(tmp_path / "out.mp4")[0][1] == sound(source)[0][1]
 
 
-def test_a_picture_that_begins_later_than_the_sound_stays_beside_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("picture_ms", "sound_ms"), [(700, 0), (10_700, 10_000), (10_000, 10_700)])
+def test_picture_and_sound_stay_together_wherever_they_begin(tmp_path: Path, picture_ms: int, sound_ms: int) -> None:
     source = tmp_path / "clip.mkv"
-    with av.open(str(with_sound(tmp_path / "early.mkv", "libopus"))) as early, av.open(str(source), "w") as container:
+    with (
+        av.open(str(with_sound(tmp_path / "early.mkv", "libopus", "pcm_s16le"))) as early,
+        av.open(str(source), "w") as container,
+    ):
         copies = {stream.index: container.add_stream_from_template(stream) for stream in early.streams}
         for packet in early.demux():
             if not packet.size or packet.pts is None:
                 continue
-            if packet.stream.type == "video":
-                packet.pts += 700
-                packet.dts = None if packet.dts is None else packet.dts + 700
+            shift = picture_ms if packet.stream.type == "video" else sound_ms
+            packet.pts += shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
             packet.stream = copies[packet.stream_index]
             container.mux(packet)
     for ending in (".mp4", ".mkv", ".webm"):
         save_video(tmp_path / f"out{ending}", source, prediction())
-        assert together(tmp_path / f"out{ending}") == pytest.approx(together(source), abs=0.002)
+        for number in (0, 1):  # in MP4 and WebM, the second one is encoded anew
+            assert together(tmp_path / f"out{ending}", number) == pytest.approx(together(source, number), abs=0.03)
         assert sound(tmp_path / f"out{ending}")[0][1] == sound(source)[0][1]
+        assert min(times_in(tmp_path / f"out{ending}")) < 0.03
+
+
+def times_in(path: Path) -> list[float]:
+    """When the streams begin, in seconds on the clock of the container."""
+    with av.open(str(path)) as container:
+        return [(stream.start_time or 0) * float(stream.time_base or 0) for stream in container.streams]
 
 
 def test_tracks_that_cannot_be_kept_are_counted_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -430,7 +446,7 @@ def test_animated_webp_and_pictures_are_videos_too(tmp_path: Path, ending: str) 
 
 def test_broken_frames_are_replaced_as_in_the_answer(tmp_path: Path) -> None:
     source = write_video(tmp_path / "clip.mp4", large(12), options={"g": "1"})
-    break_packets(source, [4])
+    break_packets(source, [4, 5, 6])
     save_video(tmp_path / "out.mp4", source, prediction())
     before, after = frames(source), frames(tmp_path / "out.mp4")
     assert len(before) == len(after) == 12
