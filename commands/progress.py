@@ -98,9 +98,11 @@ def frames() -> Iterator[Callable[[int, int], None]]:
     with _bar(total=0, unit="frame") as bar:
 
         def show(done: int, total: int) -> None:
-            if bar is not None:
-                bar.total = total
-                bar.update(done - bar.n)
+            if bar is None:
+                return
+            if bar.total != total:
+                bar.reset(total)
+            bar.update(done - bar.n)
 
         yield show
 
