@@ -16,6 +16,7 @@
 #     "xxhash>=3.2",
 #     "wcwidth>=0.5",
 #     "jinja2>=3.1.4",
+#     "uharfbuzz>=0.55",
 # ]
 # ///
 """The command, from a clone: `python action_clip.py`, or with no set-up `uv run action_clip.py`."""

@@ -6,10 +6,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import action_clip
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL, SWITCHING_COST_S
+from action_clip.output.saving import PICTURES
 from action_clip.system.terminal import ArgumentParser
 from action_clip.video import SAMPLINGS
 from action_clip.video.views import ONE_VIEW, parse_views
@@ -26,7 +28,7 @@ _WINDOW_OPTIONS = ("stride", "segments", *_SEGMENT_OPTIONS)
 """The options that need --window."""
 _PATH = re.compile(r"[/\\*?\[]")
 """A character that paths and patterns have."""
-_WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "save", "benchmark")
+_WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "benchmark")
 """The options that --window leaves no use for."""
 
 
@@ -105,6 +107,11 @@ def _check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace)
     for name in _WHOLE_VIDEO_OPTIONS:
         if _is_given(parser, options, name):
             parser.error(f"--{name} is about one answer for a whole video: leave out --{name}, or --window")
+    if options.save and Path(options.save).suffix.lower() in PICTURES:
+        parser.error(
+            f"--save {options.save} is a picture of one answer for a whole video: save the video itself, as .mp4, or "
+            "leave out --window"
+        )
     if options.stride is not None and options.stride > options.window:
         parser.error(
             f"windows of {options.window:g} s that begin every {options.stride:g} s leave out parts of the video: give "
@@ -319,9 +326,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--save",
-        metavar="SHEET.png",
+        metavar="FILE",
         type=nonempty,
-        help="also draw the frames of one video that were looked at, and the top labels",
+        help="also save a picture of the frames of one video that were looked at, and the top labels (.png, .jpg, "
+        ".webp); or the video itself with the top labels in each frame (.mp4, .mkv, .webm, .gif)",
     )
     add(
         "--report",

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
@@ -11,13 +11,14 @@ from action_clip.commands.arguments import BENCHMARK_RUNS
 from action_clip.commands.models import chosen_model
 from action_clip.commands.question import question
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.commands.saving import all_saved, save
 from action_clip.commands.targets import check_targets
 from action_clip.commands.videos import is_one_video
-from action_clip.errors import ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.specs import ModelSpec, catalog
 from action_clip.models.model_graphs import FoundModel
 from action_clip.models.prediction import Prediction
+from action_clip.output.saving import makes_video
 from action_clip.output.stdout import is_terminal, write_stdout
 from action_clip.output.writers import FORMATS, as_csv, save_text
 
@@ -37,16 +38,16 @@ def classify(options: argparse.Namespace) -> int:
         from action_clip.commands.several import classify_several
 
         return classify_several(options, found)
-    return 0 if _classify_one(options, found) else 1
+    return _classify_one(options, found)
 
 
-def _classify_one(options: argparse.Namespace, found: FoundModel) -> bool:
-    """Write the answer, then what else is asked for; return whether all of it is written."""
+def _classify_one(options: argparse.Namespace, found: FoundModel) -> int:
     # Everything that can be checked now is checked before a model is downloaded.
     check_targets(options, found.spec, options.video)
     asked = question(options, found, prepack=options.benchmark)  # else there is one clip
     video = options.video[0] if options.video else SAMPLE_VIDEO
-    how = asked.against | asked.how | {"thumbnails": bool(options.save or options.report)}
+    is_sheet = bool(options.save) and not makes_video(options.save)
+    how = asked.against | asked.how | {"thumbnails": is_sheet or bool(options.report)}
     run: Classify = partial(asked.model.classify, video, *asked.arguments, **how)
     prediction = run()
     if options.benchmark:
@@ -61,43 +62,29 @@ def _classify_one(options: argparse.Namespace, found: FoundModel) -> bool:
     else:
         write_stdout(form(prediction))
     note_stand_in(found.spec)
-    # Without OpenCV for the sheet, the answer is already written; and one of these is written where another cannot be.
-    return are_done(partial(save, options, prediction) for save in (_save_features, _save_sheet, _save_report))
+    # Last: where one of them fails, the answer is already written.
+    works = []
+    if options.features:
+        works.append(partial(_save_features, options, prediction))
+    if options.save:
+        works.append(partial(save, options, video, prediction))
+    if options.report:
+        works.append(partial(_save_report, options, prediction))
+    return 0 if all_saved(*works) else 1
 
 
 def _save_features(options: argparse.Namespace, prediction: Prediction) -> None:
-    if options.features:
-        from action_clip.output.features import FeatureTable
+    from action_clip.output.features import FeatureTable
 
-        table = FeatureTable(1)
-        table.add(0, prediction.video_features)
-        table.save(options.features, [prediction.video or ""], prediction.model)
-
-
-def _save_sheet(options: argparse.Namespace, prediction: Prediction) -> None:
-    if options.save:
-        from action_clip.output.sheet import save_sheet
-
-        save_sheet(options.save, prediction)
+    table = FeatureTable(1)
+    table.add(0, prediction.video_features)
+    table.save(options.features, [prediction.video or ""], prediction.model)
 
 
 def _save_report(options: argparse.Namespace, prediction: Prediction) -> None:
-    if options.report:
-        from action_clip.output.report.report import save_report
+    from action_clip.output.report.report import save_report
 
-        save_report(options.report, prediction)
-
-
-def are_done(steps: Iterable[Callable[[], None]]) -> bool:
-    """Take each step after the answers, and return whether all are done; for each that is not, stderr says why."""
-    done = True
-    for step in steps:
-        try:
-            step()
-        except ActionClipError as error:
-            _LOG.error("error: %s", error)
-            done = False
-    return done
+    save_report(options.report, prediction)
 
 
 def note_stand_in(spec: ModelSpec) -> None:

@@ -3,25 +3,26 @@
 import argparse
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink, report_failure
 from action_clip.commands.arguments import SUBTITLES
-from action_clip.commands.classify import are_done, note_stand_in
+from action_clip.commands.classify import note_stand_in
 from action_clip.commands.models import graph_hashes
 from action_clip.commands.progress import progress
 from action_clip.commands.question import Question, question
 from action_clip.commands.resume import ResumableOutput, Settings, digest
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.commands.saving import all_saved, save
 from action_clip.commands.targets import TARGETS, check_targets
-from action_clip.commands.timelines import joining, write_timelines
+from action_clip.commands.timelines import Keep, joining, write_timelines
 from action_clip.commands.videos import ListedVideo, Listing, is_one_video, list_videos
 from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import FoundModel
-from action_clip.models.prediction import Failure
+from action_clip.models.prediction import Failure, Window
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
 from action_clip.output.timelines import TimelineForm, timeline_form
@@ -48,11 +49,12 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     form, styled = _form(options)
     table = FeatureTable(len(listing.videos)) if options.features else None
     report = _report(options, asked)
+    windows: list[Window] = []
     with _sink(options, found, asked, form.head, styled=styled) as sink:
         try:
             if isinstance(form, TimelineForm):
-                keep = {} if report is None else {"keep": report.add}
-                failed = write_timelines(options, asked, listing.videos, form, sink, **keep)
+                keep = _keep(report, windows if options.save else None)
+                failed = write_timelines(options, asked, listing.videos, form, sink, keep)
             else:
                 failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table, report)
         except KeyboardInterrupt:
@@ -60,8 +62,14 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
                 _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
             raise
     names = [display_name(video.name) for video in listing.videos]
-    steps = [] if table is None else [partial(table.save, options.features, names, found.spec.name)]
-    are_saved = are_done([*steps, *([] if report is None else [report.save])])
+    works: list[Callable[[], None]] = []
+    if table is not None:
+        works.append(partial(table.save, options.features, names, found.spec.name))
+    if options.save and not failed:
+        works.append(partial(save, options, listing.videos[0].name, windows))
+    if report is not None:
+        works.append(report.save)
+    are_saved = all_saved(*works)
     if failed < len(listing.videos):
         note_stand_in(found.spec)
     if failed and not _is_one_in_windows(options):
@@ -69,10 +77,23 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     return 1 if failed or listing.unreadable or not are_saved else 0
 
 
+def _keep(report: "Report | None", windows: list[Window] | None) -> Keep:
+    """Return what adds each result to the report, and each window to `windows`, where there are such."""
+
+    def keep(place: int, result: Window | Failure) -> None:
+        if report is not None:
+            report.add(place, result)
+        if windows is not None and isinstance(result, Window):
+            windows.append(result)
+
+    return keep
+
+
 def _check_count(options: argparse.Namespace) -> None:
     """Raise ActionClipError where an option is for one video."""
-    for option in ("save", "benchmark"):
-        if getattr(options, option):
+    is_refused = {"save": options.resume or not is_one_video(options.video), "benchmark": True}
+    for option in is_refused:
+        if is_refused[option] and getattr(options, option):
             raise ActionClipError(f"--{option} is for one video: name a single file or URL, without --resume")
     if options.format in SUBTITLES and not _is_one_in_windows(options):
         raise ActionClipError(
