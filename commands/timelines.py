@@ -85,8 +85,6 @@ class _Windows:
             if isinstance(result, Failure):
                 self.failure = result
                 return
-            if self._keep is not None:
-                self._keep(result)
             yield result
             self._bar.reach(number, result)
             if result.end_s == result.prediction.duration_s:  # else the next video would be waited for
