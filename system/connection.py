@@ -83,6 +83,26 @@ class WaitBudget:
         raise SlowError(f"the server takes longer than {self._most_s:.0f} s in all (ACTION_CLIP_TIMEOUT sets that)")
 
 
+class WaitLimit(WaitBudget):
+    """How long a server is waited for each time: for content that has no end."""
+
+    def __init__(self, stop: Event, most_s: float) -> None:
+        """`stop` ends a wait when it is set; `most_s`: seconds."""
+        super().__init__(stop)
+        self._most_s = most_s
+
+    def grow(self, size: int) -> None:
+        """Leave the limit as it is."""
+
+    def wait_for(self, queue: "Queue[Item]") -> "Item":
+        """Return the next item of the queue. Raises SlowError where it does not come in time, or waiting was stopped."""
+        self._waited_s = 0.0
+        try:
+            return super().wait_for(queue)
+        except SlowError:
+            raise SlowError(f"no data for {self._most_s:.0f} s") from None
+
+
 class Transfer:
     """The answer to a GET request after redirects; a context manager.
 
