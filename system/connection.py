@@ -95,7 +95,7 @@ class WaitLimit(WaitBudget):
         """Leave the limit as it is."""
 
     def wait_for(self, queue: "Queue[Item]") -> "Item":
-        """Return the next item of the queue. Raises SlowError where it does not come in time, or waiting was stopped."""
+        """Return the next item of the queue; raise SlowError where it does not come in time, or waiting was stopped."""
         self._waited_s = 0.0
         try:
             return super().wait_for(queue)
