@@ -15,6 +15,7 @@
 #     "filelock>=3.13",
 #     "xxhash>=3.2",
 #     "wcwidth>=0.5",
+#     "uharfbuzz>=0.55",
 # ]
 # ///
 """The command, from a clone: `python action_clip.py`, or with no set-up `uv run action_clip.py`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.output.captions import counted, duration, ranking, title
-from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
+from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, note_undrawable, put_text, text_width
 
 if TYPE_CHECKING:
     from action_clip.models.prediction import Prediction, Ranked
@@ -75,7 +74,7 @@ def _one_thread() -> Iterator[None]:
 def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
     """Return the sheet as a BGR picture, (height, WIDTH, 3) uint8.
 
-    Labels that OpenCV's font cannot draw get their number, a note in the picture and a logged warning.
+    Labels with characters that no typeface has get their number, a note in the picture and a logged warning.
     """
     entries = prediction.ranked[:_MOST_BARS]
     heading = title(prediction.video)
@@ -91,16 +90,14 @@ def draw_sheet(prediction: Prediction) -> NDArray[np.uint8]:
     _draw_frames(sheet, 130, grid, prediction)
     _draw_bars(sheet, bars_top, prediction, names)
     if undrawable:
-        note = "? is a character that OpenCV's font cannot draw; [n] is the label's place in the list, from 0."
+        note = "? is a character that no typeface here has; [n] is the label's place in the list, from 0."
         put_text(sheet, note, (_MARGIN, height - 24), 17, _GREY)
-        logging.getLogger("action_clip").warning(
-            "the sheet shows ? for characters that OpenCV's font cannot draw, in: %s", ", ".join(undrawable)
-        )
+        note_undrawable("the sheet", undrawable)
     return sheet
 
 
 def _names(entries: Sequence[Ranked]) -> tuple[list[str], list[str]]:
-    """Return the labels as they are drawn, and those labels that the font cannot draw completely."""
+    """Return the labels as they are drawn, and those labels that cannot be drawn completely."""
     names = []
     undrawable = []
     for entry in entries:

@@ -155,9 +155,9 @@ def test_a_wheel_is_the_package_and_nothing_else(tmp_path: Path, links: bool) ->
         entry_points = wheel.read(f"{information}/entry_points.txt").decode()
     assert metadata["Name"] == "action-clip"
     assert metadata["Version"] == action_clip.__version__
-    assert metadata["License-Expression"] == "MIT AND Apache-2.0 AND GPL-3.0-or-later"
+    assert metadata["License-Expression"] == "MIT AND Apache-2.0 AND OFL-1.1 AND GPL-3.0-or-later"
     licences = {f"{information}/licenses/{file}" for file in metadata.get_all("License-File", [])}
-    assert len(licences) == 3
+    assert len(licences) == 5
     assert licences <= names
     assert entry_points == "[console_scripts]\naction-clip = action_clip.__main__:start\n"
 
