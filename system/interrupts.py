@@ -87,6 +87,43 @@ def _watch() -> None:
     signal.signal(signal.SIGINT, _interrupt)
 
 
+@contextmanager
+def ending_in_order(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM call `stop`, in another thread, while the block runs; a second one ends the process.
+
+    Only in the main thread: others get no signals, and the block runs as it is.
+    """
+    from queue import SimpleQueue
+    from threading import Thread, current_thread, main_thread
+
+    if current_thread() is not main_thread():
+        yield
+        return
+    asked: SimpleQueue[bool] = SimpleQueue()  # its `put` may be called from a signal's handler
+
+    def ask(*_: object) -> None:
+        for number in before:
+            signal.signal(number, _end)
+        asked.put(True)
+
+    def wait() -> None:
+        if asked.get():
+            stop()
+
+    Thread(target=wait, name="ending", daemon=True).start()
+    numbers = [signal.SIGTERM] if _is_ignored() else [signal.SIGINT, signal.SIGTERM]
+    before: dict[signal.Signals, Any] = {}
+    watched = signal.set_wakeup_fd(-1)  # else the process would end soon, whatever `stop` does
+    try:
+        before.update({number: signal.signal(number, ask) for number in numbers})
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(watched, warn_on_full_buffer=False)
+        asked.put(False)
+
+
 def _interrupt(*_: object) -> NoReturn:
     exit_on_interrupt()  # for a second Ctrl-C
     raise KeyboardInterrupt
