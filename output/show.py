@@ -30,6 +30,8 @@ _INTERVAL_S = 1 / 15
 """Seconds between two pictures."""
 _LARGEST = (1280, 960)
 """Largest width and height of the pictures in the window."""
+_LEAST_WIDTH = 480
+"""Smaller pictures are enlarged to it, so that labels leave room."""
 _CLOSING_S = 2.0
 _SHOWN = "shown\n"
 _NO_WINDOW = "error: "
@@ -104,10 +106,10 @@ class LiveView:
 
 
 def _fitted(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture, (H, W, 3), no larger than the window is to be."""
+    """Return a picture, (H, W, 3), as large as the window is to be."""
     height, width, _ = picture.shape
-    scale = min(_LARGEST[0] / width, _LARGEST[1] / height)
-    if scale >= 1:
+    scale = min(_LARGEST[0] / width, _LARGEST[1] / height, max(_LEAST_WIDTH / width, 1))
+    if scale == 1:
         return picture
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0))
@@ -158,7 +160,7 @@ def main() -> None:
         print(f"{_NO_WINDOW}OpenCV cannot be loaded: {error}", flush=True)
         return
     try:
-        cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     except cv2.error:
         print(f"{_NO_WINDOW}this OpenCV is one without windows, and opencv-python has them", flush=True)
         return

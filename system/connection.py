@@ -127,6 +127,7 @@ class Transfer:
         budget: WaitBudget,
         *,
         has_known_length: bool = False,
+        chunk: int = CHUNK,
     ) -> None:
         """Send the request and wait for the answer's headers.
 
@@ -136,6 +137,7 @@ class Transfer:
             timeout_s: seconds to connect, and between any two bytes.
             budget: limits the whole wait.
             has_known_length: whether the content's length is known even where the answer does not say it.
+            chunk: bytes of content that are passed on together, where the server does not send it in chunks.
 
         Raises:
             RedirectError: a redirect from https to something else, to neither http nor https, or too many of them.
@@ -145,7 +147,7 @@ class Transfer:
         self._budget = budget
         self._items: Queue[Item] = Queue(_CHUNKS_AHEAD)
         self._is_closed = Event()
-        work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s)
+        work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s, chunk)
         Thread(target=self._work, args=work, name="transfer", daemon=True).start()
         try:
             answer = self._next()
@@ -216,11 +218,11 @@ class Transfer:
             raise item
         return item
 
-    def _work(self, url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]) -> None:
+    def _work(self, url: str, headers: Mapping[str, str], timeout_s: tuple[float, float], size: int) -> None:
         try:
             with _follow(url, headers, timeout_s) as answer:
                 self._pass_on(answer)
-                for chunk in answer.raw.stream(CHUNK, decode_content=False):
+                for chunk in answer.raw.stream(size, decode_content=False):
                     if chunk and not self._pass_on(chunk):
                         return
             self._pass_on(b"")

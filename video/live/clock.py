@@ -50,13 +50,13 @@ class StreamClock:
 
     def _following(self, pts_s: float | None, arrived: float) -> float:
         assert self._began is not None
-        soonest_s = self._last_s + _LEAST_S
+        by_arrival_s = max(arrived - self._began, self._last_s + _LEAST_S)
         if pts_s is None or self._offset_s is None:
-            return max(arrived - self._began, soonest_s)
+            return by_arrival_s
         time_s = pts_s + self._offset_s
         waited_s = max(arrived - self._last_arrived, 0.0)
         is_ahead = not self._pace.is_trusted and time_s - self._last_s > waited_s + _LONGEST_JUMP_S
         if time_s <= self._last_s or is_ahead:  # its clock began anew
-            time_s = max(self._last_s + waited_s, soonest_s)
+            time_s = by_arrival_s
             self._offset_s = time_s - pts_s
         return time_s

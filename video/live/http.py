@@ -18,7 +18,7 @@ from action_clip.system.connection import (
     WaitLimit,
     failure_reason,
 )
-from action_clip.video.address import URL_TIMEOUT_S, RemoteContent, RemoteFile
+from action_clip.video.address import URL_TIMEOUT_S, WITHOUT_END, RemoteContent, RemoteFile
 from action_clip.video.ffmpeg_file import FFmpegFile, Readable, ReadStatus
 from action_clip.video.live.feed import IN_BURSTS, Feed
 from action_clip.video.live.opening import open_file, streamed
@@ -33,6 +33,8 @@ _SILENCE_S = 10.0
 _SEGMENT_SILENCE_S = 30.0
 """The same for a playlist, whose segments come at once, and some seconds apart."""
 _OPEN_S = 30.0
+_CHUNK = 1 << 12
+"""Bytes that are waited for, where the server does not send pieces with a length of their own."""
 _OPTIONS = {"protocol_whitelist": "none"}
 _HLS_OPTIONS = {
     **_OPTIONS,
@@ -40,7 +42,6 @@ _HLS_OPTIONS = {
     "http_multiple": "0",
     "live_start_index": "-1",  # the newest segment
 }
-_MULTIPART = "multipart/x-mixed-replace"
 
 
 def open_http(address: str) -> Feed:
@@ -53,7 +54,7 @@ def open_http(address: str) -> Feed:
     file = _Stream(shown, address, status)
     try:
         kind = file.content_type
-        head = b"" if kind.startswith(_MULTIPART) else file.peek(HEAD_BYTES)
+        head = b"" if kind.startswith(WITHOUT_END) else file.peek(HEAD_BYTES)
         if is_hls(head):
             file.close()
             return _open_playlist(shown, file.url, status)
@@ -63,7 +64,7 @@ def open_http(address: str) -> Feed:
             file.close()
             return open_file(address)
         source = VideoSource(shown, status=status)
-        container = _opened(source, FFmpegSequence(file, status), "mpjpeg" if kind.startswith(_MULTIPART) else None)
+        container = _opened(source, FFmpegSequence(file, status), "mpjpeg" if kind.startswith(WITHOUT_END) else None)
     except BaseException:
         file.close()
         raise
@@ -86,7 +87,8 @@ class _Stream:
         self._rest = b""
         try:
             wait = WaitLimit(status.stop, URL_TIMEOUT_S)
-            self._transfer = Transfer(address, {"User-Agent": "action_clip"}, (URL_TIMEOUT_S, _SILENCE_S), wait)
+            timeout_s = (URL_TIMEOUT_S, _SILENCE_S)
+            self._transfer = Transfer(address, {"User-Agent": "action_clip"}, timeout_s, wait, chunk=_CHUNK)
         except Exception as error:
             raise self._failure(error) from None  # that error's text has the address with its secrets
         answer = self._transfer

@@ -177,7 +177,8 @@ class LiveStream:
                     self._leave()
                     pauses = self._pauses()
                 pause_s = next(pauses)
-                _LOG.warning("%s: %s; connecting again in %.0f s", self.name, error, pause_s)
+                reason = str(error) if self.name in str(error) else f"{self.name}: {error}"
+                _LOG.warning("%s; connecting again in %.0f s", reason, pause_s)
             self._stop.wait(pause_s)
 
     @staticmethod
