@@ -1,5 +1,7 @@
 """The clock of a live stream: times of all its connections become seconds since its first frame."""
 
+import math
+
 from action_clip.video.live.feed import Pace
 
 _LONGEST_JUMP_S = 10.0
@@ -13,6 +15,9 @@ class StreamClock:
     def __init__(self) -> None:
         self._began: float | None = None
         """When the first frame of all was shown, by `time.monotonic`."""
+        self._origin = math.inf
+        """When the first frame was taken, as the frame tells that came with the least delay: the first ones may come
+        together, late."""
         self._last_s = 0.0
         self._last_arrived = 0.0
 
@@ -36,21 +41,22 @@ class StreamClock:
             arrived: by `time.monotonic`.
         """
         if self._began is None:
-            self._began = arrived
+            self._began = self._origin = arrived
             time_s = 0.0
         else:
             time_s = self._following(pts_s, arrived)
         if pts_s is not None and self._offset_s is None:
             self._offset_s = time_s - pts_s
-        if self._pace.is_own and not self._pace.is_trusted:
+        if not self._pace.is_own:
+            self._origin = min(self._origin, arrived - time_s)
+        elif not self._pace.is_trusted:
             # What comes in bursts is shown so much later that the slowest of them is in time.
             self._delay_s = max(self._delay_s, arrived - self._began - time_s)
         self._last_s, self._last_arrived = time_s, arrived
         return time_s
 
     def _following(self, pts_s: float | None, arrived: float) -> float:
-        assert self._began is not None
-        by_arrival_s = max(arrived - self._began, self._last_s + _LEAST_S)
+        by_arrival_s = max(arrived - self._origin, self._last_s + _LEAST_S)
         if pts_s is None or self._offset_s is None:
             return by_arrival_s
         time_s = pts_s + self._offset_s
