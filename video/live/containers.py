@@ -5,7 +5,7 @@ from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 
 import av
@@ -25,6 +25,7 @@ MOST_LATE_S = 2.0
 """Seconds that decoding may be late by: then it goes on with a later keyframe."""
 _KEYFRAME_WAIT_S = 10.0
 """Seconds that a keyframe is waited for: some streams have none, and become whole bit by bit."""
+_READING, _DECODING = "reading", "decoding"
 _MOST_ARRIVALS = 256
 _LARGE = 2**21
 """Pixels of a frame, 1080p, above which several frames are decoded at a time, each a frame later."""
@@ -55,7 +56,11 @@ class ContainerFeed:
         self._queue = PacketQueue(self._stop, drops=not pace.is_own)
         self._has_times = video.container.format.name not in _WITHOUT_TIMES
         self._arrivals: dict[int | None, float] = {}
+        self._time_base = video.stream.time_base  # the last frames, which come without a packet, have none
         self._choose_threads()
+        self._lock = Lock()
+        self._users = {_READING, _DECODING}
+        self._is_decoded = False
         Thread(target=self._read, name="packets", daemon=True).start()
 
     def _choose_threads(self) -> None:
@@ -66,12 +71,28 @@ class ContainerFeed:
         context.thread_count = min(usable_cores(), _MOST_THREADS)
 
     def close(self) -> None:
-        """End reading; the thread that reads closes the container."""
+        """End reading and decoding; the thread that ends last closes the container."""
         self._stop.set()
         self._video.source.status.stop.set()
+        if not self._is_decoded:
+            self._leave(_DECODING)
+
+    def _leave(self, user: str) -> None:
+        with self._lock:
+            self._users.discard(user)
+            is_last = not self._users
+        if is_last:
+            self._resources.close()
 
     def frames(self, due: Due) -> Iterator[LiveFrame]:
         """Yield the frames: as `Feed.frames`."""
+        self._is_decoded = True
+        try:
+            yield from self._frames(due)
+        finally:
+            self._leave(_DECODING)
+
+    def _frames(self, due: Due) -> Iterator[LiveFrame]:
         needs_keyframe, since = True, monotonic()
         has_decoded = False
         while (arrival := self._queue.get()) is not None:
@@ -112,7 +133,7 @@ class ContainerFeed:
 
     def _frame(self, frame: VideoFrame) -> LiveFrame:
         arrived = self._arrivals.pop(frame.pts, None) or monotonic()
-        time_base = frame.time_base or self._video.stream.time_base
+        time_base = frame.time_base or self._time_base
         has_time = self._has_times and frame.pts is not None and time_base is not None
         pts_s = float(frame.pts * time_base) if has_time else None  # type: ignore[operator]
         return LiveFrame(partial(upright_rgb, frame, self._video.aspect), pts_s, arrived)
@@ -121,11 +142,11 @@ class ContainerFeed:
         """Put all packets into the queue; runs in a thread of its own."""
         error: BaseException | None
         try:
-            with self._resources:
-                error = self._drain()
+            error = self._drain()
         except BaseException as unexpected:
             error = BrokenError(f"{type(unexpected).__name__}: {unexpected}")
         self._queue.end(error)
+        self._leave(_READING)
 
     def _drain(self) -> Exception | None:
         """Read until the end; return why it is none."""

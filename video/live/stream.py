@@ -113,6 +113,7 @@ class LiveStream:
         self._newest: LiveFrame | None = None
         self._next_step = 0
         self._count = 0
+        self._first_index, self._first_s = 0, 0.0  # of this connection
         self._end_s = 0.0
         self._is_final = False
         self._thread = Thread(target=self._run, name="live", daemon=True)
@@ -210,6 +211,8 @@ class LiveStream:
                     _LOG.warning("%s: connected again", self.name)
                     is_again = False
                 self._pass(time_s, longest_s)
+                if self._shown is None:
+                    self._first_index, self._first_s = self._count, time_s
                 self._shown = _Shown(frame, self._count, time_s, due)
                 self._newest = frame
                 self._count += 1
@@ -221,8 +224,9 @@ class LiveStream:
     def _leave(self) -> None:
         """Let the last frame of a connection be shown for as long as the others were on average."""
         if self._shown is not None:
-            time_s = self._shown.time_s
-            self._end_s = time_s + (time_s / self._shown.index if time_s else _DEFAULT_INTERVAL_S)
+            count = self._shown.index - self._first_index
+            lasted_s = self._shown.time_s - self._first_s
+            self._end_s = self._shown.time_s + (lasted_s / count if count else _DEFAULT_INTERVAL_S)
             self._pass(self._end_s, _PATIENCE_S)
         self._shown = None
 
