@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,9 +253,9 @@ def test_windows_that_are_left_out_are_noted_once(
     assert steps.frames is not None
     frames = steps.frames
 
-    def slow(*arguments: object) -> object:
+    def slow(*arguments: Any) -> Any:
         is_over.wait(PATIENCE_S)
-        return frames(*arguments)  # type: ignore[arg-type]
+        return frames(*arguments)
 
     monkeypatch.setattr(model, "_steps", replace(steps, frames=slow))
     with model.watch(video, LABELS, window=0.2) as watched:

@@ -2,6 +2,7 @@
 
 import threading
 from threading import Event
+from typing import Any
 
 import av
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from action_clip.video.live import packets
 from action_clip.video.live.packets import PacketQueue
 
-Packet = av.Packet
+Packet: Any = av.Packet
 
 
 def sizes(queue: PacketQueue, count: int) -> list[tuple[int, bool]]:
