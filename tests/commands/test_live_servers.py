@@ -1,4 +1,4 @@
-"""Real streams of Debian's packages on this machine: they are watched, cut, connected again and ended; and the window."""
+"""Streams of Debian's packages on this machine: they are watched, cut, connected again and ended; and the window."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import which
-from socket import SOCK_DGRAM
+from socket import SOCK_DGRAM, SOCK_STREAM
 from typing import Any
 
 import pytest
@@ -55,7 +55,7 @@ def folder_server(folder: Path) -> Iterator[str]:
 
 def streams(kind: str) -> tuple[Server, str]:
     """What starts a server, again and again, and its address."""
-    port = free_port(SOCK_DGRAM if kind == "udp" else 1)
+    port = free_port(SOCK_DGRAM if kind == "udp" else SOCK_STREAM)
     return {
         "rtsp": (partial(rtsp_server, port, "secret"), f"rtsp://user:secret@127.0.0.1:{port}/live"),
         "udp": (partial(ffmpeg, *mpegts_over_udp(port)), f"udp://127.0.0.1:{port}"),
@@ -225,11 +225,13 @@ def test_a_live_playlist(model: str, tmp_path: Path) -> None:
 def test_a_recorded_playlist_is_played_to_its_end(model: str, tmp_path: Path) -> None:
     with ffmpeg("-t", "3", *hls(tmp_path), pattern="testsrc2=size=160x96:rate=10") as process:
         process.wait(PATIENCE_S)
-    with folder_server(tmp_path) as address:
-        with Watching("--live", f"{address}/live.m3u8", "-m", model, *ASK, "--format", "json") as command:
-            assert command.process.stdout is not None
-            answers = [json.loads(line) for line in command.process.stdout]
-            assert command.process.wait(PATIENCE_S) == 0
+    with (
+        folder_server(tmp_path) as address,
+        Watching("--live", f"{address}/live.m3u8", "-m", model, *ASK, "--format", "json") as command,
+    ):
+        assert command.process.stdout is not None
+        answers = [json.loads(line) for line in command.process.stdout]
+        assert command.process.wait(PATIENCE_S) == 0
     assert answers[-1]["end_s"] == pytest.approx(3)
 
 
