@@ -83,6 +83,8 @@ class Watching:
         self.notes: list[str] = []
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
+        self._watchdog = threading.Timer(2 * PATIENCE_S, self.process.kill)
+        self._watchdog.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -92,9 +94,18 @@ class Watching:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watchdog.cancel()
         self.process.kill()
         self.process.wait()
         self._reading.join(PATIENCE_S)
+
+    def wait_until(self, is_so: Callable[[], object]) -> None:
+        """Wait while it runs."""
+        end = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert self.process.poll() is None, self.notes
+            assert time.monotonic() < end, self.notes
+            time.sleep(0.1)
 
     def answer(self) -> dict[str, Any]:
         """The next line of JSON."""
@@ -153,9 +164,7 @@ def test_a_stream_is_watched_cut_and_connected_again(kind: str, model: str) -> N
         before = [command.answer() for _ in range(2)]
         server.__exit__(None, None, None)
         if kind != "udp":
-            while not any("connecting again" in note for note in command.notes):
-                time.sleep(0.05)
-                assert command.process.poll() is None
+            command.wait_until(lambda: any("connecting again" in note for note in command.notes))
         last = before[-1]
         with serve():
             while "video" in (after := command.answer()) and after["start_s"] <= last["end_s"] + 1:
@@ -179,9 +188,7 @@ def test_a_signal_ends_it_with_whole_lines_and_0(kind: signal.Signals, model: st
     output = tmp_path / "out.jsonl"
     serve, address = streams("udp")
     with serve(), Watching(address, "-m", model, *ASK, "--format", "json", "--output", str(output)) as command:
-        while not output.exists() or output.read_text().count("\n") < 3:
-            assert command.process.poll() is None
-            time.sleep(0.05)
+        command.wait_until(lambda: output.exists() and output.read_text().count("\n") >= 3)
         code, out = command.end(kind)
     assert (code, out) == (0, "")
     text = output.read_text()
@@ -210,7 +217,9 @@ def test_a_stream_that_ends_ends_the_command(model: str) -> None:
 def test_a_live_playlist(model: str, tmp_path: Path) -> None:
     with ffmpeg(*hls(tmp_path)), folder_server(tmp_path) as address:
         playlist = tmp_path / "live.m3u8"
+        end = time.monotonic() + PATIENCE_S
         while not playlist.exists() or playlist.read_text().count("#EXTINF") < 2:
+            assert time.monotonic() < end
             time.sleep(0.05)
         with Watching("--live", f"{address}/live.m3u8?token=hidden", "-m", model, *ASK, "--format", "json") as command:
             found = [command.answer() for _ in range(9)]  # segments of a second each: the playlist was read again
@@ -264,15 +273,18 @@ def display() -> Iterator[str]:
     command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None
-        yield f":{server.stdout.readline().strip()}"
-        server.kill()
+        try:
+            yield f":{server.stdout.readline().strip()}"
+        finally:
+            server.kill()
 
 
 def xdotool(display: str, *arguments: str) -> str:
-    done = subprocess.run(
-        ["xdotool", *arguments], env={**os.environ, "DISPLAY": display}, capture_output=True, text=True, check=False
-    )
-    return done.stdout
+    environment = {**os.environ, "DISPLAY": display}
+    command = ["xdotool", *arguments]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    ).stdout
 
 
 @pytest.mark.parametrize("end", ["q", "Escape", "close"])
@@ -281,18 +293,10 @@ def test_the_window_shows_the_video_and_ends_it(end: str, model: str, display: s
     with serve(), Watching("--show", address, "-m", model, *ASK, "--format", "json", DISPLAY=display) as command:
         answers = [command.answer() for _ in range(2)]
         window = xdotool(display, "search", "--sync", "--onlyvisible", "--name", "action-clip").split()[-1]
-        size = xdotool(display, "getwindowgeometry", window)
-        while "480x288" not in size:  # as large as the pictures, which came
-            assert command.process.poll() is None
-            time.sleep(0.1)
-            size = xdotool(display, "getwindowgeometry", window)
-        while command.process.poll() is None:
-            if end == "close":
-                xdotool(display, "windowclose", window)
-            else:
-                xdotool(display, "key", "--window", window, end)
-            time.sleep(0.2)
-        assert command.process.returncode == 0
+        # As large as the pictures, which came.
+        command.wait_until(lambda: "480x288" in xdotool(display, "getwindowgeometry", window))
+        xdotool(display, *(["windowkill", window] if end == "close" else ["key", "--window", window, end]))
+        assert command.process.wait(PATIENCE_S) == 0
     assert len(answers) == 2
     assert not [note for note in command.notes if "error" in note]
 
