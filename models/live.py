@@ -29,7 +29,7 @@ from action_clip.video.preprocess import cropped, normalised
 from action_clip.video.sampling import UNIFORM_RULES
 
 _LOG = logging.getLogger("action_clip")
-_CLOSING_S = 1.0
+_CLOSING_S = 1.5
 """Seconds that the stream's threads are waited for."""
 
 

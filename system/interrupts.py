@@ -9,14 +9,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from weakref import WeakSet
 
 from action_clip.system.forks import at_fork
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from threading import Event
+    from threading import Event, Thread
 
 T = TypeVar("T")
 
@@ -54,8 +55,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = EXIT_CODE
     exit_on_interrupt()
-    if code == EXIT_CODE:
-        _end()  # without Python's own exit, which crashes graphs that still run in other threads
+    if code == EXIT_CODE or not _have_ended():
+        _end_with(code)  # without Python's own exit, which crashes what still runs in other threads
     gc.freeze()  # without a last garbage collection, which takes 0.03 s
     sys.exit(code)
 
@@ -129,11 +130,38 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def start_unawaited(thread: "Thread") -> None:
+    """Start a thread that may wait in a library for long: the command's end does not wait for it, but for a moment."""
+    _unawaited.add(thread)
+    thread.start()
+
+
+def _have_ended() -> bool:
+    """Return whether all such threads have ended; those that are about to are waited for."""
+    from time import monotonic
+
+    end = monotonic() + _GRACE_S
+    for thread in list(_unawaited):
+        thread.join(max(end - monotonic(), 0.0))
+    return not any(thread.is_alive() for thread in _unawaited)
+
+
+def _end_with(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # it is closed, or there is none
+            stream.flush()
+    _exit(code)
+
+
 def _end(*_: object) -> NoReturn:
+    _exit(EXIT_CODE)
+
+
+def _exit(code: int) -> NoReturn:
     # Where the module was not imported, there are no drafts.
     if (files := sys.modules.get("action_clip.system.files")) is not None:
         files.remove_drafts()
-    os._exit(EXIT_CODE)
+    os._exit(code)
 
 
 def _quiet_when_interrupted(unraisable: Any) -> None:
@@ -143,7 +171,9 @@ def _quiet_when_interrupted(unraisable: Any) -> None:
 
 
 _running: set["Future[Any]"] = set()
+_unawaited: "WeakSet[Thread]" = WeakSet()
 at_fork(after_in_child=_running.clear)  # the threads are the parent's
+at_fork(after_in_child=_unawaited.clear)
 
 
 def run_in_thread(work: Callable[[], T], *, awaited_at_exit: bool = True) -> "Future[T]":

@@ -205,6 +205,8 @@ def main():
             print("stops", flush=True)
             while True:
                 stop.wait(0.05)
+        if "lingers" in sys.argv:
+            threading.Event().wait(2.5)
         print("stopped", flush=True)
     if "again" in sys.argv:
         print("again", flush=True)
@@ -222,6 +224,29 @@ def test_what_ends_in_order_ends_with_the_code_of_the_command(kind: signal.Signa
         process.send_signal(kind)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+def test_what_ends_in_order_has_its_time() -> None:
+    """More than what other work has after Ctrl-C."""
+    with started("-c", ENDING, "lingers") as process:
+        wait_for("ready", process.stdout)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+def test_a_thread_that_waits_in_a_library_does_not_hold_up_the_end() -> None:
+    code = """
+import threading
+from action_clip.system import interrupts
+def main():
+    interrupts.start_unawaited(threading.Thread(target=threading.Event().wait))
+    print("said", end="")
+    return 1
+interrupts.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "said", "")
 
 
 def test_a_second_ctrl_c_ends_what_does_not_end_in_order() -> None:

@@ -176,6 +176,9 @@ class Breaking:
     def close(self) -> None:
         pass
 
+    def join(self, timeout_s: float) -> None:
+        pass
+
 
 def test_it_connects_again_with_growing_pauses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -47,6 +47,9 @@ class CameraFeed:
         """Let `frames` end and release the camera."""
         self._stop.set()
 
+    def join(self, timeout_s: float) -> None:
+        """Return at once: it has no threads."""
+
 
 def _rgb(bgr: Any) -> NDArray[np.uint8]:
     if bgr.ndim == 2:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from action_clip.errors import ActionClipError
 from action_clip.system.cores import usable_cores
+from action_clip.system.interrupts import start_unawaited
 from action_clip.video.ffmpeg_file import StoppedError
 from action_clip.video.live.feed import BrokenError, Due, LiveFrame, Pace
 from action_clip.video.live.packets import Arrival, PacketQueue
@@ -61,7 +62,8 @@ class ContainerFeed:
         self._lock = Lock()
         self._users = {_READING, _DECODING}
         self._is_decoded = False
-        Thread(target=self._read, name="packets", daemon=True).start()
+        self._reading = Thread(target=self._read, name="packets", daemon=True)
+        start_unawaited(self._reading)
 
     def _choose_threads(self) -> None:
         context = self._video.stream.codec_context
@@ -76,6 +78,10 @@ class ContainerFeed:
         self._video.source.status.stop.set()
         if not self._is_decoded:
             self._leave(_DECODING)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until reading has ended, at most so many seconds."""
+        self._reading.join(timeout_s)
 
     def _leave(self, user: str) -> None:
         with self._lock:

@@ -65,3 +65,7 @@ class Feed(Protocol):
     def close(self) -> None:
         """End the connection; what waits for it in another thread ends soon."""
         ...
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until its own threads have ended, at most so many seconds."""
+        ...

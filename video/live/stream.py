@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import display_name
-from action_clip.system.interrupts import POLL_S
+from action_clip.system.interrupts import POLL_S, start_unawaited
 from action_clip.video.live import camera_of
 from action_clip.video.live.clock import StreamClock
 from action_clip.video.live.feed import BrokenError, Feed, LiveFrame
@@ -31,6 +31,8 @@ _PATIENCE_S = 2.0
 _ROUNDING_S = 0.0006
 """Seconds by which a frame may begin late and still be the one that is shown: as for the frames of a file."""
 _DEFAULT_INTERVAL_S = 0.04
+_CLOSING_S = 1.0
+"""Seconds that the threads of a connection are waited for, after they were told to end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,7 @@ class LiveStream:
 
     def start(self) -> None:
         """Begin to connect."""
-        self._thread.start()
+        start_unawaited(self._thread)
 
     def wait_for_start(self) -> None:
         """Wait until the first frame has come. Raises the error where none will come."""
@@ -164,8 +166,12 @@ class LiveStream:
         while not self._stop.is_set():
             count = self._count
             try:
-                with closing(open_feed(self._source)) as feed:
+                feed = open_feed(self._source)
+                try:
                     self._play(feed)
+                finally:
+                    feed.close()
+                    feed.join(_CLOSING_S)
                 return
             except (BrokenError, ActionClipError) as error:
                 if not self._count:
