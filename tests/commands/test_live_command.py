@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from in_process import run
 from make_videos import moving, write_video
@@ -35,9 +36,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """One second, in the working folder."""
+    """Movement, then a colour, each for 0.8 s, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    return str(write_video(Path("a.mp4"), moving(25)))
+    still = np.full((96, 160, 3), (0, 255, 0), np.uint8)
+    return str(write_video(Path("a.mp4"), [*moving(20), *[still] * 20]))
 
 
 def test_json_has_a_line_for_each_answer(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
@@ -116,7 +118,7 @@ def test_latencies(capsys: pytest.CaptureFixture[str], model: str, video: str) -
 
 @pytest.mark.skipif(os.name == "nt", reason="no terminals of this kind")
 def test_a_terminal_has_a_status_that_is_gone_at_the_end(model: str, video: str) -> None:
-    command = [video, "--live", "-m", model, *ASK, "--window", "0.4", "-q"]
+    command = [video, "--live", "-m", model, *ASK, "--window", "0.4", "--switching-cost", "0", "-q"]
     code, shown, _ = on_terminals(command, out_too=True)
     assert code == 0
     assert re.search(r"\r\d\d:\d\d:\d\d +\d+\.\d%  (eating|läuft)", shown)
