@@ -29,6 +29,8 @@ from action_clip.video.preprocess import cropped, normalised
 from action_clip.video.sampling import UNIFORM_RULES
 
 _LOG = logging.getLogger("action_clip")
+_BEHIND = 3
+"""Answers in succession with windows left out before each of them, after which that is noted."""
 _CLOSING_S = 1.5
 """Seconds that the stream's threads are waited for."""
 
@@ -232,6 +234,7 @@ class LiveTimeline:
         except BaseException:
             self.close()
             raise
+        self._left_out = self._behind = 0
         self._has_noted = False
 
     def _cropping(self) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
@@ -339,7 +342,10 @@ class LiveTimeline:
         )
 
     def _note_left_out(self) -> None:
-        if self.left_out and not self._has_noted:
+        """Say once that windows are left out, if that goes on: the first ones of a stream may come all at once."""
+        is_behind, self._left_out = self.left_out > self._left_out, self.left_out
+        self._behind = self._behind + 1 if is_behind else 0
+        if self._behind == _BEHIND and not self._has_noted:
             self._has_noted = True
             _LOG.warning(
                 "%s: windows come faster than they can be answered, and some are left out: give a longer --stride or a "

@@ -103,6 +103,11 @@ def mjpeg_over_http(port: int) -> tuple[str, ...]:
     return ("-c:v", "mjpeg", "-f", "mpjpeg", *kind, "-listen", "1", f"http://127.0.0.1:{port}/camera")
 
 
+def flv_over_rtmp(port: int) -> tuple[str, ...]:
+    """The arguments for an RTMP server, for the first one that asks."""
+    return (*H264, "-f", "flv", "-listen", "1", f"rtmp://127.0.0.1:{port}/live/camera")
+
+
 def hls(folder: Path) -> tuple[str, ...]:
     """The arguments for a playlist of the last segments, of a second each, in a folder."""
     return (*H264, "-f", "hls", "-hls_time", "1", "-hls_list_size", "4", "-hls_flags", "delete_segments",
