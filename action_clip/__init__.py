@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
     from action_clip.models.encoded import EncodedClips, EncodedVideo
+    from action_clip.models.live import LiveTimeline, LiveWindow
     from action_clip.models.loading import load
     from action_clip.models.prediction import Failure, Prediction, Window
     from action_clip.models.scoring import LabelBank, score, score_logits
@@ -34,6 +35,8 @@ __all__ = [
     "EncodedVideo",
     "Failure",
     "LabelBank",
+    "LiveTimeline",
+    "LiveWindow",
     "Prediction",
     "Segment",
     "TimeSformer",
@@ -60,6 +63,8 @@ _MODULES = {
     "EncodedVideo": "models.encoded",
     "Failure": "models.prediction",
     "LabelBank": "models.scoring",
+    "LiveTimeline": "models.live",
+    "LiveWindow": "models.live",
     "Prediction": "models.prediction",
     "Segment": "models.segments",
     "TimeSformer": "models.timesformer",

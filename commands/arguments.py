@@ -6,12 +6,11 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import action_clip
+from action_clip.commands.combinations import LIVE_WINDOW_S, SUBTITLES, check_live, check_windows
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL, SWITCHING_COST_S
-from action_clip.output.saving import PICTURES
 from action_clip.system.terminal import ArgumentParser
 from action_clip.video import SAMPLINGS
 from action_clip.video.views import ONE_VIEW, parse_views
@@ -21,15 +20,8 @@ DEFAULT_TOP_K = 5
 SHELLS = ("bash", "zsh", "fish")
 OWN_TEXTS = "\0"
 """What --none alone adds to its values, for the model's own texts: no argument of a process can have this character."""
-SUBTITLES = ("srt", "vtt")
-"""The formats that are of one video, and need --window."""
-_SEGMENT_OPTIONS = ("threshold", "min_duration", "switching_cost")
-_WINDOW_OPTIONS = ("stride", "segments", *_SEGMENT_OPTIONS)
-"""The options that need --window."""
 _PATH = re.compile(r"[/\\*?\[]")
 """A character that paths and patterns have."""
-_WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "benchmark")
-"""The options that --window leaves no use for."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -46,7 +38,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         _check_words(options.positional_video, parser)
     options.video = [*options.positional_video, *options.video]
     check_frames(parser, options)
-    _check_windows(parser, options)
+    check_live(parser, options)
+    check_windows(parser, options)
     if options.spreadsheet and options.format != "csv":
         parser.error("--spreadsheet belongs to --format csv")
     if options.resume and not options.output:
@@ -93,47 +86,6 @@ def check_frames(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     except ActionClipError as error:
         parser.error(f"--{error}")
     options.views = None if views == ONE_VIEW else views
-
-
-def _check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Set `segments` where they are the format's default; exit with 2 where options do not fit together."""
-    if options.window is None:
-        for name in _WINDOW_OPTIONS:
-            if _is_given(parser, options, name):
-                parser.error(f"--{name.replace('_', '-')} is about windows: give their length with --window S")
-        if options.format in SUBTITLES:
-            parser.error(f"--format {options.format} needs the length of windows: give it with --window S")
-        return
-    for name in _WHOLE_VIDEO_OPTIONS:
-        if _is_given(parser, options, name):
-            parser.error(f"--{name} is about one answer for a whole video: leave out --{name}, or --window")
-    if options.save and Path(options.save).suffix.lower() in PICTURES:
-        parser.error(
-            f"--save {options.save} is a picture of one answer for a whole video: save the video itself, as .mp4, or "
-            "leave out --window"
-        )
-    if options.stride is not None and options.stride > options.window:
-        parser.error(
-            f"windows of {options.window:g} s that begin every {options.stride:g} s leave out parts of the video: give "
-            f"a --stride of {options.window:g} at most"
-        )
-    options.segments = options.segments or options.format not in ("json", "csv")
-    for name in _SEGMENT_OPTIONS:
-        if _is_given(parser, options, name) and not (options.segments or options.report):
-            parser.error(f"--{name.replace('_', '-')} is about segments: add --segments")
-    if options.segments and options.top_k is not None:
-        parser.error(
-            "--top-k is about windows, and a segment has one label: leave it out, or give --format json or csv without "
-            "--segments"
-        )
-    if options.switching_cost is not None and options.multi_label:
-        parser.error("--switching-cost is about one label at a time: leave it out, or --multi-label")
-
-
-def _is_given(parser: argparse.ArgumentParser, options: argparse.Namespace, name: str) -> bool:
-    """Return whether an option, if there is one of this name, has another value than its default."""
-    default = parser.get_default(name)
-    return bool(getattr(options, name, default) != default)
 
 
 def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
@@ -183,7 +135,14 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=nonempty,
         help="a video file or an http(s) URL; a folder, for all videos in and below it; a pattern with * or **; @FILE, "
-        "a list of videos, one a line; or -, such a list on stdin; repeat it for more (default: the sample)",
+        "a list of videos, one a line; or -, such a list on stdin; repeat it for more (default: the sample). Live, and "
+        "alone: the number of a camera, its device, or an rtsp, rtmp or udp address",
+    )
+    add(
+        "--live",
+        action="store_true",
+        help="watch what --video names, in windows, until it ends or Ctrl-C: an http(s) address of a live stream, or a "
+        "file at its own rate; cameras and rtsp, rtmp and udp addresses always are",
     )
     add("-t", "--text", metavar="LABEL", action="append", default=[], help="a label; repeat it for more labels")
     add("--desc_file", metavar="FILE", type=nonempty, help="labels: lines, CSV, TSV or JSON; after those of --text")
@@ -231,7 +190,8 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
         "--window",
         metavar="S",
         type=number(least=0, above=True),
-        help="seconds: answer for the whole video in windows of this length, and not once",
+        help="seconds: answer for the whole video in windows of this length, and not once (default of live video: "
+        f"{LIVE_WINDOW_S:g})",
     )
     add(
         "--stride",
@@ -341,7 +301,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     add(
         "--benchmark",
         action="store_true",
-        help=f"time each stage: median of {BENCHMARK_RUNS} runs after one to warm up, labels encoded anew",
+        help=f"time each stage: median of {BENCHMARK_RUNS} runs after one to warm up, labels encoded anew; of live "
+        "video, how long answers come after their last frames",
+    )
+    add(
+        "--show",
+        action="store_true",
+        help="open a window with the live video, labels and bars; q, Esc or closing it ends",
     )
 
 

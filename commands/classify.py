@@ -34,6 +34,10 @@ def classify(options: argparse.Namespace) -> int:
         ActionClipError: options, the only video, labels or model are not usable, or an answer cannot be written.
     """
     found = chosen_model(options.model)
+    if options.live:
+        from action_clip.commands.live import watch
+
+        return watch(options, found)
     if options.resume or options.window is not None or not is_one_video(options.video):
         from action_clip.commands.several import classify_several
 

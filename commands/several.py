@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink, report_failure
-from action_clip.commands.arguments import SUBTITLES
 from action_clip.commands.classify import note_stand_in
+from action_clip.commands.combinations import SUBTITLES
 from action_clip.commands.models import graph_hashes
 from action_clip.commands.progress import progress
 from action_clip.commands.question import Question, question

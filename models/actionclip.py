@@ -24,6 +24,7 @@ from action_clip.tokenizer.prompts import is_template
 from action_clip.video.views import ONE_VIEW
 
 if TYPE_CHECKING:
+    from action_clip.models.live import LiveTimeline
     from action_clip.video.inputs import VideoInput
 
 
@@ -256,6 +257,37 @@ class ActionClip(Model):
         """
         bank = self._banks.maker(labels, none, multi_label)(Event())
         return self._timelines(videos, bank.choices, lambda found: score(found.features, bank), window, stride, top_k)
+
+    def watch(
+        self,
+        source: int | VideoPath,
+        labels: Iterable[str] | LabelBank,
+        *,
+        none: NoneTexts = None,
+        multi_label: bool = False,
+        window: float = 4.0,
+        stride: float | None = None,
+        top_k: int = 5,
+    ) -> "LiveTimeline":
+        """Predict what happens now, again and again: for a camera, a live stream, or a file at its own rate.
+
+        Windows are as those of `timeline`. Each is answered as soon as its frames have come, or left out where a later
+        one is complete by then. A connection that breaks is made again, for ever once a frame has come.
+
+        Args:
+            source: the number of a camera or its device; an address: rtsp, rtsps, rtmp, rtmps, udp, http or https; or
+                a file.
+            labels, none, multi_label, window, stride, top_k: as for `timeline`.
+
+        Returns:
+            An iterator over LiveWindow, which ends with the stream or by `stop`; leave it with `close`, or use it in a
+            `with` block.
+
+        Raises:
+            ActionClipError: anything wrong with the labels or the model, or the source cannot be opened.
+        """
+        bank = self._banks.maker(labels, none, multi_label)(Event())
+        return self._watch(source, bank.choices, lambda found: score(found.features, bank), window, stride, top_k)
 
     def labels(self, labels: Iterable[str], *, none: NoneTexts = None, multi_label: bool = False) -> LabelBank:
         """Encode labels for any number of videos.

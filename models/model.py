@@ -20,6 +20,7 @@ from action_clip.video.views import ONE_VIEW, parse_views
 
 if TYPE_CHECKING:
     from action_clip.models.engine import Limits
+    from action_clip.models.live import LiveTimeline
     from action_clip.models.windows import EncodedWindows
     from action_clip.video.inputs import VideoInput
 
@@ -233,6 +234,27 @@ class Model:
                         yield number, answer
 
         return windows()
+
+    def _watch(
+        self,
+        source: int | VideoPath,
+        choices: Choices,
+        score: "Callable[[EncodedWindows], Scores]",
+        window: float,
+        stride: float | None,
+        top_k: int,
+    ) -> "LiveTimeline":
+        """Return an iterator over the windows of a live stream."""
+        from action_clip.models.live import LiveTimeline
+        from action_clip.models.windows import make_spacing
+        from action_clip.video.live.stream import LiveStream
+
+        check_top_k(top_k)
+        if isinstance(source, bool) or not isinstance(source, int | str | os.PathLike) or source in (None, ""):
+            raise ActionClipError(f"{source!r} cannot be watched: give the number of a camera, an address or a file")
+        spacing = make_spacing(window, stride, self.spec.frames)
+        stream = partial(LiveStream, source, spacing.step_s)
+        return LiveTimeline(stream, self._graphs, self._steps, spacing, choices, score, top_k)
 
     def _shared_graphs(self) -> tuple[ModelGraphs, "Limits"]:
         """Return the graphs for the engine, with one thread each where several run side by side, and its limits."""

@@ -1,11 +1,11 @@
 """Segments: windows of a video that follow each other and have the same answer become one, with beginning and end."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from heapq import heappop, heappush
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.models import SWITCHING_COST_S
 from action_clip.models.prediction import Prediction, Window
-from action_clip.models.smoothing import smoothed
+from action_clip.models.smoothing import latest, smoothed
+
+W = TypeVar("W", bound=Window)
+P = TypeVar("P", bound="_Part")
 
 MULTI_LABEL_THRESHOLD = 0.5
 """The default threshold where each label is scored by itself: what it means is more probable than anything else."""
@@ -76,16 +79,41 @@ def segments(
         ActionClipError: an argument has another value, or the windows are something else, or not of one video and the
             same labels, in order.
     """
-    if threshold is not None and not _is_number(threshold, most=1.0):
-        raise ActionClipError(f"the threshold is {threshold!r}: give a probability from 0 to 1")
+    _check(threshold, switching_cost)
     if not _is_number(min_duration, most=math.inf):
         raise ActionClipError(f"the shortest duration is {min_duration!r}: give a number of seconds from 0")
-    if switching_cost is not None and not _is_number(switching_cost, most=math.inf):
-        raise ActionClipError(f"the switching cost is {switching_cost!r}: give a number of seconds from 0")
     if not isinstance(windows, Iterable):
         raise ActionClipError(f"the windows are a {type(windows).__name__}: give what timeline() returns")
-    joined = _joined(_answered(_parts(windows), switching_cost), threshold)
+    joined = _joined(_answered(_parts(windows), switching_cost, smoothed), threshold)
     return (each for each in joined if each.end_s - each.start_s >= min_duration - _ROUNDING_S)
+
+
+def happening(
+    windows: Iterable[W], *, threshold: float | None = None, switching_cost: float | None = None
+) -> Iterator[tuple[W, tuple[int, ...]]]:
+    """Yield each window, at once, with the indices of the labels that happen then, ascending.
+
+    They are those of `segments`, as far as they can be known without later windows; "none of these" is one of them.
+
+    Args:
+        windows, threshold, switching_cost: as for `segments`.
+
+    Raises:
+        ActionClipError: as `segments`.
+    """
+    _check(threshold, switching_cost)
+    before: tuple[int, ...] = ()
+    for part, answer in _answered(_new_parts(windows), switching_cost, latest):
+        before = tuple(sorted(_happening(part.prediction, answer, before, threshold)))
+        yield part.window, before
+
+
+def _check(threshold: float | None, switching_cost: float | None) -> None:
+    """Raise ActionClipError where one of them has another value than `segments` takes."""
+    if threshold is not None and not _is_number(threshold, most=1.0):
+        raise ActionClipError(f"the threshold is {threshold!r}: give a probability from 0 to 1")
+    if switching_cost is not None and not _is_number(switching_cost, most=math.inf):
+        raise ActionClipError(f"the switching cost is {switching_cost!r}: give a number of seconds from 0")
 
 
 def _is_number(value: object, most: float) -> bool:
@@ -101,8 +129,23 @@ class _Part:
     prediction: Prediction
 
 
+@dataclass(frozen=True)
+class _NewPart(_Part, Generic[W]):
+    """The time that a window adds to those before it."""
+
+    window: W
+
+
+def _new_parts(windows: Iterable[W]) -> Iterator[_NewPart[W]]:
+    """Yield for each window the part from the end of the one before, or from its own beginning."""
+    end_s = -math.inf
+    for window in windows:
+        yield _NewPart(max(window.start_s, end_s), window.end_s, window.prediction, window)
+        end_s = window.end_s
+
+
 def _parts(windows: Iterable[Window]) -> Iterator[_Part]:
-    """Yield the part of each window: from one to the next lies the mean of their middles."""
+    """Yield the part of each window: from one to the next lies the mean of their middles, unless they are far apart."""
     before: Window | None = None
     start_s = 0.0
     for window in windows:
@@ -112,6 +155,10 @@ def _parts(windows: Iterable[Window]) -> Iterator[_Part]:
             start_s = window.start_s
         else:
             _check_follows(before, window)
+            if window.start_s - before.end_s > before.end_s - before.start_s:  # a live stream was interrupted
+                yield _Part(start_s, before.end_s, before.prediction)
+                before, start_s = window, window.start_s
+                continue
             end_s = (before.start_s + before.end_s + window.start_s + window.end_s) / 4
             yield _Part(start_s, end_s, before.prediction)
             start_s = end_s
@@ -130,14 +177,16 @@ def _check_follows(before: Window, window: Window) -> None:
         )
 
 
-def _answered(parts: Iterator[_Part], switching_cost: float | None) -> Iterator[tuple[_Part, int | None]]:
-    """Yield each part with the index of its answer; with None where each label was scored by itself."""
+def _answered(
+    parts: Iterator[P], switching_cost: float | None, smooth: Callable[..., Iterator[tuple[P, int]]]
+) -> Iterator[tuple[P, int | None]]:
+    """Yield each part with the index of its answer by `smooth`; with None where each label was scored by itself."""
     first = next(parts, None)
     if first is None:
         return
     parts = chain([first], parts)
     if not first.prediction.is_multi_label:
-        yield from smoothed(parts, _log_probabilities, SWITCHING_COST_S if switching_cost is None else switching_cost)
+        yield from smooth(parts, _log_probabilities, SWITCHING_COST_S if switching_cost is None else switching_cost)
     elif switching_cost is None:
         yield from ((part, None) for part in parts)
     else:
@@ -176,11 +225,14 @@ def _joined(answered: Iterable[tuple[_Part, int | None]], threshold: float | Non
     """Yield the segments of parts that follow each other, with the answers of each, by their beginnings."""
     unfinished: dict[int, _Open] = {}
     finished = _Finished()
+    end_s = 0.0
     for part, answer in answered:
-        happening = _happening(part.prediction, answer, unfinished.keys(), threshold)
-        for index in unfinished.keys() - happening:
+        before = unfinished.keys() if part.start_s <= end_s + _ROUNDING_S else ()
+        now = _happening(part.prediction, answer, before, threshold)
+        for index in unfinished.keys() - (now if before else ()):
             finished.add(unfinished.pop(index).segment())
-        for index in happening - {part.prediction.none_index}:
+        end_s = part.end_s
+        for index in now - {part.prediction.none_index}:
             unfinished.setdefault(index, _Open(part, index)).add(part)
         yield from finished.before(min((each.start_s for each in unfinished.values()), default=math.inf))
     for each in unfinished.values():

@@ -40,13 +40,33 @@ def smoothed(
             best = int(sums.argmax())
             stays = sums >= sums[best] - switching_cost
             changes.append(np.where(stays, np.arange(len(sums)), best))
-            sums = np.where(stays, sums, sums[best] - switching_cost)
+            sums = _after_change(sums, switching_cost)
         sums = sums + scores(part) if len(sums) else scores(part)
         waiting.append(part)
         for label in _decided(changes, int(sums.argmax()), len(sums)):
             yield waiting.popleft(), label
             changes.popleft()
     yield from zip(waiting, _path(changes, int(sums.argmax())) if waiting else [], strict=True)
+
+
+def latest(
+    parts: Iterable[T], scores: Callable[[T], NDArray[np.float64]], switching_cost: float
+) -> Iterator[tuple[T, int]]:
+    """Yield each part, at once, with the index of the label that the best sequence of labels up to it ends with.
+
+    Later parts may show that another sequence was better; `smoothed` waits for them. The arguments are the same.
+    """
+    sums = np.zeros(0)
+    for part in parts:
+        sums = _after_change(sums, switching_cost) + scores(part) if len(sums) else scores(part)
+        sums = sums - sums.max()  # a stream may have any number of parts
+        yield part, int(sums.argmax())
+
+
+def _after_change(sums: NDArray[np.float64], switching_cost: float) -> NDArray[np.float64]:
+    """Return the best sums of sequences, by the label of the next part, before its scores are added."""
+    best: NDArray[np.float64] = np.maximum(sums, sums.max() - switching_cost)
+    return best
 
 
 def _decided(changes: deque[NDArray[np.intp]], best: int, labels: int) -> list[int]:

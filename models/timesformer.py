@@ -19,6 +19,7 @@ from action_clip.models.video_encoder import timed
 from action_clip.video.views import ONE_VIEW
 
 if TYPE_CHECKING:
+    from action_clip.models.live import LiveTimeline
     from action_clip.video.inputs import VideoInput
 
 DEFAULT_MODEL = "timesformer_k400_8x224"
@@ -163,6 +164,13 @@ class TimeSformer(Model):
         """Predict as `timeline` for each of any number of videos: as `ActionClip.timelines`."""
         choices = Choices(self.classes)
         return self._timelines(videos, choices, lambda found: score_logits(found.logits), window, stride, top_k)
+
+    def watch(
+        self, source: int | VideoPath, *, window: float = 4.0, stride: float | None = None, top_k: int = 5
+    ) -> "LiveTimeline":
+        """Predict what happens now, again and again: as `ActionClip.watch`."""
+        choices = Choices(self.classes)
+        return self._watch(source, choices, lambda found: score_logits(found.logits), window, stride, top_k)
 
     def predict(self, encoded: EncodedVideo, *, top_k: int = 5) -> Prediction:
         """Predict which of the model's classes happens in an encoded video.

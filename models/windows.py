@@ -95,7 +95,7 @@ class EncodedWindows:
         indices: (W, T) of the frames, from 0.
         times_s: (W, T), their times in seconds from the first frame.
         video: path or URL, without its password or token.
-        duration_s: of the video.
+        duration_s: of the video; None where it has no end.
         timings_s: seconds of each stage since the windows before, for all of them.
     """
 
@@ -106,7 +106,7 @@ class EncodedWindows:
     times_s: NDArray[np.float64] = field(repr=False)
     video: str | None
     model: str
-    duration_s: float
+    duration_s: float | None
     timings_s: dict[str, float]
 
     def answers(self, choices: Choices, scores: Scores, top_k: int, timings_s: dict[str, float]) -> Iterator[Window]:

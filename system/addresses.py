@@ -27,15 +27,25 @@ def is_address(text: str) -> bool:
     return re.match(r"\s*https?://", text, re.IGNORECASE) is not None
 
 
+def is_live_address(text: str) -> bool:
+    """Return whether `text` is an address of a live stream by its scheme, in any case."""
+    return re.match(r"\s*(rtsps?|rtmps?|udp)://", text, re.IGNORECASE) is not None
+
+
 def is_other_address(text: str) -> bool:
     """Return whether `text`, which is neither an http(s) address nor an existing file, is an address at all."""
     return re.match(r"\s*([a-z][a-z0-9+.-]+://|(data|blob):)", text, re.IGNORECASE) is not None
 
 
 def unsupported_address(address: str) -> ActionClipError:
-    """Return the error for an address that is not http(s); for a file: address of this machine it names the path."""
+    """Return the error for an address that no video is read from; for a file: address it names the path."""
     from urllib.request import url2pathname
 
+    if is_live_address(address):
+        return ActionClipError(
+            f"{display_address(address)} is a live stream, which has no end: name it alone with --video, or in Python "
+            "call watch()"
+        )
     here = re.match(r"file://(?:localhost)?(/.*)", address.strip(), re.IGNORECASE)
     hint = f"give its path, {url2pathname(here[1])}" if here else "give one of these or a file"
     return ActionClipError(f"the address {display_address(address)} is neither http nor https; {hint}")

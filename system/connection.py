@@ -83,6 +83,26 @@ class WaitBudget:
         raise SlowError(f"the server takes longer than {self._most_s:.0f} s in all (ACTION_CLIP_TIMEOUT sets that)")
 
 
+class WaitLimit(WaitBudget):
+    """How long a server is waited for each time: for content that has no end."""
+
+    def __init__(self, stop: Event, most_s: float) -> None:
+        """`stop` ends a wait when it is set; `most_s`: seconds."""
+        super().__init__(stop)
+        self._most_s = most_s
+
+    def grow(self, size: int) -> None:
+        """Leave the limit as it is."""
+
+    def wait_for(self, queue: "Queue[Item]") -> "Item":
+        """Return the next item of the queue; raise SlowError where it does not come in time, or waiting was stopped."""
+        self._waited_s = 0.0
+        try:
+            return super().wait_for(queue)
+        except SlowError:
+            raise SlowError(f"no data for {self._most_s:.0f} s") from None
+
+
 class Transfer:
     """The answer to a GET request after redirects; a context manager.
 
@@ -107,6 +127,7 @@ class Transfer:
         budget: WaitBudget,
         *,
         has_known_length: bool = False,
+        chunk: int = CHUNK,
     ) -> None:
         """Send the request and wait for the answer's headers.
 
@@ -116,6 +137,7 @@ class Transfer:
             timeout_s: seconds to connect, and between any two bytes.
             budget: limits the whole wait.
             has_known_length: whether the content's length is known even where the answer does not say it.
+            chunk: bytes of content that are passed on together, where the server does not send it in chunks.
 
         Raises:
             RedirectError: a redirect from https to something else, to neither http nor https, or too many of them.
@@ -125,7 +147,7 @@ class Transfer:
         self._budget = budget
         self._items: Queue[Item] = Queue(_CHUNKS_AHEAD)
         self._is_closed = Event()
-        work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s)
+        work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s, chunk)
         Thread(target=self._work, args=work, name="transfer", daemon=True).start()
         try:
             answer = self._next()
@@ -196,11 +218,11 @@ class Transfer:
             raise item
         return item
 
-    def _work(self, url: str, headers: Mapping[str, str], timeout_s: tuple[float, float]) -> None:
+    def _work(self, url: str, headers: Mapping[str, str], timeout_s: tuple[float, float], size: int) -> None:
         try:
             with _follow(url, headers, timeout_s) as answer:
                 self._pass_on(answer)
-                for chunk in answer.raw.stream(CHUNK, decode_content=False):
+                for chunk in answer.raw.stream(size, decode_content=False):
                     if chunk and not self._pass_on(chunk):
                         return
             self._pass_on(b"")

@@ -235,3 +235,42 @@ def read_json_object(path: Path, most_bytes: int) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+class LineFile:
+    """A file that lines are appended to as they come, in place: whatever ends the work, all of its lines are whole."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Empty the file, or make it; a device or a pipe is opened. Raises ActionClipError where that cannot be."""
+        self._path = path
+        self._length = 0
+        with writing(path):
+            stream = open_stream(path)
+            self._is_file = stream is None
+            self._stream = open(path, "wb", buffering=0) if stream is None else stream  # noqa: SIM115
+
+    def write(self, text: str) -> None:
+        """Append whole lines, in UTF-8; where there is no room for all of them, none. Raises ActionClipError."""
+        data = text.encode("utf-8", errors="backslashreplace")
+        with writing(self._path):
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._stream.write(rest) :]
+                self._stream.flush()
+            except OSError:
+                if self._is_file:
+                    self._stream.truncate(self._length)
+                raise
+        self._length += len(data)
+
+    def close(self) -> None:
+        """Close the file. Raises ActionClipError where it cannot be written."""
+        with writing(self._path):
+            self._stream.close()
+
+    def __enter__(self) -> LineFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,14 +9,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from weakref import WeakSet
 
 from action_clip.system.forks import at_fork
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from threading import Event
+    from threading import Event, Thread
 
 T = TypeVar("T")
 
@@ -54,8 +55,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = EXIT_CODE
     exit_on_interrupt()
-    if code == EXIT_CODE:
-        _end()  # without Python's own exit, which crashes graphs that still run in other threads
+    if code == EXIT_CODE or not _have_ended():
+        _end_with(code)  # without Python's own exit, which crashes what still runs in other threads
     gc.freeze()  # without a last garbage collection, which takes 0.03 s
     sys.exit(code)
 
@@ -113,16 +114,80 @@ def _watch() -> None:
     signal.signal(signal.SIGINT, _interrupt)
 
 
+@contextmanager
+def ending_in_order(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM call `stop`, in another thread, while the block runs; a second one ends the process.
+
+    Only in the main thread: others get no signals, and the block runs as it is.
+    """
+    from queue import SimpleQueue
+    from threading import Thread, current_thread, main_thread
+
+    if current_thread() is not main_thread():
+        yield
+        return
+    asked: SimpleQueue[bool] = SimpleQueue()  # its `put` may be called from a signal's handler
+
+    def ask(*_: object) -> None:
+        for number in before:
+            signal.signal(number, _end)
+        asked.put(True)
+
+    def wait() -> None:
+        if asked.get():
+            stop()
+
+    Thread(target=wait, name="ending", daemon=True).start()
+    numbers = [signal.SIGTERM] if _is_ignored() else [signal.SIGINT, signal.SIGTERM]
+    before: dict[signal.Signals, Any] = {}
+    watched = signal.set_wakeup_fd(-1)  # else the process would end soon, whatever `stop` does
+    try:
+        before.update({number: signal.signal(number, ask) for number in numbers})
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(watched, warn_on_full_buffer=False)
+        asked.put(False)
+
+
 def _interrupt(*_: object) -> NoReturn:
     exit_on_interrupt()  # for a second Ctrl-C
     raise KeyboardInterrupt
 
 
+def start_unawaited(thread: "Thread") -> None:
+    """Start a thread that may wait in a library for long: the command's end does not wait for it, but for a moment."""
+    _unawaited.add(thread)
+    thread.start()
+
+
+def _have_ended() -> bool:
+    """Return whether all such threads have ended; those that are about to are waited for."""
+    from time import monotonic
+
+    end = monotonic() + _GRACE_S
+    for thread in list(_unawaited):
+        thread.join(max(end - monotonic(), 0.0))
+    return not any(thread.is_alive() for thread in _unawaited)
+
+
+def _end_with(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # it is closed, or there is none
+            stream.flush()
+    _exit(code)
+
+
 def _end(*_: object) -> NoReturn:
+    _exit(EXIT_CODE)
+
+
+def _exit(code: int) -> NoReturn:
     # Where the module was not imported, there are no drafts.
     if (files := sys.modules.get("action_clip.system.files")) is not None:
         files.remove_drafts()
-    os._exit(EXIT_CODE)
+    os._exit(code)
 
 
 def _quiet_when_interrupted(unraisable: Any) -> None:
@@ -132,7 +197,9 @@ def _quiet_when_interrupted(unraisable: Any) -> None:
 
 
 _running: set["Future[Any]"] = set()
+_unawaited: "WeakSet[Thread]" = WeakSet()
 at_fork(after_in_child=_running.clear)  # the threads are the parent's
+at_fork(after_in_child=_unawaited.clear)
 
 
 def run_in_thread(work: Callable[[], T], *, awaited_at_exit: bool = True) -> "Future[T]":

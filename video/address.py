@@ -29,8 +29,8 @@ IN_MEMORY = 64 << 20
 """Bytes of content that are cached in memory; more are cached on the disk."""
 DISK_MARGIN = 256 << 20
 """Bytes that stay free on the disk of temporary files."""
-
-
+WITHOUT_END = "multipart/x-mixed-replace"
+"""The type of pictures that replace each other, as cameras send them."""
 _COMPRESSIONS = {"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"}
 """Encodings that compress content. Others, such as `none` or `aws-chunked`, leave it as it is."""
 
@@ -158,6 +158,8 @@ class RemoteContent:
         self._transfer = answer
         if answer.status_code not in (200, 206):
             raise self._failure(f"the server answers {answer.status_code} {answer.reason}".rstrip())
+        if answer.headers.get("Content-Type", "").lower().startswith(WITHOUT_END):
+            raise ActionClipError(f"{self._name} is a live stream, which has no end; watch it with --live")
         encodings = f"{answer.headers.get('Content-Encoding', '')},{answer.headers.get('Transfer-Encoding', '')}"
         if _COMPRESSIONS.intersection(re.findall(r"[^,\s]+", encodings.lower())):
             raise self._failure("the server compresses it")

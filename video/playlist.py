@@ -34,13 +34,14 @@ def is_playlist(head: bytes) -> bool:
     return _NAMES_OTHERS.match(head) is not None
 
 
-def check_end(name: str, file: Readable, *, is_named: bool = False) -> None:
-    """Check that an HLS playlist has an end.
+def check_end(name: str, file: Readable, *, is_named: bool = False, is_live: bool = False) -> None:
+    """Check an HLS playlist: its size and its text, and that it has an end.
 
     Args:
         name: of the video, for the error message.
         file: the playlist, at its start; it is there again afterwards.
         is_named: whether another playlist names it. Then it may name none itself, as the two could name each other.
+        is_live: whether it may be without an end.
 
     Raises:
         ActionClipError: it is a live stream, too long, not UTF-8 text, or names too many playlists.
@@ -59,8 +60,8 @@ def check_end(name: str, file: Readable, *, is_named: bool = False) -> None:
     if named > (0 if is_named else _MOST_NAMED):
         raise ActionClipError(f"the playlist at {name} names too many others; give one of the videos that it names")
     # A playlist of playlists names no segments; each of these has an end.
-    if not tags[b"EXT-X-ENDLIST"] and (tags[b"EXTINF"] or not named):
-        raise ActionClipError(f"{name} is a live stream, a playlist without an end; give a recording instead")
+    if not is_live and not tags[b"EXT-X-ENDLIST"] and (tags[b"EXTINF"] or not named):
+        raise ActionClipError(f"{name} is a live stream, a playlist without an end; watch it with --live")
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -57,7 +57,7 @@ refuses damage, but not always with several threads.)"""
 
 _NOT_VIDEO_FORMATS = {"tty"}  # FFmpeg's player of text files
 # Metadata that is not UTF-8 stops PyAV up to 18 unless it is told otherwise; 19 never stops, and cannot be told.
-_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if PYAV < 19 else {}
+METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if PYAV < 19 else {}
 _CONTAINER_OPTIONS = {
     # Some formats (concat, VobSub, SDP) bypass `io_open` for files that they name; no protocol has the name "none".
     "protocol_whitelist": "none",
@@ -267,7 +267,7 @@ def open_video(source: VideoSource, threads: int, *, strict: bool = False) -> Vi
         resources.callback(source.check)
         file = resources.enter_context(closing(source.open()))
         container = resources.enter_context(open_container(source, file))
-        stream = _video_stream(source.name, container)
+        stream = video_stream(source.name, container)
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
@@ -275,10 +275,10 @@ def open_video(source: VideoSource, threads: int, *, strict: bool = False) -> Vi
         check_size(source.name, context.width, context.height)
         context.thread_type = "AUTO"
         threads = _threads(threads, context.width * context.height)
-        alpha = Alpha(stream, _decoder_options()) if has_alpha(stream) else None
+        alpha = Alpha(stream, decoder_options()) if has_alpha(stream) else None
         video = Video(source, container, stream, alpha, 1 if alpha else threads, file)
         context.thread_count = video.threads if video.notices_damage else 1
-        context.options = _decoder_options()  # for frames that are larger than the stream states
+        context.options = decoder_options()  # for frames that are larger than the stream states
         video.is_strict = strict or context.thread_count != 1
         if video.is_strict:
             context.options |= _STRICT
@@ -338,11 +338,11 @@ def open_container(source: VideoSource, file: FFmpegFile) -> InputContainer:
             file,
             "r",
             format=source.format,
-            options=_decoder_options(),  # to know a stream, FFmpeg decodes some of it
+            options=decoder_options(),  # to know a stream, FFmpeg decodes some of it
             container_options=_CONTAINER_OPTIONS,
             buffer_size=_BUFFER,
             io_open=source.open_named,
-            **_METADATA,
+            **METADATA,
         )
         return container
     except (av.FFmpegError, ValueError) as error:
@@ -350,7 +350,8 @@ def open_container(source: VideoSource, file: FFmpegFile) -> InputContainer:
         raise read_failure(source, error) from error
 
 
-def _decoder_options() -> dict[str, str]:
+def decoder_options() -> dict[str, str]:
+    """Return FFmpeg's options of a decoder: no frames that are larger than they may be."""
     return {"max_pixels": str(min(most_pixels() + _ALIGNMENT, 2**31 - 1))}
 
 
@@ -360,7 +361,8 @@ def _threads(threads: int, pixels: int) -> int:
     return min(threads or min(usable_cores(), _MOST_THREADS), most)
 
 
-def _video_stream(name: str, container: InputContainer) -> VideoStream:
+def video_stream(name: str, container: InputContainer) -> VideoStream:
+    """Return the best video stream of a container. Raises ActionClipError where there is none to decode."""
     if container.format.name in _NOT_VIDEO_FORMATS:
         raise ActionClipError(f"{name} is a text file, not a video; name a video file")
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from action_clip import ActionClipError, Prediction, Segment, Window, segments
+from action_clip.models.segments import happening
 
 LABELS = ("walking", "falling", "none of these")
 
@@ -232,3 +233,37 @@ def test_as_a_dictionary_its_times_are_round() -> None:
         ("index", 0),
         ("probability", 0.5),
     ]
+
+
+def test_what_happens_is_known_at_once_and_changes_where_it_is_worth_the_cost() -> None:
+    windows = list(windows_of(walking(0.9, 0.9, 0.45, 0.9, 0.1, 0.1)))
+    given: list[Window] = []
+
+    def one_by_one() -> Iterator[Window]:
+        for window in windows:
+            given.append(window)
+            yield window
+
+    for number, (window, _) in enumerate(happening(one_by_one()), start=1):
+        assert window is windows[number - 1]
+        assert len(given) == number
+    assert [now for _, now in happening(windows)] == [(0,), (0,), (0,), (0,), (1,), (1,)]
+    assert [now for _, now in happening(windows, switching_cost=0)] == [(0,), (0,), (1,), (0,), (1,), (1,)]
+
+
+def test_what_happens_begins_at_the_threshold_and_may_be_nothing_or_none_of_these() -> None:
+    windows = list(windows_of([(0.5, 0.3, 0.2), (0.8, 0.1, 0.1), (0.45, 0.35, 0.2), (0.35, 0.3, 0.35), (0, 0, 1)]))
+    found = [now for _, now in happening(windows, threshold=0.8, switching_cost=0)]
+    assert found == [(), (0,), (0,), (), (2,)]
+
+
+def test_several_labels_happen_where_each_is_scored_by_itself() -> None:
+    windows = windows_of([(0.9, 0.1), (0.9, 0.8), (0.3, 0.6)], is_multi_label=True)
+    assert [now for _, now in happening(windows)] == [(0,), (0, 1), (0, 1)]
+
+
+def test_segments_do_not_last_through_an_interruption() -> None:
+    before, after = windows_of(walking(0.9, 0.9)), windows_of(walking(0.9, 0.9, 0.2))
+    later = [replace(window, start_s=window.start_s + 20, end_s=window.end_s + 20) for window in after]
+    found = segments([*before, *later], switching_cost=0)
+    assert spans(found) == [(0, 6, "walking"), (20, 25, "walking"), (25, 28, "falling")]

@@ -14,7 +14,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.classmap import read_classmap
 from action_clip.models.store.home import LABEL_BANK, VIDEO_BANK
 from action_clip.system import files
-from action_clip.system.files import check_apart, draft, draft_folder, read_text, remove_drafts, write_file
+from action_clip.system.files import LineFile, check_apart, draft, draft_folder, read_text, remove_drafts, write_file
 from action_clip.tokenizer.prompts import read_labels, read_prompts
 
 ROOT = Path(__file__).parents[2]
@@ -200,3 +200,48 @@ def test_an_endless_text_is_refused(read: Callable[[str], object]) -> None:
 def test_a_text_that_cannot_be_opened_is_one_sentence(name: str) -> None:
     with pytest.raises(ActionClipError, match=r"^the labels file .* cannot be read \(.+\): name a text file$"):
         read_text(name, "labels file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no limit of this kind")
+def test_lines_that_do_not_fit_are_not_written_in_part(tmp_path: Path) -> None:
+    """The limit of this process to the size of files stands for a full disk."""
+    code = """
+import resource, signal, sys
+from action_clip.errors import ActionClipError
+from action_clip.system.files import LineFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (25, 25))
+file = LineFile(sys.argv[1])
+try:
+    for number in range(10):
+        file.write(f"line {number}\\n")
+except ActionClipError as error:
+    print(error)
+file.close()
+"""
+    path = tmp_path / "out.txt"
+    path.write_text("what was there before, and is longer")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"cannot write {path}: File too large; name another file\n"
+    assert path.read_text() == "line 0\nline 1\nline 2\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such device")
+def test_lines_may_go_to_a_device_that_is_full(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ActionClipError, match="cannot write /dev/full: No space left on device"),
+        LineFile("/dev/full") as f,
+    ):
+        f.write("line\n")
+    with pytest.raises(ActionClipError, match="cannot write"):
+        LineFile(tmp_path)
+
+
+def test_each_line_is_there_at_once(tmp_path: Path) -> None:
+    with LineFile(tmp_path / "out.txt") as file:
+        file.write("läuft\n")
+        assert (tmp_path / "out.txt").read_bytes() == "läuft\n".encode()
+        file.write("\udcff\n")
+    assert (tmp_path / "out.txt").read_text() == "läuft\n\\udcff\n"

@@ -190,3 +190,76 @@ def test_ctrl_c_is_ignored_in_a_background_job() -> None:
         out, _ = process.communicate(timeout=10 * PATIENCE_S)
         assert process.returncode == 0
     assert out.endswith("Script finished successfully.\n")
+
+
+ENDING = """
+import sys, threading
+from action_clip.system import interrupts
+def main():
+    stop = threading.Event()
+    with interrupts.ending_in_order(stop.set):
+        print("ready", flush=True)
+        while not stop.wait(0.05):
+            pass
+        if "hangs" in sys.argv:
+            print("stops", flush=True)
+            while True:
+                stop.wait(0.05)
+        if "lingers" in sys.argv:
+            threading.Event().wait(2.5)
+        print("stopped", flush=True)
+    if "again" in sys.argv:
+        print("again", flush=True)
+        while True:
+            threading.Event().wait(0.05)
+    return 0
+interrupts.run(main)
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_in_order_ends_with_the_code_of_the_command(kind: signal.Signals) -> None:
+    with started("-c", ENDING) as process:
+        wait_for("ready", process.stdout)
+        process.send_signal(kind)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+def test_what_ends_in_order_has_its_time() -> None:
+    """More than what other work has after Ctrl-C."""
+    with started("-c", ENDING, "lingers") as process:
+        wait_for("ready", process.stdout)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+def test_a_thread_that_waits_in_a_library_does_not_hold_up_the_end() -> None:
+    code = """
+import threading
+from action_clip.system import interrupts
+def main():
+    interrupts.start_unawaited(threading.Thread(target=threading.Event().wait))
+    print("said", end="")
+    return 1
+interrupts.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "said", "")
+
+
+def test_a_second_ctrl_c_ends_what_does_not_end_in_order() -> None:
+    with started("-c", ENDING, "hangs") as process:
+        wait_for("ready", process.stdout)
+        process.send_signal(signal.SIGINT)
+        wait_for("stops", process.stdout)
+        assert interrupted(process) == ("", "")
+
+
+def test_after_what_ended_in_order_ctrl_c_is_as_before() -> None:
+    with started("-c", ENDING, "again") as process:
+        wait_for("ready", process.stdout)
+        process.send_signal(signal.SIGTERM)
+        wait_for("again", process.stdout)
+        assert interrupted(process) == ("", "")
