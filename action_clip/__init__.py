@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from action_clip.models.segments import Segment, segments
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
+    from action_clip.output.annotated import save_video
     from action_clip.video.reader import VideoReader
 
 __version__ = "0.2.0"
@@ -43,6 +44,7 @@ __all__ = [
     "Window",
     "load",
     "main",
+    "save_video",
     "score",
     "score_logits",
     "segments",
@@ -69,6 +71,7 @@ _MODULES = {
     "Window": "models.prediction",
     "load": "models.loading",
     "main": "command",
+    "save_video": "output.annotated",
     "score": "models.scoring",
     "score_logits": "models.scoring",
     "segments": "models.segments",

@@ -284,9 +284,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--save",
-        metavar="SHEET.png",
+        metavar="FILE",
         type=nonempty,
-        help="also draw the frames of one video that were looked at, and the top labels",
+        help="also save a picture of the frames of one video that were looked at, and the top labels (.png, .jpg, "
+        ".webp); or the video itself with the top labels in each frame (.mp4, .mkv, .webm, .gif)",
     )
     add(
         "--benchmark",

@@ -11,12 +11,14 @@ from action_clip.commands.arguments import BENCHMARK_RUNS
 from action_clip.commands.models import chosen_model
 from action_clip.commands.question import question
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.commands.saving import all_saved, save
 from action_clip.commands.targets import check_targets
 from action_clip.commands.videos import is_one_video
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.specs import ModelSpec, catalog
 from action_clip.models.model_graphs import FoundModel
 from action_clip.models.prediction import Prediction
+from action_clip.output.saving import makes_video
 from action_clip.output.stdout import is_terminal, write_stdout
 from action_clip.output.writers import FORMATS, as_csv, save_text
 
@@ -40,16 +42,15 @@ def classify(options: argparse.Namespace) -> int:
         from action_clip.commands.several import classify_several
 
         return classify_several(options, found)
-    _classify_one(options, found)
-    return 0
+    return _classify_one(options, found)
 
 
-def _classify_one(options: argparse.Namespace, found: FoundModel) -> None:
+def _classify_one(options: argparse.Namespace, found: FoundModel) -> int:
     # Everything that can be checked now is checked before a model is downloaded.
     check_targets(options, found.spec, options.video)
     asked = question(options, found, prepack=options.benchmark)  # else there is one clip
     video = options.video[0] if options.video else SAMPLE_VIDEO
-    how = asked.against | asked.how | {"thumbnails": bool(options.save)}
+    how = asked.against | asked.how | {"thumbnails": bool(options.save) and not makes_video(options.save)}
     run: Classify = partial(asked.model.classify, video, *asked.arguments, **how)
     prediction = run()
     if options.benchmark:
@@ -64,16 +65,21 @@ def _classify_one(options: argparse.Namespace, found: FoundModel) -> None:
     else:
         write_stdout(form(prediction))
     note_stand_in(found.spec)
+    # Last: where one of them fails, the answer is already written.
+    works = []
     if options.features:
-        from action_clip.output.features import FeatureTable
+        works.append(partial(_save_features, options, prediction))
+    if options.save:
+        works.append(partial(save, options, video, prediction))
+    return 0 if all_saved(*works) else 1
 
-        table = FeatureTable(1)
-        table.add(0, prediction.video_features)
-        table.save(options.features, [prediction.video or ""], prediction.model)
-    if options.save:  # last: without OpenCV for it, the answer is already written
-        from action_clip.output.sheet import save_sheet
 
-        save_sheet(options.save, prediction)
+def _save_features(options: argparse.Namespace, prediction: Prediction) -> None:
+    from action_clip.output.features import FeatureTable
+
+    table = FeatureTable(1)
+    table.add(0, prediction.video_features)
+    table.save(options.features, [prediction.video or ""], prediction.model)
 
 
 def note_stand_in(spec: ModelSpec) -> None:

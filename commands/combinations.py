@@ -1,13 +1,16 @@
 """Which options of the command fit together: those of windows, of segments and of live video."""
 
 import argparse
+from pathlib import Path
+
+from action_clip.output.saving import PICTURES
 
 SUBTITLES = ("srt", "vtt")
 """The formats that are of one video, and need --window."""
 _SEGMENT_OPTIONS = ("threshold", "min_duration", "switching_cost")
 _WINDOW_OPTIONS = ("stride", "segments", *_SEGMENT_OPTIONS)
 """The options that need --window."""
-_WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "save", "benchmark")
+_WHOLE_VIDEO_OPTIONS = ("sampling", "seed", "views", "features", "benchmark")
 """The options that --window leaves no use for."""
 _RECORDING_OPTIONS = ("sampling", "seed", "views", "features", "save", "report", "resume")
 """The options that need a video with an end."""
@@ -46,6 +49,11 @@ def check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     for name in _WHOLE_VIDEO_OPTIONS:
         if not options.live and _is_given(parser, options, name):
             parser.error(f"--{name} is about one answer for a whole video: leave out --{name}, or --window")
+    if options.save and Path(options.save).suffix.lower() in PICTURES:
+        parser.error(
+            f"--save {options.save} is a picture of one answer for a whole video: save the video itself, as .mp4, or "
+            "leave out --window"
+        )
     if options.stride is not None and options.stride > options.window:
         parser.error(
             f"windows of {options.window:g} s that begin every {options.stride:g} s leave out parts of the video: give "

@@ -1,8 +1,8 @@
-"""Progress bars on stderr, where that is a terminal: of several videos, or of the minutes of whole videos."""
+"""Progress bars on stderr, where that is a terminal: of videos, of the minutes of whole ones, of one's frames."""
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,21 @@ def minutes(videos: int, *, beside_answers: bool) -> Iterator[Minutes]:
     """Yield the count of the minutes of so many videos; `beside_answers` is as for `progress`."""
     with _bar(total=0, bar_format=_MINUTES) as bar:
         yield Minutes(bar, videos, beside_answers=beside_answers)
+
+
+@contextmanager
+def frames() -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows how many frames of a video are done, of how many."""
+    with _bar(total=0, unit="frame") as bar:
+
+        def show(done: int, total: int) -> None:
+            if bar is None:
+                return
+            if bar.total != total:
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        yield show
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 
 from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink, report_failure
 from action_clip.commands.classify import note_stand_in
@@ -14,12 +15,13 @@ from action_clip.commands.progress import progress
 from action_clip.commands.question import Question, question
 from action_clip.commands.resume import ResumableOutput, Settings, digest
 from action_clip.commands.samples import SAMPLE_VIDEO
+from action_clip.commands.saving import all_saved, save
 from action_clip.commands.targets import TARGETS, check_targets
 from action_clip.commands.timelines import write_timelines
 from action_clip.commands.videos import ListedVideo, Listing, is_one_video, list_videos
 from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import FoundModel
-from action_clip.models.prediction import Failure
+from action_clip.models.prediction import Failure, Window
 from action_clip.output.features import FeatureTable
 from action_clip.output.stdout import is_terminal
 from action_clip.output.timelines import TimelineForm, timeline_form
@@ -42,10 +44,12 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     asked = question(options, found, prepack=True)
     form, styled = _form(options)
     table = FeatureTable(len(listing.videos)) if options.features else None
+    windows: list[Window] = []
+    keep = (lambda _, window: windows.append(window)) if options.save else None
     with _sink(options, found, asked, form.head, styled=styled) as sink:
         try:
             if isinstance(form, TimelineForm):
-                failed = write_timelines(options, asked, listing.videos, form, sink)
+                failed = write_timelines(options, asked, listing.videos, form, sink, keep)
             else:
                 failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
         except KeyboardInterrupt:
@@ -57,13 +61,16 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
         note_stand_in(found.spec)
     if failed and not _is_one_in_windows(options):
         _LOG.error("%d of %d videos failed", failed, len(listing.videos))
+    if options.save and not failed:
+        is_saved = all_saved(partial(save, options, listing.videos[0].name, windows)) and is_saved
     return 1 if failed or listing.unreadable or not is_saved else 0
 
 
 def _check_count(options: argparse.Namespace) -> None:
     """Raise ActionClipError where an option is for one video."""
-    for option in ("save", "benchmark"):
-        if getattr(options, option):
+    is_refused = {"save": options.resume or not is_one_video(options.video), "benchmark": True}
+    for option in is_refused:
+        if is_refused[option] and getattr(options, option):
             raise ActionClipError(f"--{option} is for one video: name a single file or URL, without --resume")
     if options.format in SUBTITLES and not _is_one_in_windows(options):
         raise ActionClipError(

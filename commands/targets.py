@@ -38,9 +38,9 @@ def check_targets(options: argparse.Namespace, spec: ModelSpec, videos: Sequence
     if options.output:
         check_target(options.output)
     if options.save:
-        from action_clip.output.sheet import check_path
+        from action_clip.output.saving import check_path
 
-        check_path(options.save)
+        check_path(options.save, options.video)
     if options.features:
         from action_clip.output.features import check_path as check_features_path
 

@@ -1,8 +1,9 @@
 """Whole videos in windows: these, or segments of them, are written as they come."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -15,11 +16,21 @@ from action_clip.models.segments import Segment, segments
 from action_clip.output.stdout import is_terminal
 from action_clip.output.timelines import TimelineForm
 
+Keep = Callable[[int, Window], None]
+
 
 def write_timelines(
-    options: argparse.Namespace, asked: Question, videos: Sequence[ListedVideo], form: TimelineForm, sink: Sink
+    options: argparse.Namespace,
+    asked: Question,
+    videos: Sequence[ListedVideo],
+    form: TimelineForm,
+    sink: Sink,
+    keep: Keep | None = None,
 ) -> int:
-    """Write the windows, or segments, of the videos that have no answer yet; return how many failed."""
+    """Write the windows, or segments, of the videos that have no answer yet; return how many failed.
+
+    `keep` is called with each window, and the place of its video.
+    """
     answered = sink.answered(videos)
     places = [place for place in range(len(videos)) if place not in answered]
     names = (videos[place].name for place in places)
@@ -29,7 +40,8 @@ def write_timelines(
         closing(asked.model.timelines(names, *asked.arguments, **(asked.against | asked.how))) as results,
     ):
         for number, of_one in groupby(results, key=itemgetter(0)):
-            video, windows = videos[places[number]], _Windows(of_one, bar)
+            place = places[number]
+            video, windows = videos[place], _Windows(of_one, bar, keep and partial(keep, place))
             has_begun = False
             for text in _texts(windows, options, asked.threshold, form):
                 has_begun = True
@@ -54,17 +66,25 @@ class _Windows:
         failure: what ended them early.
     """
 
-    def __init__(self, results: Iterable[tuple[int, Window | Failure]], bar: Minutes) -> None:
-        """`results` are those of one video, with its number; the bar shows which windows were taken."""
+    def __init__(
+        self,
+        results: Iterable[tuple[int, Window | Failure]],
+        bar: Minutes,
+        keep: Callable[[Window], None] | None,
+    ) -> None:
+        """`results` are those of one video, with its number; the bar shows which were taken, and `keep` gets each."""
         self.failure: Failure | None = None
         self._results = results
         self._bar = bar
+        self._keep = keep
 
     def __iter__(self) -> Iterator[Window]:
         for number, result in self._results:
             if isinstance(result, Failure):
                 self.failure = result
                 return
+            if self._keep is not None:
+                self._keep(result)
             yield result
             self._bar.reach(number, result)
             if result.end_s == result.prediction.duration_s:  # else the next video would be waited for

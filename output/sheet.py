@@ -55,7 +55,7 @@ def check_drawable(path: str | os.PathLike[str], prediction: Prediction) -> None
             f"{problem}, and it cannot be loaded ({error}): {remedy}, and for a system library (lib….so) see "
             "docs/troubleshooting.md"
         ) from error
-    if not hasattr(cv2, "FontFace"):  # text in any script
+    if not hasattr(cv2, "FontFace"):  # older than 5.0
         # pip can leave an empty folder of a removed OpenCV, which is then an empty package.
         version = getattr(cv2, "__version__", "none, but a folder of its name")
         raise ActionClipError(f"{problem}, and this is {version}: {remedy}")

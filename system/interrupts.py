@@ -61,6 +61,32 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, which ends the process, remove its drafts before: for a block that writes large files.
+
+    Nothing is changed where the program handles that signal itself, and in other threads than the main one.
+    """
+    from threading import current_thread, main_thread
+
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> None:
+    from action_clip.system.files import remove_drafts
+
+    remove_drafts()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+
+
 def _is_ignored() -> bool:
     """Return whether Ctrl-C is ignored, as in a process that a shell script started in the background."""
     return signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -24,6 +24,7 @@ from action_clip.system.interrupts import interruptible
 from action_clip.video.clip import Clip, Frame
 from action_clip.video.ffmpeg_file import StoppedError
 from action_clip.video.frame_buffer import Shrink, resized, unchanged
+from action_clip.video.original import Original, opened_original
 from action_clip.video.sampling import Sampler
 from action_clip.video.seeking import StrategyError
 from action_clip.video.source import VideoSource, locate
@@ -172,6 +173,19 @@ class VideoReader:
             raise ActionClipError(f"the frames {chosen} are asked for, but the video has the frames 0 to {total - 1}")
         # Where decoding shows fewer frames than timestamps promise, the last one stands for those that are missing.
         return self.clip(lambda decoded: [min(index, decoded - 1) for index in chosen])
+
+    def every_frame(self) -> Iterator[Frame]:
+        """Return an iterator over all frames, in order; otherwise as `frames_between`.
+
+        In place of a broken frame comes its nearest good neighbour, with the index and time of that one.
+        """
+        return self._stream(list(range(len(self))))
+
+    @contextmanager
+    def original(self) -> Iterator[Original]:
+        """Yield what a copy of the video keeps besides its frames."""
+        with opened_original(self._source) as original:
+            yield original
 
     def frames_between(self, start_s: float, end_s: float, rate: float) -> Iterator[Frame]:
         """Return an iterator over the frames from `start_s` to `end_s`, in seconds, at `rate` frames a second.

@@ -266,7 +266,7 @@ def open_video(source: VideoSource, threads: int, *, strict: bool = False) -> Vi
     with ExitStack() as resources:
         resources.callback(source.check)
         file = resources.enter_context(closing(source.open()))
-        container = resources.enter_context(_container(source, file))
+        container = resources.enter_context(open_container(source, file))
         stream = video_stream(source.name, container)
         for other in container.streams:
             if other.index != stream.index:
@@ -331,7 +331,8 @@ def _copied(name: str) -> Iterator[Path]:
         yield target
 
 
-def _container(source: VideoSource, file: FFmpegFile) -> InputContainer:
+def open_container(source: VideoSource, file: FFmpegFile) -> InputContainer:
+    """Return the container in a file that `source` has opened. Raises ActionClipError where it cannot be read."""
     try:
         container: InputContainer = av.open(
             file,

@@ -35,6 +35,12 @@ def claimed_frames(source: VideoSource) -> int:
         return getattr(image, "n_frames", 1)
 
 
+def repetitions(source: VideoSource) -> int:
+    """Return how many times an animation is played, 0 for ever. Raises ActionClipError where it cannot be read."""
+    with _image(source) as image:
+        return int(image.info.get("loop", 0))
+
+
 def decode_animation(
     source: VideoSource, result: DecodedFrames, requested: Collection[int]
 ) -> Generator[None, None, None]:

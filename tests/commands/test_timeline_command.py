@@ -222,7 +222,7 @@ def test_subtitles_are_of_one_video(
         (["--format", "srt"], "--format srt needs the length of windows: give it with --window S"),
         (["--format", "vtt"], "--format vtt needs the length of windows: give it with --window S"),
         (["--window", "2", "--sampling", "random"], "--sampling is about one answer for a whole video: leave out"),
-        (["--window", "2", "--save", "a.png"], "--save is about one answer for a whole video: leave out --save"),
+        (["--window", "2", "--save", "a.png"], "--save a.png is a picture of one answer for a whole video: save the"),
         (["--window", "2", "--features", "a.npz"], "--features is about one answer for a whole video: leave out"),
         (["--window", "2", "--benchmark"], "--benchmark is about one answer for a whole video: leave out"),
         (["--window", "2", "--stride", "2.5"], "windows of 2 s that begin every 2.5 s leave out parts of the video: "),
