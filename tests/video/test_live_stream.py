@@ -1,6 +1,7 @@
 """Live streams without a network: files at their own rate, what cannot be watched, and connecting again."""
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from make_videos import number_in, numbered, write_numbered, write_video
+from servers import serving, whole
 
 from action_clip.errors import ActionClipError
 from action_clip.video.live import camera_of, containers, is_live, stream
@@ -157,6 +159,33 @@ def test_nothing_connects_where_it_is_forbidden(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("ACTION_CLIP_OFFLINE", "1")
     with pytest.raises(ActionClipError, match="ACTION_CLIP_OFFLINE forbids connecting"):
         watched(name)
+
+
+@pytest.mark.parametrize("named", ["file:///etc/hostname", "rtsp://127.0.0.1:{}/a", "rtmp://127.0.0.1:{}/a"])
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_nothing_but_http_is_opened_for_a_playlist(named: str, is_ended: bool) -> None:
+    end = "#EXT-X-ENDLIST\n" if is_ended else ""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        name = named.format(listener.getsockname()[1])
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{name}\n{end}"
+        with serving(whole(playlist.encode())) as (address, _), pytest.raises(ActionClipError, match="could not be"):
+            watched(address)
+        with pytest.raises(BlockingIOError):  # nobody came
+            listener.accept()
+
+
+def test_what_has_a_length_is_a_file(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "a.mp4", 13)
+    with serving(whole(path.read_bytes())) as (address, _):
+        frames, _ = watched(address)
+    assert [number_in(frame.pixels) for frame in frames.frames] == [1, 4, 7, 10]
+
+
+def test_a_page_is_no_stream() -> None:
+    page = b"<html>a page</html>"
+    with serving(whole(page)) as (address, _), pytest.raises(ActionClipError, match="could not be read"):
+        watched(address)
 
 
 class Breaking:
