@@ -1,0 +1,66 @@
+"""`action-clip train`: a model of the user's own classes from clips of them: see --help."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from action_clip.command import reported
+from action_clip.commands import arguments as common
+from action_clip.system.terminal import ArgumentParser
+
+FINE_TUNE = "--fine-tune"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 1 after an error, 130 after Ctrl-C; argparse exits with 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = build_fine_tune_parser() if FINE_TUNE in arguments else build_parser()
+    options = parser.parse_args(arguments)
+    return reported(partial(_run, options), options)
+
+
+def build_parser() -> ArgumentParser:
+    """Return the parser of training on features; the table of options in docs/train.md is made from it."""
+    parser = ArgumentParser(
+        prog="action-clip train",
+        description="Train a model on clips of your own classes: a head on the features of a model that is there.",
+        epilog=f"`action-clip train {FINE_TUNE} --help` is about training a whole network with PyTorch.",
+        allow_abbrev=False,
+    )
+    _add_common(parser)
+    common.add_options(parser, "other", ("quiet", "debug"))
+    return parser
+
+
+def build_fine_tune_parser() -> ArgumentParser:
+    """Return the parser of fine-tuning; the table of options in docs/fine-tune.md is made from it."""
+    from action_clip.training.finetune import add_options
+
+    parser = ArgumentParser(
+        prog=f"action-clip train {FINE_TUNE}",
+        description="Train a whole network on clips with PyTorch, by ActionCLIP's recipe.",
+        allow_abbrev=False,
+    )
+    _add_common(parser)
+    add_options(parser)
+    common.add_options(parser, "other", ("quiet", "debug"))
+    return parser
+
+
+def _add_common(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("data in, model out").add_argument
+    add(FINE_TUNE, action="store_true", help="train a whole network, with options of its own")
+    add("--data", metavar="DATA", type=common.nonempty, required=True, help="clips with their classes")
+    add("--out", metavar="FOLDER", type=common.nonempty, required=True, help="the folder that is made")
+    add("--seed", metavar="N", type=common.integer_from(0), default=0, help="default: %(default)s")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.fine_tune:
+        from action_clip.training.finetune import fine_tune
+
+        return fine_tune(options)
+    from action_clip.training.heads.train import train
+
+    return train(options)
