@@ -1,0 +1,1 @@
+"""Heads: small classifiers on the features that a model gives clips, and the folders of models that they make."""
