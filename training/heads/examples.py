@@ -31,16 +31,17 @@ class Examples:
     @property
     def labels(self) -> NDArray[np.intp]:
         """The class of each clip, (N,); of several, the first one."""
-        return self.membership.argmax(axis=1)
+        labels: NDArray[np.intp] = self.membership.argmax(axis=1)
+        return labels
 
     def taken(self, rows: NDArray[np.intp]) -> "Examples":
         """Return the clips in these rows."""
         return Examples(self.features[rows], self.membership[rows], self.is_multi_label)
 
 
-def examples_of(encoded: EncodedDataset, *, is_multi_label: bool) -> Examples:
+def examples_of(encoded: EncodedDataset) -> Examples:
     """Return the clips of a data set that can be read."""
-    return Examples(encoded.features, membership(encoded.readable), is_multi_label)
+    return Examples(encoded.features, membership(encoded.readable), encoded.dataset.is_multi_label)
 
 
 def membership(dataset: Dataset) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from action_clip.models.scoring import LabelBank, normalized, score, score_logits
 from action_clip.training.heads.examples import Examples
 from action_clip.training.heads.functions import Affine, Cache
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
 
 Setting = Mapping[str, float]
 """Numbers that are chosen by cross-validation, by their names."""
@@ -57,8 +54,8 @@ class Head(ABC):
     """
 
     name: ClassVar[str]
-    settings: Sequence[Setting]
-    default: Setting
+    settings: ClassVar[Sequence[Setting]]
+    default: ClassVar[Setting]
 
     @abstractmethod
     def fitted(self, examples: Examples, settings: Sequence[Setting]) -> Iterator[FittedHead]:
@@ -72,25 +69,19 @@ class Linear(Head):
     """
 
     name = "linear"
-    settings = tuple({"C": 10.0**exponent} for exponent in range(-1, 5))
-    default: Setting = {"C": 10.0}
+    settings: ClassVar[Sequence[Setting]] = tuple({"C": 10.0**exponent} for exponent in range(-1, 5))
+    default: ClassVar[Setting] = {"C": 10.0}
 
     def fitted(self, examples: Examples, settings: Sequence[Setting]) -> Iterator[FittedHead]:
-        """As `Head.fitted`; each fit begins where that with the setting before it ended."""
-        from sklearn.linear_model import LogisticRegression
-
+        """As `Head.fitted`."""
         features = examples.features.astype(np.float64)
         mean = features.mean(axis=0)
         spread = float(np.sqrt(np.square(features - mean).sum(axis=1).mean())) or 1.0
         features = (features - mean) / spread
         targets = examples.membership.T if examples.is_multi_label else [examples.labels]
-        models = [LogisticRegression(max_iter=_MOST_ITERATIONS, warm_start=True) for _ in targets]
-        count = examples.membership.shape[1]
+        count = 2 if examples.is_multi_label else examples.membership.shape[1]
         for setting in settings:
-            parts = [
-                _logistic(model.set_params(**setting), features, target, count)
-                for model, target in zip(models, targets, strict=True)
-            ]
+            parts = [_logistic(features, target, count, setting["C"]) for target in targets]
             # Of one class against the rest, the logit is the difference of both.
             columns = [(w[:, 1] - w[:, 0], b[1] - b[0]) for w, b in parts] if examples.is_multi_label else None
             weights = parts[0][0] if columns is None else np.stack([w for w, _ in columns], axis=1)
@@ -100,19 +91,26 @@ class Linear(Head):
 
 
 def _logistic(
-    model: "LogisticRegression", features: NDArray[np.float64], target: NDArray[np.generic], count: int
+    features: NDArray[np.float64], target: NDArray[np.generic], count: int, strength: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit the model, and return weights, (D, count), and bias, (count,): of two at least."""
-    from sklearn.exceptions import ConvergenceWarning
+    """Fit a logistic regression, and return weights, (D, count), and bias, (count,), for the logits of `count` classes.
 
-    count = max(count, 2)
+    `strength` is scikit-learn's C, the inverse of that of regularisation.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
     present = np.unique(target).astype(np.intp)
     weights, bias = np.zeros((features.shape[1], count)), np.full(count, _ABSENT)
     if len(present) == 1:
         bias[present] = 0.0
         return weights, bias
-    with warnings.catch_warnings():
+    model = LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS)
+    # The products are small: several threads wait for each other ten times as long as one needs.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", UserWarning)  # of few clips a class
         model.fit(features, target)
     if len(present) == 2:  # one row: the logit of the second class, that of the first being 0
         weights[:, present] = model.coef_.T @ [[-0.5, 0.5]]
@@ -126,8 +124,8 @@ class ClassMean(Head):
     """The nearest class mean, by the cosine; its scale makes probabilities of it."""
 
     name = "mean"
-    settings = tuple({"scale": scale} for scale in (4.0, 8.0, 16.0, 32.0, 64.0, 128.0))
-    default: Setting = {"scale": 16.0}
+    settings: ClassVar[Sequence[Setting]] = tuple({"scale": scale} for scale in (4.0, 8.0, 16.0, 32.0, 64.0, 128.0))
+    default: ClassVar[Setting] = {"scale": 16.0}
 
     def fitted(self, examples: Examples, settings: Sequence[Setting]) -> Iterator[FittedHead]:
         """As `Head.fitted`."""
@@ -141,16 +139,17 @@ class ClassMean(Head):
 
 
 class TipAdapter(Head):
-    """Tip-Adapter without training: texts, and a cache of the training clips, of which similar ones vote for their class.
+    """Tip-Adapter without training: texts, and a cache of training clips, of which similar ones vote for their class.
 
     Its settings are the paper's α, the weight of the cache beside the texts, and β, its sharpness.
     """
 
     name = "tip-adapter"
-    settings = tuple(
-        {"alpha": alpha, "beta": beta} for alpha, beta in product((0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (2.0, 5.5, 15.0, 40.0))
+    settings: ClassVar[Sequence[Setting]] = tuple(
+        {"alpha": alpha, "beta": beta}
+        for alpha, beta in product((0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (2.0, 5.5, 15.0, 40.0))
     )
-    default: Setting = {"alpha": 1.0, "beta": 5.5}
+    default: ClassVar[Setting] = {"alpha": 1.0, "beta": 5.5}
 
     def __init__(self, bank: LabelBank) -> None:
         """`bank` has the texts of the classes."""
@@ -167,8 +166,8 @@ class ZeroShot(Head):
     """The texts alone: a head that adds nothing, and has the names of the classes."""
 
     name = "zero-shot"
-    settings: Sequence[Setting] = ({},)
-    default: Setting = {}
+    settings: ClassVar[Sequence[Setting]] = ({},)
+    default: ClassVar[Setting] = {}
 
     def __init__(self, bank: LabelBank) -> None:
         """`bank` has the texts of the classes."""
@@ -176,7 +175,8 @@ class ZeroShot(Head):
 
     def fitted(self, examples: Examples, settings: Sequence[Setting]) -> Iterator[FittedHead]:
         """As `Head.fitted`."""
-        nothing = Affine(np.zeros((examples.features.shape[1], len(self._bank.labels))), np.zeros(1))
+        count = len(self._bank.labels)
+        nothing = Affine(np.zeros((examples.features.shape[1], count)), np.zeros(count))
         for _ in settings:
             yield FittedHead(nothing, self._bank)
 
