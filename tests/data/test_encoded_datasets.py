@@ -13,6 +13,7 @@ from action_clip import ActionClip, ActionClipError, TimeSformer
 from action_clip.data.dataset import Example
 from action_clip.data.encoding import encode_dataset, video_input
 from action_clip.data.loading import load_dataset
+from action_clip.models.encoded import EncodedVideo
 from action_clip.video.reader import VideoReader
 from action_clip.video.span import Span
 
@@ -120,8 +121,10 @@ def test_a_part_of_a_longer_file(tmp_path: Path, zero_shot: Path) -> None:
     with VideoReader(cut) as reader:
         np.testing.assert_array_equal(np.stack(list(span)), reader.frames_at(range(10)).frames)
     with ActionClip(zero_shot) as model:
-        whole, part = model.encode_many(map(video_input, examples))
-    np.testing.assert_array_equal(whole.features, part.features)  # type: ignore[union-attr]
+        whole, cut_out = model.encode_many(map(video_input, examples))
+    assert isinstance(whole, EncodedVideo)
+    assert isinstance(cut_out, EncodedVideo)
+    np.testing.assert_array_equal(whole.features, cut_out.features)
 
 
 @pytest.mark.parametrize(

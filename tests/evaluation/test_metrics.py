@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from action_clip.data.dataset import Dataset, Example
@@ -77,9 +78,8 @@ def test_the_expected_calibration_error() -> None:
     assert bins == {0.4: (2, 0.0), 0.5: (1, 0.0), 0.6: (1, 1.0), 0.7: (1, 1.0), 0.8: (2, 0.5)}
     expected = (2 * 0.4 + 1 * 0.5 + 1 * 0.4 + 1 * 0.3 + 2 * 0.3) / 7
     assert result.calibration.error == pytest.approx(expected)
-    assert [(each.low, each.high) for each in result.calibration.bins] == [
-        (pytest.approx(n / 15), pytest.approx((n + 1) / 15)) for n in range(15)
-    ]
+    assert [each.low for each in result.calibration.bins] == pytest.approx([n / 15 for n in range(15)])
+    assert [each.high for each in result.calibration.bins] == pytest.approx([(n + 1) / 15 for n in range(15)])
 
 
 def test_a_probability_on_an_edge_is_in_the_bin_below() -> None:
@@ -210,8 +210,13 @@ def test_figures_of_resamples_are_those_of_the_clips_in_them() -> None:
 
 def test_each_resample_has_as_many_groups_as_there_are() -> None:
     groups = np.array([0, 0, 1, 2, 2, 2])
-    drawn: list[np.ndarray] = []
-    Bootstrap(groups, 0).interval(lambda weights: (drawn.append(weights), weights[:, 0])[1])
+    drawn: list[NDArray[np.float64]] = []
+
+    def keep(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        drawn.append(weights)
+        return weights[:, 0]
+
+    Bootstrap(groups, 0).interval(keep)
     weights = np.concatenate(drawn)
     assert weights.shape == (RESAMPLES, 6)
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
