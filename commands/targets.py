@@ -9,7 +9,7 @@ from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.system.files import check_apart, check_target
 
-TARGETS = ("output", "save", "features")
+TARGETS = ("output", "save", "features", "report")
 """The options that name files to write."""
 _PROGRAM = Path(__file__).parents[1]
 _FOLDERS = (
@@ -49,6 +49,10 @@ def check_targets(options: argparse.Namespace, spec: ModelSpec, videos: Sequence
         from action_clip.output.features import check_path as check_features_path
 
         check_features_path(options.features)
+    if options.report:
+        from action_clip.output.report.page import check_path as check_report_path
+
+        check_report_path(options.report)
 
 
 def check_written(
