@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from action_clip.models.segments import Segment, segments
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
+    from action_clip.output.report.report import save_report
     from action_clip.video.reader import VideoReader
 
 __version__ = "0.2.0"
@@ -42,6 +43,7 @@ __all__ = [
     "Window",
     "load",
     "main",
+    "save_report",
     "score",
     "score_logits",
     "segments",
@@ -67,6 +69,7 @@ _MODULES = {
     "Window": "models.prediction",
     "load": "models.loading",
     "main": "command",
+    "save_report": "output.report.report",
     "score": "models.scoring",
     "score_logits": "models.scoring",
     "segments": "models.segments",

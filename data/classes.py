@@ -76,10 +76,12 @@ def classes_of(names: Iterable[str], source: str) -> Classes:
 def read_classes(path: str | os.PathLike[str]) -> Classes:
     """Return the classes in a file, in any form that `tokenizer.label_files.read_names` reads, in the order of its ids.
 
+    Lines that are numbered from 0 or 1, as UCF101's, have ids.
+
     Raises:
         ActionClipError: it cannot be read, or two names are one.
     """
-    names = read_names(path, "class file")
+    names = read_names(path, "class file", numbered_lines=True)
     source = f"the class file {os.fspath(path)}"
     _check_apart(list(names.by_id.values()), source)
     return Classes(tuple(map(one_line, names.by_id.values())), tuple(names.by_id), source)

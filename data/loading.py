@@ -154,7 +154,7 @@ def _found(row: Row, files: ClipFiles) -> Example:
     name = row.name if row.cut is None else row.cut
     stem = os.path.splitext(os.path.basename(name))[0] if is_video_name(name) else os.path.basename(name)
     example = Example(
-        video=paths[0] if paths else os.path.join(files.folder, name),
+        video=paths[0] if len(paths) == 1 else os.path.join(files.folder, name),
         labels=(),
         group=row.group or group_of(stem),
         split=row.split,

@@ -137,21 +137,25 @@ class ActionClip(Model):
         seed: int = 0,
         channels: str = "rgb",
         views: str = ONE_VIEW,
+        thumbnail: bool = False,
     ) -> Iterator[Prediction | Failure]:
         """Predict which of the labels happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
             labels, none, multi_label, top_k, sampling, seed, channels, views: as for `classify`.
+            thumbnail: whether predictions have a small frame near the middle of the video, for a report.
 
         Returns:
-            An iterator as of `encode_many`, over predictions without thumbnails.
+            An iterator as of `encode_many`, over predictions without other thumbnails.
 
         Raises:
             ActionClipError: anything wrong with the labels or the model.
         """
         make_bank = self._banks.maker(labels, none, multi_label)
-        return in_order(self._classified(videos, make_bank, top_k, sampling, seed, channels, views, ordered=True))
+        return in_order(
+            self._classified(videos, make_bank, top_k, sampling, seed, channels, views, thumbnail, ordered=True)
+        )
 
     def classify_as_completed(
         self,
@@ -165,10 +169,11 @@ class ActionClip(Model):
         seed: int = 0,
         channels: str = "rgb",
         views: str = ONE_VIEW,
+        thumbnail: bool = False,
     ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
         make_bank = self._banks.maker(labels, none, multi_label)
-        return self._classified(videos, make_bank, top_k, sampling, seed, channels, views, ordered=False)
+        return self._classified(videos, make_bank, top_k, sampling, seed, channels, views, thumbnail, ordered=False)
 
     def _classified(
         self,
@@ -179,11 +184,12 @@ class ActionClip(Model):
         seed: int,
         channels: str,
         views: str,
+        thumbnail: bool,
         *,
         ordered: bool,
     ) -> Results[Prediction]:
         check_top_k(top_k)
-        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered)
+        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered, thumbnail=thumbnail)
 
         def predictions() -> Results[Prediction]:
             bank = make_bank(Event())

@@ -100,20 +100,22 @@ class ClosedSetModel(Model):
         seed: int = 0,
         channels: str = "rgb",
         views: str = ONE_VIEW,
+        thumbnail: bool = False,
     ) -> Iterator[Prediction | Failure]:
         """Predict which of the model's classes happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
             top_k, sampling, seed, channels, views: as for `classify`.
+            thumbnail: whether predictions have a small frame near the middle of the video, for a report.
 
         Returns:
-            An iterator as of `encode_many`, over predictions without thumbnails.
+            An iterator as of `encode_many`, over predictions without other thumbnails.
 
         Raises:
             ActionClipError: anything wrong with the model.
         """
-        return in_order(self._classified(videos, top_k, sampling, seed, channels, views, ordered=True))
+        return in_order(self._classified(videos, top_k, sampling, seed, channels, views, thumbnail, ordered=True))
 
     def classify_as_completed(
         self,
@@ -124,9 +126,10 @@ class ClosedSetModel(Model):
         seed: int = 0,
         channels: str = "rgb",
         views: str = ONE_VIEW,
+        thumbnail: bool = False,
     ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
-        return self._classified(videos, top_k, sampling, seed, channels, views, ordered=False)
+        return self._classified(videos, top_k, sampling, seed, channels, views, thumbnail, ordered=False)
 
     def _classified(
         self,
@@ -136,11 +139,12 @@ class ClosedSetModel(Model):
         seed: int,
         channels: str,
         views: str,
+        thumbnail: bool,
         *,
         ordered: bool,
     ) -> Results[Prediction]:
         check_top_k(top_k)
-        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered)
+        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered, thumbnail=thumbnail)
         return answered(encoded, partial(self.predict, top_k=top_k))
 
     def timeline(

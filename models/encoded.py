@@ -111,6 +111,7 @@ class EncodedVideo:
         model: name of the model.
         timings_s: seconds of each stage so far.
         views: clips x crops.
+        thumbnail: as in Prediction.
     """
 
     by_view: EncodedClips = field(repr=False)
@@ -119,6 +120,7 @@ class EncodedVideo:
     model: str
     timings_s: dict[str, float]
     views: str = field(default=ONE_VIEW, repr=False)
+    thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     @property
     def features(self) -> NDArray[np.float32]:

@@ -161,7 +161,15 @@ class Model:
         return in_order(self._encode_many(videos, sampling, seed, channels, views, ordered=True))
 
     def _encode_many(
-        self, videos: "Iterable[VideoInput]", sampling: str, seed: int, channels: str, views: str, *, ordered: bool
+        self,
+        videos: "Iterable[VideoInput]",
+        sampling: str,
+        seed: int,
+        channels: str,
+        views: str,
+        *,
+        ordered: bool,
+        thumbnail: bool = False,
     ) -> Results[EncodedVideo]:
         """Return an iterator over the number of each video and what it is encoded to."""
         from action_clip.models.engine import Ready, Stages, run
@@ -176,7 +184,7 @@ class Model:
             seed=seed,
             channels=channels,
             views=views,
-            thumbnails=False,
+            thumbnail=thumbnail,
             threads=1,
         )
 
@@ -271,6 +279,7 @@ class Model:
             frames=encoded.clip.frames,
             timings_s=encoded.timings_s | timings,
             views=encoded.views,
+            thumbnail=encoded.thumbnail,
         )
 
 

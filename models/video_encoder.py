@@ -48,6 +48,7 @@ class DecodedVideo:
     """A function for each view that returns its tensor, (T, 3, S, S). Those of all views would take much memory."""
     clip: "Clip"
     """With thumbnails, or without any frames."""
+    thumbnail: NDArray[np.uint8] | None
     timings_s: dict[str, float]
 
 
@@ -63,7 +64,8 @@ class VideoEncoder:
         seed: int,
         channels: str,
         views: str,
-        thumbnails: bool,
+        thumbnails: bool = False,
+        thumbnail: bool = False,
         threads: int | None = None,
     ) -> None:
         """Choose the model and the frames.
@@ -72,6 +74,7 @@ class VideoEncoder:
             graphs: the model's graphs.
             encode: runs them on clips, (N, T, 3, S, S).
             sampling, seed, channels, views, thumbnails: as for `Model.encode_video`.
+            thumbnail: whether to keep a single one, as in Prediction.
             threads: number of threads for one video; None: as many as the model has.
 
         Raises:
@@ -86,6 +89,7 @@ class VideoEncoder:
         self._sampler = make_sampler(sampling, self._views.clips * graphs.spec.frames, seed, graphs.spec.uniform)
         self._channels = channels
         self._thumbnails = thumbnails
+        self._thumbnail = thumbnail
         self._threads = threads or graphs.threads
         self._known = KnownVideos(graphs, sampling, seed, views)
         self._readers: set[VideoReader] = set()
@@ -110,6 +114,8 @@ class VideoEncoder:
             return UnknownVideo(video, key, seconds)
         encoded = replace(found, video=name_of(video), timings_s={"decode": seconds} | found.timings_s)
         encoded = self._with_head(encoded)
+        if self._thumbnail:
+            return replace(encoded, thumbnail=self._keyframe(video))
         if not self._thumbnails:
             return encoded
         timings: dict[str, float] = {}
@@ -128,8 +134,9 @@ class VideoEncoder:
         timings["decode"] += source.seconds
         with timed(timings, "preprocess"):
             views = self._tensors(clip.frames)
+            thumbnail = self._middle(clip.frames) if self._thumbnail else None
             clip = replace(clip, frames=self._small(clip.frames) if self._thumbnails else NO_FRAMES)
-        return DecodedVideo(source, views, clip, timings)
+        return DecodedVideo(source, views, clip, thumbnail, timings)
 
     def _tensors(self, frames: NDArray[np.uint8]) -> list[Callable[[], NDArray[np.float32]]]:
         """Return a function for each view that returns its tensor, (T, 3, S, S); that of a single one is made now."""
@@ -167,6 +174,7 @@ class VideoEncoder:
                 model=self._graphs.spec.name,
                 timings_s=video.timings_s,
                 views=str(self._views),
+                thumbnail=video.thumbnail,
             )
             if video.source.key is not None:
                 self._known.add(video.source.key, video.source.video, result)
@@ -217,6 +225,21 @@ class VideoEncoder:
         from action_clip.video.thumbnails import thumbnails
 
         return thumbnails(frames, self._threads or self._graphs.thread_count)
+
+    def _middle(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        from action_clip.video.thumbnails import thumbnail
+
+        return thumbnail(frames[len(frames) // 2])
+
+    def _keyframe(self, video: "VideoInput") -> NDArray[np.uint8] | None:
+        """Return the thumbnail of a file whose frames need not be decoded; None where it cannot be read."""
+        from action_clip.video.thumbnails import keyframe_thumbnail
+
+        assert isinstance(video, str | os.PathLike)
+        try:
+            return keyframe_thumbnail(video, threads=self._threads, readers=self._readers)
+        except ActionClipError:  # the answer does not depend on it
+            return None
 
 
 def name_of(video: object) -> str | None:
