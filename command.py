@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "evaluate": "action_clip.evaluation.command",
     "export": "action_clip.export.command",
     "ray": "action_clip.commands.ray.command",
+    "train": "action_clip.training.command",
 }
 """The module of each sub-command, which has `main(arguments) -> int` and `build_parser()`."""
 

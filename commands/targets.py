@@ -22,6 +22,7 @@ _FOLDERS = (
     "output",
     "system",
     "tokenizer",
+    "training",
     "video",
 )
 _WEIGHTS = {".onnx", ".onnx_data", ".data", ".bin", ".pt", ".pth", ".safetensors"}

@@ -10,13 +10,13 @@ from action_clip.data.encoding import encoded_examples
 from action_clip.errors import ActionClipError
 from action_clip.evaluation.answers import Answers
 from action_clip.models.actionclip import ActionClip
+from action_clip.models.closed_set import ClosedSetModel
 from action_clip.models.encoded import EncodedVideo
-from action_clip.models.timesformer import TimeSformer
 from action_clip.video.views import ONE_VIEW
 
 
 def answers_of(
-    model: ActionClip | TimeSformer,
+    model: ActionClip | ClosedSetModel,
     dataset: Dataset,
     *,
     views: str = ONE_VIEW,
