@@ -9,7 +9,7 @@ from functools import partial
 from action_clip.command import reported
 from action_clip.commands import arguments as common
 from action_clip.commands.classify import note_stand_in
-from action_clip.commands.data import add_data_options, dataset_of
+from action_clip.commands.data import add_data_options, dataset_of, files_of
 from action_clip.commands.models import chosen_model
 from action_clip.commands.progress import progress
 from action_clip.commands.targets import check_written
@@ -97,11 +97,6 @@ def _run(options: argparse.Namespace) -> int:
     """Evaluate and return the exit code."""
     require_scikit_learn()
     found = chosen_model(options.model) if options.predictions is None else None
-    check_written(
-        {"--output": options.output, "--report": options.report},
-        {"--data": [options.data], "--classes": [options.classes], "--predictions": [options.predictions]},
-        None if found is None else found.spec,
-    )
     if options.report is not None:
         from action_clip.output.report.page import check_path
 
@@ -109,6 +104,16 @@ def _run(options: argparse.Namespace) -> int:
     if options.output is not None:
         check_target(options.output)
     dataset = _chosen(dataset_of(options), options.split)
+    check_written(
+        {"--output": options.output, "--report": options.report},
+        {
+            "--data": [*files_of(options), *(example.video for example in dataset.examples)],
+            "--classes": [options.classes],
+            "--prompts": [options.prompts],
+            "--predictions": [options.predictions],
+        },
+        None if found is None else found.spec,
+    )
     answers = _answers(options, found, dataset)
     from action_clip.evaluation.metrics import evaluate
     from action_clip.evaluation.tables import as_dict, as_text
