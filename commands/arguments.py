@@ -132,7 +132,8 @@ def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
     for word in words:
         if not os.path.lexists(word) and not re.search(r"[.*?@/\\:-]", word):
             parser.error(
-                f"there is no file or folder {word} (each label follows --text; the sub-commands are export and ray)"
+                f"there is no file or folder {word} (each label follows --text; the sub-commands are evaluate, export, "
+                "ray and train)"
             )
 
 

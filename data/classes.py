@@ -10,6 +10,7 @@ from action_clip.tokenizer.label_files import one_line, read_names
 
 # A capital that begins a word of "ApplyEyeMakeup", and not of "BMX" or "iPhone".
 _WORD = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
+_BETWEEN = re.compile(r"[\s_'\"().,:;!?/&-]+")
 _SHOWN = 3
 
 
@@ -28,8 +29,8 @@ def readable(name: str) -> str:
 
 
 def class_key(name: str) -> str:
-    """Return what names that are meant to be the same have in common: the letters and digits, in lower case."""
-    return re.sub(r"[\W_]+", "", name.casefold()) or name
+    """Return what names that are meant to be the same have in common: without capitals, spaces and punctuation."""
+    return _BETWEEN.sub("", name.casefold()) or name
 
 
 @dataclass(frozen=True)

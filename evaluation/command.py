@@ -9,7 +9,7 @@ from functools import partial
 from action_clip.command import reported
 from action_clip.commands import arguments as common
 from action_clip.commands.classify import note_stand_in
-from action_clip.commands.data import add_data_options, dataset_of
+from action_clip.commands.data import add_data_options, dataset_of, files_of
 from action_clip.commands.models import chosen_model
 from action_clip.commands.progress import progress
 from action_clip.commands.targets import check_written
@@ -22,12 +22,15 @@ from action_clip.models.actionclip import ActionClip
 from action_clip.models.model_graphs import FoundModel
 from action_clip.output.stdout import write_stdout
 from action_clip.output.writers import save_text
+from action_clip.system.files import check_target
 from action_clip.system.terminal import ArgumentParser, json_escaped
 from action_clip.tokenizer.prompts import read_prompts
 from action_clip.video.views import ONE_VIEW, parse_views
 
 _FOR_MODELS = ("model", "prompts", "average", "views", "device", "threads", "no_cache")
 """The options that predictions in a file have no use for."""
+_FRAMES = 8
+"""Frames of a clip on a page, where no model tells which were looked at."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +82,13 @@ def build_parser() -> ArgumentParser:
     )
     add("--format", choices=("text", "json"), default="text", help="default: %(default)s, tables; json has everything")
     add("--output", metavar="FILE", type=common.nonempty, help="write it to a file instead of stdout")
+    add(
+        "--report",
+        metavar="PAGE.html",
+        type=common.nonempty,
+        help="also write a page: the figures, the confusion matrix, the worst classes, a reliability diagram, and the "
+        "clips behind errors with their frames",
+    )
     common.add_options(parser, "other", ("quiet", "debug"))
     return parser
 
@@ -87,12 +97,23 @@ def _run(options: argparse.Namespace) -> int:
     """Evaluate and return the exit code."""
     require_scikit_learn()
     found = chosen_model(options.model) if options.predictions is None else None
+    if options.report is not None:
+        from action_clip.output.report.page import check_path
+
+        check_path(options.report)
+    if options.output is not None:
+        check_target(options.output)
+    dataset = _chosen(dataset_of(options), options.split)
     check_written(
-        {"--output": options.output},
-        {"--data": [options.data], "--classes": [options.classes], "--predictions": [options.predictions]},
+        {"--output": options.output, "--report": options.report},
+        {
+            "--data": [*files_of(options), *(example.video for example in dataset.examples)],
+            "--classes": [options.classes],
+            "--prompts": [options.prompts],
+            "--predictions": [options.predictions],
+        },
         None if found is None else found.spec,
     )
-    dataset = _chosen(dataset_of(options), options.split)
     answers = _answers(options, found, dataset)
     from action_clip.evaluation.metrics import evaluate
     from action_clip.evaluation.tables import as_dict, as_text
@@ -108,6 +129,12 @@ def _run(options: argparse.Namespace) -> int:
         save_text(text, options.output)
     if found is not None:
         note_stand_in(found.spec)
+    if options.report is not None:
+        from action_clip.evaluation.report.page import save_page
+        from action_clip.video.sampling import make_sampler
+
+        frames = (_FRAMES, "segments") if found is None else (found.spec.frames, found.spec.uniform)
+        save_page(evaluation, options.report, make_sampler("uniform", frames[0], 0, frames[1]))
     return int(bool(answers.failures))
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from action_clip.data.requirements import require_scikit_learn
 from action_clip.data.splits import group_numbers
+from action_clip.errors import ActionClipError
 from action_clip.evaluation.answers import Answers
 from action_clip.evaluation.bootstrap import Bootstrap, Weights, mean, mean_average_precision, mean_of_classes
 from action_clip.evaluation.calibration import Calibration, calibration
@@ -67,9 +68,11 @@ def evaluate(answers: Answers, *, top_k: int = 5, seed: int = 0) -> Evaluation:
         seed: of the resamples for the intervals.
 
     Raises:
-        ActionClipError: scikit-learn is not installed.
+        ActionClipError: no clip has an answer, or scikit-learn is not installed.
     """
     require_scikit_learn()
+    if not answers.answered.any():
+        raise ActionClipError(f"none of the {len(answers)} clips of {answers.dataset.name} has an answer: give some")
     makers = _of_several_labels if answers.dataset.is_multi_label else _of_one_label
     figures, not_computed, classes = makers(answers, Bootstrap(group_numbers(answers.dataset), seed), top_k)
     confusion, calibrated = None, None

@@ -65,8 +65,8 @@ def read_answers(path: str, dataset: Dataset) -> Answers:
         answer = by_example.get(index)
         if answer is None:
             failures[index] = f"{path} has no prediction for {example.video}"
-        elif answer.error is not None:
-            failures[index] = answer.error
+        elif answer.error is not None or not answer.scores:
+            failures[index] = answer.error or f"{answer.where} has no answer"
         else:
             for label, score in answer.scores.items():
                 scores[index, places[class_key(label)]] = score

@@ -83,6 +83,9 @@
   form.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(filter)); // the fields are reset after this event
+  form.querySelector("button").addEventListener("click", () => {
+    form.reset();
+    filter();
+  });
   filter(); // browsers may fill in what was there before
 })();

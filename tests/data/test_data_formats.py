@@ -83,7 +83,7 @@ def test_videos_beside_the_classes_are_named(write: Callable[..., Path], caplog:
     folder = write(clips=["archery/a.mp4", "b.mp4"])
     with caplog.at_level(logging.WARNING, "action_clip"):
         assert len(load_dataset(str(folder))) == 1
-    assert caplog.messages == [f"1 videos in {folder} lie in no folder of a class and are left out, such as b.mp4"]
+    assert caplog.messages == [f"videos that lie in no folder of a class are left out: 1 in {folder}, such as b.mp4"]
 
 
 ROWS = [("a.mp4", ["arm wrestling"], None), ("b.mp4", ["archery"], None)]
@@ -317,6 +317,7 @@ BAD = {
         "t.csv",
         "ends at 2 s and begins",
     ),
+    "a label that is an object": ({"t.json": '[{"file": "a.mp4", "label": {"x": 1}}]'}, [], "t.json", "has no label"),
     "broken JSON": ({"t.json": '[{"file": '}, [], "t.json", "is not valid JSON"),
     "JSON of something else": ({"t.json": "[1, 2]"}, [], "t.json", "must be a JSON list of objects"),
     "labels that differ in case": (
@@ -391,8 +392,21 @@ def test_names_that_two_files_have_are_told_apart_by_their_folders(write: Callab
     assert problem.endswith(f"{folder / 'x/run/a.mp4'} and {folder / 'x/walk/a.mp4'} are called so")
 
 
+def test_a_file_that_is_missing_in_its_folder_is_not_another_one_of_that_name(write: Callable[..., Path]) -> None:
+    folder = write({"t.csv": "file,label\nrun/1.mp4,run\nwalk/1.mp4,walk\n"}, clips=["x/run/2.mp4", "x/walk/1.mp4"])
+    dataset = load_dataset(str(folder / "t.csv"))
+    assert dataset.missing == (f"line 2 of {folder / 't.csv'} names run/1.mp4, which is not in {folder}",)
+    assert dataset.examples[1].video == str(folder / "x" / "walk" / "1.mp4")
+
+
+def test_letters_of_all_languages_tell_labels_apart(write: Callable[..., Path]) -> None:
+    """Marks of vowels are no punctuation."""
+    folder = write({"t.csv": "file,label\na.mp4,की\nb.mp4,का\nc.mp4,läuft\n"}, clips=["a.mp4", "b.mp4", "c.mp4"])
+    assert set(load_dataset(str(folder / "t.csv")).classes) == {"की", "का", "läuft"}
+
+
 def test_rows_that_come_twice_count_once(write: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
     folder = write({"t.csv": "file,label\na.mp4,run\n./a.mp4,run\n"}, clips=["a.mp4"])
     with caplog.at_level(logging.WARNING, "action_clip"):
         assert len(load_dataset(str(folder / "t.csv"))) == 1
-    assert "1 rows name a clip that another one names too" in caplog.text
+    assert "rows that name a clip which others name too: 1; each clip counts once" in caplog.text

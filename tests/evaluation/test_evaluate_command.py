@@ -167,6 +167,12 @@ def test_nothing_that_is_read_is_overwritten(capsys: pytest.CaptureFixture[str],
     code, _, err = run(capsys, "evaluate", "--data", str(table), "--model", model, "--output", str(table))
     assert code == 1
     assert "--output names the same file as --data" in err
+    clip = data / "eating" / "c.mp4"
+    before = clip.read_bytes()
+    code, _, err = run(capsys, "evaluate", "--data", str(data), "--model", model, "--output", str(clip))
+    assert code == 1
+    assert "--output names the same file as --data" in err
+    assert clip.read_bytes() == before
     assert table.read_text("utf-8").startswith("file,label\n")
 
 

@@ -130,6 +130,13 @@ def test_what_are_no_predictions(dataset: Dataset, tmp_path: Path, text: str, me
         read_answers(write(tmp_path, text), dataset)
 
 
+def test_no_answers_at_all(dataset: Dataset, tmp_path: Path) -> None:
+    answers = read_answers(write(tmp_path, '{"video": "a.mp4", "predictions": []}'), dataset)
+    assert answers.failures[1].endswith("has no answer")
+    with pytest.raises(ActionClipError, match="none of the 4 clips of data has an answer"):
+        evaluate(answers)
+
+
 def test_a_name_that_two_clips_have_is_no_name(tmp_path: Path) -> None:
     for name in ("run/a.mp4", "walk/a.mp4"):
         (tmp_path / "data" / name).parent.mkdir(parents=True)
