@@ -69,7 +69,7 @@ class Linear(Head):
     """
 
     name = "linear"
-    settings: ClassVar[Sequence[Setting]] = tuple({"C": 10.0**exponent} for exponent in range(-1, 5))
+    settings: ClassVar[Sequence[Setting]] = tuple({"C": 10.0**exponent} for exponent in range(-1, 4))
     default: ClassVar[Setting] = {"C": 10.0}
 
     def fitted(self, examples: Examples, settings: Sequence[Setting]) -> Iterator[FittedHead]:
