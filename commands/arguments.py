@@ -266,7 +266,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FOLDER",
         type=nonempty,
         default=DEFAULT_MODEL,
-        help="a name that --list-models shows, or a folder with exported graphs (default: %(default)s)",
+        help="a name that --list-models shows, or a folder that export or train has made (default: %(default)s)",
     )
     add(
         "--average",

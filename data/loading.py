@@ -133,7 +133,7 @@ def _examples(rows: Sequence[Row], classes: Classes, files: ClipFiles, *, multi_
             found[key] = row, example
         else:
             found[key] = before[0], _joined(before, (row, example), classes, multi_label=multi_label)
-    if repeated := len(rows) - len(found):
+    if (repeated := len(rows) - len(found)) and not multi_label:
         _LOG.warning("rows that name a clip which others name too: %d; each clip counts once", repeated)
     return [example for _, example in found.values()]
 

@@ -7,6 +7,7 @@ import action_clip.commands.arguments
 import action_clip.commands.ray.command
 import action_clip.evaluation.command
 import action_clip.export.command
+import action_clip.training.command
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- options: written by python -m docs.options -->\n", "<!-- end of options -->\n"
@@ -19,6 +20,7 @@ def parsers() -> dict[Path, ArgumentParser]:
         ROOT / "docs" / "evaluate.md": action_clip.evaluation.command.build_parser(),
         ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
         ROOT / "docs" / "scale.md": action_clip.commands.ray.command.build_parser(),
+        ROOT / "docs" / "train.md": action_clip.training.command.build_parser(),
     }
 
 

@@ -35,9 +35,7 @@ def build_parser() -> ArgumentParser:
         "compared by cross-validation: in five parts of the clips, or where a class has few with each left out once.",
         allow_abbrev=False,
     )
-    add_data_options(parser)
-    add = parser.add_argument_group("what is made").add_argument
-    _add_out(add)
+    add = _add_common(parser)
     add("--overwrite", action="store_true", help="replace FOLDER where it has a model that this command made")
     add(
         "--head",
@@ -48,7 +46,6 @@ def build_parser() -> ArgumentParser:
         "the best of these by cross-validation (default: %(default)s)",
     )
     add("--curve", action="store_true", help="also show how right each head is with 1, 2, 4, 8 and 16 clips a class")
-    add(FINE_TUNE, action="store_true", help="train a whole network instead, with options of its own")
     common.add_options(parser, "the model", ("model", "prompts", "device", "threads", "no_cache"))
     common.add_options(parser, "other", ("quiet", "debug"))
     return parser
@@ -63,18 +60,19 @@ def build_fine_tune_parser() -> ArgumentParser:
         description="Train a whole network on clips with PyTorch, by ActionCLIP's recipe.",
         allow_abbrev=False,
     )
-    add = parser.add_argument_group("data in, model out").add_argument
-    add(FINE_TUNE, action="store_true", help="this")
-    add("--data", metavar="DATA", type=common.nonempty, required=True, help="clips with their classes")
-    _add_out(add)
-    add("--seed", metavar="N", type=common.integer_from(0), default=0, help="default: %(default)s")
+    _add_common(parser)
     add_options(parser)
     common.add_options(parser, "other", ("quiet", "debug"))
     return parser
 
 
-def _add_out(add: Callable[..., Any]) -> None:
+def _add_common(parser: ArgumentParser) -> Callable[..., Any]:
+    """Add what both kinds of training have, and return the function that adds an option about what is made."""
+    add_data_options(parser)
+    add: Callable[..., Any] = parser.add_argument_group("what is made").add_argument
     add("--out", metavar="FOLDER", type=common.nonempty, required=True, help="the folder that is made")
+    add(FINE_TUNE, action="store_true", help="train a whole network, with options of its own")
+    return add
 
 
 def _run(options: argparse.Namespace) -> int:

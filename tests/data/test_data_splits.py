@@ -120,7 +120,11 @@ def test_folds_keep_groups_together_and_classes_even() -> None:
 
 
 def test_there_are_no_more_folds_than_groups() -> None:
-    assert len(list(folds(dataset(*clips(0, 20), *clips(1, 3), *clips(2, 1)), 10, 0))) == 3
+    uneven = dataset(*clips(0, 20), *clips(1, 3), *clips(2, 1))
+    parts = list(folds(uneven, 10, 0))
+    assert len(parts) == 10
+    assert sum(20 <= row < 23 for _, test in parts for row in test.tolist()) == 3
+    assert all(any(20 <= row < 23 for row in train.tolist()) for train, _ in parts)
     assert len(list(folds(dataset(*clips(0, 2), *clips(1, 2)), 10, 0))) == 2
 
 

@@ -22,14 +22,12 @@ class Figures:
         head: it.
         setting: what it is fitted with.
         cross_validated: for clips that it was not fitted to; None where no clip could be left out.
-        loss: the mean negative logarithm of the right answers' probabilities there.
         val: for the clips for validation; None where there are none.
     """
 
     head: Head
     setting: Setting
     cross_validated: Figure | None = None
-    loss: float = 0.0
     val: Figure | None = None
 
 
@@ -61,7 +59,6 @@ def _by_folds(head: Head, encoded: EncodedDataset, examples: Examples, folds: Se
         head=head,
         setting=found.setting,
         cross_validated=_figure(encoded, found.rows, found.probabilities, seed),
-        loss=found.loss,
     )
 
 

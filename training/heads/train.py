@@ -162,7 +162,10 @@ def _report(
 
 
 def _chosen(head: str, figures: Sequence[Figures], *, is_multi_label: bool) -> Figures:
-    """Return the figures of the head that is taken: the one of that name, or with "auto" the best one."""
+    """Return the figures of the head that is taken: the one of that name, or with "auto" the best one.
+
+    Of equally right ones, that is the first: the simplest.
+    """
     by_name = {each.head.name: each for each in figures}
     if head != AUTO:
         return by_name[head]
@@ -172,4 +175,4 @@ def _chosen(head: str, figures: Sequence[Figures], *, is_multi_label: bool) -> F
         name = next(name for name in _USUAL if name in by_name)
         _LOG.warning("no clip could be left out to compare the heads with: %s is taken", name)
         return by_name[name]
-    return max(figures, key=lambda each: (each.cross_validated.value if each.cross_validated else 0.0, -each.loss))
+    return max(figures, key=lambda each: each.cross_validated.value if each.cross_validated else 0.0)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from action_clip.training.heads.examples import Examples, groups_of_class, membe
 from action_clip.training.heads.kinds import Head, Setting
 
 FOLDS = 5
-MOST_GROUPS = 200
+MOST_GROUPS = 60
 """Most groups of which each is left out in turn, where a class has fewer than FOLDS."""
 _LEAST = 1e-7
 """Below it, a probability counts as this one in the loss."""
@@ -32,14 +31,12 @@ class Validation:
         setting: the best one on all clips that were left out.
         rows: (M,) those of the clips, ascending.
         probabilities: (M, C) for each of them, by the head fitted to other folds with the setting that is best there.
-        loss: the mean negative logarithm of the right answers' probabilities among these.
     """
 
     head: Head
     setting: Setting
     rows: Rows = field(repr=False)
     probabilities: NDArray[np.float64] = field(repr=False)
-    loss: float
 
 
 def make_folds(dataset: Dataset, seed: int) -> list[Fold]:
@@ -87,11 +84,10 @@ def validated(head: Head, examples: Examples, parts: Sequence[Fold]) -> Validati
     for number in range(len(parts)):
         own = fold_of[rows] == number
         probabilities[own] = answers[_best(quality[:, ~own]), rows[own]]
-    loss = -float(_quality(probabilities, examples.taken(rows))[:, 1].mean())
-    return Validation(head, head.settings[_best(quality)], rows, probabilities, loss)
+    return Validation(head, head.settings[_best(quality)], rows, probabilities)
 
 
-def _quality(probabilities: NDArray[np.floating[Any]], examples: Examples) -> NDArray[np.float64]:
+def _quality(probabilities: NDArray[np.float32], examples: Examples) -> NDArray[np.float64]:
     """Return for each clip whether the answer is right, and the logarithm of its probability, (M, 2).
 
     Of several classes a clip, no answer is the right one, and the logarithm is the mean over the classes.
