@@ -14,7 +14,12 @@ from action_clip.errors import ActionClipError
 from action_clip.system.addresses import redacted
 from action_clip.system.terminal import LogFormatter, printable, sentence
 
-SUBCOMMANDS = {"export": "action_clip.export.command", "ray": "action_clip.commands.ray.command"}
+SUBCOMMANDS = {
+    "evaluate": "action_clip.evaluation.command",
+    "export": "action_clip.export.command",
+    "ray": "action_clip.commands.ray.command",
+    "train": "action_clip.training.command",
+}
 """The module of each sub-command, which has `main(arguments) -> int` and `build_parser()`."""
 
 

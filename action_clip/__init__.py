@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from action_clip.command import main
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
+    from action_clip.models.closed_set import ClosedSetModel
     from action_clip.models.encoded import EncodedClips, EncodedVideo
     from action_clip.models.live import LiveTimeline, LiveWindow
     from action_clip.models.loading import load
@@ -31,6 +32,7 @@ __all__ = [
     "ActionClip",
     "ActionClipError",
     "ActionClipOperator",
+    "ClosedSetModel",
     "EncodedClips",
     "EncodedVideo",
     "Failure",
@@ -59,6 +61,7 @@ _MODULES = {
     "ActionClip": "models.actionclip",
     "ActionClipError": "errors",
     "ActionClipOperator": "models.towhee",
+    "ClosedSetModel": "models.closed_set",
     "EncodedClips": "models.encoded",
     "EncodedVideo": "models.encoded",
     "Failure": "models.prediction",

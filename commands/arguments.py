@@ -12,7 +12,7 @@ from action_clip.commands.combinations import LIVE_WINDOW_S, SUBTITLES, check_li
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL, SWITCHING_COST_S
 from action_clip.system.terminal import ArgumentParser
-from action_clip.video import SAMPLINGS
+from action_clip.video import SAMPLINGS, is_video_name
 from action_clip.video.views import ONE_VIEW, parse_views
 
 BENCHMARK_RUNS = 5
@@ -70,9 +70,7 @@ def with_explicit_none(arguments: Sequence[str], parser: argparse.ArgumentParser
 
 def _names_video(word: str) -> bool:
     """Return whether a word is a video, a folder, a list, or a pattern that fits something, and not a label."""
-    from action_clip.commands.videos import VIDEO_EXTENSIONS
-
-    if word == "-" or word.startswith("@") or "://" in word or os.path.splitext(word)[1].lower() in VIDEO_EXTENSIONS:
+    if word == "-" or word.startswith("@") or "://" in word or is_video_name(word):
         return True
     return word.endswith(("/", os.sep)) or (_PATH.search(word) is not None and bool(glob.glob(word, recursive=True)))
 
@@ -93,7 +91,8 @@ def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
     for word in words:
         if not os.path.lexists(word) and not re.search(r"[.*?@/\\:-]", word):
             parser.error(
-                f"there is no file or folder {word} (each label follows --text; the sub-commands are export and ray)"
+                f"there is no file or folder {word} (each label follows --text; the sub-commands are evaluate, export, "
+                "ray and train)"
             )
 
 
@@ -234,7 +233,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FOLDER",
         type=nonempty,
         default=DEFAULT_MODEL,
-        help="a name that --list-models shows, or a folder with exported graphs (default: %(default)s)",
+        help="a name that --list-models shows, or a folder that export or train has made (default: %(default)s)",
     )
     add(
         "--average",

@@ -7,18 +7,15 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, answered, in_order, of_one
+from action_clip.models.encoded import EncodedVideo, Results, answered, in_order, of_one
 from action_clip.models.label_banks import LabelBanks, MakeBank, NoneTexts
 from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
-from action_clip.models.scoring import LabelBank, normalized, score
-from action_clip.models.video_encoder import timed
+from action_clip.models.scoring import LabelBank, score
+from action_clip.models.steps import encoding_of
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import is_template
 from action_clip.video.views import ONE_VIEW
@@ -85,13 +82,12 @@ class ActionClip(Model):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
         self._banks = LabelBanks(graphs, self.prompts, average)
-        steps = Steps(None, encode_frames) if graphs.spec.temporal else Steps(frame_features, fused)
-        super().__init__(graphs, encode_frames, steps, prompts=self.prompts, average=average)
+        super().__init__(graphs, *encoding_of(graphs.spec), prompts=self.prompts, average=average)
 
     def classify(
         self,
         video: "VideoInput",
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -107,7 +103,8 @@ class ActionClip(Model):
         Args:
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
                 `video.inputs.read_frames` takes.
-            labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned.
+            labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned; None:
+                the classes that the model was trained on, where `action-clip train` made it.
             none, multi_label: as for `labels`; with a bank, they are its own.
             top_k: how many labels to rank; clamped to their number.
             sampling: "uniform", the official evaluation's frames; "random", one from each segment;
@@ -132,7 +129,7 @@ class ActionClip(Model):
     def classify_many(
         self,
         videos: "Iterable[VideoInput]",
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -164,7 +161,7 @@ class ActionClip(Model):
     def classify_as_completed(
         self,
         videos: "Iterable[VideoInput]",
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -204,7 +201,7 @@ class ActionClip(Model):
     def timeline(
         self,
         video: VideoPath,
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -238,7 +235,7 @@ class ActionClip(Model):
     def timelines(
         self,
         videos: Iterable[VideoPath],
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -256,7 +253,9 @@ class ActionClip(Model):
             ActionClipError: anything wrong with the labels or the model.
         """
         bank = self._banks.maker(labels, none, multi_label)(Event())
-        return self._timelines(videos, bank.choices, lambda found: score(found.features, bank), window, stride, top_k)
+        return self._timelines(
+            videos, bank.choices, lambda found: score(found.features, bank, found.logits), window, stride, top_k
+        )
 
     def watch(
         self,
@@ -287,15 +286,19 @@ class ActionClip(Model):
             ActionClipError: anything wrong with the labels or the model, or the source cannot be opened.
         """
         bank = self._banks.maker(labels, none, multi_label)(Event())
-        return self._watch(source, bank.choices, lambda found: score(found.features, bank), window, stride, top_k)
+        return self._watch(
+            source, bank.choices, lambda found: score(found.features, bank, found.logits), window, stride, top_k
+        )
 
-    def labels(self, labels: Iterable[str], *, none: NoneTexts = None, multi_label: bool = False) -> LabelBank:
+    def labels(
+        self, labels: Iterable[str] | None = None, *, none: NoneTexts = None, multi_label: bool = False
+    ) -> LabelBank:
         """Encode labels for any number of videos.
 
         Only texts that are not cached go through the text graph; where all are, it is not loaded.
 
         Args:
-            labels: in plain words, at least one; repeated ones are used once.
+            labels: in plain words, at least one; repeated ones are used once. None: as for `classify`.
             none: texts that mean something else than the labels; True: the model's own, `spec.none_texts`. Their joint
                 probability is that of one more answer, "none of these". Those that are labels are left out.
             multi_label: score each label by itself against these texts, by default the model's own, for actions that
@@ -310,7 +313,7 @@ class ActionClip(Model):
     def predict(
         self,
         encoded: EncodedVideo,
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -331,38 +334,6 @@ class ActionClip(Model):
 
     def _scored(self, encoded: EncodedVideo, bank: LabelBank, top_k: int) -> Prediction:
         encoded = replace(encoded, timings_s=encoded.timings_s | bank.timings_s)
-        return self._prediction(encoded, bank.choices, partial(score, encoded.by_view.features, bank), top_k)
-
-
-def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
-    """Run the image graph on every frame, and the fusion graph on the frame features of each clip.
-
-    Args:
-        graphs: of a zero-shot model.
-        clips: (N, T, 3, S, S) float32.
-
-    Raises:
-        ActionClipError: the graphs are not available, or a run fails.
-    """
-    timings: dict[str, float] = {}
-    with timed(timings, "image"):
-        rows = frame_features(graphs, clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
-    encoded = fused(graphs, rows)
-    return replace(
-        encoded,
-        frame_features=None if graphs.spec.temporal else rows,
-        timings_s=timings | encoded.timings_s,
-    )
-
-
-def frame_features(graphs: ModelGraphs, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run the image graph on frames, (N, 3, S, S) float32, and return (N, D)."""
-    return graphs["image"](frames)
-
-
-def fused(graphs: ModelGraphs, rows: NDArray[np.float32]) -> EncodedClips:
-    """Run the fusion graph on the frame features of clips, (N, T, D) float32."""
-    timings: dict[str, float] = {}
-    with timed(timings, "fusion"):
-        features = normalized(graphs["fusion"](rows))
-    return EncodedClips(features, None, np.empty((len(rows), 0), np.float32), timings)
+        return self._prediction(
+            encoded, bank.choices, partial(score, encoded.by_view.features, bank, encoded.by_view.logits), top_k
+        )

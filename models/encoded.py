@@ -1,8 +1,9 @@
 """What videos and clips are encoded to: features, for any number of questions."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -73,6 +74,14 @@ def add_timings(timings_s: dict[str, float], more_s: Mapping[str, float]) -> Non
     """Add the seconds of each stage to those of `timings_s`."""
     for stage, seconds in more_s.items():
         timings_s[stage] = timings_s.get(stage, 0.0) + seconds
+
+
+@contextmanager
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Store the seconds that the block takes as `timings[stage]`."""
+    began = perf_counter()
+    yield
+    timings[stage] = perf_counter() - began
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.models.encoded import Steps, add_timings
+from action_clip.models.encoded import Steps, add_timings, timed
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Window
 from action_clip.models.scoring import Choices, Scores
-from action_clip.models.video_encoder import timed
 from action_clip.models.windows import EncodedWindows, Spacing
 from action_clip.system.interrupts import POLL_S
 from action_clip.video.live.stream import GridFrame, LiveStream

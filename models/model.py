@@ -1,4 +1,4 @@
-"""The common part of ActionClip and TimeSformer: encoding videos, or preprocessed clips, to features."""
+"""The common part of ActionClip and ClosedSetModel: encoding videos, or preprocessed clips, to features."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order, timed
+from action_clip.models.heads import with_head
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import Choices, Scores
-from action_clip.models.video_encoder import DecodedVideo, Encode, VideoEncoder, timed
+from action_clip.models.video_encoder import DecodedVideo, Encode, VideoEncoder
 from action_clip.system.background import run_in_background
 from action_clip.video.views import ONE_VIEW, parse_views
 
@@ -91,7 +92,7 @@ class Model:
             )
         if not np.isfinite(clips).all():
             raise ActionClipError("the clips have numbers that are not finite: check how they are preprocessed")
-        return self._encode(self._graphs, clips)
+        return with_head(self._graphs, self._encode(self._graphs, clips))
 
     def encode_video(
         self,

@@ -1,8 +1,7 @@
 """From a video to its features: frames are decoded and preprocessed, and the graphs run, unless the video is known."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo, add_timings, joined
+from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo, add_timings, joined, timed
+from action_clip.models.heads import with_head
 from action_clip.models.known_videos import KnownVideos
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.system.addresses import display_name
@@ -113,6 +113,7 @@ class VideoEncoder:
         if found is None:
             return UnknownVideo(video, key, seconds)
         encoded = replace(found, video=name_of(video), timings_s={"decode": seconds} | found.timings_s)
+        encoded = self._with_head(encoded)
         if self._thumbnail:
             return replace(encoded, thumbnail=self._keyframe(video))
         if not self._thumbnails:
@@ -157,6 +158,8 @@ class VideoEncoder:
     def encode(self, videos: Sequence[DecodedVideo]) -> list[EncodedVideo]:
         """Run the graphs on all views of several videos; each of these takes an equal part of the time.
 
+        What is kept of a video is without the model's head.
+
         Raises ActionClipError where the graphs are not available or cannot run, and when the encoder is closed.
         """
         encoded = self._encoded([view for video in videos for view in video.views])
@@ -175,8 +178,13 @@ class VideoEncoder:
             )
             if video.source.key is not None:
                 self._known.add(video.source.key, video.source.video, result)
-            results.append(result)
+            results.append(self._with_head(result))
         return results
+
+    def _with_head(self, video: EncodedVideo) -> EncodedVideo:
+        by_view = with_head(self._graphs, video.by_view)
+        timings_s = video.timings_s | by_view.timings_s
+        return replace(video, by_view=replace(by_view, timings_s={}), timings_s=timings_s)
 
     def _encoded(self, views: Sequence[Callable[[], NDArray[np.float32]]]) -> EncodedClips:
         """Run the graphs on these views, as many at a time as one run is to have."""
@@ -237,11 +245,3 @@ class VideoEncoder:
 def name_of(video: object) -> str | None:
     """Return the path or URL of a video, without its password or token; None for anything else."""
     return display_name(os.fsdecode(video)) if isinstance(video, str | os.PathLike) else None
-
-
-@contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Store the seconds that the block takes as `timings[stage]`."""
-    began = perf_counter()
-    yield
-    timings[stage] = perf_counter() - began

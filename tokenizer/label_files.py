@@ -82,7 +82,7 @@ def numbered(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[int, str]] | None:
     return [(int(first), second) for first, second in pairs]
 
 
-def read_names(path: str | os.PathLike[str], what: str) -> Names:
+def read_names(path: str | os.PathLike[str], what: str, *, numbered_lines: bool = False) -> Names:
     """Read the names in a file: UTF-8, or UTF-16 with a byte-order mark; lines that begin with `# ` are comments.
 
     * JSON: a list of names; a list of objects with a name and perhaps an id; an object, names to ids or ids to names.
@@ -95,6 +95,7 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     Args:
         path: the file.
         what: its kind, for the messages: "labels file".
+        numbered_lines: whether numbers before names are ids however few lines there are.
 
     Raises:
         ActionClipError: it cannot be read, has no names, has an id twice or lacks one, or is no valid JSON or table.
@@ -109,7 +110,7 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     elif content_lines and (columns := _header(content_lines[0].text)):
         pairs, has_ids = _of_table(content_lines, columns, source), columns.id is not None
     else:
-        rows = _rows_without_header(content_lines) or _numbered_lines(content_lines)
+        rows = _rows_without_header(content_lines) or _numbered_lines(content_lines, doubtful=numbered_lines)
         pairs, has_ids = rows or list(enumerate(line.text for line in content_lines)), rows is not None
         if rows is None:
             _warn_if_ambiguous(content_lines, source)
@@ -156,7 +157,7 @@ def _of_json(content: Any, source: str) -> tuple[list[tuple[int, str]], bool]:
     if isinstance(content, _Object):
         pairs = content
     elif all(isinstance(item, _Object) for item in content):
-        fields = [{_head(key): value for key, value in item} for item in content]
+        fields = [{column_head(key): value for key, value in item} for item in content]
         pairs = [(_value(item, _ID_HEADS), _value(item, _name_heads(len(item)))) for item in fields]
         has_ids = any(id is not None for id, _ in pairs)
     else:
@@ -174,7 +175,7 @@ def _value(item: Mapping[str, Any], heads: Sequence[str]) -> Any:
     return next((item[head] for head in heads if head in item), None)
 
 
-def _head(cell: str) -> str:
+def column_head(cell: str) -> str:
     """Return a column's head in one spelling: "class id" for `classId`, `Class_ID` and `class id`."""
     return re.sub("[ _-]+|(?<=[a-z])(?=[A-Z])", " ", cell.strip()).casefold()
 
@@ -186,7 +187,7 @@ def _name_heads(width: int) -> Sequence[str]:
 
 def _header(line: str) -> _Columns | None:
     for delimiter in _DELIMITERS:
-        heads = [_head(cell) for _, row in _rows([_Line(1, line)], delimiter) for cell in row]
+        heads = [column_head(cell) for _, row in _rows([_Line(1, line)], delimiter) for cell in row]
         ids = [place for place, head in enumerate(heads) if head in _ID_HEADS]
         if not ids and heads[:1] == [""]:  # as pandas writes its index
             ids = [0]
