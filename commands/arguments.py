@@ -11,7 +11,7 @@ import action_clip
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL, SWITCHING_COST_S
 from action_clip.system.terminal import ArgumentParser
-from action_clip.video import SAMPLINGS
+from action_clip.video import SAMPLINGS, is_video_name
 from action_clip.video.views import ONE_VIEW, parse_views
 
 BENCHMARK_RUNS = 5
@@ -73,9 +73,7 @@ def with_explicit_none(arguments: Sequence[str], parser: argparse.ArgumentParser
 
 def _names_video(word: str) -> bool:
     """Return whether a word is a video, a folder, a list, or a pattern that fits something, and not a label."""
-    from action_clip.commands.videos import VIDEO_EXTENSIONS
-
-    if word == "-" or word.startswith("@") or "://" in word or os.path.splitext(word)[1].lower() in VIDEO_EXTENSIONS:
+    if word == "-" or word.startswith("@") or "://" in word or is_video_name(word):
         return True
     return word.endswith(("/", os.sep)) or (_PATH.search(word) is not None and bool(glob.glob(word, recursive=True)))
 

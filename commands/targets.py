@@ -12,7 +12,19 @@ from action_clip.system.files import check_apart, check_target
 TARGETS = ("output", "save", "features")
 """The options that name files to write."""
 _PROGRAM = Path(__file__).parents[1]
-_FOLDERS = ("action_clip", "commands", "export", "models", "output", "system", "tokenizer", "training", "video")
+_FOLDERS = (
+    "action_clip",
+    "commands",
+    "data",
+    "evaluation",
+    "export",
+    "models",
+    "output",
+    "system",
+    "tokenizer",
+    "training",
+    "video",
+)
 _WEIGHTS = {".onnx", ".onnx_data", ".data", ".bin", ".pt", ".pth", ".safetensors"}
 
 

@@ -14,15 +14,10 @@ from typing import BinaryIO, NamedTuple
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import is_address, is_other_address
+from action_clip.system.folders import names_in, walk
 from action_clip.tokenizer.label_files import COMMENT, unquoted
+from action_clip.video import is_video_file
 
-VIDEO_EXTENSIONS = frozenset(
-    {
-        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
-        *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
-    }
-)
-"""Extensions, in lower case, of the files in a folder that are taken for videos."""
 STDIN = "-"
 _MOST_NAMES = 256 << 20
 """Most bytes of a list: a million long names."""
@@ -144,8 +139,8 @@ def _itself(name: str, listing: Listing) -> Iterator[str]:
 
 
 def _in_folder(folder: str, listing: Listing) -> Iterator[str]:
-    for path, is_folder in _walk(folder, listing.unreadable):
-        if not is_folder and _is_video(path):
+    for path, is_folder in walk(folder, listing.unreadable):
+        if not is_folder and is_video_file(path):
             yield path
 
 
@@ -158,7 +153,7 @@ def _matching(pattern: str, listing: Listing) -> Iterator[str]:
     for path in _matches("", parts, listing.unreadable):
         if os.path.isdir(path):
             yield from _in_folder(path, listing)
-        elif takes_any_file or _is_video(path):
+        elif takes_any_file or is_video_file(path):
             yield path
 
 
@@ -214,32 +209,6 @@ def _listed_names(content: bytes, source: str) -> list[str]:
     return [unquoted(line) for line in lines if line and not COMMENT.match(line)]
 
 
-def _walk(folder: str, unreadable: list[str]) -> Iterator[tuple[str, bool]]:
-    """Yield each path in the folder and below it, and whether it is a folder; `folder` itself is the first.
-
-    They are sorted by name, a folder before what is in it. Hidden ones are left out. Links to folders are followed, and
-    each folder comes once, so that links in a circle end.
-    """
-    seen: set[object] = set()
-    pending = [(folder, True)]
-    while pending:
-        path, is_folder = pending.pop()
-        if is_folder:
-            try:
-                place = os.stat(path or os.curdir)
-            except OSError:
-                continue  # removed in the meantime
-            key = (place.st_dev, place.st_ino) if place.st_ino else os.path.realpath(path)
-            if key in seen:
-                continue
-            seen.add(key)
-        yield path, is_folder
-        if is_folder:
-            names = [name for name in _names(path, unreadable) if not name.startswith(".")]
-            paths = [os.path.join(path, name) for name in names]
-            pending.extend((below, os.path.isdir(below)) for below in reversed(paths))
-
-
 def _matches(folder: str, parts: Sequence[str], unreadable: list[str]) -> Iterator[str]:
     """Yield the paths in the folder ("" for the working folder) that match a pattern in parts, sorted."""
     first, rest = parts[0], parts[1:]
@@ -247,13 +216,13 @@ def _matches(folder: str, parts: Sequence[str], unreadable: list[str]) -> Iterat
         if not rest:
             yield folder or os.curdir
             return
-        for path, is_folder in _walk(folder, unreadable):
+        for path, is_folder in walk(folder, unreadable):
             if is_folder:
                 yield from _matches(path, rest, unreadable)
         return
     names: Iterable[str] = [first]
     if _MAGIC.search(first):
-        names = [name for name in _names(folder, unreadable) if fnmatch(name, first)]
+        names = [name for name in names_in(folder, unreadable) if fnmatch(name, first)]
         if not first.startswith("."):
             names = [name for name in names if not name.startswith(".")]
     for path in (os.path.join(folder, name) for name in names):
@@ -262,24 +231,6 @@ def _matches(folder: str, parts: Sequence[str], unreadable: list[str]) -> Iterat
                 yield path
         elif os.path.isdir(path):
             yield from _matches(path, rest, unreadable)
-
-
-def _names(folder: str, unreadable: list[str]) -> list[str]:
-    """Return the sorted names in a folder; [], and a sentence in `unreadable`, where it cannot be read."""
-    try:
-        os.stat(os.path.join(folder, os.curdir))  # fails where names can be read, but not what they are the names of
-        return sorted(os.listdir(folder or os.curdir))
-    except OSError as error:
-        problem = f"the folder {folder or os.curdir} cannot be read ({error.strerror}): check its rights"
-        if problem not in unreadable:  # a pattern may lead to a folder more than once
-            unreadable.append(problem)
-        return []
-
-
-def _is_video(path: str) -> bool:
-    """Return whether the name is a video's; also of a link to nothing, which fails later, but not of a pipe."""
-    is_named_so = os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
-    return is_named_so and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def _file_id(name: str) -> FileId | None:

@@ -175,25 +175,26 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_text(path: str | os.PathLike[str], what: str) -> str:
+def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_TEXT) -> str:
     """Return the text of a file or pipe without byte-order marks: UTF-8, or UTF-16 that begins with such a mark.
 
     Args:
         path: of the file.
         what: what it is, for the error message: "labels file".
+        most: bytes that it may have.
 
     Raises:
-        ActionClipError: the file cannot be read, is larger than MOST_TEXT, or has another encoding.
+        ActionClipError: the file cannot be read, is larger than `most`, or has another encoding.
     """
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            content = file.read(MOST_TEXT + 1)
+            content = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = getattr(error, "strerror", None) or error
         raise ActionClipError(f"the {what} {name} cannot be read ({reason}): name a text file") from error
-    if len(content) > MOST_TEXT:
-        raise ActionClipError(f"the {what} {name} has more than {MOST_TEXT >> 20} MiB: give a shorter one")
+    if len(content) > most:
+        raise ActionClipError(f"the {what} {name} has more than {most >> 20} MiB: give a shorter one")
     try:
         text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8")
     except UnicodeDecodeError as error:

@@ -156,7 +156,7 @@ def _of_json(content: Any, source: str) -> tuple[list[tuple[int, str]], bool]:
     if isinstance(content, _Object):
         pairs = content
     elif all(isinstance(item, _Object) for item in content):
-        fields = [{_head(key): value for key, value in item} for item in content]
+        fields = [{column_head(key): value for key, value in item} for item in content]
         pairs = [(_value(item, _ID_HEADS), _value(item, _name_heads(len(item)))) for item in fields]
         has_ids = any(id is not None for id, _ in pairs)
     else:
@@ -174,7 +174,7 @@ def _value(item: Mapping[str, Any], heads: Sequence[str]) -> Any:
     return next((item[head] for head in heads if head in item), None)
 
 
-def _head(cell: str) -> str:
+def column_head(cell: str) -> str:
     """Return a column's head in one spelling: "class id" for `classId`, `Class_ID` and `class id`."""
     return re.sub("[ _-]+|(?<=[a-z])(?=[A-Z])", " ", cell.strip()).casefold()
 
@@ -186,7 +186,7 @@ def _name_heads(width: int) -> Sequence[str]:
 
 def _header(line: str) -> _Columns | None:
     for delimiter in _DELIMITERS:
-        heads = [_head(cell) for _, row in _rows([_Line(1, line)], delimiter) for cell in row]
+        heads = [column_head(cell) for _, row in _rows([_Line(1, line)], delimiter) for cell in row]
         ids = [place for place, head in enumerate(heads) if head in _ID_HEADS]
         if not ids and heads[:1] == [""]:  # as pandas writes its index
             ids = [0]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -12,9 +11,10 @@ import pyarrow.parquet
 from pyarrow.fs import FileSelector, FileType
 
 from action_clip.commands.ray.storage import Place, is_storage_address, located, readable, without_file_scheme
-from action_clip.commands.videos import VIDEO_EXTENSIONS, list_videos
+from action_clip.commands.videos import list_videos
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import is_other_address, redacted
+from action_clip.video import is_video_name
 
 _MAGIC = re.compile(r"[*?[]")
 _TABLE = ".parquet"
@@ -92,7 +92,7 @@ def _at_address(address: str) -> Iterator[str]:
     count = 0
     for path in _below(place, base):
         below = path[len(base) :].strip("/").split("/")
-        if _matches(below, pattern or ["**"]) and (pattern[-1:] not in ([], ["**"]) or _is_video(path)):
+        if _matches(below, pattern or ["**"]) and (pattern[-1:] not in ([], ["**"]) or is_video_name(path)):
             count += 1
             yield place.address_of(path)
     if not count:
@@ -114,10 +114,6 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     if pattern[0] == "**":
         return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _is_video(path: str) -> bool:
-    return posixpath.splitext(path)[1].lower() in VIDEO_EXTENSIONS
 
 
 def _in_table(name: str, column: str) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,8 @@ from action_clip.models.catalog.specs import CLIP_MEAN, CLIP_STD
 
 CLIP_PREPROCESSING = Preprocessing(None, CLIP_MEAN, CLIP_STD)
 OPEN_CLIP_CONFIG = "open_clip_config.json"
+NETWORKS = "action_clip"
+"""The entry of an official checkpoint, from this program's fine-tuning, about its networks: see `official`."""
 _OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 # Hugging Face's names → OpenAI's. The two projections, linear layers there and matrices here, are transposed too.
@@ -83,6 +85,8 @@ class Checkpoint:
     """Attention heads of the text and the image tower; None where the checkpoint does not say."""
     temporal: str | None = None
     """"shift" or "joint" where the image tower mixes the frames of a clip."""
+    frames: int | None = None
+    """Frames of a clip; None where the checkpoint does not say."""
     preprocessing: Preprocessing | None = None
     uniform: str = "segments"
     """The rule for the frames that it was evaluated on, one of validators.UNIFORM_RULES."""
@@ -161,7 +165,31 @@ def _official(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint
     elif "visual.time_embedding" in clip:
         temporal = "joint"
     fusion = None if fusion_content is None else canonical(renamed(tensors(fusion_content, path), _FROM_ENCODER))
-    return Checkpoint("ActionCLIP", sha256, canonical(clip), fusion, 1e-12, activation="quickgelu", temporal=temporal)
+    checkpoint = Checkpoint(
+        "ActionCLIP", sha256, canonical(clip), fusion, 1e-12, activation="quickgelu", temporal=temporal
+    )
+    return _with_facts(checkpoint, table(content, NETWORKS, path), path)
+
+
+def _with_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], path: Path) -> Checkpoint:
+    """Return an official checkpoint with what fine-tuning has written about its networks, if it has."""
+    if not facts:
+        return checkpoint
+    heads = value_of(facts, "heads", validators.two_counts, (None, None), path)
+    epsilons = value_of(facts, "epsilons", validators.two_positive_numbers, checkpoint.epsilons, path)
+    return replace(
+        checkpoint,
+        activation=value_of(facts, "activation", validators.text, checkpoint.activation, path),
+        heads=heads,
+        epsilons=epsilons,
+        fusion_epsilon=value_of(facts, "fusion_epsilon", validators.positive_number, checkpoint.fusion_epsilon, path),
+        frames=value_of(facts, "frames", validators.frame_count, None, path),
+        preprocessing=Preprocessing(
+            value_of(facts, "resize", validators.pixels, None, path),
+            *normalisation(facts, "mean", "std", CLIP_PREPROCESSING, path),
+        ),
+        uniform=value_of(facts, "uniform", validators.uniform_rule, checkpoint.uniform, path),
+    )
 
 
 def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:

@@ -13,11 +13,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from action_clip.data.dataset import Example
 from action_clip.errors import ActionClipError
+from action_clip.system.addresses import display_name
 from action_clip.system.terminal import sentence
 from action_clip.training.finetune.augmentation import augmented
 from action_clip.video.preprocess import cropped, reduced
 from action_clip.video.reader import VideoReader
 from action_clip.video.sampling import UNIFORM_RULES, Sampler, random_indices
+from action_clip.video.span import frames_of_span
 
 _OF_CLIPS, _OF_ORDER = 1, 2
 """The first numbers of seeds: numpy takes those that differ only in zeros at the end for the same."""
@@ -148,20 +150,18 @@ def read_frames(example: Example, rule: Sampler, resize: int) -> NDArray[np.uint
 
     Raises ActionClipError where they cannot be read.
     """
-    with VideoReader(example.video, threads=1) as video:
-        shrink = partial(reduced, resize=resize)
-        if example.start_s is None and example.end_s is None:
-            return video.clip(rule, shrink).frames
-        end_s = video.duration_s if example.end_s is None else min(example.end_s, video.duration_s)
-        start_s = example.start_s or 0.0
-        if start_s >= end_s:
-            raise ActionClipError(
-                f"{example.video} has {video.duration_s:.3f} s, and no frames from {start_s:g} s to {end_s:g} s"
-            )
-        first, last = video.shown_at(np.array([start_s, end_s])).tolist()
-        # A frame that begins at the end is of what follows.
-        count = max(1, last - first + (video.times_s[last] < end_s))
-        return video.clip(lambda _: [first + index for index in rule(count)], shrink).frames
+    if example.problem is not None:
+        raise ActionClipError(example.problem)
+    shrink = partial(reduced, resize=resize)
+    try:
+        with VideoReader(example.video, threads=1) as video:
+            if example.start_s is None and example.end_s is None:
+                return video.clip(rule, shrink).frames
+            span = frames_of_span(video, example.start_s or 0.0, example.end_s)
+            return video.clip(lambda _: [span[index] for index in rule(len(span))], shrink).frames
+    except ActionClipError as error:
+        name, text = display_name(example.video), str(error)
+        raise ActionClipError(text if name in text else f"{name}: {text}") from error
 
 
 class EpochBatches:

@@ -22,7 +22,7 @@ _EPOCHS, _BATCH_SIZE, _WEIGHT_DECAY = 50, 64, 0.2
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of fine-tuning to the parser, which has --data, --out and --seed."""
+    """Add the options of fine-tuning to the parser, which has --out and the options of data."""
     _add_beginning(parser)
     _add_recipe(parser)
     _add_running(parser)
@@ -111,12 +111,6 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         choices=FLIPS,
         default="auto",
         help="mirror half of the clips; auto: unless a class names left or right (default: %(default)s)",
-    )
-    add(
-        "--val-split",
-        metavar="SHARE",
-        type=number(least=0, most=0.9, above=True),
-        help="keep this share of the clips for validation, where the data have no part for it",
     )
     add(
         "--patience",
