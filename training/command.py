@@ -7,6 +7,7 @@ from functools import partial
 
 from action_clip.command import reported
 from action_clip.commands import arguments as common
+from action_clip.commands.data import add_data_options
 from action_clip.system.terminal import ArgumentParser
 
 FINE_TUNE = "--fine-tune"
@@ -49,11 +50,10 @@ def build_fine_tune_parser() -> ArgumentParser:
 
 
 def _add_common(parser: ArgumentParser) -> None:
-    add = parser.add_argument_group("data in, model out").add_argument
+    add = parser.add_argument_group("the model that is made").add_argument
     add(FINE_TUNE, action="store_true", help="train a whole network, with options of its own")
-    add("--data", metavar="DATA", type=common.nonempty, required=True, help="clips with their classes")
     add("--out", metavar="FOLDER", type=common.nonempty, required=True, help="the folder that is made")
-    add("--seed", metavar="N", type=common.integer_from(0), default=0, help="default: %(default)s")
+    add_data_options(parser)
 
 
 def _run(options: argparse.Namespace) -> int:

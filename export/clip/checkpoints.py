@@ -1,10 +1,10 @@
 """Reading checkpoints of CLIP and ActionCLIP in any known layout into one form."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from action_clip.errors import ActionClipError
 from action_clip.export.checkpoint_reading import (
@@ -25,8 +25,11 @@ from action_clip.export.checkpoint_reading import (
     value_of,
     weights,
 )
+from action_clip.export.choices import ACTIVATIONS
 from action_clip.models.catalog import validators
 from action_clip.models.catalog.specs import CLIP_MEAN, CLIP_STD
+
+T = TypeVar("T")
 
 CLIP_PREPROCESSING = Preprocessing(None, CLIP_MEAN, CLIP_STD)
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -175,13 +178,18 @@ def _with_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], path: Path) ->
     """Return an official checkpoint with what fine-tuning has written about its networks, if it has."""
     if not facts:
         return checkpoint
-    heads = value_of(facts, "heads", validators.two_counts, (None, None), path)
-    epsilons = value_of(facts, "epsilons", validators.two_positive_numbers, checkpoint.epsilons, path)
+
+    def of_both(name: str, check: Callable[[Any], T], default: T) -> tuple[T, T]:
+        return (
+            value_of(facts, f"text_{name}", check, default, path),
+            value_of(facts, f"image_{name}", check, default, path),
+        )
+
     return replace(
         checkpoint,
-        activation=value_of(facts, "activation", validators.text, checkpoint.activation, path),
-        heads=heads,
-        epsilons=epsilons,
+        activation=value_of(facts, "activation", _known_activation, checkpoint.activation, path),
+        heads=of_both("heads", validators.count, None),
+        epsilons=of_both("epsilon", validators.positive_number, 1e-5),
         fusion_epsilon=value_of(facts, "fusion_epsilon", validators.positive_number, checkpoint.fusion_epsilon, path),
         frames=value_of(facts, "frames", validators.frame_count, None, path),
         preprocessing=Preprocessing(
@@ -190,6 +198,12 @@ def _with_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], path: Path) ->
         ),
         uniform=value_of(facts, "uniform", validators.uniform_rule, checkpoint.uniform, path),
     )
+
+
+def _known_activation(value: Any) -> str:
+    if value not in ACTIVATIONS:
+        raise ValueError(f"one of {', '.join(ACTIVATIONS)}")
+    return str(value)
 
 
 def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:

@@ -1,7 +1,7 @@
 """The layout of ActionCLIP's published code, from networks: what `checkpoints` reads, written.
 
-Weights there have the names of OpenAI's CLIP: queries, keys and values in one matrix. What that layout takes for granted
-of every network is added under `NETWORKS`, which the published code does not look at.
+Weights there have the names of OpenAI's CLIP: queries, keys and values in one matrix. What that layout takes for
+granted of every network is added under `NETWORKS`, which the published code does not look at.
 """
 
 import re
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from action_clip.export.checkpoint_reading import Rules, State, renamed
 from action_clip.export.clip.assemble import Networks
 from action_clip.export.clip.checkpoints import NETWORKS
+from action_clip.export.transformer import Block, Transformer
 from action_clip.tokenizer.bpe import CONTEXT_LENGTH
 
 _TO_ENCODER: Rules = (
@@ -73,17 +74,24 @@ def _fusion(networks: Networks) -> State:
 
 
 def _facts(networks: Networks) -> dict[str, Any]:
-    text, image = networks.text.transformer.resblocks[0], networks.image.transformer.resblocks[0]
-    fusion = networks.fusion.state_dict()
-    layers = [module for module in networks.fusion.modules() if isinstance(module, nn.LayerNorm)]
+    text, image = (_first_block(tower.transformer) for tower in (networks.text, networks.image))
+    norms = [module for module in networks.fusion.modules() if isinstance(module, nn.LayerNorm)]
     return {
         "activation": networks.activation,
         "frames": networks.frames,
-        "heads": [text.attn.heads, image.attn.heads],  # type: ignore[union-attr]
-        "epsilons": [text.ln_1.eps, image.ln_1.eps],  # type: ignore[union-attr]
-        "fusion_epsilon": layers[0].eps if fusion and layers else 1e-12,
+        "text_heads": text.attn.heads,
+        "image_heads": image.attn.heads,
+        "text_epsilon": text.ln_1.eps,
+        "image_epsilon": image.ln_1.eps,
+        "fusion_epsilon": norms[0].eps if norms else None,
         "resize": networks.resize,
         "mean": list(networks.mean),
         "std": list(networks.std),
         "uniform": networks.checkpoint.uniform,
     }
+
+
+def _first_block(transformer: Transformer) -> Block:
+    block = transformer.resblocks[0]
+    assert isinstance(block, Block)
+    return block

@@ -24,8 +24,8 @@ def fine_tune(options: argparse.Namespace) -> int:
         import torch  # noqa: F401
     except ImportError as error:
         raise ActionClipError(
-            f"fine-tuning needs PyTorch and what trains with it ({error}): pip install 'action-clip[finetune]', or in a "
-            "clone pip install -r requirements-finetune.txt"
+            f"fine-tuning needs PyTorch and what trains with it ({error}): pip install 'action-clip[finetune]', or in "
+            "a clone pip install -r requirements-finetune.txt"
         ) from error
     from action_clip.training.finetune.run import run
 

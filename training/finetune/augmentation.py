@@ -30,26 +30,31 @@ _USUAL_SIDE = 256
 """Pixels: the shorter side of the frames that distances in RandAugment's table are meant for."""
 
 
-def augmented(frames: NDArray[np.uint8], size: int, random: Random, *, may_flip: bool) -> NDArray[np.uint8]:
+def augmented(
+    frames: NDArray[np.uint8], size: int, random: Random, *, recolour: bool, may_flip: bool
+) -> NDArray[np.uint8]:
     """Return the frames of a clip, changed at random.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
         size: side of what is returned, in pixels.
         random: where everything is drawn from.
+        recolour: whether colours, and what RandAugment does, are changed too, or frames are cropped and mirrored alone.
         may_flip: whether half of the clips are mirrored.
 
     Returns:
         (T, size, size, 3) uint8.
     """
-    pictures = [_rand_augmented(Image.fromarray(frame), random) for frame in frames]
+    pictures = [Image.fromarray(frame) for frame in frames]
+    if recolour:
+        pictures = [_rand_augmented(picture, random) for picture in pictures]
     box = crop_box(pictures[0].size, size, random)
     pictures = [picture.crop(box).resize((size, size), Image.Resampling.BILINEAR) for picture in pictures]
     if random.random() < _MIRRORED and may_flip:
         pictures = [ImageOps.mirror(picture) for picture in pictures]
-    if random.random() < _COLOURED:
+    if recolour and random.random() < _COLOURED:
         pictures = [_coloured(picture, random) for picture in pictures]
-    if random.random() < _GREY:
+    if recolour and random.random() < _GREY:
         pictures = [picture.convert("L").convert("RGB") for picture in pictures]
     return np.stack([np.asarray(picture) for picture in pictures])
 
@@ -82,7 +87,9 @@ def _coloured(picture: Image.Image, random: Random) -> Image.Image:
         turned = np.asarray(hue) + np.uint8(round(random.uniform(-_HUE, _HUE) * 255) % 256)
         return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
-    def enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance], most: float) -> Callable[[Image.Image], Image.Image]:
+    def enhanced(
+        kind: Callable[[Image.Image], ImageEnhance._Enhance], most: float
+    ) -> Callable[[Image.Image], Image.Image]:
         return lambda picture: kind(picture).enhance(random.uniform(1 - most, 1 + most))
 
     changes = [

@@ -67,15 +67,15 @@ class TrainingClips(TorchDataset[TrainingClip]):
         *,
         classes: int,
         prompts: int,
-        augment: bool,
+        augmentation: str,
         may_flip: bool,
         seed: int,
     ) -> None:
-        """`classes`, `prompts`: how many; `augment`, `may_flip`: whether frames are changed, and mirrored."""
+        """`classes`, `prompts`: how many; `augmentation`: one of options.AUGMENTATIONS."""
         self._examples = examples
         self._shape = shape
         self._classes, self._prompts = classes, prompts
-        self._augment, self._may_flip = augment, may_flip
+        self._augmentation, self._may_flip = augmentation, may_flip
         self._seed = seed
 
     def __len__(self) -> int:
@@ -106,10 +106,11 @@ class TrainingClips(TorchDataset[TrainingClip]):
 
     def _changed(self, frames: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
         size = self._shape.image_size
-        if self._augment:
-            return augmented(frames, size, random, may_flip=self._may_flip)
+        if self._augmentation != "none":
+            recolour = self._augmentation == "official"
+            return augmented(frames, size, random, recolour=recolour, may_flip=self._may_flip)
         pixels = np.stack([cropped(frame, size, self._shape.resize) for frame in frames])
-        is_flipped = self._may_flip and random.random() < 0.5
+        is_flipped = random.random() < 0.5 and self._may_flip
         return np.ascontiguousarray(pixels[:, :, ::-1]) if is_flipped else pixels
 
 

@@ -8,7 +8,7 @@ from action_clip.training.finetune.sizes import SIZES
 
 STRATEGIES = ("no_freeze", "freeze", "freeze_unfreeze", "unfreeze_milestones")
 """Which weights are trained when; the names of Lightning Flash."""
-AUGMENTATIONS = ("official", "none")
+AUGMENTATIONS = ("official", "crops", "none")
 FLIPS = ("auto", "always", "never")
 PRECISIONS = ("auto", "32", "bf16", "16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -48,7 +48,9 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
     )
     add("--frames", metavar="T", type=integer_from(1), help="of a clip (default: what the weights ask for, else 8)")
     add("--activation", choices=ACTIVATIONS, help="where the checkpoint does not say it")
-    add("--trust", action="store_true", help="let the checkpoint run code while it is read; only if you know its source")
+    add(
+        "--trust", action="store_true", help="let the checkpoint run code while it is read; only if you know its source"
+    )
     add("--prompts", metavar="FILE", type=nonempty, help="prompt templates, one a line (default: ActionCLIP's 16)")
 
 
@@ -77,7 +79,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         "--warm-up",
         metavar="EPOCHS",
         type=number(least=0),
-        help=f"epochs in which the rates rise from 0, before they fall along a cosine (default: one in {WARM_UP_SHARE})",
+        help=f"epochs in which the rates rise from 0; then they fall along a cosine (default: one in {WARM_UP_SHARE})",
     )
     add(
         "--strategy",
@@ -103,8 +105,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         "--augmentation",
         choices=AUGMENTATIONS,
         default="official",
-        help="how frames are changed at random: crops of several scales, mirrored, other colours, grey, RandAugment; or "
-        "not at all (default: %(default)s)",
+        help="how frames are changed at random. official: crops of several scales, other colours, grey, RandAugment; "
+        "crops: without the others, where colours matter; none: the centre (default: %(default)s)",
     )
     add(
         "--flip",

@@ -52,7 +52,9 @@ class Towers(nn.Module):
         return fused
 
 
-def make_optimiser(towers: Towers, text_rate: float, image_rate: float, head_rate: float, decay: float) -> torch.optim.AdamW:
+def make_optimiser(
+    towers: Towers, text_rate: float, image_rate: float, head_rate: float, decay: float
+) -> torch.optim.AdamW:
     """Return AdamW with a learning rate for the text tower (and the scale), the image tower, and the head.
 
     The rate that a schedule begins with is in each group's `base_rate`.
