@@ -117,8 +117,8 @@ class TrainingClips(TorchDataset[TrainingClip]):
 class ValidationClip(NamedTuple):
     """A clip as it is evaluated."""
 
-    index: int
-    """Of its example."""
+    example: int
+    """Its index."""
     pixels: Tensor | None
     """(T, S, S, 3) uint8 RGB; None where it cannot be read."""
     failure: str

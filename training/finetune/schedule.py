@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from action_clip.errors import ActionClipError
+from action_clip.export.clip.networks import ImageTower, TextTower
 from action_clip.training.finetune.towers import Towers
 
 
@@ -66,12 +67,12 @@ def make_strategy(name: str, milestones: Sequence[int], layers: int | None, epoc
     return Strategy(name, tuple(milestones), layers or 0)
 
 
-def _last_parts(tower: nn.Module, layers: int) -> Iterator[nn.Module | nn.Parameter]:
+def _last_parts(tower: TextTower | ImageTower, layers: int) -> Iterator[nn.Module | nn.Parameter]:
     """Yield what computes last in a tower: so many of its layers, the norm after them and the projection."""
     if not layers:
         return
-    for name, part in (*tower.named_children(), *tower.named_parameters(recurse=False)):
-        if name == "transformer":
-            yield from list(part.resblocks)[-layers:]  # type: ignore[union-attr, arg-type]
-        elif name in ("ln_final", "ln_post", "text_projection", "proj"):
-            yield part
+    yield from list(tower.transformer.resblocks)[-layers:]
+    if isinstance(tower, TextTower):
+        yield from (tower.ln_final, tower.text_projection)
+    else:
+        yield from (tower.ln_post, tower.proj)

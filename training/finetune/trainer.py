@@ -107,7 +107,9 @@ class Trainer:
         self._loader = _loader(clips, workers, fabric, batch_sampler=batches, collate_fn=_collated)
         self._raw_optimiser = optimiser
         self._module = fabric.setup_module(towers)
-        self._optimiser = fabric.setup_optimizers(optimiser)
+        prepared = fabric.setup_optimizers(optimiser)
+        assert not isinstance(prepared, tuple)
+        self._optimiser = prepared
         self._trained_layers: int | None = None
         self.failures: dict[int, str] = {}
 
@@ -171,14 +173,14 @@ class Trainer:
                 readable = [clip for clip in batch if clip.pixels is not None]
                 for clip in batch:
                     if clip.pixels is None and clip.failure not in self.failures.values():
-                        self._report({-1 - clip.index: clip.failure})
+                        self._report({-1 - clip.example: clip.failure})
                 if not readable:
                     continue
                 pixels = torch.stack([clip.pixels for clip in readable if clip.pixels is not None])
                 features = _unit(self._towers.videos(pixels.to(fabric.device)))
                 ranking = np.argsort(-score(features, bank).probabilities, axis=1, kind="stable")
                 for clip, ranked in zip(readable, ranking, strict=True):
-                    labels = dataset.examples[clip.index].labels
+                    labels = dataset.examples[clip.example].labels
                     hits[0] += int(ranked[0] in labels)
                     hits[1] += int(np.isin(ranked[:_TOP], labels).any())
         self._towers.train()
@@ -218,7 +220,7 @@ class Trainer:
         """Return the features of every class in every prompt, (P, C, D), L2-normalised."""
         tokens = self._texts.tokens
         tokens = tokens[:, : int(tokens.argmax(1).max()) + 1].to(self._fabric.device)
-        features = [_unit(self._towers.text(part)) for part in tokens.split(_TEXTS_AT_ONCE)]
+        features = [_unit(self._towers.text(part)) for part in torch.split(tokens, _TEXTS_AT_ONCE)]
         return np.concatenate(features).reshape(len(self._texts.prompts), len(self._texts.classes), -1)
 
     def _report(self, failures: dict[int, str]) -> None:
