@@ -65,7 +65,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         help="clips in a step, on all devices together; those that are left over wait for the next epoch (default: "
         "%(default)s, or all clips where there are fewer)",
     )
-    rate = number(least=0, above=True)
+    rate = number(least=0, most=1e6, above=True)
     add(
         "--lr",
         metavar="RATE",

@@ -1,8 +1,8 @@
 """Clips of a coloured shape that moves, whose label says so: "a red square moves left".
 
-Half of the colours move along both axes. Of the others, some are only ever trained to move left and right, the others up
-and down: what they do along the other axis is held out, combinations of a colour and a direction that were never trained
-together, although each was.
+Half of the colours move along both axes. Of the others, some are only ever trained to move left and right, the others
+up and down: what they do along the other axis is held out, combinations of a colour and a direction that were never
+trained together, although each was.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,9 @@
 """Steps of training against the published recipe, github.com/sallymmx/ActionCLIP, written down from its definition.
 
-train.py there: features of frames, of the head's clips and of texts; cosines times exp(logit_scale) in both directions;
-utils/KLLoss.py: PyTorch's KLDivLoss, averaged over all elements and times the batch, of the log-softmax of a row against
-the softmax of ten times the row of the label matrix; utils/solver.py: AdamW with three groups; utils/lr_scheduler.py: the
-learning rate by the part of the epochs that is over.
+train.py there: features of frames, of the head's clips and of texts; cosines times exp(logit_scale) in both
+directions; utils/KLLoss.py: PyTorch's KLDivLoss, averaged over all elements and times the batch, of the log-softmax of
+a row against the softmax of ten times the row of the label matrix; utils/solver.py: AdamW with three groups;
+utils/lr_scheduler.py: the learning rate by the part of the epochs that is over.
 """
 
 import math
