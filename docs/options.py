@@ -6,6 +6,7 @@ from pathlib import Path
 import action_clip.commands.arguments
 import action_clip.commands.ray.command
 import action_clip.export.command
+import action_clip.training.command
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- options: written by python -m docs.options -->\n", "<!-- end of options -->\n"
@@ -16,6 +17,7 @@ def parsers() -> dict[Path, ArgumentParser]:
     return {
         ROOT / "docs" / "command-line.md": action_clip.commands.arguments.build_parser(),
         ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
+        ROOT / "docs" / "fine-tune.md": action_clip.training.command.build_fine_tune_parser(),
         ROOT / "docs" / "scale.md": action_clip.commands.ray.command.build_parser(),
     }
 

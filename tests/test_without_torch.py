@@ -10,7 +10,10 @@ from test_sample import ACTION
 
 ROOT = Path(__file__).parents[1]
 # What requirements-export.txt adds, what that brings along, and what it could be mistaken for.
-ABSENT = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "tokenizers", "transformers")
+ABSENT = (
+    *("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "tokenizers", "transformers"),
+    *("lightning_fabric", "tensorboardX"),
+)
 # A process in which these packages are not there, as on a machine where they were never installed.
 START = f"""
 import sys

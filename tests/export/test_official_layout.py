@@ -60,12 +60,12 @@ def assert_equal(found: Networks, expected: Networks) -> None:
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_an_official_checkpoint_is_written_as_it_was(tmp_path: Path, fusion: str) -> None:
-    clip, head = openai_state(SIZES), fusion_state(fusion, SIZES.embedding)
-    networks = read(official(tmp_path, clip, head))
+    clip, weights = openai_state(SIZES), fusion_state(fusion, SIZES.embedding)
+    networks = read(official(tmp_path, clip, weights))
     path = written(tmp_path, networks, float(clip["logit_scale"]))
     content = torch.load(path, weights_only=True)
     # What the published code would load, strictly.
-    for found, expected in ((content["model_state_dict"], clip), (content["fusion_model_state_dict"], head)):
+    for found, expected in ((content["model_state_dict"], clip), (content["fusion_model_state_dict"], weights)):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             if fusion == "Transf" or name != "frame_position_embeddings.weight":
@@ -108,9 +108,9 @@ def test_what_the_layout_takes_for_granted_is_written_beside_it(tmp_path: Path) 
     assert_equal(read(written(tmp_path, networks)), networks)
 
 
-def test_mmaction2s_head_keeps_its_epsilon_its_frames_and_its_rule(tmp_path: Path) -> None:
-    head = fusion_state("Transf", SIZES.embedding, positions=16)
-    state = prefixed(openai_state(SIZES), "clip.") | prefixed(head, "adapter.")
+def test_mmaction2s_fusion_keeps_its_epsilon_its_frames_and_its_rule(tmp_path: Path) -> None:
+    weights = fusion_state("Transf", SIZES.embedding, positions=16)
+    state = prefixed(openai_state(SIZES), "clip.") | prefixed(weights, "adapter.")
     torch.save({"state_dict": state}, tmp_path / "mmaction.pth")
     networks = read(tmp_path / "mmaction.pth")
     assert (networks.frames, networks.checkpoint.uniform, networks.checkpoint.fusion_epsilon) == (16, "midpoints", 1e-5)

@@ -1,4 +1,4 @@
-"""The networks that a training begins with: those of a checkpoint, with a new head where it has none, or new ones."""
+"""The networks that a training begins with: those of a checkpoint, with a new fusion where it has none, or new ones."""
 
 import math
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ FIRST_LOG_SCALE = math.log(1 / 0.07)
 DEFAULT_FUSION, FUSION_LAYERS = "Transf", 6
 _CLASS_TOKEN_HEADS, _CLASS_TOKEN_HIDDEN = 8, 2048
 _FUSION_EPSILON = 1e-12
-_HEAD_STD = 0.02
+_FUSION_STD = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Wanted:
 
 
 def from_checkpoint(name: str, wanted: Wanted) -> Beginning:
-    """Return the networks of a checkpoint, or of the one of a model in the catalog; a CLIP gets a new head.
+    """Return the networks of a checkpoint, or of the one of a model in the catalog; a CLIP gets a new fusion.
 
     Raises ActionClipError where it cannot be read, or contradicts what is wanted.
     """
@@ -65,19 +65,19 @@ def from_checkpoint(name: str, wanted: Wanted) -> Beginning:
         raise ActionClipError(f"{name} has no checkpoint to train: name a model that is exported, or a file")
     checkpoint = read_checkpoint(Path(name) if spec is None else fetch_checkpoint(spec), trust=wanted.trust)
     if checkpoint.fusion is None and checkpoint.layout != "ActionCLIP":
-        return _with_new_head(checkpoint, wanted)
+        return _with_new_fusion(checkpoint, wanted)
     networks = assemble(checkpoint, fusion=wanted.fusion, frames=wanted.frames, activation=wanted.activation)
     return Beginning(networks, _log_scale(checkpoint))
 
 
-def _with_new_head(checkpoint: Checkpoint, wanted: Wanted) -> Beginning:
+def _with_new_fusion(checkpoint: Checkpoint, wanted: Wanted) -> Beginning:
     networks = assemble(checkpoint, frames=wanted.frames, activation=wanted.activation)
     name = wanted.fusion or DEFAULT_FUSION
     width, embedding = networks.text.text_projection.shape
-    head = new_head(name, embedding, networks.frames, width // HEAD_WIDTH, FUSION_LAYERS, wanted.seed)
+    fusion = new_fusion(name, embedding, networks.frames, width // HEAD_WIDTH, FUSION_LAYERS, wanted.seed)
     networks = replace(
         networks,
-        fusion=head,
+        fusion=fusion,
         fusion_name=name,
         resize=max(networks.resize, networks.image.image_size * 256 // 224),
         logit_scale=ACTIONCLIP_LOGIT_SCALE,
@@ -116,7 +116,7 @@ def from_scratch(size: Size, wanted: Wanted) -> Beginning:
     networks = Networks(
         text=text,
         image=image,
-        fusion=new_head(name, size.embedding, frames, text_heads, size.fusion_layers, wanted.seed),
+        fusion=new_fusion(name, size.embedding, frames, text_heads, size.fusion_layers, wanted.seed),
         fusion_name=name,
         activation="quickgelu",
         frames=frames,
@@ -129,8 +129,8 @@ def from_scratch(size: Size, wanted: Wanted) -> Beginning:
     return Beginning(networks, FIRST_LOG_SCALE)
 
 
-def new_head(name: str, embedding: int, frames: int, heads: int, layers: int, seed: int) -> nn.Module:
-    """Return an untrained head, one of choices.FUSIONS, with the weights that the published code begins with.
+def new_fusion(name: str, embedding: int, frames: int, heads: int, layers: int, seed: int) -> nn.Module:
+    """Return an untrained fusion, one of choices.FUSIONS, with the weights that the published code begins with.
 
     Args:
         name: its kind.
@@ -189,10 +189,10 @@ def _begin_transformer(transformer: Transformer) -> None:
 
 
 @torch.no_grad()
-def _begin_fusion(head: nn.Module) -> nn.Module:
+def _begin_fusion(fusion: nn.Module) -> nn.Module:
     """Draw the weights of a transformer over frames."""
-    norms = {weight for part in head.modules() if isinstance(part, nn.LayerNorm) for weight in part.parameters()}
-    for name, weight in head.named_parameters():
+    norms = {weight for part in fusion.modules() if isinstance(part, nn.LayerNorm) for weight in part.parameters()}
+    for name, weight in fusion.named_parameters():
         if weight in norms:
             continue
         if name.endswith("bias"):
@@ -202,17 +202,17 @@ def _begin_fusion(head: nn.Module) -> nn.Module:
             bound = (6 / (4 * weight.shape[1])) ** 0.5
             nn.init.uniform_(weight, -bound, bound)
         else:
-            nn.init.normal_(weight, std=_HEAD_STD)
-    return head
+            nn.init.normal_(weight, std=_FUSION_STD)
+    return fusion
 
 
-def _begin_convolution(head: ConvolutionFusion) -> ConvolutionFusion:
+def _begin_convolution(fusion: ConvolutionFusion) -> ConvolutionFusion:
     """Let a quarter of the channels take the frame before, half their own, and a quarter the next one."""
-    weight = head.shift.weight
+    weight = fusion.shift.weight
     count = weight.shape[0]
     with torch.no_grad():
         weight.zero_()
         weight[: count // 4, 0, 0] = 1
         weight[count // 4 : count // 4 + count // 2, 0, 1] = 1
         weight[-(count // 4) :, 0, 2] = 1
-    return head
+    return fusion

@@ -173,16 +173,17 @@ class EpochBatches:
 
     def __init__(self, count: int, batch_size: int, seed: int, *, rank: int = 0, devices: int = 1) -> None:
         """`count`: examples; `rank`: which of the devices this is; each gets its part of each batch."""
-        self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._count, self._seed = count, seed
+        self.batch_size = batch_size
         self._rank, self._devices = rank, devices
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self._count // self._batch_size
+        return self._count // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((_OF_ORDER, self._seed, self.epoch)).permutation(self._count).tolist()
-        share = self._batch_size // self._devices
+        share = self.batch_size // self._devices
         for batch in range(len(self)):
-            start = batch * self._batch_size + self._rank * share
+            start = batch * self.batch_size + self._rank * share
             yield [(self.epoch, index) for index in order[start : start + share]]

@@ -50,8 +50,9 @@ class Training:
         self._networks = networks
         self._towers = Towers(networks, beginning.log_scale)
         self._optimiser = make_optimiser(
-            self._towers, settings.lr, settings.image_lr, settings.head_lr, settings.weight_decay
+            self._towers, settings.lr, settings.image_lr, settings.fusion_lr, settings.weight_decay
         )
+        self._training, self._validation = training, validation
         shape = ClipShape(networks.frames, networks.image.image_size, networks.resize, networks.checkpoint.uniform)
         self._trainer = Trainer(
             fabric,
@@ -75,10 +76,9 @@ class Training:
                 rank=fabric.global_rank,
                 devices=fabric.world_size,
             ),
+            None if validation is None else ValidationClips(validation.examples, shape),
             workers,
         )
-        self._training, self._validation = training, validation
-        self._validation_clips = None if validation is None else ValidationClips(validation.examples, shape)
         self.history: list[Epoch] = []
 
     def go_on(self, content: Mapping[str, Any]) -> None:
@@ -136,10 +136,9 @@ class Training:
         self._say(described(epoch, self._settings.epochs))
 
     def _accuracy(self) -> Accuracy | None:
-        if self._validation is None or self._validation_clips is None:
+        if self._validation is None:
             return None
-        settings, scale = self._settings, self._networks.logit_scale
-        return self._trainer.validate(self._validation, self._validation_clips, settings.batch_size, scale)
+        return self._trainer.validate(self._validation, self._networks.logit_scale)
 
     def _save(self) -> None:
         content = self._content()

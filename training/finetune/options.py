@@ -14,8 +14,8 @@ PRECISIONS = ("auto", "32", "bf16", "16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 CHECKPOINT_LR, SCRATCH_LR = 5e-6, 5e-4
 """Learning rates of the towers: ActionCLIP's, and CLIP's own (ViT-B)."""
-HEAD_RATIO = 10
-"""The head's learning rate is so many times the towers', as in ActionCLIP."""
+FUSION_RATIO = 10
+"""The fusion's learning rate is so many times the towers', as in ActionCLIP."""
 WARM_UP_SHARE = 10
 """One in so many epochs warms up, as in ActionCLIP: 5 of 50."""
 _EPOCHS, _BATCH_SIZE, _WEIGHT_DECAY = 50, 64, 0.2
@@ -43,7 +43,7 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
     add(
         "--fusion",
         choices=FUSIONS,
-        help="the head, from features of frames to those of their clip (default: the checkpoint's; Transf for a CLIP "
+        help="the fusion, from features of frames to those of their clip (default: the checkpoint's; Transf for a CLIP "
         "and from scratch)",
     )
     add("--frames", metavar="T", type=integer_from(1), help="of a clip (default: what the weights ask for, else 8)")
@@ -73,7 +73,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         help=f"learning rate of the towers (default: {CHECKPOINT_LR:g}, from scratch {SCRATCH_LR:g})",
     )
     add("--image-lr", metavar="RATE", type=rate, help="another one for the image tower")
-    add("--head-lr", metavar="RATE", type=rate, help=f"that of the head (default: {HEAD_RATIO} times --lr)")
+    add("--fusion-lr", metavar="RATE", type=rate, help=f"that of the fusion (default: {FUSION_RATIO} times --lr)")
     add("--weight-decay", metavar="X", type=number(least=0), default=_WEIGHT_DECAY, help="default: %(default)s")
     add(
         "--warm-up",
@@ -85,7 +85,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         "--strategy",
         choices=STRATEGIES,
         default="no_freeze",
-        help="no_freeze trains everything; freeze, the head alone; freeze_unfreeze, the towers too from an epoch on; "
+        help="no_freeze trains everything; freeze, the fusion alone; freeze_unfreeze, the towers too from an epoch on; "
         "unfreeze_milestones, first their last layers, then all (default: %(default)s)",
     )
     add(

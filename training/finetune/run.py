@@ -96,7 +96,7 @@ def _check_fit(settings: Settings, strategy: Strategy, networks: Networks, devic
     """Raise ActionClipError where there is nothing to train, or batches cannot be shared."""
     if strategy.name == "freeze" and not [*networks.fusion.parameters()]:
         raise ActionClipError(
-            f"--strategy freeze trains the head alone, and {networks.fusion_name} has nothing to train: choose another"
+            f"--strategy freeze trains the fusion alone, and {networks.fusion_name} has no weights: choose another"
         )
     if settings.batch_size % devices:
         raise ActionClipError(

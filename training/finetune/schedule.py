@@ -27,7 +27,7 @@ def rate_factor(epoch: float, epochs: int, warm_up: float) -> float:
 
 @dataclass(frozen=True)
 class Strategy:
-    """When the towers are trained; the head always is."""
+    """When the towers are trained; the fusion always is."""
 
     name: str
     """One of options.STRATEGIES."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from action_clip.data.dataset import Dataset
 from action_clip.errors import ActionClipError
-from action_clip.training.finetune.options import CHECKPOINT_LR, HEAD_RATIO, SCRATCH_LR, WARM_UP_SHARE
+from action_clip.training.finetune.options import CHECKPOINT_LR, FUSION_RATIO, SCRATCH_LR, WARM_UP_SHARE
 
 _SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 _OTHER_NAMES = {"may_flip": "--flip", "data": "--data"}
@@ -26,7 +26,7 @@ class Settings:
     batch_size: int
     lr: float
     image_lr: float
-    head_lr: float
+    fusion_lr: float
     weight_decay: float
     warm_up: float
     strategy: str
@@ -62,7 +62,7 @@ def settings_of(
         batch_size=min(options.batch_size, len(training)),
         lr=lr,
         image_lr=options.image_lr or lr,
-        head_lr=options.head_lr or HEAD_RATIO * lr,
+        fusion_lr=options.fusion_lr or FUSION_RATIO * lr,
         weight_decay=options.weight_decay,
         warm_up=options.epochs / WARM_UP_SHARE if options.warm_up is None else options.warm_up,
         strategy=options.strategy,

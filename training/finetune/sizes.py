@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """Of both towers and the head. Attention heads are 64 wide, as the layout of the official checkpoints requires."""
+    """Of towers and fusion. Attention heads are 64 wide, as the layout of the official checkpoints requires."""
 
     image_size: int
     """Side of a frame, in pixels."""
@@ -19,7 +19,7 @@ class Size:
     embedding: int
     """Length of the features that both towers return."""
     fusion_layers: int
-    """Of the head, where that is a transformer."""
+    """Of the fusion, where that is a transformer."""
 
 
 SIZES = {

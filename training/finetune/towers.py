@@ -14,7 +14,7 @@ _BETAS, _EPSILON = (0.9, 0.98), 1e-8
 
 
 class Towers(nn.Module):
-    """Both towers, the head, and the learned factor of cosines."""
+    """Both towers, the fusion, and the learned factor of cosines."""
 
     mean: Tensor
     std: Tensor
@@ -53,16 +53,16 @@ class Towers(nn.Module):
 
 
 def make_optimiser(
-    towers: Towers, text_rate: float, image_rate: float, head_rate: float, decay: float
+    towers: Towers, text_rate: float, image_rate: float, fusion_rate: float, decay: float
 ) -> torch.optim.AdamW:
-    """Return AdamW with a learning rate for the text tower (and the scale), the image tower, and the head.
+    """Return AdamW with a learning rate for the text tower (and the scale), the image tower, and the fusion.
 
     The rate that a schedule begins with is in each group's `base_rate`.
     """
     groups = [
         {"params": [*towers.text.parameters(), towers.logit_scale], "lr": text_rate},
         {"params": [*towers.image.parameters()], "lr": image_rate},
-        {"params": [*towers.fusion.parameters()], "lr": head_rate},
+        {"params": [*towers.fusion.parameters()], "lr": fusion_rate},
     ]
     groups = [group | {"base_rate": group["lr"]} for group in groups if group["params"]]
     return torch.optim.AdamW(groups, betas=_BETAS, eps=_EPSILON, weight_decay=decay)

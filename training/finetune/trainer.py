@@ -2,6 +2,7 @@
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +27,7 @@ from action_clip.training.finetune.clips import (
     EpochBatches,
     TrainingClip,
     TrainingClips,
+    ValidationClip,
     ValidationClips,
 )
 from action_clip.training.finetune.loss import contrastive_loss, label_matrix
@@ -95,6 +97,7 @@ class Trainer:
         schedule: Schedule,
         clips: TrainingClips,
         batches: EpochBatches,
+        validation_clips: ValidationClips | None,
         workers: int,
     ) -> None:
         """`workers`: processes that decode clips; 0: this one."""
@@ -103,8 +106,14 @@ class Trainer:
         self._texts = texts
         self._schedule = schedule
         self._batches = batches
-        self._workers = workers
         self._loader = _loader(clips, workers, fabric, batch_sampler=batches, collate_fn=_collated)
+        self._validation_loader = None
+        if validation_clips is not None:
+            own = range(fabric.global_rank, len(validation_clips), fabric.world_size)
+            size = -(-batches.batch_size // fabric.world_size)
+            self._validation_loader = _loader(
+                validation_clips, workers, fabric, sampler=own, batch_size=size, collate_fn=list
+            )
         self._raw_optimiser = optimiser
         self._module = fabric.setup_module(towers)
         prepared = fabric.setup_optimizers(optimiser)
@@ -150,42 +159,39 @@ class Trainer:
         return float(np.mean(losses))
 
     def rates(self) -> list[float]:
-        """Return the learning rates of the last step: of the text tower, the image tower, and a head with weights."""
+        """Return the learning rates of the last step: of the text tower, the image tower, and a fusion with weights."""
         return [float(group["lr"]) for group in self._raw_optimiser.param_groups]
 
-    def validate(self, dataset: Dataset, clips: ValidationClips, batch_size: int, logit_scale: float) -> Accuracy:
-        """Return the accuracy on clips, by the official evaluation.
+    def validate(self, dataset: Dataset, logit_scale: float) -> Accuracy:
+        """Return the accuracy on the clips for validation, by the official evaluation.
 
         Args:
             dataset: their labels; of several the answer may be any.
-            clips: the clips of its examples.
-            batch_size: clips that are computed at once.
             logit_scale: the factor of cosines in the evaluation.
         """
+        assert self._validation_loader is not None
         fabric = self._fabric
-        own = range(fabric.global_rank, len(clips), fabric.world_size)
-        loader = _loader(clips, self._workers, fabric, sampler=own, batch_size=batch_size, collate_fn=list)
         hits = torch.zeros(2, device=fabric.device)
         self._towers.eval()
         with torch.inference_mode(), fabric.autocast(), _enough_memory():
             bank = LabelBank(self._texts.classes, self._text_features(), logit_scale)
-            for batch in loader:
-                readable = [clip for clip in batch if clip.pixels is not None]
-                for clip in batch:
-                    if clip.pixels is None and clip.failure not in self.failures.values():
-                        self._report({-1 - clip.example: clip.failure})
-                if not readable:
-                    continue
-                pixels = torch.stack([clip.pixels for clip in readable if clip.pixels is not None])
-                features = _unit(self._towers.videos(pixels.to(fabric.device)))
-                ranking = np.argsort(-score(features, bank).probabilities, axis=1, kind="stable")
-                for clip, ranked in zip(readable, ranking, strict=True):
-                    labels = dataset.examples[clip.example].labels
-                    hits[0] += int(ranked[0] in labels)
-                    hits[1] += int(np.isin(ranked[:_TOP], labels).any())
+            for batch in self._validation_loader:
+                hits += torch.tensor(self._hits(batch, dataset, bank), device=fabric.device)
         self._towers.train()
-        shares = (_summed(fabric, hits) / len(clips)).tolist()
-        return Accuracy(*shares)
+        return Accuracy(*(_summed(fabric, hits) / len(dataset)).tolist())
+
+    def _hits(self, batch: Sequence[ValidationClip], dataset: Dataset, bank: LabelBank) -> list[int]:
+        """Return of how many clips the first answer, and one of the first five, is right."""
+        # Negative, to be apart from the clips for training.
+        self._report({-1 - clip.example: clip.failure for clip in batch if clip.pixels is None})
+        labels = [dataset.examples[clip.example].labels for clip in batch if clip.pixels is not None]
+        if not labels:
+            return [0, 0]
+        pixels = torch.stack([clip.pixels for clip in batch if clip.pixels is not None])
+        features = _unit(self._towers.videos(pixels.to(self._fabric.device)))
+        ranking = np.argsort(-score(features, bank).probabilities, axis=1, kind="stable")
+        right = [np.isin(ranked[:_TOP], own) for ranked, own in zip(ranking, labels, strict=True)]
+        return [sum(bool(each[0]) for each in right), sum(bool(each.any()) for each in right)]
 
     def _choose_weights(self, epoch: int) -> None:
         layers = self._schedule.strategy.trained_layers(epoch)
@@ -263,7 +269,9 @@ def _gathered(fabric: Fabric, values: Tensor) -> Tensor:
     """Return the values of all devices, one after the other, (B, …), through which gradients flow."""
     if fabric.world_size == 1:
         return values
-    gathered = fabric.all_gather(values, sync_grads=values.requires_grad)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that Fabric calls what PyTorch will rename
+        gathered = fabric.all_gather(values, sync_grads=values.requires_grad)
     assert isinstance(gathered, Tensor)
     return gathered.flatten(0, 1)
 

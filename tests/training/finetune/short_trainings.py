@@ -61,6 +61,6 @@ def events_in(file: Path) -> list[Event]:
 def weights_in(checkpoint: Path) -> dict[str, torch.Tensor]:
     """All weights of a checkpoint."""
     content = torch.load(checkpoint, weights_only=True)
-    head = {f"head.{name}": value for name, value in content["fusion_model_state_dict"].items()}
-    weights: dict[str, torch.Tensor] = {**content["model_state_dict"], **head}
+    fusion = {f"fusion.{name}": value for name, value in content["fusion_model_state_dict"].items()}
+    weights: dict[str, torch.Tensor] = {**content["model_state_dict"], **fusion}
     return weights

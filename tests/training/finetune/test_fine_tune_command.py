@@ -153,7 +153,7 @@ def test_several_processes_come_to_the_same_losses(
 
 def test_it_stops_early(capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path) -> None:
     out = tmp_path / "run"
-    rates = ("--lr", "1e-12", "--head-lr", "1e-12")
+    rates = ("--lr", "1e-12", "--fusion-lr", "1e-12")
     code, printed, err = run(capsys, *arguments(data, out, "--epochs", "9", "--patience", "2", *rates))
     assert code == 0, err
     assert [epoch["epoch"] for epoch in log_of(out)] == [1, 2, 3]
@@ -250,7 +250,7 @@ def test_one_class(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         ),
         (
             ["--strategy", "freeze", "--fusion", "meanP"],
-            "--strategy freeze trains the head alone, and meanP has nothing to train: choose another",
+            "--strategy freeze trains the fusion alone, and meanP has no weights: choose another",
         ),
         (["--device", "cpu", "--precision", "16"], "--precision 16 is for GPUs: give bf16 or 32"),
         (

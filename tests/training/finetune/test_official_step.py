@@ -1,6 +1,6 @@
 """Steps of training against the published recipe, github.com/sallymmx/ActionCLIP, written down from its definition.
 
-train.py there: features of frames, of the head's clips and of texts; cosines times exp(logit_scale) in both
+train.py there: features of frames, of the fusion's clips and of texts; cosines times exp(logit_scale) in both
 directions; utils/KLLoss.py: PyTorch's KLDivLoss, averaged over all elements and times the batch, of the log-softmax of
 a row against the softmax of ten times the row of the label matrix; utils/solver.py: AdamW with three groups;
 utils/lr_scheduler.py: the learning rate by the part of the epochs that is over.
@@ -41,8 +41,8 @@ class ReferenceTower(nn.Module):
 
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(ReferenceBlock(width, width // 64, 1e-5) for _ in range(layers))
+        blocks = nn.ModuleList(ReferenceBlock(width, width // 64, 1e-5) for _ in range(layers))
+        self.transformer = nn.ModuleDict({"resblocks": blocks})
 
 
 class ReferenceImageTower(ReferenceTower):
@@ -61,7 +61,7 @@ class ReferenceImageTower(ReferenceTower):
         patches = self.conv1(frames).reshape(len(frames), SIZES.width, -1).permute(0, 2, 1)
         x = torch.cat([self.class_embedding.repeat(len(frames), 1, 1), patches], 1) + self.positional_embedding
         x = self.ln_pre(x).permute(1, 0, 2)
-        for block in self.transformer.resblocks:
+        for block in self.transformer["resblocks"].children():
             x = block(x)
         features: Tensor = self.ln_post(x[0]) @ self.proj
         return features
@@ -82,7 +82,7 @@ class ReferenceClip(ReferenceTower):
     def forward(self, tokens: Tensor) -> Tensor:
         mask = torch.full((77, 77), float("-inf")).triu(1)
         x = (self.token_embedding(tokens) + self.positional_embedding).permute(1, 0, 2)
-        for block in self.transformer.resblocks:
+        for block in self.transformer["resblocks"].children():
             x = masked(block, x, mask)
         x = self.ln_final(x.permute(1, 0, 2))
         features: Tensor = x[torch.arange(len(x)), tokens.argmax(-1)] @ self.text_projection
@@ -97,20 +97,19 @@ def masked(block: Any, x: Tensor, mask: Tensor) -> Tensor:
     return added
 
 
-class ReferenceHead(nn.Module):
+class ReferenceFusion(nn.Module):
     """Transf: features of frames (N, T, D) to those of clips (N, D)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.frame_position_embeddings = nn.Embedding(77, SIZES.embedding)
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(
-            ReferenceBlock(SIZES.embedding, SIZES.text_width // 64, 1e-12) for _ in range(6)
-        )
+        heads = SIZES.text_width // 64
+        blocks = nn.ModuleList(ReferenceBlock(SIZES.embedding, heads, 1e-12) for _ in range(6))
+        self.transformer = nn.ModuleDict({"resblocks": blocks})
 
     def forward(self, features: Tensor) -> Tensor:
         x = (features + self.frame_position_embeddings(torch.arange(features.shape[1]))).permute(1, 0, 2)
-        for block in self.transformer.resblocks:
+        for block in self.transformer["resblocks"].children():
             x = block(x)
         mean: Tensor = (x.permute(1, 0, 2) + features).mean(1)
         return mean
@@ -164,14 +163,14 @@ def _one_thread() -> Iterator[None]:
 
 def published_losses(weights: tuple[State, State], batch: tuple[Tensor, Tensor]) -> tuple[list[float], State]:
     """The losses of some steps with one batch, and the weights after them."""
-    clip, head = ReferenceClip(), ReferenceHead()
+    clip, fusion = ReferenceClip(), ReferenceFusion()
     clip.load_state_dict(weights[0])
-    head.load_state_dict(weights[1])
+    fusion.load_state_dict(weights[1])
     own = {id(weight) for weight in clip.visual.parameters()}
     groups = [
         {"params": [weight for weight in clip.parameters() if id(weight) not in own], "lr": RATE},
         {"params": [*clip.visual.parameters()], "lr": 2 * RATE},
-        {"params": [*head.parameters()], "lr": 10 * RATE},
+        {"params": [*fusion.parameters()], "lr": 10 * RATE},
     ]
     bases = [2**i * RATE if i < 2 else 10 * RATE for i in range(3)]
     optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.2)
@@ -183,12 +182,12 @@ def published_losses(weights: tuple[State, State], batch: tuple[Tensor, Tensor])
         for group, base in zip(optimiser.param_groups, bases, strict=True):
             group["lr"] = published_rate(base, 0.5 + step / STEPS)
         optimiser.zero_grad()
-        videos = head(clip.visual(frames.flatten(0, 1)).view(len(LABELS), FRAMES, -1))
+        videos = fusion(clip.visual(frames.flatten(0, 1)).view(len(LABELS), FRAMES, -1))
         loss = published_loss(videos, clip(tokens), clip.logit_scale.exp(), LABELS)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         losses.append(loss.item())
-    return losses, {**clip.state_dict(), **{f"head.{name}": value for name, value in head.state_dict().items()}}
+    return losses, {**clip.state_dict(), **{f"fusion.{name}": value for name, value in fusion.state_dict().items()}}
 
 
 def own_losses(tmp_path: Path, weights: tuple[State, State], batch: tuple[Tensor, Tensor]) -> tuple[list[float], State]:
@@ -206,13 +205,13 @@ def own_losses(tmp_path: Path, weights: tuple[State, State], batch: tuple[Tensor
             group["lr"] = group["base_rate"] * rate_factor(0.5 + step / STEPS, EPOCHS, WARM_UP)
         videos, texts, scale = towers(pixels, tokens[:, :20])
         loss = contrastive_loss(videos, texts, scale, label_matrix(labels, torch.tensor(LABELS)))
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         optimiser.zero_grad()
         losses.append(loss.item())
     content = official_content(networks, float(towers.logit_scale.detach()))
-    head = {f"head.{name}": value for name, value in content["fusion_model_state_dict"].items()}
-    return losses, {**content["model_state_dict"], **head}
+    fusion = {f"fusion.{name}": value for name, value in content["fusion_model_state_dict"].items()}
+    return losses, {**content["model_state_dict"], **fusion}
 
 
 def test_steps_are_those_of_the_published_code(
@@ -223,7 +222,7 @@ def test_steps_are_those_of_the_published_code(
     assert np.abs(np.subtract(losses, expected)).max() < 1e-5
     assert min(one - other for one, other in pairwise(expected)) > 1e-3  # they train
     assert found.keys() == expected_weights.keys()
-    before = {**weights[0], **{f"head.{name}": value for name, value in weights[1].items()}}
+    before = {**weights[0], **{f"fusion.{name}": value for name, value in weights[1].items()}}
     for name, value in expected_weights.items():
         if name.endswith("in_proj_bias"):
             continue  # that of keys changes nothing, and AdamW moves it by the noise of its gradient

@@ -35,21 +35,21 @@ def trained(towers: Towers) -> set[str]:
     ("name", "milestones", "layers", "parts"),
     [
         ("no_freeze", (), None, ["all", "all", "all"]),
-        ("freeze", (), None, ["head", "head", "head"]),
-        ("freeze_unfreeze", (1,), None, ["head", "all", "all"]),
-        ("unfreeze_milestones", (1, 2), 1, ["head", "last", "all"]),
+        ("freeze", (), None, ["fusion", "fusion", "fusion"]),
+        ("freeze_unfreeze", (1,), None, ["fusion", "all", "all"]),
+        ("unfreeze_milestones", (1, 2), 1, ["fusion", "last", "all"]),
     ],
 )
 def test_strategies(
     towers: Towers, name: str, milestones: tuple[int, ...], layers: int | None, parts: list[str]
 ) -> None:
     every = {name for name, _ in towers.named_parameters()}
-    head = {name for name in every if name.startswith("fusion.")} | {"logit_scale"}
-    last = {name for name in every if ".transformer.resblocks.1." in name} | LAST_LAYER | head
+    fusion = {name for name in every if name.startswith("fusion.")} | {"logit_scale"}
+    last = {name for name in every if ".transformer.resblocks.1." in name} | LAST_LAYER | fusion
     strategy = make_strategy(name, milestones, layers, 4)
     for epoch, part in enumerate(parts):
         strategy.apply(towers, epoch)
-        assert trained(towers) == {"all": every, "head": head, "last": last}[part]
+        assert trained(towers) == {"all": every, "fusion": fusion, "last": last}[part]
 
 
 def test_each_weight_has_one_rate(towers: Towers) -> None:
