@@ -15,6 +15,7 @@
 #     "filelock>=3.13",
 #     "xxhash>=3.2",
 #     "wcwidth>=0.5",
+#     "jinja2>=3.1.4",
 # ]
 # ///
 """The command, from a clone: `python action_clip.py`, or with no set-up `uv run action_clip.py`."""

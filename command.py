@@ -15,6 +15,7 @@ from action_clip.system.addresses import redacted
 from action_clip.system.terminal import LogFormatter, printable, sentence
 
 SUBCOMMANDS = {
+    "evaluate": "action_clip.evaluation.command",
     "export": "action_clip.export.command",
     "ray": "action_clip.commands.ray.command",
     "train": "action_clip.training.command",

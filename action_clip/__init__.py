@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from action_clip.command import main
     from action_clip.errors import ActionClipError
     from action_clip.models.actionclip import ActionClip
+    from action_clip.models.closed_set import ClosedSetModel
     from action_clip.models.encoded import EncodedClips, EncodedVideo
     from action_clip.models.loading import load
     from action_clip.models.prediction import Failure, Prediction, Window
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from action_clip.models.segments import Segment, segments
     from action_clip.models.timesformer import TimeSformer
     from action_clip.models.towhee import ActionClipOperator, TimeSformerOperator
+    from action_clip.output.report.report import save_report
     from action_clip.video.reader import VideoReader
 
 __version__ = "0.2.0"
@@ -28,6 +30,7 @@ __all__ = [
     "ActionClip",
     "ActionClipError",
     "ActionClipOperator",
+    "ClosedSetModel",
     "EncodedClips",
     "EncodedVideo",
     "Failure",
@@ -40,6 +43,7 @@ __all__ = [
     "Window",
     "load",
     "main",
+    "save_report",
     "score",
     "score_logits",
     "segments",
@@ -52,6 +56,7 @@ _MODULES = {
     "ActionClip": "models.actionclip",
     "ActionClipError": "errors",
     "ActionClipOperator": "models.towhee",
+    "ClosedSetModel": "models.closed_set",
     "EncodedClips": "models.encoded",
     "EncodedVideo": "models.encoded",
     "Failure": "models.prediction",
@@ -64,6 +69,7 @@ _MODULES = {
     "Window": "models.prediction",
     "load": "models.loading",
     "main": "command",
+    "save_report": "output.report.report",
     "score": "models.scoring",
     "score_logits": "models.scoring",
     "segments": "models.segments",

@@ -171,8 +171,8 @@ def decode_film(inputs: Inputs) -> Work:
 
 def film_graphs(inputs: Inputs) -> Work:
     """Return the work of running, with one thread, the graphs on ten seconds: 20 frames, five windows: (5, D)."""
-    from action_clip.models.actionclip import frame_features, fused
     from action_clip.models.model_graphs import ModelGraphs
+    from action_clip.models.steps import frame_features, fused
 
     graphs = ModelGraphs(inputs.fp32, "zero-shot", device="cpu", threads=1, cache=True, prepack=True)
     frames = np.concatenate([random_clip()] * 3)[:FILM_FRAMES]

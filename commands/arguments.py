@@ -49,6 +49,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("--spreadsheet belongs to --format csv")
     if options.resume and not options.output:
         parser.error("--resume goes on with the file that --output names: name it")
+    if options.resume and options.report:
+        parser.error("--report shows the answers of one run, and --resume leaves out earlier ones: leave out --resume")
     return options
 
 
@@ -108,7 +110,7 @@ def _check_windows(parser: argparse.ArgumentParser, options: argparse.Namespace)
         )
     options.segments = options.segments or options.format not in ("json", "csv")
     for name in _SEGMENT_OPTIONS:
-        if _is_given(parser, options, name) and not options.segments:
+        if _is_given(parser, options, name) and not (options.segments or options.report):
             parser.error(f"--{name.replace('_', '-')} is about segments: add --segments")
     if options.segments and options.top_k is not None:
         parser.error(
@@ -130,7 +132,8 @@ def _check_words(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
     for word in words:
         if not os.path.lexists(word) and not re.search(r"[.*?@/\\:-]", word):
             parser.error(
-                f"there is no file or folder {word} (each label follows --text; the sub-commands are export and ray)"
+                f"there is no file or folder {word} (each label follows --text; the sub-commands are evaluate, export, "
+                "ray and train)"
             )
 
 
@@ -263,7 +266,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FOLDER",
         type=nonempty,
         default=DEFAULT_MODEL,
-        help="a name that --list-models shows, or a folder with exported graphs (default: %(default)s)",
+        help="a name that --list-models shows, or a folder that export or train has made (default: %(default)s)",
     )
     add(
         "--average",
@@ -318,6 +321,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         metavar="SHEET.png",
         type=nonempty,
         help="also draw the frames of one video that were looked at, and the top labels",
+    )
+    add(
+        "--report",
+        metavar="REPORT.html",
+        type=nonempty,
+        help="also write a page to look at, which a browser opens from disk: frames and bars of one video, a table of "
+        "several, with --window curves and segments beside the video",
     )
     add(
         "--benchmark",

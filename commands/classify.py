@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
 
@@ -13,6 +13,7 @@ from action_clip.commands.question import question
 from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.commands.targets import check_targets
 from action_clip.commands.videos import is_one_video
+from action_clip.errors import ActionClipError
 from action_clip.models.cache.feature_memory import MEMORY
 from action_clip.models.catalog.specs import ModelSpec, catalog
 from action_clip.models.model_graphs import FoundModel
@@ -36,16 +37,16 @@ def classify(options: argparse.Namespace) -> int:
         from action_clip.commands.several import classify_several
 
         return classify_several(options, found)
-    _classify_one(options, found)
-    return 0
+    return 0 if _classify_one(options, found) else 1
 
 
-def _classify_one(options: argparse.Namespace, found: FoundModel) -> None:
+def _classify_one(options: argparse.Namespace, found: FoundModel) -> bool:
+    """Write the answer, then what else is asked for; return whether all of it is written."""
     # Everything that can be checked now is checked before a model is downloaded.
     check_targets(options, found.spec, options.video)
     asked = question(options, found, prepack=options.benchmark)  # else there is one clip
     video = options.video[0] if options.video else SAMPLE_VIDEO
-    how = asked.against | asked.how | {"thumbnails": bool(options.save)}
+    how = asked.against | asked.how | {"thumbnails": bool(options.save or options.report)}
     run: Classify = partial(asked.model.classify, video, *asked.arguments, **how)
     prediction = run()
     if options.benchmark:
@@ -60,16 +61,43 @@ def _classify_one(options: argparse.Namespace, found: FoundModel) -> None:
     else:
         write_stdout(form(prediction))
     note_stand_in(found.spec)
+    # Without OpenCV for the sheet, the answer is already written; and one of these is written where another cannot be.
+    return are_done(partial(save, options, prediction) for save in (_save_features, _save_sheet, _save_report))
+
+
+def _save_features(options: argparse.Namespace, prediction: Prediction) -> None:
     if options.features:
         from action_clip.output.features import FeatureTable
 
         table = FeatureTable(1)
         table.add(0, prediction.video_features)
         table.save(options.features, [prediction.video or ""], prediction.model)
-    if options.save:  # last: without OpenCV for it, the answer is already written
+
+
+def _save_sheet(options: argparse.Namespace, prediction: Prediction) -> None:
+    if options.save:
         from action_clip.output.sheet import save_sheet
 
         save_sheet(options.save, prediction)
+
+
+def _save_report(options: argparse.Namespace, prediction: Prediction) -> None:
+    if options.report:
+        from action_clip.output.report.report import save_report
+
+        save_report(options.report, prediction)
+
+
+def are_done(steps: Iterable[Callable[[], None]]) -> bool:
+    """Take each step after the answers, and return whether all are done; for each that is not, stderr says why."""
+    done = True
+    for step in steps:
+        try:
+            step()
+        except ActionClipError as error:
+            _LOG.error("error: %s", error)
+            done = False
+    return done
 
 
 def note_stand_in(spec: ModelSpec) -> None:

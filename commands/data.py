@@ -4,7 +4,7 @@ import argparse
 
 from action_clip.commands.arguments import integer_from, nonempty, number
 from action_clip.data.dataset import Dataset
-from action_clip.data.loading import Source, load_dataset
+from action_clip.data.loading import Source, load_dataset, source_files
 from action_clip.data.splits import with_val_split
 from action_clip.data.tables import Columns
 
@@ -54,14 +54,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def dataset_of(options: argparse.Namespace) -> Dataset:
     """Return the data set that the options name. Raises ActionClipError: see `load_dataset`, `with_val_split`."""
-    dataset = load_dataset(
-        Source(
-            path=options.data,
-            clips=options.clips,
-            classes=options.classes,
-            fold=options.fold,
-            columns=Columns(options.file_column, options.label_column),
-            multi_label=options.multi_label,
-        )
-    )
+    dataset = load_dataset(_source(options))
     return dataset if options.val_split is None else with_val_split(dataset, options.val_split, options.seed)
+
+
+def files_of(options: argparse.Namespace) -> list[str]:
+    """Return the tables or lists that the options name. Raises ActionClipError: see `source_files`."""
+    return source_files(_source(options))[0]
+
+
+def _source(options: argparse.Namespace) -> Source:
+    return Source(
+        path=options.data,
+        clips=options.clips,
+        classes=options.classes,
+        fold=options.fold,
+        columns=Columns(options.file_column, options.label_column),
+        multi_label=options.multi_label,
+    )

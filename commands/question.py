@@ -11,16 +11,16 @@ from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.actionclip import ActionClip
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.models.classmap import read_classmap
+from action_clip.models.closed_set import ClosedSetModel
 from action_clip.models.loading import load
 from action_clip.models.model_graphs import FoundModel
-from action_clip.models.timesformer import TimeSformer
 from action_clip.tokenizer.prompts import read_labels, read_prompts, warn_about_lists
 
 
 class Question(NamedTuple):
     """A model, and the arguments of `classify` and `classify_as_completed`, or of `timelines`, besides the videos."""
 
-    model: ActionClip | TimeSformer
+    model: ActionClip | ClosedSetModel
     labels: list[str] | None
     """None for a closed set."""
     how: dict[str, Any]
@@ -64,7 +64,7 @@ def question(options: argparse.Namespace, found: FoundModel, *, prepack: bool) -
         average=options.average,
         classmap=classmap,
     )
-    labels = _labels(options) if isinstance(model, ActionClip) else None
+    labels = _labels(options, found.spec) if isinstance(model, ActionClip) else None
     return Question(
         model,
         labels,
@@ -99,9 +99,9 @@ def _check_kind(options: argparse.Namespace, found: FoundModel) -> None:
     for option in ("none", "multi_label"):
         if getattr(options, option):
             raise ActionClipError(
-                f"{options.model} is a closed-set model, whose probabilities are shared among its own classes and no "
-                f"other texts: leave out --{option.replace('_', '-')}, or choose a zero-shot model, such as "
-                f"{DEFAULT_MODEL} or nano"
+                f"{options.model} is a closed-set model, whose probabilities are of its own classes and of no other "
+                f"texts: leave out --{option.replace('_', '-')}, or choose a zero-shot model, such as {DEFAULT_MODEL} "
+                "or nano"
             )
     if options.average != AVERAGES[0]:
         raise ActionClipError(f"--average is over prompts, and {found.name} has none: leave it out")
@@ -117,12 +117,12 @@ def _against(options: argparse.Namespace, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _threshold(options: argparse.Namespace, spec: ModelSpec) -> float:
-    if options.multi_label:
+    if options.multi_label or spec.is_multi_label:
         return spec.multi_label_threshold
     return spec.none_threshold if options.none else 0.0
 
 
-def _labels(options: argparse.Namespace) -> list[str]:
+def _labels(options: argparse.Namespace, spec: ModelSpec) -> list[str]:
     warn_about_lists(options.text)
     labels = [*options.text, *(read_labels(options.desc_file, before=options.text) if options.desc_file else ())]
-    return labels or (list(LABELS) if options.video else read_labels(SAMPLE_LABELS))
+    return labels or list(spec.classes or (LABELS if options.video else read_labels(SAMPLE_LABELS)))

@@ -5,17 +5,19 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 from action_clip.commands.answers import Answers, Sink, StdoutSink, file_sink, report_failure
 from action_clip.commands.arguments import SUBTITLES
-from action_clip.commands.classify import note_stand_in
+from action_clip.commands.classify import are_done, note_stand_in
 from action_clip.commands.models import graph_hashes
 from action_clip.commands.progress import progress
 from action_clip.commands.question import Question, question
 from action_clip.commands.resume import ResumableOutput, Settings, digest
 from action_clip.commands.samples import SAMPLE_VIDEO
 from action_clip.commands.targets import TARGETS, check_targets
-from action_clip.commands.timelines import write_timelines
+from action_clip.commands.timelines import joining, write_timelines
 from action_clip.commands.videos import ListedVideo, Listing, is_one_video, list_videos
 from action_clip.errors import ActionClipError
 from action_clip.models.model_graphs import FoundModel
@@ -26,6 +28,9 @@ from action_clip.output.timelines import TimelineForm, timeline_form
 from action_clip.output.writers import Form, form_of_several
 from action_clip.system.addresses import display_name, is_address
 from action_clip.video.views import ONE_VIEW
+
+if TYPE_CHECKING:
+    from action_clip.output.report.report import Report
 
 _LOG = logging.getLogger("action_clip")
 
@@ -42,22 +47,26 @@ def classify_several(options: argparse.Namespace, found: FoundModel) -> int:
     asked = question(options, found, prepack=True)
     form, styled = _form(options)
     table = FeatureTable(len(listing.videos)) if options.features else None
+    report = _report(options, asked)
     with _sink(options, found, asked, form.head, styled=styled) as sink:
         try:
             if isinstance(form, TimelineForm):
-                failed = write_timelines(options, asked, listing.videos, form, sink)
+                keep = {} if report is None else {"keep": report.add}
+                failed = write_timelines(options, asked, listing.videos, form, sink, **keep)
             else:
-                failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table)
+                failed = _run(options, asked, listing.videos, Answers(form, sink, listing.videos), table, report)
         except KeyboardInterrupt:
             if isinstance(sink, ResumableOutput):
                 _LOG.warning("stopped: the same command with --resume goes on with %s", options.output)
             raise
-    is_saved = table is None or _is_saved(table, options.features, listing.videos, found.spec.name)
+    names = [display_name(video.name) for video in listing.videos]
+    steps = [] if table is None else [partial(table.save, options.features, names, found.spec.name)]
+    are_saved = are_done([*steps, *([] if report is None else [report.save])])
     if failed < len(listing.videos):
         note_stand_in(found.spec)
     if failed and not _is_one_in_windows(options):
         _LOG.error("%d of %d videos failed", failed, len(listing.videos))
-    return 1 if failed or listing.unreadable or not is_saved else 0
+    return 1 if failed or listing.unreadable or not are_saved else 0
 
 
 def _check_count(options: argparse.Namespace) -> None:
@@ -158,12 +167,22 @@ def _window_settings(options: argparse.Namespace) -> Settings:
     }
 
 
+def _report(options: argparse.Namespace, asked: Question) -> "Report | None":
+    """Return the page that is to be written at the end, if there is to be one."""
+    if not options.report:
+        return None
+    from action_clip.output.report.report import Report
+
+    return Report(options.report, joining(options, asked.threshold))
+
+
 def _run(
     options: argparse.Namespace,
     asked: Question,
     videos: Sequence[ListedVideo],
     answers: Answers,
     table: FeatureTable | None,
+    report: "Report | None",
 ) -> int:
     """Classify the videos that have no answer yet; return how many failed.
 
@@ -173,7 +192,7 @@ def _run(
     names = (videos[place].name for place in places)
     beside_answers = options.output is None and is_terminal()
     failed = 0
-    how = asked.against | asked.how
+    how = asked.against | asked.how | {"thumbnail": report is not None}
     with (
         progress(len(videos), len(videos) - len(places), beside_answers=beside_answers) as bar,
         closing(asked.model.classify_as_completed(names, *asked.arguments, **how)) as results,
@@ -185,17 +204,9 @@ def _run(
                 report_failure(videos[place], result.error)
             elif table is not None:
                 table.add(place, result.video_features)
+            if report is not None:
+                report.add(place, result)
             with bar.undisturbed():
                 answers.add(place, result)
             bar.count(failed)
     return failed
-
-
-def _is_saved(table: FeatureTable, path: str, videos: Sequence[ListedVideo], model: str) -> bool:
-    """Write the features, and return whether they are; otherwise stderr says why, before the count of failures."""
-    try:
-        table.save(path, [display_name(video.name) for video in videos], model)
-    except ActionClipError as error:
-        _LOG.error("error: %s", error)
-        return False
-    return True

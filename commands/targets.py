@@ -2,14 +2,14 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from action_clip.commands.samples import SAMPLE_LABELS, SAMPLE_VIDEO
 from action_clip.models.catalog.specs import ModelSpec
 from action_clip.system.files import check_apart, check_target
 
-TARGETS = ("output", "save", "features")
+TARGETS = ("output", "save", "features", "report")
 """The options that name files to write."""
 _PROGRAM = Path(__file__).parents[1]
 _FOLDERS = (
@@ -36,17 +36,10 @@ def check_targets(options: argparse.Namespace, spec: ModelSpec, videos: Sequence
         spec: the model.
         videos: the videos that --video names, and the lists of them.
     """
-    targets = {f"--{name}": getattr(options, name) for name in TARGETS if getattr(options, name)}
-    if targets:
-        sources: dict[str, Sequence[str | os.PathLike[str]]] = {
-            f"--{name}": [getattr(options, name)]
-            for name in ("desc_file", "prompts", "classmap")
-            if getattr(options, name)
-        }
-        sources["--video"] = videos
-        sources["a file of the model"] = [*_model_files(spec)]
-        sources["a file of this program"] = [*_program_files()]
-        check_apart(targets, sources)
+    sources: dict[str, Sequence[str | os.PathLike[str] | None]] = {
+        f"--{name}": [getattr(options, name)] for name in ("desc_file", "prompts", "classmap")
+    }
+    check_written({f"--{name}": getattr(options, name) for name in TARGETS}, {**sources, "--video": videos}, spec)
     if options.output:
         check_target(options.output)
     if options.save:
@@ -57,6 +50,31 @@ def check_targets(options: argparse.Namespace, spec: ModelSpec, videos: Sequence
         from action_clip.output.features import check_path as check_features_path
 
         check_features_path(options.features)
+    if options.report:
+        from action_clip.output.report.page import check_path as check_report_path
+
+        check_report_path(options.report)
+
+
+def check_written(
+    targets: Mapping[str, str | None],
+    sources: Mapping[str, Sequence[str | os.PathLike[str] | None]],
+    spec: ModelSpec | None,
+) -> None:
+    """Raise ActionClipError where a file that is to be written is one that is read, or another one.
+
+    Args:
+        targets: the files that are to be written, by their options; None for those that are not given.
+        sources: the files that are read, by their options; None as above.
+        spec: the model, if there is one.
+    """
+    given = {name: path for name, path in targets.items() if path}
+    if not given:
+        return
+    read = {name: [path for path in paths if path] for name, paths in sources.items()}
+    read["a file of the model"] = [] if spec is None else [*_model_files(spec)]
+    read["a file of this program"] = [*_program_files()]
+    check_apart(given, read)
 
 
 def _model_files(spec: ModelSpec) -> Iterable[Path]:

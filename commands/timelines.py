@@ -1,8 +1,9 @@
 """Whole videos in windows: these, or segments of them, are written as they come."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -15,11 +16,22 @@ from action_clip.models.segments import Segment, segments
 from action_clip.output.stdout import is_terminal
 from action_clip.output.timelines import TimelineForm
 
+Keep = Callable[[int, Window | Failure], None]
+"""Takes each window of the video at a place, or what ended its windows early."""
+
 
 def write_timelines(
-    options: argparse.Namespace, asked: Question, videos: Sequence[ListedVideo], form: TimelineForm, sink: Sink
+    options: argparse.Namespace,
+    asked: Question,
+    videos: Sequence[ListedVideo],
+    form: TimelineForm,
+    sink: Sink,
+    keep: Keep = lambda *_: None,
 ) -> int:
-    """Write the windows, or segments, of the videos that have no answer yet; return how many failed."""
+    """Write the windows, or segments, of the videos that have no answer yet; return how many failed.
+
+    `keep` is called with each result too, before it is written.
+    """
     answered = sink.answered(videos)
     places = [place for place in range(len(videos)) if place not in answered]
     names = (videos[place].name for place in places)
@@ -29,7 +41,8 @@ def write_timelines(
         closing(asked.model.timelines(names, *asked.arguments, **(asked.against | asked.how))) as results,
     ):
         for number, of_one in groupby(results, key=itemgetter(0)):
-            video, windows = videos[places[number]], _Windows(of_one, bar)
+            place = places[number]
+            video, windows = videos[place], _Windows(of_one, bar, partial(keep, place))
             has_begun = False
             for text in _texts(windows, options, asked.threshold, form):
                 has_begun = True
@@ -54,14 +67,21 @@ class _Windows:
         failure: what ended them early.
     """
 
-    def __init__(self, results: Iterable[tuple[int, Window | Failure]], bar: Minutes) -> None:
-        """`results` are those of one video, with its number; the bar shows which windows were taken."""
+    def __init__(
+        self,
+        results: Iterable[tuple[int, Window | Failure]],
+        bar: Minutes,
+        keep: Callable[[Window | Failure], None],
+    ) -> None:
+        """`results` are those of one video, with its number; `keep` gets each, and the bar shows which were taken."""
         self.failure: Failure | None = None
         self._results = results
         self._bar = bar
+        self._keep = keep
 
     def __iter__(self) -> Iterator[Window]:
         for number, result in self._results:
+            self._keep(result)
             if isinstance(result, Failure):
                 self.failure = result
                 return
@@ -81,11 +101,15 @@ def _texts(
         return
     parts: Iterator[Window | Segment] = chain([first], rest)
     if options.segments:
-        chosen = threshold if options.threshold is None else options.threshold
-        parts = segments(
-            chain([first], rest),
-            threshold=chosen,
-            min_duration=options.min_duration or 0.0,
-            switching_cost=options.switching_cost,
-        )
+        parts = joining(options, threshold)(chain([first], rest))
     yield from form.texts(first.prediction, parts)
+
+
+def joining(options: argparse.Namespace, threshold: float) -> Callable[[Iterable[Window]], Iterator[Segment]]:
+    """Return what joins the windows of a video as the options say; `threshold` is the one where none is chosen."""
+    return partial(
+        segments,
+        threshold=threshold if options.threshold is None else options.threshold,
+        min_duration=options.min_duration or 0.0,
+        switching_cost=options.switching_cost,
+    )

@@ -10,6 +10,7 @@ from action_clip.tokenizer.label_files import one_line, read_names
 
 # A capital that begins a word of "ApplyEyeMakeup", and not of "BMX" or "iPhone".
 _WORD = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
+_BETWEEN = re.compile(r"[\s_'\"().,:;!?/&-]+")
 _SHOWN = 3
 
 
@@ -28,8 +29,8 @@ def readable(name: str) -> str:
 
 
 def class_key(name: str) -> str:
-    """Return what names that are meant to be the same have in common: the letters and digits, in lower case."""
-    return re.sub(r"[\W_]+", "", name.casefold()) or name
+    """Return what names that are meant to be the same have in common: without capitals, spaces and punctuation."""
+    return _BETWEEN.sub("", name.casefold()) or name
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,12 @@ def classes_of(names: Iterable[str], source: str) -> Classes:
 def read_classes(path: str | os.PathLike[str]) -> Classes:
     """Return the classes in a file, in any form that `tokenizer.label_files.read_names` reads, in the order of its ids.
 
+    Lines that are numbered from 0 or 1, as UCF101's, have ids.
+
     Raises:
         ActionClipError: it cannot be read, or two names are one.
     """
-    names = read_names(path, "class file")
+    names = read_names(path, "class file", numbered_lines=True)
     source = f"the class file {os.fspath(path)}"
     _check_apart(list(names.by_id.values()), source)
     return Classes(tuple(map(one_line, names.by_id.values())), tuple(names.by_id), source)

@@ -67,5 +67,5 @@ def _warn_of_loose(folder: str, folders: Mapping[str, str]) -> None:
     loose = [name for name in names_in(folder, []) if is_video_file(os.path.join(folder, name))]
     if folders and loose:
         _LOG.warning(
-            "%d videos in %s lie in no folder of a class and are left out, such as %s", len(loose), folder, loose[0]
+            "videos that lie in no folder of a class are left out: %d in %s, such as %s", len(loose), folder, loose[0]
         )

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from action_clip.data.rows import Row
@@ -14,7 +15,6 @@ from action_clip.video import is_video_name
 
 CLASS_FILE = "classInd.txt"
 """UCF101's class file, beside its lists."""
-_LINE = re.compile(r"(.*?\S)((?:[ \t,]+\d+)*)")
 _UCF101 = re.compile(r"(train|test)list(\d+)\.txt")
 _HMDB51 = re.compile(r"(.+)_test_split(\d+)\.txt")
 _HMDB51_SPLITS = {"1": "train", "2": "test"}
@@ -38,9 +38,8 @@ def list_rows(text: str, source: str, *, multi_label: bool) -> list[Row]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or COMMENT.match(line):
             continue
-        match = _LINE.fullmatch(line.strip())
-        assert match is not None
-        found.append((f"line {number} of {source}", match[1], re.findall(r"\d+", match[2])))
+        name, numbers = _name_and_numbers(line.strip())
+        found.append((f"line {number} of {source}", name, numbers))
     widths = {len(numbers) for _, _, numbers in found}
     if 0 in widths:
         return _by_folder(found, source)
@@ -52,7 +51,18 @@ def list_rows(text: str, source: str, *, multi_label: bool) -> list[Row]:
             f"{where} has several numbers: if they are classes, all of them the clip's, say so with --multi-label; "
             "else leave only the id of its class"
         )
-    return [Row(name, tuple(str(int(number)) for number in numbers), where) for where, name, numbers in found]
+    return [Row(name, tuple(numbers), where) for where, name, numbers in found]
+
+
+def _name_and_numbers(line: str) -> tuple[str, list[str]]:
+    """Return what comes before the whole numbers at the end of a line, and these."""
+    words = line.split()
+    count = sum(1 for _ in takewhile(_is_number, reversed(words[1:])))
+    return (line.rsplit(None, count)[0] if count else line), words[len(words) - count :]
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) < 10
 
 
 def _by_folder(found: Sequence[tuple[str, str, Sequence[str]]], source: str) -> list[Row]:

@@ -55,7 +55,7 @@ def load_dataset(source: Source | str) -> Dataset:
         raise ActionClipError(f"there are no data at {source.path}: name a folder, a table or a list of clips")
     if source.clips is not None and not os.path.isdir(source.clips):
         raise ActionClipError(f"there is no folder {source.clips}: name the one with the clips")
-    files, folder = _files(source)
+    files, folder = source_files(source)
     rows = [row for file in files for row in _file_rows(file, source)] if files else folder_rows(source.path)
     if not rows:
         raise ActionClipError(_found_nothing(source, files))
@@ -70,8 +70,11 @@ def load_dataset(source: Source | str) -> Dataset:
     return Dataset(name, classes.texts, tuple(examples), classes.names)
 
 
-def _files(source: Source) -> tuple[list[str], str]:
-    """Return the tables or lists that the source stands for, none for folders of classes, and their folder."""
+def source_files(source: Source) -> tuple[list[str], str]:
+    """Return the tables or lists that the source stands for, none for folders of classes, and their folder.
+
+    Raises ActionClipError where there are several that are not meant together.
+    """
     path = source.path
     if not os.path.isdir(path):
         folder = os.path.dirname(path) or os.curdir
@@ -130,16 +133,17 @@ def _examples(rows: Sequence[Row], classes: Classes, files: ClipFiles, *, multi_
             found[key] = row, example
         else:
             found[key] = before[0], _joined(before, (row, example), classes, multi_label=multi_label)
-    if repeated := len(rows) - len(found):
-        _LOG.warning("%d rows name a clip that another one names too: it counts once", repeated)
+    if (repeated := len(rows) - len(found)) and not multi_label:
+        _LOG.warning("rows that name a clip which others name too: %d; each clip counts once", repeated)
     return [example for _, example in found.values()]
 
 
 def _label_index(label: str, where: str, indices: Mapping[str, int], classes: Classes) -> int:
-    index = indices.get(str(int(label)) if label.isdecimal() else class_key(label))
+    is_id = label.isdecimal() and len(label) < 10
+    index = indices.get(str(int(label)) if is_id else class_key(label))
     if index is not None:
         return index
-    if label.isdecimal() and classes.ids:
+    if is_id and classes.ids:
         raise ActionClipError(
             f"{where} has the class {label}, and {classes.source} has {min(classes.ids)} to {max(classes.ids)}: give "
             "the class file that belongs to the list"
@@ -154,7 +158,7 @@ def _found(row: Row, files: ClipFiles) -> Example:
     name = row.name if row.cut is None else row.cut
     stem = os.path.splitext(os.path.basename(name))[0] if is_video_name(name) else os.path.basename(name)
     example = Example(
-        video=paths[0] if paths else os.path.join(files.folder, name),
+        video=paths[0] if len(paths) == 1 else os.path.join(files.folder, name),
         labels=(),
         group=row.group or group_of(stem),
         split=row.split,

@@ -76,8 +76,8 @@ def with_val_split(dataset: Dataset, share: float, seed: int) -> Dataset:
 def folds(dataset: Dataset, count: int | None, seed: int) -> Iterator[tuple[Indices, Indices]]:
     """Yield the indices of examples to train on and to test on, for each of `count` folds; None: one a group.
 
-    Groups stay together. There are no more folds than the class with the fewest groups has, not counting those with
-    one; but two at least.
+    Groups stay together. There are no more folds than the class with the most groups has, but two at least. A class
+    with fewer groups than folds is in that many of them.
 
     Raises:
         ActionClipError: there is one group, or scikit-learn is not installed.
@@ -93,11 +93,11 @@ def folds(dataset: Dataset, count: int | None, seed: int) -> Iterator[tuple[Indi
         yield from LeaveOneGroupOut().split(rows, labels, groups)
         return
     groups_of_label = Counter(label for label, _ in {*zip(labels.tolist(), groups.tolist(), strict=True)})
-    fewest = min((number for number in groups_of_label.values() if number > 1), default=2)
-    # Its warning is of classes with fewer clips than folds, which have one group here.
+    most = max(groups_of_label.values())
+    # Its warning is of classes with fewer clips than folds.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        splitter = StratifiedGroupKFold(max(min(count, fewest), 2), shuffle=True, random_state=seed)
+        splitter = StratifiedGroupKFold(max(min(count, most), 2), shuffle=True, random_state=seed)
         yield from splitter.split(rows, labels, groups)
 
 

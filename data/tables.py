@@ -84,7 +84,7 @@ def table_rows(text: str, source: str, columns: Columns) -> list[Row] | None:
         if {*map(column_head, heads)} & {*_FILE_HEADS, *_LABEL_HEADS, _YOUTUBE} or columns.file in heads:
             records = list(_csv_records(text, delimiter, heads, source))[1:]
             return _rows(records, source, columns, heads)
-    if tried:
+    if tried and not first.rstrip()[-1:].isdecimal():  # a list of paths with ids may have commas
         _column(tried, columns.file, _FILE_HEADS, "files", "--file-column", source)
     return None
 
@@ -148,7 +148,8 @@ def _of_file(name: str, value: Any) -> Mapping[str, Any]:
     annotations = value.get("annotations")
     if not isinstance(annotations, dict):
         return {"file": name} | value
-    start, end = annotations.get("segment") or (None, None)
+    segment = annotations.get("segment")
+    start, end = segment if isinstance(segment, list) and len(segment) == 2 else (None, None)
     return {
         _YOUTUBE: name,
         "label": annotations.get("label"),
@@ -252,7 +253,7 @@ def _text(record: _Record, head: str, what: str) -> str:
 def _labels(record: _Record, head: str) -> tuple[str, ...]:
     """Return the labels in a cell, between which is `|` or `;`, or in a list of JSON."""
     value = record.cells.get(head)
-    values = value if isinstance(value, list) else _BETWEEN_LABELS.split(str(value)) if value is not None else []
+    values = _BETWEEN_LABELS.split(value) if isinstance(value, str) else value if isinstance(value, list) else [value]
     labels = [str(each).strip() for each in values if isinstance(each, str | int) and str(each).strip()]
     if not labels:
         raise ActionClipError(f"{record.where} has no label: write one, or leave out the row")

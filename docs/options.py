@@ -5,6 +5,7 @@ from pathlib import Path
 
 import action_clip.commands.arguments
 import action_clip.commands.ray.command
+import action_clip.evaluation.command
 import action_clip.export.command
 import action_clip.training.command
 
@@ -16,9 +17,11 @@ def parsers() -> dict[Path, ArgumentParser]:
     """Return the parser of each document that has a table of options, by the document's path."""
     return {
         ROOT / "docs" / "command-line.md": action_clip.commands.arguments.build_parser(),
+        ROOT / "docs" / "evaluate.md": action_clip.evaluation.command.build_parser(),
         ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
         ROOT / "docs" / "fine-tune.md": action_clip.training.command.build_fine_tune_parser(),
         ROOT / "docs" / "scale.md": action_clip.commands.ray.command.build_parser(),
+        ROOT / "docs" / "train.md": action_clip.training.command.build_parser(),
     }
 
 

@@ -98,6 +98,8 @@ def check(folder: Path, source: Path, *, trust: bool = False) -> str:
         ActionClipError: one of them cannot be read, or they differ by more than the graphs' precision allows.
     """
     spec, graphs = read_model_directory(folder)
+    if spec.head:
+        raise ActionClipError(f"{folder} was made by action-clip train: name the folder that was exported")
     metadata = read_metadata(graphs[ROLES[spec.kind][0]])
     precision = metadata.get("precision")
     if precision not in PRECISIONS:

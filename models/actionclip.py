@@ -7,18 +7,15 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, answered, in_order, of_one
+from action_clip.models.encoded import EncodedVideo, Results, answered, in_order, of_one
 from action_clip.models.label_banks import LabelBanks, MakeBank, NoneTexts
 from action_clip.models.model import Model, VideoPath
 from action_clip.models.model_graphs import FoundModel, ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
-from action_clip.models.scoring import LabelBank, normalized, score
-from action_clip.models.video_encoder import timed
+from action_clip.models.scoring import LabelBank, score
+from action_clip.models.steps import encoding_of
 from action_clip.system.background import run_in_background
 from action_clip.tokenizer.prompts import is_template
 from action_clip.video.views import ONE_VIEW
@@ -84,13 +81,12 @@ class ActionClip(Model):
             raise ActionClipError("prompts must be templates with exactly one {} each")
         self.average = average
         self._banks = LabelBanks(graphs, self.prompts, average)
-        steps = Steps(None, encode_frames) if graphs.spec.temporal else Steps(frame_features, fused)
-        super().__init__(graphs, encode_frames, steps, prompts=self.prompts, average=average)
+        super().__init__(graphs, *encoding_of(graphs.spec), prompts=self.prompts, average=average)
 
     def classify(
         self,
         video: "VideoInput",
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -106,7 +102,8 @@ class ActionClip(Model):
         Args:
             video: a file, an http(s) URL, or frames already decoded: an array (T, H, W, 3) of uint8, or what else
                 `video.inputs.read_frames` takes.
-            labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned.
+            labels: in plain words, at least one, repeated ones are used once; or the bank that `labels` returned; None:
+                the classes that the model was trained on, where `action-clip train` made it.
             none, multi_label: as for `labels`; with a bank, they are its own.
             top_k: how many labels to rank; clamped to their number.
             sampling: "uniform", the official evaluation's frames; "random", one from each segment;
@@ -131,7 +128,7 @@ class ActionClip(Model):
     def classify_many(
         self,
         videos: "Iterable[VideoInput]",
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -140,26 +137,30 @@ class ActionClip(Model):
         seed: int = 0,
         channels: str = "rgb",
         views: str = ONE_VIEW,
+        thumbnail: bool = False,
     ) -> Iterator[Prediction | Failure]:
         """Predict which of the labels happens in each of any number of videos, several at a time.
 
         Args:
             videos: as for `encode_many`.
             labels, none, multi_label, top_k, sampling, seed, channels, views: as for `classify`.
+            thumbnail: whether predictions have a small frame near the middle of the video, for a report.
 
         Returns:
-            An iterator as of `encode_many`, over predictions without thumbnails.
+            An iterator as of `encode_many`, over predictions without other thumbnails.
 
         Raises:
             ActionClipError: anything wrong with the labels or the model.
         """
         make_bank = self._banks.maker(labels, none, multi_label)
-        return in_order(self._classified(videos, make_bank, top_k, sampling, seed, channels, views, ordered=True))
+        return in_order(
+            self._classified(videos, make_bank, top_k, sampling, seed, channels, views, thumbnail, ordered=True)
+        )
 
     def classify_as_completed(
         self,
         videos: "Iterable[VideoInput]",
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -168,10 +169,11 @@ class ActionClip(Model):
         seed: int = 0,
         channels: str = "rgb",
         views: str = ONE_VIEW,
+        thumbnail: bool = False,
     ) -> Results[Prediction]:
         """Predict as `classify_many`, and return pairs of a video's number, from 0, and result, as they finish."""
         make_bank = self._banks.maker(labels, none, multi_label)
-        return self._classified(videos, make_bank, top_k, sampling, seed, channels, views, ordered=False)
+        return self._classified(videos, make_bank, top_k, sampling, seed, channels, views, thumbnail, ordered=False)
 
     def _classified(
         self,
@@ -182,11 +184,12 @@ class ActionClip(Model):
         seed: int,
         channels: str,
         views: str,
+        thumbnail: bool,
         *,
         ordered: bool,
     ) -> Results[Prediction]:
         check_top_k(top_k)
-        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered)
+        encoded = self._encode_many(videos, sampling, seed, channels, views, ordered=ordered, thumbnail=thumbnail)
 
         def predictions() -> Results[Prediction]:
             bank = make_bank(Event())
@@ -197,7 +200,7 @@ class ActionClip(Model):
     def timeline(
         self,
         video: VideoPath,
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -231,7 +234,7 @@ class ActionClip(Model):
     def timelines(
         self,
         videos: Iterable[VideoPath],
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -249,15 +252,19 @@ class ActionClip(Model):
             ActionClipError: anything wrong with the labels or the model.
         """
         bank = self._banks.maker(labels, none, multi_label)(Event())
-        return self._timelines(videos, bank.choices, lambda found: score(found.features, bank), window, stride, top_k)
+        return self._timelines(
+            videos, bank.choices, lambda found: score(found.features, bank, found.logits), window, stride, top_k
+        )
 
-    def labels(self, labels: Iterable[str], *, none: NoneTexts = None, multi_label: bool = False) -> LabelBank:
+    def labels(
+        self, labels: Iterable[str] | None = None, *, none: NoneTexts = None, multi_label: bool = False
+    ) -> LabelBank:
         """Encode labels for any number of videos.
 
         Only texts that are not cached go through the text graph; where all are, it is not loaded.
 
         Args:
-            labels: in plain words, at least one; repeated ones are used once.
+            labels: in plain words, at least one; repeated ones are used once. None: as for `classify`.
             none: texts that mean something else than the labels; True: the model's own, `spec.none_texts`. Their joint
                 probability is that of one more answer, "none of these". Those that are labels are left out.
             multi_label: score each label by itself against these texts, by default the model's own, for actions that
@@ -272,7 +279,7 @@ class ActionClip(Model):
     def predict(
         self,
         encoded: EncodedVideo,
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,
@@ -293,38 +300,6 @@ class ActionClip(Model):
 
     def _scored(self, encoded: EncodedVideo, bank: LabelBank, top_k: int) -> Prediction:
         encoded = replace(encoded, timings_s=encoded.timings_s | bank.timings_s)
-        return self._prediction(encoded, bank.choices, partial(score, encoded.by_view.features, bank), top_k)
-
-
-def encode_frames(graphs: ModelGraphs, clips: NDArray[np.float32]) -> EncodedClips:
-    """Run the image graph on every frame, and the fusion graph on the frame features of each clip.
-
-    Args:
-        graphs: of a zero-shot model.
-        clips: (N, T, 3, S, S) float32.
-
-    Raises:
-        ActionClipError: the graphs are not available, or a run fails.
-    """
-    timings: dict[str, float] = {}
-    with timed(timings, "image"):
-        rows = frame_features(graphs, clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
-    encoded = fused(graphs, rows)
-    return replace(
-        encoded,
-        frame_features=None if graphs.spec.temporal else rows,
-        timings_s=timings | encoded.timings_s,
-    )
-
-
-def frame_features(graphs: ModelGraphs, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run the image graph on frames, (N, 3, S, S) float32, and return (N, D)."""
-    return graphs["image"](frames)
-
-
-def fused(graphs: ModelGraphs, rows: NDArray[np.float32]) -> EncodedClips:
-    """Run the fusion graph on the frame features of clips, (N, T, D) float32."""
-    timings: dict[str, float] = {}
-    with timed(timings, "fusion"):
-        features = normalized(graphs["fusion"](rows))
-    return EncodedClips(features, None, np.empty((len(rows), 0), np.float32), timings)
+        return self._prediction(
+            encoded, bank.choices, partial(score, encoded.by_view.features, bank, encoded.by_view.logits), top_k
+        )

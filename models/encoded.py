@@ -1,8 +1,9 @@
 """What videos and clips are encoded to: features, for any number of questions."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -75,6 +76,14 @@ def add_timings(timings_s: dict[str, float], more_s: Mapping[str, float]) -> Non
         timings_s[stage] = timings_s.get(stage, 0.0) + seconds
 
 
+@contextmanager
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Store the seconds that the block takes as `timings[stage]`."""
+    began = perf_counter()
+    yield
+    timings[stage] = perf_counter() - began
+
+
 @dataclass(frozen=True)
 class Steps:
     """The two steps from preprocessed frames to the features of clips.
@@ -102,6 +111,7 @@ class EncodedVideo:
         model: name of the model.
         timings_s: seconds of each stage so far.
         views: clips x crops.
+        thumbnail: as in Prediction.
     """
 
     by_view: EncodedClips = field(repr=False)
@@ -110,6 +120,7 @@ class EncodedVideo:
     model: str
     timings_s: dict[str, float]
     views: str = field(default=ONE_VIEW, repr=False)
+    thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     @property
     def features(self) -> NDArray[np.float32]:

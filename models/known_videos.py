@@ -40,7 +40,7 @@ class KnownVideos:
         # Of one view, keys are the same as before there were several.
         several = () if self._views.total == 1 else (str(self._views),)
         self._sampling = (sampling, seed if sampling == "random" else 0, *several)
-        self._roles = graphs.video_roles
+        self._roles = graphs.spec.video_roles
 
     def start(self) -> None:
         """Compute what all keys have in common, which later calls in any thread use.

@@ -7,9 +7,9 @@ from threading import Event
 from typing import cast
 
 from action_clip.errors import ActionClipError
+from action_clip.models.encoded import timed
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.scoring import LabelBank
-from action_clip.models.video_encoder import timed
 from action_clip.tokenizer.prompts import (
     NONE_OF_THESE,
     fill_prompts,
@@ -37,7 +37,7 @@ class LabelBanks:
         self._average = average
         self._last: tuple[list[str], list[str]] = [], []
 
-    def maker(self, labels: Iterable[str] | LabelBank, none: NoneTexts, multi_label: bool) -> MakeBank:
+    def maker(self, labels: Iterable[str] | LabelBank | None, none: NoneTexts, multi_label: bool) -> MakeBank:
         """Check the labels, and return a function that encodes them; for a bank, one that returns it without timings.
 
         Args:
@@ -57,6 +57,8 @@ class LabelBanks:
                 raise ActionClipError("a label bank has its own none and multi_label: give them to labels() instead")
             bank = replace(labels, timings_s={})
             return lambda _: bank
+        if labels is None and spec.classes:
+            labels = spec.classes
         if not isinstance(labels, Iterable):
             raise ActionClipError(f"{spec.name} is a zero-shot model: give the labels to choose from")
         names = unique_labels(labels)
@@ -107,6 +109,7 @@ class LabelBanks:
             timings_s=timings,
             none_texts=tuple(none_texts),
             is_multi_label=multi_label,
+            head_classes=graphs.spec.classes,
         )
 
 

@@ -6,6 +6,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models import AVERAGES, DEFAULT_MODEL
 from action_clip.models.actionclip import ActionClip
 from action_clip.models.classmap import ClassMap
+from action_clip.models.closed_set import ClosedSetModel
 from action_clip.models.model_graphs import ModelName, find_model
 from action_clip.models.timesformer import TimeSformer
 
@@ -20,14 +21,18 @@ def load(
     prompts: Iterable[str] | None = None,
     average: str = AVERAGES[0],
     classmap: ClassMap | None = None,
-) -> ActionClip | TimeSformer:
-    """Return the model of that name or folder: an ActionClip for a zero-shot one, a TimeSformer for a closed-set one.
+) -> ActionClip | ClosedSetModel:
+    """Return the model of that name or folder.
+
+    It is an ActionClip for a zero-shot one, a TimeSformer for a closed-set one, and its base class ClosedSetModel where
+    `action-clip train` made a closed set of a model's features.
 
     Args:
-        model: a name from the catalog, a folder with exported graphs, or what `find_model` returns.
+        model: a name from the catalog, a folder that `action-clip export` or `action-clip train` made, or what
+            `find_model` returns.
         device, threads, cache, prepack: as for both classes.
         prompts, average: for a zero-shot model, as for ActionClip.
-        classmap: for a closed-set model, as for TimeSformer.
+        classmap: for a closed-set model, as for ClosedSetModel.
 
     Raises:
         ActionClipError: unknown model, an option with a wrong value, or one of the other kind of model.
@@ -46,4 +51,5 @@ def load(
         )
     if average != AVERAGES[0]:
         raise ActionClipError(f"average is over prompts, and {found.name} has none: leave it out")
-    return TimeSformer(found, device=device, threads=threads, classmap=classmap, cache=cache, prepack=prepack)
+    kind = ClosedSetModel if found.spec.head else TimeSformer
+    return kind(found, device=device, threads=threads, classmap=classmap, cache=cache, prepack=prepack)

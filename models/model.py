@@ -1,4 +1,4 @@
-"""The common part of ActionClip and TimeSformer: encoding videos, or preprocessed clips, to features."""
+"""The common part of ActionClip and ClosedSetModel: encoding videos, or preprocessed clips, to features."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order
+from action_clip.models.encoded import EncodedClips, EncodedVideo, Results, Steps, in_order, timed
+from action_clip.models.heads import with_head
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure, Prediction, Window, check_top_k
 from action_clip.models.scoring import Choices, Scores
-from action_clip.models.video_encoder import DecodedVideo, Encode, VideoEncoder, timed
+from action_clip.models.video_encoder import DecodedVideo, Encode, VideoEncoder
 from action_clip.system.background import run_in_background
 from action_clip.video.views import ONE_VIEW, parse_views
 
@@ -90,7 +91,7 @@ class Model:
             )
         if not np.isfinite(clips).all():
             raise ActionClipError("the clips have numbers that are not finite: check how they are preprocessed")
-        return self._encode(self._graphs, clips)
+        return with_head(self._graphs, self._encode(self._graphs, clips))
 
     def encode_video(
         self,
@@ -160,7 +161,15 @@ class Model:
         return in_order(self._encode_many(videos, sampling, seed, channels, views, ordered=True))
 
     def _encode_many(
-        self, videos: "Iterable[VideoInput]", sampling: str, seed: int, channels: str, views: str, *, ordered: bool
+        self,
+        videos: "Iterable[VideoInput]",
+        sampling: str,
+        seed: int,
+        channels: str,
+        views: str,
+        *,
+        ordered: bool,
+        thumbnail: bool = False,
     ) -> Results[EncodedVideo]:
         """Return an iterator over the number of each video and what it is encoded to."""
         from action_clip.models.engine import Ready, Stages, run
@@ -175,7 +184,7 @@ class Model:
             seed=seed,
             channels=channels,
             views=views,
-            thumbnails=False,
+            thumbnail=thumbnail,
             threads=1,
         )
 
@@ -270,6 +279,7 @@ class Model:
             frames=encoded.clip.frames,
             timings_s=encoded.timings_s | timings,
             views=encoded.views,
+            thumbnail=encoded.thumbnail,
         )
 
 

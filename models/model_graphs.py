@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from action_clip.errors import ActionClipError
-from action_clip.models.catalog.specs import ROLES, ModelSpec, catalog, find
+from action_clip.models.catalog.specs import HEAD, ModelSpec, catalog, find
 from action_clip.models.runtime.devices import check_device
 from action_clip.system.cores import usable_cores
 from action_clip.system.forks import reset_in_children
@@ -115,7 +115,8 @@ class ModelGraphs:
         return {
             role: Graph(
                 path,
-                device=self.device,
+                # A head is a product of small matrices: a GPU would round it, and be no faster.
+                device="cpu" if role == HEAD else self.device,
                 threads=self.threads,
                 # An image graph may let the frames of a clip attend to each other.
                 group=self.spec.frames if role == "image" else 1,
@@ -135,14 +136,9 @@ class ModelGraphs:
             self._paths = fetch(self.spec, keep=self.cache)
         return self._paths
 
-    @property
-    def video_roles(self) -> tuple[str, ...]:
-        """The roles of the graphs that videos are encoded with."""
-        return tuple(role for role in ROLES[self.spec.kind] if role != "text")
-
     def start(self) -> None:
         """Make the sessions of the graphs for videos now. Raises ActionClipError as `Graph.start` does."""
-        for role in self.video_roles:
+        for role in self.spec.video_roles:
             self[role].start()
 
     def with_one_thread(self) -> "ModelGraphs":

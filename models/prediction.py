@@ -50,6 +50,8 @@ class Prediction:
         is_multi_label: whether each label was scored by itself, against texts that mean something else: then each
             probability is from 0 to 1, and they do not sum to 1.
         views: clips x crops: probabilities and similarities are the means over these.
+        thumbnail: (h, w, 3) uint8 RGB, of 160 pixels at most in each direction: a frame near the middle of the video,
+            where one was asked for among several videos; else None.
     """
 
     labels: tuple[str, ...]
@@ -67,6 +69,7 @@ class Prediction:
     none_index: int | None = None
     is_multi_label: bool = False
     views: str = ONE_VIEW
+    thumbnail: NDArray[np.uint8] | None = None
 
     @cached_property
     def ranked(self) -> tuple[Ranked, ...]:

@@ -36,6 +36,8 @@ class LabelBank:
         none_texts: K texts that mean something else than the labels; none by default.
         is_multi_label: whether each label is scored by itself against these texts. Otherwise, where there are any, they
             are one more answer together, "none of these".
+        head_classes: the classes of the model's head, which adds to the logits of those that are labels here; none by
+            default.
     """
 
     labels: tuple[str, ...]
@@ -45,6 +47,7 @@ class LabelBank:
     timings_s: dict[str, float] = field(default_factory=dict)
     none_texts: tuple[str, ...] = field(default=(), repr=False)
     is_multi_label: bool = field(default=False, repr=False)
+    head_classes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Raise ActionClipError where the embeddings do not fit the texts, or multi-label has none to score against."""
@@ -75,23 +78,26 @@ class Scores(NamedTuple):
     """From 0 to 1; their sum over the choices is 1, but not where each label is scored by itself."""
 
 
-def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
+def score(features: NDArray[np.float32], bank: LabelBank, logits: NDArray[np.float32] | None = None) -> Scores:
     """Compare one video, or several, with the labels of a bank.
 
     The probabilities are the softmax over the labels of the logit scale times the cosine, for each prompt, then the
     mean over the prompts (ActionCLIP, arXiv 2109.08472). Texts for none are in the softmax like labels, in the same
     prompts, and the probability of "none of these" is their sum. Where the bank is multi-label, there is a softmax for
-    each label, over it and the texts for none alone.
+    each label, over it and the texts for none alone. Where the model has a head, its logits are added to those of the
+    labels that are its classes, before the softmax (Tip-Adapter, arXiv 2207.09519).
 
     Args:
         features: (D,) or (N, D), L2-normalised, as `encode_video` and `encode_clips` return them.
         bank: made by the same model.
+        logits: (C,) or (N, C), the head's, where the model has one: as they are returned with the features. Those of a
+            model without one, (0,) or (N, 0), change nothing.
 
     Returns:
         Similarities and probabilities of the bank's choices, (L,) or (N, L) each.
 
     Raises:
-        ActionClipError: the features have another shape or type, or `bank` is no LabelBank.
+        ActionClipError: features or logits have another shape or type, or `bank` is no LabelBank.
     """
     if not isinstance(bank, LabelBank):
         raise ActionClipError(f"the bank is a {type(bank).__name__}: make one with the model's labels()")
@@ -105,6 +111,7 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
             f"the text graph gives {size} numbers and the fusion graph {features.shape[-1]}: they are not one model's"
         )
     rows = np.atleast_2d(features)
+    added = _added(bank, logits, len(rows))
     choices = len(bank.choices.labels)
     similarities = np.empty((len(rows), choices))
     probabilities = np.empty((len(rows), choices))
@@ -115,9 +122,31 @@ def score(features: NDArray[np.float32], bank: LabelBank) -> Scores:
         block = slice(first, first + step)
         cosines = (texts @ rows[block].T).T.reshape(-1, prompts, count).astype(np.float64)
         similarities[block] = _of_choices(cosines.mean(axis=1), bank, np.max)
-        probabilities[block] = _probabilities(bank.logit_scale * cosines, bank).mean(axis=1)
+        probabilities[block] = _probabilities(bank.logit_scale * cosines + added[block, np.newaxis], bank).mean(axis=1)
     shape = (*features.shape[:-1], choices)
     return Scores(similarities.reshape(shape), probabilities.reshape(shape))
+
+
+def _added(bank: LabelBank, logits: NDArray[np.float32] | None, count: int) -> NDArray[np.float64]:
+    """Return what the head adds to the logits of labels and texts for none, (count, L + K).
+
+    Raises ActionClipError where the logits are not those of the bank's model.
+    """
+    classes, texts = bank.head_classes, len(bank.labels) + len(bank.none_texts)
+    if not classes:
+        return np.zeros((count, texts))
+    rows = np.empty((0, 0), np.float32) if logits is None else np.atleast_2d(logits)
+    if rows.shape != (count, len(classes)):
+        raise ActionClipError(
+            f"the model has a head of {len(classes)} classes: give the logits of the same videos, ({count}, "
+            f"{len(classes)}), which encode_video and encode_clips return with the features"
+        )
+    added = np.zeros((count, texts))
+    columns = {name: column for column, name in enumerate(classes)}
+    for place, label in enumerate(bank.labels):
+        if label in columns:
+            added[:, place] = rows[:, columns[label]]
+    return added
 
 
 def _of_choices(
@@ -139,9 +168,14 @@ def _probabilities(logits: NDArray[np.float64], bank: LabelBank) -> NDArray[np.f
     return np.asarray(np.exp(-np.logaddexp(0.0, against - labels)))
 
 
-def score_logits(logits: NDArray[np.float32]) -> Scores:
-    """Return the logits of a closed set, (C,) or (N, C), as similarities, and their softmax as probabilities."""
+def score_logits(logits: NDArray[np.float32], *, is_multi_label: bool = False) -> Scores:
+    """Return the logits of a closed set, (C,) or (N, C), as similarities, and their softmax as probabilities.
+
+    With `is_multi_label`, each class has a probability of its own, the logistic function of its logit.
+    """
     similarities = logits.astype(np.float64)
+    if is_multi_label:
+        return Scores(similarities, np.asarray(np.exp(-np.logaddexp(0.0, -similarities))))
     return Scores(similarities, softmax(similarities))
 
 

@@ -129,7 +129,7 @@ class ActionClipOperator(_Operator):
         return self._recognizer.labels(self._labels, none=self._none, multi_label=self._multi_label)
 
     def _scored(self, encoded: EncodedClips | EncodedVideo) -> tuple[Sequence[str], Scores]:
-        return self._bank.choices.labels, score(encoded.features, self._bank)
+        return self._bank.choices.labels, score(encoded.features, self._bank, encoded.logits)
 
 
 class TimeSformerOperator(_Operator):
@@ -161,4 +161,5 @@ class TimeSformerOperator(_Operator):
         super().__init__(self._classifier, skip_preprocess, topk)
 
     def _scored(self, encoded: EncodedClips | EncodedVideo) -> tuple[Sequence[str], Scores]:
-        return self._classifier.classes, score_logits(encoded.logits)
+        scores = score_logits(encoded.logits, is_multi_label=self._classifier.spec.is_multi_label)
+        return self._classifier.classes, scores

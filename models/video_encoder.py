@@ -1,8 +1,7 @@
 """From a video to its features: frames are decoded and preprocessed, and the graphs run, unless the video is known."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo, add_timings, joined
+from action_clip.models.encoded import NO_FRAMES, EncodedClips, EncodedVideo, add_timings, joined, timed
+from action_clip.models.heads import with_head
 from action_clip.models.known_videos import KnownVideos
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.system.addresses import display_name
@@ -48,6 +48,7 @@ class DecodedVideo:
     """A function for each view that returns its tensor, (T, 3, S, S). Those of all views would take much memory."""
     clip: "Clip"
     """With thumbnails, or without any frames."""
+    thumbnail: NDArray[np.uint8] | None
     timings_s: dict[str, float]
 
 
@@ -63,7 +64,8 @@ class VideoEncoder:
         seed: int,
         channels: str,
         views: str,
-        thumbnails: bool,
+        thumbnails: bool = False,
+        thumbnail: bool = False,
         threads: int | None = None,
     ) -> None:
         """Choose the model and the frames.
@@ -72,6 +74,7 @@ class VideoEncoder:
             graphs: the model's graphs.
             encode: runs them on clips, (N, T, 3, S, S).
             sampling, seed, channels, views, thumbnails: as for `Model.encode_video`.
+            thumbnail: whether to keep a single one, as in Prediction.
             threads: number of threads for one video; None: as many as the model has.
 
         Raises:
@@ -86,6 +89,7 @@ class VideoEncoder:
         self._sampler = make_sampler(sampling, self._views.clips * graphs.spec.frames, seed, graphs.spec.uniform)
         self._channels = channels
         self._thumbnails = thumbnails
+        self._thumbnail = thumbnail
         self._threads = threads or graphs.threads
         self._known = KnownVideos(graphs, sampling, seed, views)
         self._readers: set[VideoReader] = set()
@@ -109,6 +113,9 @@ class VideoEncoder:
         if found is None:
             return UnknownVideo(video, key, seconds)
         encoded = replace(found, video=name_of(video), timings_s={"decode": seconds} | found.timings_s)
+        encoded = self._with_head(encoded)
+        if self._thumbnail:
+            return replace(encoded, thumbnail=self._keyframe(video))
         if not self._thumbnails:
             return encoded
         timings: dict[str, float] = {}
@@ -127,8 +134,9 @@ class VideoEncoder:
         timings["decode"] += source.seconds
         with timed(timings, "preprocess"):
             views = self._tensors(clip.frames)
+            thumbnail = self._middle(clip.frames) if self._thumbnail else None
             clip = replace(clip, frames=self._small(clip.frames) if self._thumbnails else NO_FRAMES)
-        return DecodedVideo(source, views, clip, timings)
+        return DecodedVideo(source, views, clip, thumbnail, timings)
 
     def _tensors(self, frames: NDArray[np.uint8]) -> list[Callable[[], NDArray[np.float32]]]:
         """Return a function for each view that returns its tensor, (T, 3, S, S); that of a single one is made now."""
@@ -150,6 +158,8 @@ class VideoEncoder:
     def encode(self, videos: Sequence[DecodedVideo]) -> list[EncodedVideo]:
         """Run the graphs on all views of several videos; each of these takes an equal part of the time.
 
+        What is kept of a video is without the model's head.
+
         Raises ActionClipError where the graphs are not available or cannot run, and when the encoder is closed.
         """
         encoded = self._encoded([view for video in videos for view in video.views])
@@ -164,11 +174,17 @@ class VideoEncoder:
                 model=self._graphs.spec.name,
                 timings_s=video.timings_s,
                 views=str(self._views),
+                thumbnail=video.thumbnail,
             )
             if video.source.key is not None:
                 self._known.add(video.source.key, video.source.video, result)
-            results.append(result)
+            results.append(self._with_head(result))
         return results
+
+    def _with_head(self, video: EncodedVideo) -> EncodedVideo:
+        by_view = with_head(self._graphs, video.by_view)
+        timings_s = video.timings_s | by_view.timings_s
+        return replace(video, by_view=replace(by_view, timings_s={}), timings_s=timings_s)
 
     def _encoded(self, views: Sequence[Callable[[], NDArray[np.float32]]]) -> EncodedClips:
         """Run the graphs on these views, as many at a time as one run is to have."""
@@ -210,15 +226,22 @@ class VideoEncoder:
 
         return thumbnails(frames, self._threads or self._graphs.thread_count)
 
+    def _middle(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        from action_clip.video.thumbnails import thumbnail
+
+        return thumbnail(frames[len(frames) // 2])
+
+    def _keyframe(self, video: "VideoInput") -> NDArray[np.uint8] | None:
+        """Return the thumbnail of a file whose frames need not be decoded; None where it cannot be read."""
+        from action_clip.video.thumbnails import keyframe_thumbnail
+
+        assert isinstance(video, str | os.PathLike)
+        try:
+            return keyframe_thumbnail(video, threads=self._threads, readers=self._readers)
+        except ActionClipError:  # the answer does not depend on it
+            return None
+
 
 def name_of(video: object) -> str | None:
     """Return the path or URL of a video, without its password or token; None for anything else."""
     return display_name(os.fsdecode(video)) if isinstance(video, str | os.PathLike) else None
-
-
-@contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Store the seconds that the block takes as `timings[stage]`."""
-    began = perf_counter()
-    yield
-    timings[stage] = perf_counter() - began

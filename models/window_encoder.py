@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
-from action_clip.models.encoded import EncodedClips, Results, Steps
+from action_clip.models.encoded import EncodedClips, Results, Steps, timed
 from action_clip.models.engine import Limits, Ready, Stages, as_error, run
+from action_clip.models.heads import with_head
 from action_clip.models.known_videos import KnownVideos
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Failure
-from action_clip.models.video_encoder import name_of, timed
+from action_clip.models.video_encoder import name_of
 from action_clip.models.windows import EncodedWindows, Spacing, WindowedVideo
 from action_clip.system.interrupts import run_in_thread
 from action_clip.video.preprocess import cropped, normalised
@@ -252,7 +253,7 @@ class WindowEncoder:
         return normalised(pixels, self._graphs.spec.mean, self._graphs.spec.std)
 
     def _encoded_clips(self, rows: NDArray[np.float32]) -> EncodedClips:
-        return self._steps.clips(self._clip_graphs, rows)
+        return with_head(self._clip_graphs, self._steps.clips(self._clip_graphs, rows))
 
     def _end(self, reader: VideoReader) -> None:
         """Close a reader: what is in progress fails soon."""

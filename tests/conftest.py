@@ -1,12 +1,13 @@
 """What every test gets: a home of its own, no mirror, no connection to anywhere; and which tests there are."""
 
 import logging
+import shutil
 import signal
 from collections.abc import Generator, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import action_clip.models  # noqa: F401 - before onnxruntime, which it silences
 
@@ -17,6 +18,9 @@ from fake_providers import Change, Providers, install
 from new_process import forget
 
 from action_clip.models.known_videos import KnownVideos
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # What requirements-export.txt, -finetune.txt and -dev.txt add to requirements-test.txt.
 FOR_EXPORTING = {
@@ -118,3 +122,17 @@ def towhee() -> Any:
     if find_spec("towhee") is None:
         pytest.skip("towhee is not installed")
     return import_module("towhee")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """A browser without a window, for the tests of a module: while it is there, no other event loop runs here."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()

@@ -529,9 +529,10 @@ def test_errors_are_one_sentence_and_exit_1(
         (["-i", "folder"], "unrecognized arguments: -i"),
         (
             ["clip.mp4", "drinking", "eating"],
-            "there is no file or folder drinking (each label follows --text; the sub-commands are export and ray)\n",
+            "there is no file or folder drinking (each label follows --text; the sub-commands are evaluate, export, "
+            "ray and train)\n",
         ),
-        (["exprot", "x"], "the sub-commands are export and ray"),
+        (["exprot", "x"], "the sub-commands are evaluate, export, ray and train"),
         (["--desc-file=x"], "unrecognized arguments: --desc-file=x (do you mean --desc_file?)\n"),
         (["--topk", "3"], "unrecognized arguments: --topk (do you mean --top-k?)\n"),
         (["clip.mp4", "--xyz"], "unrecognized arguments: --xyz\n"),

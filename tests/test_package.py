@@ -151,7 +151,8 @@ def test_a_wheel_is_the_package_and_nothing_else(tmp_path: Path, links: bool) ->
         for part in PARTS:
             files = [ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.*")
             expected |= {f"action_clip/{file.relative_to(ROOT).as_posix()}" for file in files if file.is_file()}
-        expected |= {"action_clip/models/nano/LICENSE", "action_clip/samples/COPYING"}
+        licences = ("models/nano/LICENSE", "output/report/uplot/LICENSE", "samples/COPYING")
+        expected |= {f"action_clip/{file}" for file in licences}
         assert packaged == {name for name in expected if not name.endswith((".pyc", ".sh"))}
         assert wheel.read("action_clip/__init__.py") == (ROOT / "action_clip" / "__init__.py").read_bytes()
         metadata = Parser().parsestr(wheel.read(f"{information}/METADATA").decode())
@@ -159,9 +160,9 @@ def test_a_wheel_is_the_package_and_nothing_else(tmp_path: Path, links: bool) ->
     assert metadata["Name"] == "action-clip"
     assert metadata["Version"] == action_clip.__version__
     assert metadata["License-Expression"] == "MIT AND Apache-2.0 AND GPL-3.0-or-later"
-    licences = {f"{information}/licenses/{file}" for file in metadata.get_all("License-File", [])}
-    assert len(licences) == 3
-    assert licences <= names
+    texts = {f"{information}/licenses/{file}" for file in metadata.get_all("License-File", [])}
+    assert len(texts) == 4
+    assert texts <= names
     assert entry_points == "[console_scripts]\naction-clip = action_clip.__main__:start\n"
 
 

@@ -82,7 +82,7 @@ def numbered(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[int, str]] | None:
     return [(int(first), second) for first, second in pairs]
 
 
-def read_names(path: str | os.PathLike[str], what: str) -> Names:
+def read_names(path: str | os.PathLike[str], what: str, *, numbered_lines: bool = False) -> Names:
     """Read the names in a file: UTF-8, or UTF-16 with a byte-order mark; lines that begin with `# ` are comments.
 
     * JSON: a list of names; a list of objects with a name and perhaps an id; an object, names to ids or ids to names.
@@ -95,6 +95,7 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     Args:
         path: the file.
         what: its kind, for the messages: "labels file".
+        numbered_lines: whether numbers before names are ids however few lines there are.
 
     Raises:
         ActionClipError: it cannot be read, has no names, has an id twice or lacks one, or is no valid JSON or table.
@@ -109,7 +110,7 @@ def read_names(path: str | os.PathLike[str], what: str) -> Names:
     elif content_lines and (columns := _header(content_lines[0].text)):
         pairs, has_ids = _of_table(content_lines, columns, source), columns.id is not None
     else:
-        rows = _rows_without_header(content_lines) or _numbered_lines(content_lines)
+        rows = _rows_without_header(content_lines) or _numbered_lines(content_lines, doubtful=numbered_lines)
         pairs, has_ids = rows or list(enumerate(line.text for line in content_lines)), rows is not None
         if rows is None:
             _warn_if_ambiguous(content_lines, source)

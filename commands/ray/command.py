@@ -192,7 +192,8 @@ def _prepared(options: argparse.Namespace, output: str) -> tuple["Work", dict[st
     from action_clip.commands.ray.worker import Work, graphs_of
 
     found = chosen_model(options.model)
-    if found.spec.kind == ActionClip.kind and not options.text and not options.desc_file:
+    has_labels = options.text or options.desc_file or found.spec.classes
+    if not has_labels:
         raise ActionClipError("there are no labels: give some with --text or --desc_file")
     keep = not options.no_cache
     here = argparse.Namespace(**{**vars(options), "device": "cpu", "threads": None, "benchmark": False, "window": None})

@@ -27,7 +27,7 @@ from action_clip.system.files import draft_folder
 from action_clip.system.terminal import sentence
 
 if TYPE_CHECKING:
-    from action_clip.models.timesformer import TimeSformer
+    from action_clip.models.closed_set import ClosedSetModel
 
 PROXY = "http_proxy"
 """The environment variable of the proxy for http."""
@@ -154,7 +154,7 @@ class Classifier:
         yield from ((number, {"error": sentence(error)}) for number, error in unreadable.items())
 
     @cached_property
-    def _model(self) -> "ActionClip | TimeSformer":
+    def _model(self) -> "ActionClip | ClosedSetModel":
         """The model. Raises ActionClipError where its files are not here, or not those of the machine that asks."""
         work = self._work
         if graphs_of(find_model(work.model["model"]), keep=work.model["cache"]) != work.graphs:

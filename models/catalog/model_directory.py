@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog import validators
 from action_clip.models.catalog.metadata import read_metadata
-from action_clip.models.catalog.specs import ROLES, ModelFile, ModelSpec
+from action_clip.models.catalog.specs import HEAD, ROLES, TRAINED_ROLES, ModelFile, ModelSpec
 from action_clip.tokenizer.prompts import DEFAULT_NONE_TEXTS, DEFAULT_PROMPTS
 
 # Most ONNX files in a directory: a model's graphs, and others beside them.
@@ -26,16 +26,26 @@ def read_model_directory(directory: Path) -> tuple[ModelSpec, dict[str, Path]]:
 
     The metadata keys are written by the exporter: role in every graph; model, frames, image_size, resize, mean, std,
     uniform, logit_scale, prompts (JSON) and licence are read from the image graph, or from the video graph of a closed
-    set, which has classes instead of logit_scale and prompts.
+    set, which has classes instead of logit_scale and prompts. Where there is a head, all are read from it, and head,
+    classes, multi_label, none_texts, and in `graphs` the names of the other files: these are those of another model,
+    byte for byte, so that what videos were encoded to with it is found again.
 
     Raises:
         ActionClipError: a role is missing or doubled, or a value is missing, malformed or larger than in any model.
     """
     paths = _graphs_by_role(directory)
-    kind = "closed-set" if "video" in paths else "zero-shot"
-    _check_roles(directory, paths, kind)
-    # The graph that frames go into says what they must be like.
-    metadata = _Metadata(paths["video" if kind == "closed-set" else "image"])
+    if HEAD in paths:
+        metadata = _Metadata(paths[HEAD])
+        paths = _graphs_with_head(metadata)
+        kind = "zero-shot" if "text" in paths else "closed-set"
+        head: str = metadata.value("head", validators.head)
+    else:
+        kind = "closed-set" if "video" in paths else "zero-shot"
+        _check_roles(directory, paths, kind)
+        paths = {role: paths[role] for role in ROLES[kind]}
+        # The graph that frames go into says what they must be like.
+        metadata = _Metadata(paths["video" if kind == "closed-set" else "image"])
+        head = ""
     is_zero_shot = kind == "zero-shot"
     image_size, resize = metadata.value("image_size", validators.pixels), metadata.value("resize", validators.pixels)
     if resize < image_size:
@@ -59,16 +69,20 @@ def read_model_directory(directory: Path) -> tuple[ModelSpec, dict[str, Path]]:
         uniform=metadata.value_or("uniform", validators.uniform_rule, "segments"),
         logit_scale=metadata.value("logit_scale", validators.positive_number) if is_zero_shot else 1.0,
         prompts=prompts if is_zero_shot else (),
-        classes=() if is_zero_shot else metadata.value("classes", validators.class_names),
+        classes=metadata.value("classes", validators.class_names) if head or not is_zero_shot else (),
         licence=metadata.line("licence", "not stated"),
         accuracy="not stated",
         citation="",
         size=sum(path.stat().st_size for path in paths.values()),
         folder=str(directory.resolve()),
         checkpoint=None,
-        files=tuple(ModelFile(role=role, name=paths[role].name) for role in ROLES[kind]),
+        files=tuple(ModelFile(role=role, name=path.name) for role, path in paths.items()),
         temporal=metadata.line("temporal", ""),
-        none_texts=DEFAULT_NONE_TEXTS if is_zero_shot else (),
+        none_texts=metadata.value_or("none_texts", validators.none_texts, DEFAULT_NONE_TEXTS) if is_zero_shot else (),
+        head=head,
+        is_multi_label=bool(head)
+        and not is_zero_shot
+        and metadata.value_or("multi_label", validators.true_or_false, False),
     )
     return spec, paths
 
@@ -115,16 +129,39 @@ class _Metadata:
 
 
 def _graphs_by_role(directory: Path) -> dict[str, Path]:
+    known = {HEAD, *(role for roles in ROLES.values() for role in roles)}
     paths: dict[str, Path] = {}
     for path in _onnx_files(directory):
         role = read_metadata(path).get("role")
-        if role is None or all(role not in roles for roles in ROLES.values()):
+        if role not in known:
             continue
         if role in paths:
             raise ActionClipError(
                 f"{directory} has two {role} graphs, {paths[role].name} and {path.name}: keep one of them"
             )
         paths[role] = path
+    return paths
+
+
+def _graphs_with_head(head: _Metadata) -> dict[str, Path]:
+    """Return the graphs that the metadata of a head names, by role, and the head.
+
+    Raises ActionClipError where they are not those of a model, or one is missing.
+    """
+    names = {**head.value("graphs", validators.file_by_role), HEAD: head.path.name}
+    roles = next((roles for roles in TRAINED_ROLES if set(roles) == set(names)), None)
+    if roles is None:
+        raise ActionClipError(
+            f"{head.path} belongs to the graphs {', '.join(sorted(names))}, which are no model: train it again with "
+            "action-clip train"
+        )
+    paths = {role: head.path.with_name(names[role]) for role in roles}
+    for role, path in paths.items():
+        if not os.path.isfile(path):
+            raise ActionClipError(
+                f"{path}, the {role} graph that {head.path.name} belongs to, is missing: put it back, or train the "
+                "model again with action-clip train"
+            )
     return paths
 
 

@@ -14,6 +14,9 @@ from action_clip.tokenizer.prompts import DEFAULT_NONE_TEXTS, DEFAULT_PROMPTS
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 # The graphs of a model of each kind.
 ROLES = {"zero-shot": ("text", "image", "fusion"), "closed-set": ("video",)}
+# The graph that `action-clip train` adds, and the graphs of what it makes: with texts, it is a zero-shot model.
+HEAD = "head"
+TRAINED_ROLES = (("text", "image", "fusion", HEAD), ("image", "fusion", HEAD), ("video", HEAD))
 CHECKPOINT = "checkpoint"
 # Of OpenAI's CLIP and the models made from it: means and standard deviations of red, green and blue.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -32,7 +35,7 @@ class ModelFile:
     """One file of a model: a graph, or the checkpoint that its graphs are exported from."""
 
     role: str
-    """One of the ROLES of its model's kind, or CHECKPOINT."""
+    """One of the ROLES of its model's kind, HEAD, or CHECKPOINT."""
     name: str
     url: str | None = None
     """Where to download it; None when it is embedded or exported."""
@@ -65,7 +68,7 @@ class ModelSpec:
     prompts: tuple[str, ...]
     """() for a closed set."""
     classes: tuple[str, ...]
-    """Names of a closed set's classes, in the order of the logits; () for a zero-shot model."""
+    """Names of the classes of a closed set or a head, in the order of the logits; () for a zero-shot model without."""
     licence: str
     accuracy: str
     citation: str
@@ -85,6 +88,15 @@ class ModelSpec:
     measured, any label that is more probable than it."""
     multi_label_threshold: float = 0.5
     """The probability from which a label is taken to happen, where each is scored by itself; 0.5 if not measured."""
+    head: str = ""
+    """The kind of the head that was trained on features, one of validators.HEADS; "": there is none."""
+    is_multi_label: bool = False
+    """Whether the head scores each of its classes by itself."""
+
+    @property
+    def video_roles(self) -> tuple[str, ...]:
+        """The roles of the graphs that videos are encoded with."""
+        return tuple(file.role for file in self.files if file.role not in ("text", HEAD))
 
 
 def find(name: str) -> ModelSpec | None:

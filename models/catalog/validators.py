@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from action_clip.tokenizer.prompts import is_template
 
 KINDS = ("zero-shot", "closed-set")
+# What `action-clip train` makes; the last two add to the logits of texts.
+HEADS = ("linear", "mean", "tip-adapter", "zero-shot")
 # The keys of video/sampling.py's UNIFORM_RULES.
 UNIFORM_RULES = ("segments", "midpoints", "linspace")
 # Limits far above what any model has, within which everything fits into memory.
@@ -111,6 +113,25 @@ def three_positive_numbers(value: Any) -> tuple[float, float, float]:
 def kind(value: Any) -> str:
     """Return one of KINDS."""
     return _one_of(KINDS, value)
+
+
+def head(value: Any) -> str:
+    """Return one of HEADS."""
+    return _one_of(HEADS, value)
+
+
+def true_or_false(value: Any) -> bool:
+    """Return a truth value."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def file_by_role(value: Any) -> dict[str, str]:
+    """Return the names of graphs' files, in the folder of the graph that names them, by role."""
+    if not isinstance(value, dict) or not value:
+        raise ValueError("file names by role")
+    return {text(role): file_name(name) for role, name in value.items()}
 
 
 def uniform_rule(value: Any) -> str:

@@ -146,7 +146,7 @@ def test_a_closed_set_has_no_place_for_others(
     for option in ("--none", "--multi-label"):
         code, out, err = run(capsys, "-m", closed, "a.gif", option)
         assert (code, out) == (1, "")
-        assert "is a closed-set model, whose probabilities are shared among its own classes and no other texts" in err
+        assert "is a closed-set model, whose probabilities are of its own classes and of no other texts" in err
         assert f"leave out {option}, or choose a zero-shot model" in err
 
 

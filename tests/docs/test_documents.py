@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_options_in_the_documents_are_the_commands(document: Path, parser: ArgumentParser) -> None:
     text = document.read_text("utf-8")
     assert with_table(text, parser) == text, "run python -m docs.options"
-    assert re.search(r"^\| `(-v`, `--video` `VIDEO|SOURCE|VIDEO)` \|", text, re.MULTILINE)
+    assert re.search(r"^\| `(-v`, `--video` `VIDEO|SOURCE|VIDEO|--data` `DATA)` \|", text, re.MULTILINE)
 
 
 def test_the_files_that_documents_link_to_exist() -> None:

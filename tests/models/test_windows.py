@@ -16,7 +16,7 @@ from make_videos import copy_packets, moving, number_in, numbered, write_numbere
 from numpy.typing import NDArray
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 
-import action_clip.models.actionclip
+import action_clip.models.steps
 import action_clip.models.window_encoder
 import action_clip.models.windows
 import action_clip.video.address
@@ -131,13 +131,13 @@ def test_other_strides(model: ActionClip, video: Path, monkeypatch: pytest.Monke
 @pytest.mark.usefixtures("short_stretches")
 def test_graphs_that_see_whole_clips(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
-    encode = action_clip.models.actionclip.encode_frames
+    encode = action_clip.models.steps.encode_frames
 
     def watched(graphs: Any, clips: NDArray[np.float32]) -> Any:
         shapes.append(clips.shape)
         return encode(graphs, clips)
 
-    monkeypatch.setattr(action_clip.models.actionclip, "encode_frames", watched)
+    monkeypatch.setattr(action_clip.models.steps, "encode_frames", watched)
     zero_shot = ActionClip(temporal(tmp_path / "temporal"), cache=False)
     windows = list(zero_shot.timeline(video, LABELS, window=1.0))
     assert {shape[1:] for shape in shapes} == {(T, 3, 32, 32)}
@@ -163,7 +163,7 @@ def test_nano(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("short_stretches")
 def test_each_frame_is_decoded_and_encoded_once(folder: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, packets, rows = [], [], []
-    decode, encode = Video.decode, action_clip.models.actionclip.frame_features
+    decode, encode = Video.decode, action_clip.models.steps.frame_features
 
     def converting(frame: Any, aspect: Any) -> Any:
         pictures.append(frame.pts)
@@ -179,7 +179,7 @@ def test_each_frame_is_decoded_and_encoded_once(folder: Path, video: Path, monke
 
     monkeypatch.setattr(action_clip.video.seeking, "upright_rgb", converting)
     monkeypatch.setattr(Video, "decode", decoding)
-    monkeypatch.setattr(action_clip.models.actionclip, "frame_features", encoding)
+    monkeypatch.setattr(action_clip.models.steps, "frame_features", encoding)
     windows = list(ActionClip(folder, cache=False).timeline(video, LABELS, window=1.0, stride=0.25))
     looked_at = {index for window in windows for index in window.prediction.frame_indices}
     assert len(pictures) == len(set(pictures)) == sum(rows) == len(looked_at) == 9
