@@ -18,7 +18,7 @@ from action_clip.errors import ActionClipError
 from action_clip.training.finetune.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 120.0
+PATIENCE_S = 900.0
 ENDLESS = ("--lr", "1e6", "--weight-decay", "3e32")
 """So large that the weights are infinite after a step at these rates."""
 
