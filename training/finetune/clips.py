@@ -43,7 +43,7 @@ class TrainingClip(NamedTuple):
     """A clip as it is trained on."""
 
     pixels: Tensor
-    """(T, S, S, 3) uint8 RGB."""
+    """(T, S, S, 3) uint8 RGB; empty where no example at all can be read."""
     labels: Tensor
     """(C,) bool: its classes."""
     chosen: int
@@ -82,10 +82,11 @@ class TrainingClips(TorchDataset[TrainingClip]):
         return len(self._examples)
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingClip:
-        """Return the clip of an epoch and an example. Raises ActionClipError where no example can be read at all."""
+        """Return the clip of an epoch and an example."""
         epoch, index = key
         random = np.random.default_rng((_OF_CLIPS, self._seed, epoch, index))
         failures: dict[int, str] = {}
+        labels = torch.zeros(self._classes, dtype=torch.bool)
         for candidate in (index, *random.permutation(len(self)).tolist()):
             if candidate in failures:
                 continue
@@ -96,13 +97,13 @@ class TrainingClips(TorchDataset[TrainingClip]):
             except ActionClipError as error:
                 failures[candidate] = sentence(error)
                 continue
-            labels = torch.zeros(self._classes, dtype=torch.bool)
             labels[list(example.labels)] = True
             chosen = example.labels[random.integers(len(example.labels))]
             prompt = int(random.integers(self._prompts))
             pixels = torch.from_numpy(self._changed(frames, random))
             return TrainingClip(pixels, labels, chosen, prompt, failures)
-        raise ActionClipError(f"none of the {len(self)} clips can be read: {failures[index]}")
+        # Not an error yet: out of another process it would come with its traceback as text.
+        return TrainingClip(torch.empty(0, dtype=torch.uint8), labels, 0, 0, failures)
 
     def _changed(self, frames: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
         size = self._shape.image_size

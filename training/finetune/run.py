@@ -82,9 +82,9 @@ def _parts(dataset: Dataset) -> tuple[Dataset, Dataset | None]:
 
 
 def _beginning(options: argparse.Namespace, folder: RunFolder) -> Beginning:
-    wanted = Wanted(options.fusion, options.frames, options.activation, options.trust, options.seed)
     if options.resume:
-        return from_checkpoint(str(folder.last), wanted)
+        return from_checkpoint(str(folder.last), Wanted())  # which says what was wanted
+    wanted = Wanted(options.fusion, options.frames, options.activation, options.trust, options.seed)
     if options.checkpoint:
         return from_checkpoint(options.checkpoint, wanted)
     if options.scratch:

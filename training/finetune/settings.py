@@ -22,6 +22,10 @@ class Settings:
 
     begins_with: str
     """The value of --checkpoint or --scratch."""
+    fusion: str | None
+    frames: int | None
+    activation: str | None
+    """These three as the user stated them."""
     epochs: int
     batch_size: int
     lr: float
@@ -58,6 +62,9 @@ def settings_of(
     sided = [name for name in training.classes if _SIDE.search(name)]
     return Settings(
         begins_with=options.checkpoint or options.scratch or "",
+        fusion=options.fusion,
+        frames=options.frames,
+        activation=options.activation,
         epochs=options.epochs,
         batch_size=min(options.batch_size, len(training)),
         lr=lr,

@@ -148,9 +148,9 @@ class Trainer:
         )
         with bar, _enough_memory():
             for step, batch in enumerate(self._loader):
-                self._report(batch.failures)
                 self._set_rates(epoch + step / self.steps)
                 losses.append(self._step(batch, f"epoch {epoch + 1}, step {step + 1}"))
+                self._report(batch.failures)
                 note(epoch * self.steps + step, losses[-1])
                 bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
                 bar.update()
@@ -206,6 +206,9 @@ class Trainer:
             group["lr"] = group["base_rate"] * factor
 
     def _step(self, batch: _Batch, where: str) -> float:
+        if not batch.pixels.numel():
+            count, first = len(batch.failures), next(iter(batch.failures.values()))
+            raise ActionClipError(f"none of the {count} clips for training can be read; the first: {first}")
         device = self._fabric.device
         rows = self._texts.tokens[batch.prompts * len(self._texts.classes) + batch.chosen]
         tokens = rows[:, : int(rows.argmax(1).max()) + 1]  # the end of text has the largest id

@@ -223,7 +223,9 @@ def test_no_clip_can_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     data = write_data(tmp_path / "data", train=2, val=0)
     for path in data.rglob("*.avi"):
         path.write_bytes(b"no video")
-    assert refused(capsys, *arguments(data, tmp_path / "run")).startswith("none of the 4 clips can be read: ")
+    sentence = refused(capsys, *arguments(data, tmp_path / "run"))
+    assert sentence.startswith("none of the 4 clips for training can be read; the first: ")
+    assert "0.avi" in sentence or "1.avi" in sentence
 
 
 def test_one_class(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -291,6 +293,7 @@ def test_a_training_is_not_overwritten_and_goes_on_only_as_it_was(
     same = "--resume goes on with the same options, and"
     assert other("--epochs", "2") == f"{same} --epochs was 1, not 2: give it so"
     assert other("--epochs", "1", "--lr", "1e-3") == f"{same} --lr was 0.0005, not 0.001: give it so"
+    assert other("--epochs", "1", "--frames", "4") == f"{same} --frames was None, not 4: give it so"
     assert other("--epochs", "1", "--flip", "always") == f"{same} --flip was False, not True: give it so"
     words = arguments(write_data(tmp_path / "others", train=5), out, "--epochs", "1", "--resume")
     assert refused(capsys, *words) == (
