@@ -28,6 +28,7 @@ from action_clip.export.checkpoint_reading import (
 from action_clip.export.choices import ACTIVATIONS
 from action_clip.models.catalog import validators
 from action_clip.models.catalog.specs import CLIP_MEAN, CLIP_STD
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
 
 T = TypeVar("T")
 
@@ -93,6 +94,8 @@ class Checkpoint:
     preprocessing: Preprocessing | None = None
     uniform: str = "segments"
     """The rule for the frames that it was evaluated on, one of validators.UNIFORM_RULES."""
+    prompts: tuple[str, ...] = DEFAULT_PROMPTS
+    """The templates that labels are put into."""
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
@@ -197,6 +200,7 @@ def _with_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], path: Path) ->
             *normalisation(facts, "mean", "std", CLIP_PREPROCESSING, path),
         ),
         uniform=value_of(facts, "uniform", validators.uniform_rule, checkpoint.uniform, path),
+        prompts=value_of(facts, "prompts", validators.prompts, checkpoint.prompts, path),
     )
 
 

@@ -5,6 +5,7 @@ granted of every network is added under `NETWORKS`, which the published code doe
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,12 +28,13 @@ _TO_ENCODER: Rules = (
 _WITH_SHIFT: Rules = ((r"^(transformer\.resblocks\.\d+)\.", r"\1.net."),)
 
 
-def official_content(networks: Networks, log_scale: float) -> dict[str, Any]:
+def official_content(networks: Networks, log_scale: float, prompts: Sequence[str]) -> dict[str, Any]:
     """Return the entries of an official checkpoint that are about the networks; tensors share their memory.
 
     Args:
         networks: of any kind that `assemble` returns.
         log_scale: the logarithm of the factor of cosines that was learned.
+        prompts: the templates that labels are put into.
     """
     images = _packed(networks.image)
     if networks.image.temporal == "shift":
@@ -42,7 +44,7 @@ def official_content(networks: Networks, log_scale: float) -> dict[str, Any]:
     return {
         "model_state_dict": clip,
         "fusion_model_state_dict": _fusion(networks),
-        NETWORKS: _facts(networks),
+        NETWORKS: {**_facts(networks), "prompts": list(prompts)},
     }
 
 

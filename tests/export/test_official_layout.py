@@ -27,8 +27,10 @@ from random_checkpoints import (
 )
 
 from action_clip.export.clip.assemble import Networks
+from action_clip.export.clip.model import ClipModel
 from action_clip.export.clip.official import official_content
 
+PROMPTS = ("a clip of {}", "{}")
 FUSIONS = ("meanP", "Conv_1D", "LSTM", "Transf", "Transf_cls")
 
 
@@ -40,7 +42,7 @@ def official(folder: Path, clip: State, fusion: State) -> Path:
 
 def written(folder: Path, networks: Networks, scale: float = 4.5) -> Path:
     path = folder / "written.pt"
-    torch.save(official_content(networks, scale), path)
+    torch.save(official_content(networks, scale, PROMPTS), path)
     return path
 
 
@@ -56,6 +58,7 @@ def assert_equal(found: Networks, expected: Networks) -> None:
         assert blocks[0].attn.heads == blocks[1].attn.heads
         assert blocks[0].ln_1.eps == blocks[1].ln_1.eps
     assert (found.checkpoint.uniform, found.checkpoint.layout) == (expected.checkpoint.uniform, "ActionCLIP")
+    assert ClipModel(found).spec("", "").prompts == PROMPTS
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -127,12 +130,13 @@ def test_mmaction2s_fusion_keeps_its_epsilon_its_frames_and_its_rule(tmp_path: P
         ("text_heads", -1, "text_heads must be a whole number above 0, not -1"),
         ("image_epsilon", "x", "image_epsilon must be a number, not 'x'"),
         ("mean", [1.0], "mean must be three numbers, not [1.0]"),
+        ("prompts", ["no place"], "prompts must be"),
         ("uniform", "never", "uniform must be one of 'segments', 'midpoints', 'linspace', not 'never'"),
     ],
 )
 def test_foreign_values_are_refused(tmp_path: Path, name: str, value: Any, what: str) -> None:
     torch.save(with_openai_facts(openai_state(SIZES)), tmp_path / "openai.pt")
-    content = official_content(read(tmp_path / "openai.pt"), 4.5)
+    content = official_content(read(tmp_path / "openai.pt"), 4.5, PROMPTS)
     content["action_clip"][name] = value
     torch.save(content, tmp_path / "written.pt")
     assert what in refused(tmp_path / "written.pt")

@@ -151,7 +151,7 @@ class Training:
     def _content(self) -> dict[str, Any]:
         return {
             "epoch": len(self.history),
-            **official_content(self._networks, float(self._towers.logit_scale.detach())),
+            **official_content(self._networks, float(self._towers.logit_scale.detach()), self._settings.prompts),
             "optimizer_state_dict": self._optimiser.state_dict(),
             TRAINING: {
                 "settings": asdict(self._settings),

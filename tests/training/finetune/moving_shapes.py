@@ -1,6 +1,6 @@
 """Clips of a coloured shape that moves, whose label says so: "a red square moves left".
 
-Half of the colours move along both axes. Of the others, some are only ever trained to move left and right, the others
+Three of the colours move along both axes. Of the others, some are only ever trained to move left and right, the others
 up and down: what they do along the other axis is held out, combinations of a colour and a direction that were never
 trained together, although each was.
 """
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 SIDE, FRAMES = 32, 8
 COLOURS = {
-    "red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230), "yellow": (230, 220, 40),
-    "purple": (150, 40, 170), "orange": (250, 140, 20), "cyan": (40, 210, 220), "pink": (250, 150, 190),
+    "red": (225, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 225), "yellow": (225, 215, 30),
+    "purple": (200, 40, 200), "cyan": (40, 210, 210), "white": (240, 240, 240),
 }  # fmt: skip
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-SIDEWAYS_ONLY, UPRIGHT_ONLY = ("red", "yellow"), ("green", "purple")
+SIDEWAYS_ONLY, UPRIGHT_ONLY = ("red", "cyan"), ("green", "purple")
 _RADIUS, _OUTLINE = 4, 3
-_SHADE = 15
+_SHADE = 8
 """Standard deviation of each channel of a colour."""
 
 
@@ -46,7 +46,7 @@ BY_LABEL = {motion.label: motion for motion in MOTIONS}
 
 
 def shown(motion: Motion, random: np.random.Generator) -> list[Picture]:
-    """The frames of a clip: a square of some shade of the colour with a white outline, on black."""
+    """The frames of a clip: a square of some shade of the colour with a grey outline, on black."""
     step = np.array(DIRECTIONS[motion.direction])
     across = random.uniform(-6, 6) * (step == 0)
     places = 15.5 + across + step * random.uniform(12, 20) * np.linspace(-0.5, 0.5, FRAMES)[:, None]
@@ -56,7 +56,7 @@ def shown(motion: Motion, random: np.random.Generator) -> list[Picture]:
     for place in places:
         far = np.abs(pixels - place[:, None, None]).max(axis=0)
         frame = np.zeros((SIDE, SIDE, 3), np.uint8)
-        frame[far <= _RADIUS + _OUTLINE] = 255
+        frame[far <= _RADIUS + _OUTLINE] = 130
         frame[far <= _RADIUS] = colour
         frames.append(frame)
     return frames
