@@ -1,8 +1,7 @@
 """Clips of a coloured shape that moves, whose label says so: "a red square moves left".
 
-Three of the colours move along both axes. Of the others, some are only ever trained to move left and right, the others
-up and down: what they do along the other axis is held out, combinations of a colour and a direction that were never
-trained together, although each was.
+But red is only ever trained to move sideways, and blue up and down: what they do along the other axis is held out,
+combinations of a colour and a direction that were never trained together, although each was.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ COLOURS = {
     "purple": (200, 40, 200), "cyan": (40, 210, 210), "white": (240, 240, 240),
 }  # fmt: skip
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-SIDEWAYS_ONLY, UPRIGHT_ONLY = ("red", "cyan"), ("green", "purple")
+SIDEWAYS_ONLY, UPRIGHT_ONLY = "red", "blue"
 _RADIUS, _OUTLINE = 4, 3
 _SHADE = 8
 """Standard deviation of each channel of a colour."""
@@ -38,7 +37,7 @@ class Motion(NamedTuple):
     @property
     def is_held_out(self) -> bool:
         is_upright = self.direction in ("up", "down")
-        return self.colour in (SIDEWAYS_ONLY if is_upright else UPRIGHT_ONLY)
+        return self.colour == (SIDEWAYS_ONLY if is_upright else UPRIGHT_ONLY)
 
 
 MOTIONS = tuple(Motion(colour, direction) for colour in COLOURS for direction in DIRECTIONS)
