@@ -94,11 +94,14 @@ def folds(dataset: Dataset, count: int | None, seed: int) -> Iterator[tuple[Indi
         return
     groups_of_label = Counter(label for label, _ in {*zip(labels.tolist(), groups.tolist(), strict=True)})
     most = max(groups_of_label.values())
+    # Its own shuffling differs among versions; groups of the same size and classes come in the order of their numbers.
+    order = _random_order(dataset, seed)
+    ranks = {group: rank for rank, group in enumerate(sorted(order, key=order.__getitem__))}
+    shuffled = np.array([ranks[group] for group in groups.tolist()])
     # Its warning is of classes with fewer clips than folds.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        splitter = StratifiedGroupKFold(max(min(count, most), 2), shuffle=True, random_state=seed)
-        yield from splitter.split(rows, labels, groups)
+        yield from StratifiedGroupKFold(max(min(count, most), 2)).split(rows, labels, shuffled)
 
 
 def _chosen_groups(dataset: Dataset, share: float, seed: int) -> set[int]:

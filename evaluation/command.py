@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -29,6 +30,7 @@ from action_clip.video.views import ONE_VIEW, parse_views
 
 _FOR_MODELS = ("model", "prompts", "average", "views", "device", "threads", "no_cache")
 """The options that predictions in a file have no use for."""
+_LOG = logging.getLogger("action_clip")
 _FRAMES = 8
 """Frames of a clip on a page, where no model tells which were looked at."""
 
@@ -150,7 +152,12 @@ def _answers(options: argparse.Namespace, found: FoundModel | None, dataset: Dat
     if found is None:
         from action_clip.evaluation.prediction_files import read_answers
 
-        return read_answers(options.predictions, dataset)
+        answers = read_answers(options.predictions, dataset)
+        for sentence in answers.failures.values():
+            _LOG.error("error: %s", sentence)
+        if answers.failures:
+            _LOG.error("%d of %d clips have no answer", len(answers.failures), len(answers))
+        return answers
     from action_clip.evaluation.model_answers import answers_of
     from action_clip.models.loading import load
 

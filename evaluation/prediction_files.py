@@ -19,6 +19,7 @@ from action_clip.errors import ActionClipError
 from action_clip.evaluation.answers import Answers
 from action_clip.evaluation.model_answers import check_several, matched
 from action_clip.output.writers import COLUMNS
+from action_clip.system.addresses import display_name
 from action_clip.system.files import read_text
 from action_clip.tokenizer.label_files import column_head
 
@@ -64,7 +65,7 @@ def read_answers(path: str, dataset: Dataset) -> Answers:
     for index, example in enumerate(dataset.examples):
         answer = by_example.get(index)
         if answer is None:
-            failures[index] = f"{path} has no prediction for {example.video}"
+            failures[index] = f"{path} has no prediction for {display_name(example.video)}"
         elif answer.error is not None or not answer.scores:
             failures[index] = answer.error or f"{answer.where} has no answer"
         else:

@@ -15,6 +15,7 @@ _NAMES = {
     "mean_per_class": "mean per class",
     "mean_average_precision": "mean average precision",
     "expected_calibration_error": "expected calibration error",
+    "confusion": "confusion matrix",
 }
 
 

@@ -133,6 +133,6 @@ def chromium() -> Iterator["Browser"]:
         pytest.skip("Chromium is not installed")
     with sync_api.sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=program, args=options)
+        browser = playwright.chromium.launch(executable_path=program, args=options, timeout=120_000)
         yield browser
         browser.close()

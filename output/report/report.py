@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from action_clip.errors import ActionClipError
 from action_clip.models.prediction import Failure, Prediction, Window
 from action_clip.models.segments import segments
@@ -60,6 +62,13 @@ def _continues(before: Prediction | Failure | Window | None, result: Prediction 
     return result.prediction.video == before.prediction.video and result.start_s > before.start_s
 
 
+def _small(window: Window) -> Window:
+    """Return a window without what a page does not show: a film may have ten thousands of them."""
+    similarities, features = np.empty(0, np.float64), np.empty(0, np.float32)
+    kept = replace(window.prediction, similarities=similarities, video_features=features, timings_s={})
+    return replace(window, prediction=kept)
+
+
 class Report:
     """Collects results, reduced to what the page shows of them, and writes the page."""
 
@@ -87,7 +96,7 @@ class Report:
                 return
         if isinstance(result, Window):
             self._place = place
-            self._windows.append(result)
+            self._windows.append(_small(result))
         elif isinstance(result, Failure):
             self._items[place] = of_failure(result, self._path)
         else:

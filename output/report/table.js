@@ -1,6 +1,7 @@
 "use strict";
 // Makes a table with the class "items" sortable by its columns, and lets the form with the class "controls" filter it.
-// A row tells by data-labels and data-values which labels it has; a cell by data-value what it is sorted by.
+// A row tells by data-labels and data-values which labels it has, and how probable they are; a cell by data-value what it
+// is sorted by. Of the form's fields text, label, least and state, any may be missing.
 (() => {
   const table = document.querySelector("table.items");
   const form = document.querySelector("form.controls");
@@ -10,13 +11,14 @@
   const collator = new Intl.Collator(undefined, {numeric: true, sensitivity: "base"});
   const folded = (text) => text.normalize("NFC").toLowerCase();
 
-  const rows = [...body.rows].map((element) => {
-    const labels = element.dataset.labels.split(" ").filter(Boolean);
-    const values = element.dataset.values.split(" ").filter(Boolean).map(Number);
+  const rows = [...body.rows].map((element, place) => {
+    const labels = (element.dataset.labels ?? "").split(" ").filter(Boolean);
+    const values = (element.dataset.values ?? "").split(" ").filter(Boolean).map(Number);
     return {
       element,
+      place,
       failed: element.classList.contains("failed"),
-      labels: new Map(labels.map((label, place) => [label, values[place]])),
+      labels: new Map(labels.map((label, number) => [label, values[number]])),
       best: values.length ? values[0] : null,
       text: folded([...element.querySelectorAll(".video, .bars bdi, .error")].map((part) => part.textContent).join("\n")),
       keys: [...table.tHead.rows[0].cells].map((_, column) => {
@@ -30,11 +32,10 @@
   function sort(column, descending) {
     const isNumeric = rows.every(({keys}) => keys[column] === "" || !Number.isNaN(Number(keys[column])));
     const compare = isNumeric ? (a, b) => a - b : collator.compare;
-    const place = new Map(rows.map((row) => [row, Number(row.keys[0])]));
     const sorted = [...rows].sort((one, other) => {
       const [a, b] = [one.keys[column], other.keys[column]];
-      if (a === "" || b === "") return (a === "") - (b === "") || place.get(one) - place.get(other);
-      return (descending ? compare(b, a) : compare(a, b)) || place.get(one) - place.get(other);
+      if (a === "" || b === "") return (a === "") - (b === "") || one.place - other.place;
+      return (descending ? compare(b, a) : compare(a, b)) || one.place - other.place;
     });
     body.append(...sorted.map((row) => row.element));
     [...table.tHead.rows[0].cells].forEach((head, number) => {
@@ -56,11 +57,10 @@
   });
 
   function filter() {
-    const words = folded(form.elements.text.value).split(/\s+/).filter(Boolean);
-    const label = form.elements.label.value;
-    const least = Number(form.elements.least.value) / 100;
-    const state = form.elements.state?.value ?? "";
-    form.querySelector("output").textContent = `${form.elements.least.value}%`;
+    const [text, label, percent, state] = ["text", "label", "least", "state"].map((name) => form.elements[name]?.value ?? "");
+    const words = folded(text).split(/\s+/).filter(Boolean);
+    const least = Number(percent) / 100;
+    if (percent) form.querySelector("output").textContent = `${percent}%`;
     let visible = 0, hiddenFailures = 0;
     for (const row of rows) {
       const value = label ? row.labels.get(label) : row.best;

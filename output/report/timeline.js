@@ -42,7 +42,7 @@
         {...axis, values: (_, ticks) => ticks.map(tick), space: 70},
         {...axis, values: (_, ticks) => ticks.map((value) => `${Math.round(100 * value)}%`), size: 52},
       ],
-      cursor: {drag: {x: false, y: false}, points: {size: 7}},
+      cursor: {y: false, drag: {x: false, y: false}, points: {size: 7}},
       legend: {mount: (_, legend) => section.querySelector(".legend").append(legend)},
       hooks: {ready: [align], setSize: [align]},
     };

@@ -111,8 +111,12 @@ def test_folds_keep_groups_together_and_classes_even() -> None:
         assert np.bincount(labels[test], minlength=3)[:2].tolist() == [4, 2]
         tested += test.tolist()
     assert sorted(tested) == list(range(31))
-    one, again = ([test.tolist() for _, test in folds(data, 5, 3)] for _ in range(2))
+    one, again, other = ([test.tolist() for _, test in folds(data, 5, seed)] for seed in (3, 3, 4))
     assert one == again
+    assert one != other
+    # What they were when this was written: they are to stay so, with every version of scikit-learn.
+    fixed = [[1, 4, 6, 9], [0, 5, 7, 10], [2, 3, 8, 11]]
+    assert [test.tolist() for _, test in folds(dataset(*clips(0, 6), *clips(1, 6, groups=3)), 3, 0)] == fixed
 
 
 def test_there_are_no_more_folds_than_groups() -> None:

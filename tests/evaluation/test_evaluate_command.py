@@ -1,6 +1,7 @@
 """The sub-command evaluate: a model or predictions on labelled clips, as text and as JSON."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,19 @@ def test_predictions_of_this_program_give_the_same_figures(
     assert by_file["calibration"]["error"] == pytest.approx(by_model["calibration"]["error"])
 
 
+def test_clips_that_predictions_lack_are_named(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    answers.write_text("video,label\na.mp4,dancing\nc.mp4,dancing\n", "utf-8")
+    page = tmp_path / "page.html"
+    code, out, err = run(capsys, "evaluate", "--data", str(data), "--predictions", str(answers), "--report", str(page))
+    assert code == 1
+    assert f"error: {answers} has no prediction for {data / 'dancing' / 'b.mp4'}" in err
+    assert "1 of 3 clips have no answer" in err
+    assert re.search(r"^top-1 +33\.3 % .* 50\.0 %$", out, re.MULTILINE)
+    assert "no expected calibration error: the scores are no probabilities" in out
+    assert page.read_text("utf-8").count('<div class="strip">') == 1
+
+
 def test_the_answer_goes_into_a_file(
     capsys: pytest.CaptureFixture[str], data: Path, model: str, tmp_path: Path
 ) -> None:
@@ -195,6 +209,19 @@ def test_options_of_models_do_not_go_with_predictions(
     code, _, err = run(capsys, "evaluate", "--data", str(data), "--predictions", "x", "--model", model)
     assert code == 2
     assert "--model is about a model, and --predictions are there: leave out one" in err
+
+
+def test_the_python_in_the_document_runs(
+    capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = Path(__file__).parents[2] / "docs" / "evaluate.md"
+    (code,) = re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    data.rename(data.parent / "clips")
+    monkeypatch.chdir(data.parent)
+    exec(code, {})
+    printed = capsys.readouterr().out
+    content = evaluated(capsys, "--data", "clips", "--model", "nano")
+    assert printed == f"{content['figures']['top_1']['value']} {np.array(content['confusion'])}\n"
 
 
 def test_without_scikit_learn_a_sentence_says_what_to_install(

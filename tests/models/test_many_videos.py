@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fault_server import Fault, FaultServer, wait_until
+from make_videos import number_in, numbered, write_numbered
 from numpy.typing import NDArray
 from small_models import CLASSES, random_closed_model, random_model, save_closed_model, save_model
 
@@ -67,6 +68,34 @@ def test_predictions_without_thumbnails_are_tables_and_no_sheets(model: ActionCl
     with pytest.raises(ActionClipError, match=r"no thumbnails.* classify the video alone"):
         save_sheet(tmp_path / "sheet.png", result)
     assert not (tmp_path / "sheet.png").exists()
+
+
+def test_predictions_have_a_small_frame_from_the_middle_where_it_is_asked_for(tmp_path: Path) -> None:
+    model = ActionClip(save_model(random_model(1, 4, False), tmp_path / "model", frames=4))
+    video = write_numbered(tmp_path / "a.mp4", 64, options={"g": "10", "sc_threshold": "0"})
+    frames = [numbered(number, 640, 384) for number in range(64)]
+    labels = ["eating", "läuft"]
+    # The middle one of the frames that are looked at; when the video is known, the keyframe next to its middle.
+    for expected in (39, 30):
+        [of_file, of_frames] = model.classify_many([video, frames], labels, thumbnail=True)
+        assert isinstance(of_file, Prediction)
+        assert isinstance(of_frames, Prediction)
+        assert of_file.thumbnail is not None
+        assert number_in(of_file.thumbnail) == expected
+        assert of_frames.thumbnail is not None
+        assert (number_in(of_frames.thumbnail), of_frames.thumbnail.shape) == (39, (96, 160, 3))
+        assert of_file.frames.size == 0
+    [without] = model.classify_many([video], labels)
+    assert isinstance(without, Prediction)
+    assert without.thumbnail is None
+
+
+def test_a_closed_set_gives_small_frames_too(tmp_path: Path) -> None:
+    model = TimeSformer(save_closed_model(random_closed_model(1, frames=4), tmp_path / "closed"))
+    [(_, answer)] = model.classify_as_completed([[numbered(5)] * 4], thumbnail=True)
+    assert isinstance(answer, Prediction)
+    assert answer.thumbnail is not None
+    assert number_in(answer.thumbnail) == 5
 
 
 def test_encoded_videos_answer_later_questions(model: ActionClip) -> None:

@@ -69,7 +69,7 @@ class Linear(Head):
     """
 
     name = "linear"
-    settings: ClassVar[Sequence[Setting]] = tuple({"C": 10.0**exponent} for exponent in range(-1, 5))
+    settings: ClassVar[Sequence[Setting]] = tuple({"C": 10.0**exponent} for exponent in range(-1, 4))
     default: ClassVar[Setting] = {"C": 10.0}
 
     def fitted(self, examples: Examples, settings: Sequence[Setting]) -> Iterator[FittedHead]:
@@ -109,8 +109,9 @@ def _logistic(
     model = LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS)
     # The products are small: several threads wait for each other ten times as long as one needs.
     with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", UserWarning)  # of few clips a class
+        # Of few clips a class, of fits that are near enough, and old versions' of the options that they give to SciPy.
+        for kind in (UserWarning, ConvergenceWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", kind)
         model.fit(features, target)
     if len(present) == 2:  # one row: the logit of the second class, that of the first being 0
         weights[:, present] = model.coef_.T @ [[-0.5, 0.5]]

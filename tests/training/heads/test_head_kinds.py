@@ -1,7 +1,9 @@
 """Heads: what they compute is what scikit-learn and the papers' formulas say, in numpy and as graphs."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -36,14 +38,22 @@ def scaled(features: NDArray[np.float32], train: NDArray[np.float32]) -> NDArray
     return np.asarray((rows - mean) / np.sqrt(((known - mean) ** 2).sum(axis=1).mean()))
 
 
+def fitted_reference(rows: NDArray[np.float64], labels: NDArray[np.generic], strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of old versions, about the options that they give to SciPy
+        return LogisticRegression(C=strength, max_iter=1000).fit(rows, labels)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("strength", [0.1, 10.0, 1000.0])
 def test_the_linear_head_is_scikit_learns_logistic_regression(classes: int, strength: float) -> None:
-    from sklearn.linear_model import LogisticRegression
-
     train, test = clouds(0, 20, classes, spread=0.3), clouds(1, 10, classes, spread=0.3).features
     fitted = fitted_with(Linear(), train, {"C": strength})
-    reference = LogisticRegression(C=strength, max_iter=1000).fit(scaled(train.features, train.features), train.labels)
+    reference = fitted_reference(scaled(train.features, train.features), train.labels, strength)
     expected = reference.decision_function(scaled(test, train.features))
     logits = run_graph(fitted.function, test)
     assert logits.shape == (10 * classes, classes)
@@ -56,8 +66,6 @@ def test_the_linear_head_is_scikit_learns_logistic_regression(classes: int, stre
 
 
 def test_several_classes_a_clip_are_each_against_the_rest() -> None:
-    from sklearn.linear_model import LogisticRegression
-
     one = clouds(0, 20, spread=0.3)
     both = one.membership.copy()
     both[:30:3, 1] = True
@@ -66,7 +74,7 @@ def test_several_classes_a_clip_are_each_against_the_rest() -> None:
     fitted = fitted_with(Linear(), train, {"C": 10.0})
     rows = scaled(train.features, train.features)
     for label in range(3):
-        reference = LogisticRegression(C=10.0, max_iter=1000).fit(rows, both[:, label])
+        reference = fitted_reference(rows, both[:, label], 10.0)
         expected = reference.decision_function(scaled(test, train.features))
         np.testing.assert_allclose(run_graph(fitted.function, test)[:, label], expected, atol=1e-5, rtol=1e-5)
         own = reference.predict_proba(scaled(test, train.features))[:, 1]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from predictions import failure, picture, prediction, windows
 
-from action_clip import ActionClipError, Prediction, save_report, segments
+from action_clip import ActionClipError, Failure, Prediction, save_report, segments
 from action_clip.output.report.links import link
 from action_clip.output.report.page import FOLDER, write_page
 from action_clip.output.report.text import shown
@@ -64,7 +64,8 @@ def test_frames_without_times_and_a_name_are_numbered(tmp_path: Path) -> None:
 
 def test_several_videos_have_a_thumbnail_each(tmp_path: Path) -> None:
     with_frames = prediction("b.mp4", {"a": 1.0}, frames=np.stack([picture(10, 400, 300)] * 3))
-    results = [prediction("a.mp4", {"a": 1.0}, thumbnail=picture(200)), with_frames, failure("c.mp4", "is broken")]
+    first = prediction("a.mp4", {"a": 1.0}, thumbnail=picture(200))
+    results: list[Prediction | Failure] = [first, with_frames, failure("c.mp4", "is broken")]
     save_report(tmp_path / "a.html", iter(results))
     found = pictures_in(tmp_path / "a.html")
     assert [image.size for image in found] == [(160, 90), (120, 160)]
