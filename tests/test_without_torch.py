@@ -78,6 +78,23 @@ def test_the_exporter_says_what_is_missing(arguments: list[str]) -> None:
     assert done.stdout == ""
 
 
+def test_fine_tuning_says_what_is_missing() -> None:
+    done = run(
+        "from action_clip import main\n"
+        "try:\n"
+        "    main(['train', '--fine-tune', '--help'])\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "assert main(['train', '--fine-tune', '--data', 'clips', '--out', 'run', '--scratch', 'tiny']) == 1\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--unfreeze-layers N" in done.stdout
+    advice = "pip install 'action-clip[finetune]', or in a clone pip install -r requirements-finetune.txt"
+    assert re.fullmatch(
+        rf"action_clip: error: fine-tuning needs .* \(No module named '\w+'\): {re.escape(advice)}\n", done.stderr
+    )
+
+
 def test_what_exporting_needs_is_required_for_exporting_only() -> None:
     def packages(file: str) -> set[str]:
         lines = (ROOT / file).read_text("utf-8").splitlines()
