@@ -178,7 +178,7 @@ class Trainer:
             for batch in self._validation_loader:
                 hits += torch.tensor(self._hits(batch, dataset, bank), device=fabric.device)
         self._towers.train()
-        return Accuracy(*(_summed(fabric, hits) / len(dataset)).tolist())
+        return Accuracy(*(count / len(dataset) for count in _summed(fabric, hits).tolist()))
 
     def _hits(self, batch: Sequence[ValidationClip], dataset: Dataset, bank: LabelBank) -> list[int]:
         """Return of how many clips the first answer, and one of the first five, is right."""
