@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,18 @@ def test_a_head_that_adds_to_texts(tmp_path: Path, base: Path) -> None:
     assert not hasattr(answer, "error")
     assert model.labels().labels == NAMES
     assert model.predict(model.encode_video(frames())).labels == NAMES
+
+
+def test_what_the_base_says_of_itself_is_kept(tmp_path: Path, base: Path) -> None:
+    spec, paths = read_model_directory(base)
+    spec = replace(spec, none_texts=("nothing", "rain"), temporal="shift", uniform="midpoints", licence="mine")
+    new = trained_spec(spec, tmp_path / "model", "zero-shot", NAMES, ["{}!"], is_multi_label=False)
+    features = np.ones((1, WIDTH), np.float32)
+    write_folder(tmp_path / "model", new, paths, function(), "# card\n", features)
+    found, _ = read_model_directory(tmp_path / "model")
+    assert (found.none_texts, found.temporal, found.uniform) == (("nothing", "rain"), "shift", "midpoints")
+    assert (found.licence, found.prompts, found.logit_scale) == ("mine", ("{}!",), spec.logit_scale)
+    assert (found.mean, found.std, found.frames, found.resize) == (spec.mean, spec.std, 4, spec.resize)
 
 
 @pytest.mark.parametrize("head", ["linear", "tip-adapter"])
