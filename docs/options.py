@@ -19,6 +19,7 @@ def parsers() -> dict[Path, ArgumentParser]:
         ROOT / "docs" / "command-line.md": action_clip.commands.arguments.build_parser(),
         ROOT / "docs" / "evaluate.md": action_clip.evaluation.command.build_parser(),
         ROOT / "docs" / "export.md": action_clip.export.command.build_parser(),
+        ROOT / "docs" / "fine-tune.md": action_clip.training.command.build_fine_tune_parser(),
         ROOT / "docs" / "scale.md": action_clip.commands.ray.command.build_parser(),
         ROOT / "docs" / "train.md": action_clip.training.command.build_parser(),
     }

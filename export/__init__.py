@@ -1,3 +1,3 @@
-"""Exporting PyTorch checkpoints to ONNX graphs; it needs requirements-export.txt, and only `export` imports it."""
+"""Exporting PyTorch checkpoints to ONNX graphs: what `export` and fine-tuning import, with requirements-export.txt."""
 
 import action_clip.models  # noqa: F401 - before onnxruntime, which it silences

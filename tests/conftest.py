@@ -22,8 +22,11 @@ from action_clip.models.known_videos import KnownVideos
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# What requirements-export.txt and requirements-dev.txt add to requirements-test.txt.
-FOR_EXPORTING = {"torch", "onnxscript", "safetensors", "tokenizers", "transformers"}
+# What requirements-export.txt, -finetune.txt and -dev.txt add to requirements-test.txt.
+FOR_EXPORTING = {
+    *("torch", "onnxscript", "safetensors", "tokenizers", "transformers"),
+    *("lightning_fabric", "tensorboardX"),
+}
 
 
 def pytest_configure() -> None:

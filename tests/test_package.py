@@ -58,9 +58,10 @@ def test_extras_are_the_lists_of_the_requirements_files() -> None:
     assert extras["openvino"] == [runtime.replace("onnxruntime", "onnxruntime-openvino")]
     assert extras["train"] == requirements("requirements-train.txt")
     assert set(extras["train"]) <= set(requirements("requirements-test.txt"))
+    assert extras["finetune"] == requirements("requirements-export.txt") + requirements("requirements-finetune.txt")
     assert extras["ray"] == requirements("requirements-ray.txt")
     assert {*extras["completion"], *extras["parquet"]} <= set(requirements("requirements-test.txt"))
-    assert set(extras) == {"completion", "cuda", "export", "openvino", "parquet", "ray", "train"}
+    assert set(extras) == {"completion", "cuda", "export", "finetune", "openvino", "parquet", "ray", "train"}
 
 
 def test_every_part_is_packaged_and_banned_by_its_bare_name() -> None:

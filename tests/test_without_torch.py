@@ -10,7 +10,10 @@ from test_sample import ACTION
 
 ROOT = Path(__file__).parents[1]
 # What requirements-export.txt adds, what that brings along, and what it could be mistaken for.
-ABSENT = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "tokenizers", "transformers")
+ABSENT = (
+    *("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "tokenizers", "transformers"),
+    *("lightning_fabric", "tensorboardX"),
+)
 # A process in which these packages are not there, as on a machine where they were never installed.
 START = f"""
 import sys
@@ -73,6 +76,23 @@ def test_the_exporter_says_what_is_missing(arguments: list[str]) -> None:
     assert re.fullmatch(rf"No module named '\w+': {re.escape(advice)}", sentence)
     assert all("loading PyTorch" in line for line in progress)
     assert done.stdout == ""
+
+
+def test_fine_tuning_says_what_is_missing() -> None:
+    done = run(
+        "from action_clip import main\n"
+        "try:\n"
+        "    main(['train', '--fine-tune', '--help'])\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "assert main(['train', '--fine-tune', '--data', 'clips', '--out', 'run', '--scratch', 'tiny']) == 1\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--unfreeze-layers N" in done.stdout
+    advice = "pip install 'action-clip[finetune]', or in a clone pip install -r requirements-finetune.txt"
+    assert re.fullmatch(
+        rf"action_clip: error: fine-tuning needs .* \(No module named '\w+'\): {re.escape(advice)}\n", done.stderr
+    )
 
 
 def test_what_exporting_needs_is_required_for_exporting_only() -> None:

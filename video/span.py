@@ -39,9 +39,16 @@ class Span:
 
     @cached_property
     def _range(self) -> range:
-        reader = self._reader
-        if self._start_s >= reader.duration_s:
-            raise ActionClipError(f"it has {reader.duration_s:g} s, and no frames from {self._start_s:g} s on")
-        first, last = reader.shown_at(np.array([self._start_s, min(self._end_s or np.inf, reader.duration_s)])).tolist()
-        is_begun = self._end_s is not None and reader.times_s[last] >= self._end_s
-        return range(first, max(last + (not is_begun), first + 1))
+        return frames_of_span(self._reader, self._start_s, self._end_s)
+
+
+def frames_of_span(reader: VideoReader, start_s: float, end_s: float | None) -> range:
+    """Return the indices of the frames that are shown from `start_s` to `end_s`, in seconds; None: to the end.
+
+    Raises ActionClipError where the video cannot be read, or ends before.
+    """
+    if start_s >= reader.duration_s:
+        raise ActionClipError(f"it has {reader.duration_s:g} s, and no frames from {start_s:g} s on")
+    first, last = reader.shown_at(np.array([start_s, min(end_s or np.inf, reader.duration_s)])).tolist()
+    is_begun = end_s is not None and reader.times_s[last] >= end_s
+    return range(first, max(last + (not is_begun), first + 1))

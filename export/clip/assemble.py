@@ -64,7 +64,7 @@ def assemble(
     Args:
         checkpoint: as `read_checkpoint` returns it.
         fusion: the fusion that the checkpoint must have, one of choices.FUSIONS; None: any.
-        frames: frames of a clip, T; None: as many as the weights require, else 8.
+        frames: frames of a clip, T; None: as many as the checkpoint says or the weights require, else 8.
         activation: "quickgelu" or "gelu", where the checkpoint does not say.
 
     Raises:
@@ -76,7 +76,7 @@ def assemble(
     needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "token_embedding.weight")
     require(state, (*needed, "positional_embedding", "text_projection"))
     fusion_name = _fusion_name(checkpoint, fusion)
-    frames = _frames(checkpoint, fusion_name, frames)
+    frames = _frames(checkpoint, fusion_name, frames or checkpoint.frames)
     activation = _activation(checkpoint, activation)
     with torch.device("meta"):  # takes no memory: the checkpoint's tensors become the weights
         text, image = _text_tower(checkpoint, activation), _image_tower(checkpoint, activation, frames)

@@ -1,10 +1,10 @@
 """Reading checkpoints of CLIP and ActionCLIP in any known layout into one form."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from action_clip.errors import ActionClipError
 from action_clip.export.checkpoint_reading import (
@@ -25,11 +25,17 @@ from action_clip.export.checkpoint_reading import (
     value_of,
     weights,
 )
+from action_clip.export.choices import ACTIVATIONS
 from action_clip.models.catalog import validators
 from action_clip.models.catalog.specs import CLIP_MEAN, CLIP_STD
+from action_clip.tokenizer.prompts import DEFAULT_PROMPTS
+
+T = TypeVar("T")
 
 CLIP_PREPROCESSING = Preprocessing(None, CLIP_MEAN, CLIP_STD)
 OPEN_CLIP_CONFIG = "open_clip_config.json"
+NETWORKS = "action_clip"
+"""The entry of an official checkpoint, from this program's fine-tuning, about its networks: see `official`."""
 _OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 # Hugging Face's names → OpenAI's. The two projections, linear layers there and matrices here, are transposed too.
@@ -83,9 +89,13 @@ class Checkpoint:
     """Attention heads of the text and the image tower; None where the checkpoint does not say."""
     temporal: str | None = None
     """"shift" or "joint" where the image tower mixes the frames of a clip."""
+    frames: int | None = None
+    """Frames of a clip; None where the checkpoint does not say."""
     preprocessing: Preprocessing | None = None
     uniform: str = "segments"
     """The rule for the frames that it was evaluated on, one of validators.UNIFORM_RULES."""
+    prompts: tuple[str, ...] = DEFAULT_PROMPTS
+    """The templates that labels are put into."""
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
@@ -161,7 +171,43 @@ def _official(content: Mapping[str, Any], sha256: str, path: Path) -> Checkpoint
     elif "visual.time_embedding" in clip:
         temporal = "joint"
     fusion = None if fusion_content is None else canonical(renamed(tensors(fusion_content, path), _FROM_ENCODER))
-    return Checkpoint("ActionCLIP", sha256, canonical(clip), fusion, 1e-12, activation="quickgelu", temporal=temporal)
+    checkpoint = Checkpoint(
+        "ActionCLIP", sha256, canonical(clip), fusion, 1e-12, activation="quickgelu", temporal=temporal
+    )
+    return _with_facts(checkpoint, table(content, NETWORKS, path), path)
+
+
+def _with_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], path: Path) -> Checkpoint:
+    """Return an official checkpoint with what fine-tuning has written about its networks, if it has."""
+    if not facts:
+        return checkpoint
+
+    def of_both(name: str, check: Callable[[Any], T], default: T) -> tuple[T, T]:
+        return (
+            value_of(facts, f"text_{name}", check, default, path),
+            value_of(facts, f"image_{name}", check, default, path),
+        )
+
+    return replace(
+        checkpoint,
+        activation=value_of(facts, "activation", _known_activation, checkpoint.activation, path),
+        heads=of_both("heads", validators.count, None),
+        epsilons=of_both("epsilon", validators.positive_number, 1e-5),
+        fusion_epsilon=value_of(facts, "fusion_epsilon", validators.positive_number, checkpoint.fusion_epsilon, path),
+        frames=value_of(facts, "frames", validators.frame_count, None, path),
+        preprocessing=Preprocessing(
+            value_of(facts, "resize", validators.pixels, None, path),
+            *normalisation(facts, "mean", "std", CLIP_PREPROCESSING, path),
+        ),
+        uniform=value_of(facts, "uniform", validators.uniform_rule, checkpoint.uniform, path),
+        prompts=value_of(facts, "prompts", validators.prompts, checkpoint.prompts, path),
+    )
+
+
+def _known_activation(value: Any) -> str:
+    if value not in ACTIVATIONS:
+        raise ValueError(f"one of {', '.join(ACTIVATIONS)}")
+    return str(value)
 
 
 def _hugging_face(state: State, sha256: str, folder: Path) -> Checkpoint:

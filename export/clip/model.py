@@ -42,7 +42,7 @@ class ClipModel(SourceModel):
             std=networks.std,
             uniform=networks.checkpoint.uniform,
             logit_scale=networks.logit_scale,
-            prompts=DEFAULT_PROMPTS,
+            prompts=networks.checkpoint.prompts,
         )
 
     def details(self) -> dict[str, str]:
