@@ -22,7 +22,7 @@ def test_combinations_of_words_that_were_never_trained_together(
     code, printed, err = run(
         capsys, "train", "--fine-tune", "--data", str(tmp_path / "data"), "--out", str(out), "--scratch", "tiny",
         "--frames", str(FRAMES), "--prompts", str(tmp_path / "prompts.txt"), "--augmentation", "none",
-        "--epochs", "6", "--batch-size", "48", "--lr", "1e-4", "--image-lr", "1e-3", "--fusion-lr", "1e-2",
+        "--epochs", "8", "--batch-size", "48", "--lr", "1e-4", "--image-lr", "1e-3", "--fusion-lr", "1e-2",
     )  # fmt: skip
     assert code == 0, err
     assert f"wrote {out}: action-clip --model {out} " in printed
