@@ -137,7 +137,8 @@ class Transfer:
             timeout_s: seconds to connect, and between any two bytes.
             budget: limits the whole wait.
             has_known_length: whether the content's length is known even where the answer does not say it.
-            chunk: bytes of content that are passed on together, where the server does not send it in chunks; None: CHUNK.
+            chunk: bytes of content that are passed on together, where the server does not send it in chunks; None:
+                CHUNK.
 
         Raises:
             RedirectError: a redirect from https to something else, to neither http nor https, or too many of them.
