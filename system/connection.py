@@ -127,7 +127,7 @@ class Transfer:
         budget: WaitBudget,
         *,
         has_known_length: bool = False,
-        chunk: int = CHUNK,
+        chunk: int | None = None,
     ) -> None:
         """Send the request and wait for the answer's headers.
 
@@ -137,7 +137,8 @@ class Transfer:
             timeout_s: seconds to connect, and between any two bytes.
             budget: limits the whole wait.
             has_known_length: whether the content's length is known even where the answer does not say it.
-            chunk: bytes of content that are passed on together, where the server does not send it in chunks.
+            chunk: bytes of content that are passed on together, where the server does not send it in chunks; None:
+                CHUNK.
 
         Raises:
             RedirectError: a redirect from https to something else, to neither http nor https, or too many of them.
@@ -147,7 +148,7 @@ class Transfer:
         self._budget = budget
         self._items: Queue[Item] = Queue(_CHUNKS_AHEAD)
         self._is_closed = Event()
-        work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s, chunk)
+        work = (url, {"Accept-Encoding": "identity", **headers}, timeout_s, chunk or CHUNK)
         Thread(target=self._work, args=work, name="transfer", daemon=True).start()
         try:
             answer = self._next()
