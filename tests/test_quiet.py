@@ -79,6 +79,7 @@ def traced(tmp_path: Path, *arguments: str) -> tuple[list[str], set[Path]]:
     return network, {path for path in changed if not path.is_relative_to("/dev") and not path.is_relative_to("/proc")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [True, False])
 def test_the_command_writes_what_it_is_asked_for_and_connects_to_nobody(tmp_path: Path, cache: bool) -> None:
     outputs = {tmp_path / "answer.json", tmp_path / "sheet.png"}

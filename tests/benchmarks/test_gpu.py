@@ -12,6 +12,8 @@ from benchmarks.inputs import FRAMES, Inputs
 from benchmarks.measure import Raw, Sample, workers
 from benchmarks.report import section, verdict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif("CUDAExecutionProvider" in _available(), reason="onnxruntime has CUDA")
 def test_without_a_cuda_device_it_is_absent(tmp_path: Path) -> None:

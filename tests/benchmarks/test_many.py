@@ -22,6 +22,8 @@ from benchmarks.script import Clips
 from benchmarks.video import exact_frames
 from benchmarks.work import UNIFORM
 
+pytestmark = pytest.mark.slow
+
 NOTHING: set[str] = set()
 FORGOTTEN = {
     cases.EMPTY: {LABEL_BANK, VIDEO_BANK},

@@ -31,6 +31,8 @@ from benchmarks.inputs import ABSENT, ROOT, Inputs
 from benchmarks.measure import Command, Raw, processes, turns, workers
 from benchmarks.work import UNIFORM, flops, products
 
+pytestmark = pytest.mark.slow
+
 
 def python(code: str, home: Path, *, is_exact: bool = True, forget: tuple[Path, ...] = ()) -> Command:
     return Command([sys.executable, "-c", code], home, forget, is_exact)

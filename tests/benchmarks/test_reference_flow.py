@@ -14,6 +14,8 @@ from action_clip.video.preprocess import clip_tensor
 from benchmarks.inputs import ROOT, write_clip
 from benchmarks.reference_flow import BATCH, classify, preprocess, read_frames
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["dancing", "drinking", "reading", "playing the harp", "jumping over a fence", "eating"]
 STAGES = {"sessions", "text", "decode", "preprocess", "image", "fusion", "score"}
 

@@ -85,6 +85,7 @@ def test_an_answer_below_the_threshold_is_none(capsys: pytest.CaptureFixture[str
     assert [line[21:] for line in out.splitlines()] == ["-"]
 
 
+@pytest.mark.slow
 def test_segments(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
     options = ["--window", "0.4", "--segments", "--format", "json", "--min-duration", "0.01"]
     code, out, err = run(capsys, video, "--live", "-m", model, *ASK, *options)
@@ -116,6 +117,7 @@ def test_latencies(capsys: pytest.CaptureFixture[str], model: str, video: str) -
     assert any(re.fullmatch(pattern, line) for line in err.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no terminals of this kind")
 def test_a_terminal_has_a_status_that_is_gone_at_the_end(model: str, video: str) -> None:
     command = [video, "--live", "-m", model, *ASK, "--window", "0.4", "--switching-cost", "0", "-q"]

@@ -159,6 +159,7 @@ def test_features_that_fail_do_not_keep_the_video_from_being_saved(
     assert files() == ["clip.mp4", "out.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit to the size of files here")
 @pytest.mark.parametrize("more", [[], ["--window", "2"]])
 def test_where_it_cannot_be_written_the_answer_is_there(
@@ -183,6 +184,7 @@ def test_where_it_cannot_be_written_the_answer_is_there(
     assert files() == ["clip.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["interrupted", "terminated"])
 def test_a_run_that_is_ended_leaves_the_answer_and_no_draft(model: str, clip: str, number: signal.Signals) -> None:
@@ -200,6 +202,7 @@ def test_a_run_that_is_ended_leaves_the_answer_and_no_draft(model: str, clip: st
     assert files() == ["answer", "clip.mp4"]
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_how_many_frames_are_done(model: str, clip: str) -> None:
     command = [clip, "-m", model, *ASK, "--save", "out.mp4"]
     code, shown, _ = on_terminals(command, out_too=False)

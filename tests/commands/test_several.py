@@ -322,6 +322,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(model: str, clips: list[st
         assert process.wait() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no signals of this kind")
 @pytest.mark.parametrize("form", FORMATS)
 def test_killed_and_resumed_it_has_one_answer_for_each(

@@ -248,6 +248,7 @@ def test_options_that_do_not_fit_together_are_named(
     assert message in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["--format", "srt"], ["--format", "csv"], ["--segments", "--format", "json"], []]
 )
@@ -289,6 +290,7 @@ def size_of(pieces: list[dict[str, int]]) -> int:
     return sum(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no signals of this kind")
 @pytest.mark.parametrize("form", ["json", "vtt"])
 def test_killed_and_resumed_it_is_what_it_would_have_been(

@@ -540,6 +540,7 @@ def saving(folder: Path, ending: str, before: str = "0", progress: str = "None")
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit to the size of files here")
 @KINDS
 def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path: Path, ending: str) -> None:
@@ -554,6 +555,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path: Path, e
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", f"out{ending}"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "interrupted"])
 def test_a_process_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:

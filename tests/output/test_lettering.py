@@ -82,6 +82,7 @@ def test_the_scripts_of_the_world_have_faces(script: str) -> None:
         assert (drawn(letter) < 128).any(), unicodedata.name(letter)
 
 
+@pytest.mark.slow
 def test_all_hangul_and_common_chinese_characters_are_there() -> None:
     assert not [code for code in (*range(0xAC00, 0xD7A4), *range(0x4E00, 0x9FA6)) if not face_of(chr(code))]
 

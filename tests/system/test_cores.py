@@ -230,6 +230,7 @@ def larger_machine(folder: Path, cores: int) -> list[str]:
     return ["unshare", "-m", "sh", "-c", " && ".join([*mounts, 'exec "$0" "$@"'])]
 
 
+@pytest.mark.slow
 @as_root
 @on_linux
 @pytest.mark.parametrize("more", [(), ("--save", "sheet.png"), ("--threads", "1")], ids=["", "sheet", "threads"])

@@ -185,6 +185,7 @@ def test_errors_are_safe(capsys: pytest.CaptureFixture[str], options: list[str],
     assert error.count("\n") == 1 or debug
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no terminals of this kind")
 @pytest.mark.parametrize("kind", ["text", "json", "csv"])
 def test_no_format_steers_a_terminal(tmp_path: Path, kind: str) -> None:
@@ -202,6 +203,7 @@ def test_no_format_steers_a_terminal(tmp_path: Path, kind: str) -> None:
     assert "202ec" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [[f"--{name}", "http://ann:hidden@host/x"] for name in ("desc_file", "prompts", "model", "output", "save", "video")]

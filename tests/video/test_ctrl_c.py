@@ -108,6 +108,7 @@ STALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uniform", "keyframes"])
 @pytest.mark.parametrize("where", STALLS)
 def test_while_a_server_is_silent(where: str, kind: str) -> None:

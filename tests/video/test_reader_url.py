@@ -455,6 +455,7 @@ def never_ending(begin: bytes, drop: bytes) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begin", "drop"),
     [

@@ -65,6 +65,7 @@ X264 = "keyint=40:scenecut=0:bframes=3:b-adapt=0:"
 X265 = "log-level=none:keyint=40:bframes=4:b-adapt=0:"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "codec", "options", "most"),
     [

@@ -60,6 +60,7 @@ def test_a_thousand_answers_take_the_memory_of_their_thumbnails(closed: Path) ->
     assert grown[0] < 1000 * (answers[0].frames.nbytes + SLACK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(1080, 1920), (1920, 1080)])
 def test_answers_for_large_frames_are_small_in_memory_and_pickled(model: ActionClip, height: int, width: int) -> None:
     frames = film(FRAMES, height, width)

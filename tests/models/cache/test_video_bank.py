@@ -184,6 +184,7 @@ def test_a_read_is_no_write(tmp_path: Path, clock: Clock) -> None:
     assert 2 <= len(contents) <= 10
 
 
+@pytest.mark.slow
 def test_it_is_bounded_and_what_was_not_used_for_longest_goes_first(tmp_path: Path, clock: Clock) -> None:
     path, most = tmp_path / "bank", 2 << 20
     bank = filled(path, range(50), most)
@@ -200,6 +201,7 @@ def test_it_is_bounded_and_what_was_not_used_for_longest_goes_first(tmp_path: Pa
     assert 0.8 * most / 18_000 < len(left) < most / 16_384
 
 
+@pytest.mark.slow
 def test_a_smaller_bound_makes_the_file_smaller(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "bank"
     for number in range(200):
@@ -320,6 +322,7 @@ print(codes == [41] * 20 or codes)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing forks there")
 def test_children_use_it_while_threads_of_their_parent_do(tmp_path: Path) -> None:
     with running(FORKS, tmp_path / "bank") as process:

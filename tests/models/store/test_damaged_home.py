@@ -166,7 +166,7 @@ def damages(size: int) -> dict[str, Damage]:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("text/", "image/", "tiny/"))) for name in KEPT],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != KEPT[0])) for name in KEPT],
 )
 def test_a_damaged_file_changes_no_answer(clean: Clean, caplog: pytest.LogCaptureFixture, name: str) -> None:
     path, other = clean.find(name, clean.model), clean.find(name, clean.other)
@@ -213,6 +213,7 @@ def test_a_folder_of_another_kind_changes_no_answer(clean: Clean, caplog: pytest
     assert wrong == {}
 
 
+@pytest.mark.slow
 def test_a_command_after_damage(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "action_clip.py"), "--model", "nano", "--format", "json"]
     command += ["-t", "eating", "-t", "juggling"]

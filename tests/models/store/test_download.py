@@ -363,6 +363,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("kind", SLOW)
 def test_slow_servers_come_to_an_end(tmp_path: Path, kind: str) -> None:

@@ -51,6 +51,7 @@ def nameless(folder: Path, *arguments: str, **environment: str) -> tuple[int, st
 posix = pytest.mark.skipif(os.name == "nt", reason="there, every user has a home")
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("environment", [{}, {"HOME": ""}])
 def test_a_user_without_name_and_home(tmp_path: Path, answer: str, environment: dict[str, str]) -> None:
@@ -68,6 +69,7 @@ def test_what_a_user_without_home_cannot_have(tmp_path: Path) -> None:
     assert "vit-32-8f" in out
 
 
+@pytest.mark.slow
 @posix
 def test_a_home_is_enough(tmp_path: Path, answer: str) -> None:
     home, folder = tmp_path / "home", tmp_path / "folder"

@@ -17,6 +17,8 @@ from action_clip import Failure, Prediction, Window, save_report
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<script>document.title = 'evil'</script><img src=x onerror=\"document.title = 'evil'\">'\"</script>&amp;"
 CURVES = {
     "running": [0.9, 0.8, 0.2, 0.1, 0.1, 0.1],
@@ -376,7 +378,6 @@ def test_timelines_of_several_videos_open_in_their_rows(open_page: Open, film: P
     assert page.locator(".uplot").count() == 1
 
 
-@pytest.mark.slow
 def test_five_thousand_rows(open_page: Open, tmp_path: Path) -> None:
     thumbnail = picture(77)
     results = [

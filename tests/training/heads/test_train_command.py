@@ -366,6 +366,7 @@ def test_where_it_cannot_be_written_the_old_model_stays(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL", "full disk"])
 def test_a_training_that_ends_early_leaves_no_model(tmp_path: Path, data: Path, base: Path, how: str) -> None:
