@@ -396,6 +396,32 @@ def times_in(path: Path) -> list[float]:
         return [(stream.start_time or 0) * float(stream.time_base or 0) for stream in container.streams]
 
 
+@pytest.mark.parametrize("later_s", [0, 3600], ids=["back", "as if a clock of 26 hours had begun anew"])
+def test_sound_whose_clock_begins_anew_goes_on(tmp_path: Path, later_s: int) -> None:
+    second = with_sound(tmp_path / "second.ts", "mp2")
+    first = tmp_path / "first.ts"
+    with (
+        av.open(str(second)) as early,
+        av.open(str(first), "w", container_options={"output_ts_offset": str(later_s)}) as container,
+    ):
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in early.streams}
+        for packet in early.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                container.mux(packet)
+    source = tmp_path / "joined.ts"
+    source.write_bytes(first.read_bytes() + second.read_bytes())
+    (_, packets, _) = sound(source)[0]
+    for ending in (".mkv", ".mp4", ".webm"):
+        save_video(tmp_path / f"out{ending}", source, prediction())
+        ((_, copied, moments),) = sound(tmp_path / f"out{ending}")
+        assert len(frames(tmp_path / f"out{ending}")) == 100
+        assert moments == sorted(set(moments))
+        assert float(moments[-1] - moments[0]) == pytest.approx(4, abs=0.1)
+        if ending == ".mkv":
+            assert copied == packets
+
+
 def test_tracks_that_cannot_be_kept_are_counted_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = with_sound(tmp_path / "clip.mkv", "aac", "aac", "aac")
     data = source.read_bytes()
