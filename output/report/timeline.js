@@ -62,6 +62,8 @@
   function start(section) {
     const data = JSON.parse(section.querySelector("script.curves").textContent);
     const video = section.querySelector("video");
+    // When its first frame is shown, from which all times count.
+    const begin = Number(video?.dataset.startS ?? 0);
     const now = section.querySelector(".now");
     const bands = [...section.querySelectorAll(".band")];
     const drawn = plot(section, data, seek);
@@ -83,7 +85,7 @@
     function seek(seconds) {
       const time = Math.min(Math.max(seconds, 0), data.end);
       if (video) {
-        video.currentTime = time;
+        video.currentTime = begin + time;
         video.scrollIntoView({block: "nearest"});
       }
       show(time);
@@ -121,7 +123,7 @@
       }
     });
     if (video) {
-      video.addEventListener("timeupdate", () => show(video.currentTime));
+      video.addEventListener("timeupdate", () => show(Math.max(video.currentTime - begin, 0)));
       const complain = () => {
         section.querySelector(".unplayable").hidden = false;
         video.hidden = true;

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
+import numpy as np
 import pytest
 from fault_server import Fault, FaultServer
 from make_videos import write_numbered
@@ -125,6 +127,42 @@ def test_a_click_on_a_segment_a_curve_or_a_time_seeks_in_the_video(open_page: Op
     page.get_by_text("6 windows", exact=True).click()
     page.locator(".windows").get_by_role("link", name="0:00:04.0").click()
     assert time_of(page) == pytest.approx(4)
+
+
+def with_sound_before(film: Path, path: Path, before_s: int) -> Path:
+    """A copy of a film in which silence begins so many seconds before the picture."""
+    with av.open(str(film)) as source, av.open(str(path), "w") as container:
+        picture = container.add_stream_from_template(source.streams.video[0])
+        sound = container.add_stream("libopus", rate=48_000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.float32), "fltp", "mono")
+        silence.sample_rate = 48_000
+        for second in range(before_s + 1):
+            silence.pts = second * 48_000
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode(None))
+        for packet in source.demux(source.streams.video[0]):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts = packet.pts + before_s * 1000, packet.dts + before_s * 1000
+                packet.stream = picture
+                container.mux(packet)
+    return path
+
+
+def test_times_count_from_the_first_frame_also_where_sound_begins_before(
+    open_page: Open, film: Path, tmp_path: Path
+) -> None:
+    video = with_sound_before(film, tmp_path / "late.webm", before_s=3)
+    save_report(tmp_path / "page.html", windows(str(video), CURVES))
+    page = open_page(tmp_path / "page.html")
+    wait_until(page, "document.querySelector('video').readyState >= 1")
+    page.locator(".band", has_text="drinking").click()
+    assert time_of(page) == pytest.approx(5.5, abs=0.02)
+    wait_until(page, "!document.querySelector('video').seeking")
+    assert page.locator(".now").inner_text() == "0:00:02.5 drinking"
+    assert str(page.locator(".band").nth(1).get_attribute("href")).startswith("late.webm#t=5.5")
+    save_report(tmp_path / "one.html", prediction(str(video), {"running": 1.0}, frames=np.array([picture(9)] * 3)))
+    page = open_page(tmp_path / "one.html")
+    assert str(page.locator("figcaption a").first.get_attribute("href")).startswith("late.webm#t=3.4")
 
 
 def test_segments_are_reached_and_opened_with_the_keyboard(open_page: Open, timeline_page: Path) -> None:
