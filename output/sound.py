@@ -138,17 +138,27 @@ class _Encoded:
             if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(self._origin_s / as_fraction(frame.time_base))
             form = frame.format.name, frame.layout.name, frame.sample_rate
-            if self._resampler is None or form != self._form:  # in broadcasts it changes
+            if form != self._form:  # in broadcasts it changes
                 self._flush()
+            if self._resampler is None:
                 context = self._stream.codec_context
                 self._resampler = av.AudioResampler(context.format, self._stream.layout, self._stream.rate)
                 self._form = form
-            self._encode(self._resampler.resample(frame))
+            self._resample(frame)
 
     def _flush(self) -> None:
         if self._resampler is not None:
-            self._encode(self._resampler.resample(None))
+            self._resample(None)
             self._resampler = None
+
+    def _resample(self, frame: AudioFrame | None) -> None:
+        assert self._resampler is not None
+        try:
+            frames = self._resampler.resample(frame)
+        except (av.FFmpegError, ValueError):  # damage: channels that no one has
+            self._resampler = None
+            return
+        self._encode(frames)
 
     def _encode(self, frames: Iterable[AudioFrame]) -> None:
         for frame in frames:
