@@ -357,6 +357,7 @@ def test_names_and_labels_are_text_whatever_they_contain(open_page: Open, tmp_pa
     page = open_page(tmp_path / "page.html")
     if kind == "timelines":
         page.get_by_text("When it happens").first.click()
+        page.locator(".u-legend").first.wait_for()  # it is drawn a moment later
     text = str(page.locator("main").text_content())
     assert EVIL in text
     assert page.title() != "evil"
