@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from make_videos import number_in, numbered, write_numbered, write_video
@@ -109,17 +110,31 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(map(is_live, ("http://a/b", "rtp://a", "file:///a", "rtsp:a", "clip.mp4")))
 
 
-def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ActionClipError, match=r"the camera 99 cannot be opened: check that it is there"):
-        open_feed(99)
+@pytest.mark.parametrize("camera", [99, -1, "/dev/video99"])
+def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str], camera: int | str) -> None:
+    with pytest.raises(ActionClipError, match=rf"the camera {camera} cannot be opened: check that it is there"):
+        open_feed(camera)
     assert capfd.readouterr() == ("", "")
 
 
-def test_pictures_of_a_camera_are_rgb(tmp_path: Path) -> None:
+def test_numbers_of_cameras_name_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To OpenCV, 200 is camera 0 by V4L2."""
+    asked: list[tuple[object, ...]] = []
+    none = cv2.VideoCapture()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *arguments: asked.append(arguments) or none)
+    for camera in (99, 200):
+        with pytest.raises(ActionClipError, match=rf"the camera {camera} cannot be opened"):
+            CameraFeed(camera)
+    assert asked == [(99,), ()]
+
+
+def test_pictures_of_a_camera_are_rgb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenCV's capture of a file, which has an end, in place of a camera's."""
     red = np.full((48, 64, 3), (200, 10, 10), np.uint8)
     path = write_video(tmp_path / "a.avi", [red] * 3, "mjpeg", pix_fmt="yuvj444p")
-    frames = CameraFeed(str(path)).frames(lambda pts_s, arrived: arrived)
+    capture = cv2.VideoCapture(str(path))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda camera: capture)
+    frames = CameraFeed(0).frames(lambda pts_s, arrived: arrived)
     found = [next(frames) for _ in range(3)]
     assert [frame.pts_s for frame in found] == [None] * 3
     assert np.abs(found[1].convert().astype(int) - red).max() < 12
