@@ -3,10 +3,13 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from action_clip.video.live.feed import AS_THEY_COME, BrokenError, LiveFrame, Pa
 from action_clip.video.live.opening import open_feed
 from action_clip.video.live.stream import GridFrame, LiveStream
 from action_clip.video.reader import VideoReader
+from action_clip.video.source import VideoSource
 
 STEP_S = 0.125
 PATIENCE_S = 60.0
@@ -121,7 +125,12 @@ def test_numbers_of_cameras_name_no_library(monkeypatch: pytest.MonkeyPatch) -> 
     """To OpenCV, 200 is camera 0 by V4L2."""
     asked: list[tuple[object, ...]] = []
     none = cv2.VideoCapture()
-    monkeypatch.setattr(cv2, "VideoCapture", lambda *arguments: asked.append(arguments) or none)
+
+    def capture(*arguments: object) -> cv2.VideoCapture:
+        asked.append(arguments)
+        return none
+
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
     for camera in (99, 200):
         with pytest.raises(ActionClipError, match=rf"the camera {camera} cannot be opened"):
             CameraFeed(camera)
@@ -201,6 +210,33 @@ def test_a_page_is_no_stream() -> None:
     page = b"<html>a page</html>"
     with serving(whole(page)) as (address, _), pytest.raises(ActionClipError, match="could not be read"):
         watched(address)
+
+
+def test_silence_is_noticed_though_ffmpeg_returns_what_it_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time in which nothing came FFmpeg returns a packet that it had, and then would wait once more."""
+    path = write_numbered(tmp_path / "a.mkv", 3)
+    now = [100.0]
+    asked: list[int] = []
+    monkeypatch.setattr(containers, "monotonic", lambda: now[0])
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux() if packet.size]
+
+        def demux() -> Iterator[Any]:
+            for number, packet in enumerate(packets):
+                asked.append(number)
+                now[0] += 10.5 if number == 1 else 0.5
+                yield packet
+
+        stand_in = SimpleNamespace(demux=demux, format=container.format)
+        video: Any = SimpleNamespace(
+            container=stand_in, stream=container.streams.video[0], source=VideoSource("camera"), decode=lambda _: []
+        )
+        feed = containers.ContainerFeed(video, ExitStack(), AS_THEY_COME, has_end=False, silence_s=10.0)
+        feed.join(PATIENCE_S)
+        with pytest.raises(BrokenError, match="no data for 10 s"):
+            list(feed.frames(lambda pts_s, arrived: arrived))
+        feed.close()
+    assert asked == [0, 1]
 
 
 class Breaking:

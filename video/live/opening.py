@@ -31,6 +31,8 @@ _PROTOCOLS = {
     "udp": "udp",
 }
 """What FFmpeg may connect by, for each scheme of an address."""
+OPENING = {"fpsprobesize": "0"}
+"""Options of FFmpeg: else it waits for 20 frames to learn their rate, which nothing needs."""
 
 
 def open_feed(source: int | str | os.PathLike[str]) -> Feed:
@@ -74,7 +76,7 @@ def open_file(name: str) -> Feed:
 def _open_stream(address: str) -> Feed:
     scheme = address.partition(":")[0].lower()
     shown = redacted(address)
-    options = {"protocol_whitelist": _PROTOCOLS[scheme]}
+    options = {**OPENING, "protocol_whitelist": _PROTOCOLS[scheme]}
     if scheme.startswith("rtsp"):
         options["rtsp_flags"] = "prefer_tcp"  # UDP where the server refuses, or the address ends in ?udp
     try:
