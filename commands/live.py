@@ -148,5 +148,7 @@ def _report(options: argparse.Namespace, answers: LiveTimeline, latencies: Itera
             f"{len(late)} answers; {answers.left_out} windows were left out",
             file=sys.stderr,
         )
+    elif not late:
+        _LOG.warning("there is no answer: %s ended before a window was complete", answers.name)
     elif answers.left_out:
         _LOG.warning("%d windows were left out, and %d answered", answers.left_out, len(late))
