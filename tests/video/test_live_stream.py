@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from make_videos import number_in, numbered, write_numbered, write_video
-from servers import serving, whole
+from servers import beside, files, serving, whole
 
 from action_clip.errors import ActionClipError
 from action_clip.video.live import camera_of, containers, is_live, stream
@@ -197,6 +197,29 @@ def test_nothing_but_http_is_opened_for_a_playlist(named: str, is_ended: bool) -
             watched(address)
         with pytest.raises(BlockingIOError):  # nobody came
             listener.accept()
+
+
+def test_one_variant_of_a_playlist_is_loaded(tmp_path: Path) -> None:
+    """Of the others, what tells which one is the best."""
+    segments = "".join(f"#EXT-X-DISCONTINUITY\n#EXTINF:0.36,\n{{0}}{number}.ts\n" for number in range(6))
+    contents = {"play": b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100\nx.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=200\ny.m3u8\n"}
+    for variant in "xy":
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n{segments.format(variant)}#EXT-X-ENDLIST\n"
+        contents[f"{variant}.m3u8"] = playlist.encode()
+        for number in range(6):
+            path = write_numbered(tmp_path / f"{variant}{number}.ts", 9)
+            contents[path.name] = path.read_bytes()
+    asked: list[str] = []
+    answer = files(contents)
+
+    def count(handler: Any) -> None:
+        asked.append(handler.path)
+        answer(handler)
+
+    with serving(count) as (address, _):
+        frames, _ = watched(beside(address, "play"))
+    assert len(frames.frames) > 6
+    assert len([path for path in asked if path.endswith("5.ts")]) == 1
 
 
 def test_what_has_a_length_is_a_file(tmp_path: Path) -> None:

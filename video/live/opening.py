@@ -10,12 +10,13 @@ from contextlib import ExitStack
 
 import av
 from av.container import InputContainer
+from av.stream import Discard
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import is_address, is_live_address, is_offline, redacted
 from action_clip.video.live import camera_of
 from action_clip.video.live.containers import ContainerFeed
-from action_clip.video.live.feed import AS_THEY_COME, OF_A_FILE, Feed, Pace
+from action_clip.video.live.feed import AS_THEY_COME, IN_BURSTS, OF_A_FILE, Feed, Pace
 from action_clip.video.pixels import check_size
 from action_clip.video.source import METADATA, Video, VideoSource, decoder_options, locate, open_video, video_stream
 
@@ -122,5 +123,8 @@ def streamed(
         context = stream.codec_context
         check_size(source.name, context.width, context.height)
         context.options = decoder_options()
+        for other in container.streams:  # variants of a playlist would be loaded too; others tell that data comes
+            if pace == IN_BURSTS and other.index != stream.index:
+                other.discard = Discard.all
         video = Video(source, container, stream)
         return ContainerFeed(video, resources.pop_all(), pace, has_end=has_end, silence_s=silence_s)
