@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -50,7 +51,7 @@ def watch(options: argparse.Namespace, found: FoundModel) -> int:
         write = _writer(options, resources, line)
         if window is not None:
             window.follow(answers)
-        latencies: list[float] = []
+        latencies = array("d")  # small: a stream may have any number of answers
         if form.head:
             write(form.head)
         for text in form.lines(_watched(answers, latencies, line, window)):
@@ -86,7 +87,9 @@ def _writer(options: argparse.Namespace, resources: ExitStack, line: "_StatusLin
     return line.write
 
 
-def _watched(answers: LiveTimeline, latencies: list[float], line: "_StatusLine", window: Any) -> Iterator[LiveWindow]:
+def _watched(
+    answers: LiveTimeline, latencies: "array[float]", line: "_StatusLine", window: Any
+) -> Iterator[LiveWindow]:
     """Yield the answers, and show each of them."""
     for answer in answers:
         latencies.append(answer.latency_s)
@@ -148,5 +151,7 @@ def _report(options: argparse.Namespace, answers: LiveTimeline, latencies: Itera
             f"{len(late)} answers; {answers.left_out} windows were left out",
             file=sys.stderr,
         )
+    elif not late:
+        _LOG.warning("there is no answer: %s ended before a window was complete", answers.name)
     elif answers.left_out:
         _LOG.warning("%d windows were left out, and %d answered", answers.left_out, len(late))

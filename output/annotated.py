@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -26,6 +28,7 @@ from action_clip.video.reader import Frame, VideoReader
 if TYPE_CHECKING:
     from action_clip.models.prediction import Prediction, Ranked, Window
 
+_LOG = logging.getLogger("action_clip")
 Progress = Callable[[int, int], None]
 
 
@@ -93,6 +96,10 @@ class TimedLabels:
         return self.ranked[bisect_right(self._changes_s, time_s)]
 
 
+class _DamagedSoundError(Exception):
+    """The container refuses packets of sound."""
+
+
 class _Writer:
     """Writes the copy of one video."""
 
@@ -105,16 +112,24 @@ class _Writer:
 
     def write(self, stop: Event, progress: Progress) -> None:
         """Write all of it, unless `stop` is set before. Raises ActionClipError, and FFmpegError where writing fails."""
+        try:
+            self._write(stop, progress)
+        except _DamagedSoundError:
+            _LOG.warning("the sound is damaged: it is encoded anew, as far as it can be decoded")
+            self._write(stop, progress, copy_sound=False)
+
+    def _write(self, stop: Event, progress: Progress, *, copy_sound: bool = True) -> None:
         frames = self._reader.every_frame()
         first = next(frames)
         height, width, _ = first.image.shape
         overlay = Overlay(width, height)
-        self._note_undrawable(overlay)
+        if copy_sound:
+            self._note_undrawable(overlay)
         times_s = self._reader.times_s
         ends_s = (*times_s[1:], self._reader.duration_s)
         with self._reader.original() as original:
             pictures = Pictures(width, height, self._reader.rate, ends_s[-1] - times_s[-1])
-            file = VideoFile(self._path, self._kind, original, pictures, self._threads)
+            file = VideoFile(self._path, self._kind, original, pictures, self._threads, copy_sound=copy_sound)
             try:
                 for number, (time_s, end_s) in enumerate(zip(times_s, ends_s, strict=True)):
                     frame: Frame | None = first if number == 0 else next(frames, None)
@@ -125,8 +140,13 @@ class _Writer:
                     file.add(picture, time_s, end_s - time_s)
                     progress(number + 1, len(times_s))
                 file.finish()
+            except ValueError as error:  # FFmpeg's for what it cannot use; full disks are an OSError
+                if file.copies_sound and isinstance(error, av.FFmpegError):
+                    raise _DamagedSoundError from error
+                raise
             finally:
-                file.close()
+                with suppress(ValueError):  # again
+                    file.close()
 
     def _note_undrawable(self, overlay: Overlay) -> None:
         shown = dict.fromkeys(entry.label for ranked in self._labels.ranked for entry in ranked[: overlay.most_rows])

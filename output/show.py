@@ -45,13 +45,18 @@ class LiveView:
         """Open the window. Raises ActionClipError where there is no display, or OpenCV has no windows."""
         self._stop = Event()
         self._entries: list[dict[str, object]] = []
+        self._sending: Thread | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE.format(path=sys.path), title(source)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        answer = self._heard()
+        try:
+            answer = self._heard()
+        except BaseException:  # Ctrl-C, while a display far away is waited for
+            self._process.kill()
+            raise
         if answer != _SHOWN:
             self._end()
             reason = answer.removeprefix(_NO_WINDOW).strip() or "there is no display"
@@ -69,6 +74,10 @@ class LiveView:
 
     def _end(self) -> None:
         self._stop.set()
+        if self._sending is not None:
+            self._sending.join(_CLOSING_S)
+            if self._sending.is_alive():  # the window hangs, and closing the pipe would wait for it
+                self._process.kill()
         with suppress(OSError):
             self._input.close()
         try:
@@ -88,7 +97,8 @@ class LiveView:
 
     def follow(self, answers: LiveTimeline) -> None:
         """Show its pictures, in a thread, and stop it when the window is closed."""
-        Thread(target=self._send, args=(answers,), name="pictures", daemon=True).start()
+        self._sending = Thread(target=self._send, args=(answers,), name="pictures", daemon=True)
+        self._sending.start()
         Thread(target=self._wait, args=(answers,), name="window", daemon=True).start()
 
     def _send(self, answers: LiveTimeline) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations  # PyAV subscripts Packet in its stubs only
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from fractions import Fraction
 from typing import Protocol, cast
 
 import av
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
@@ -31,7 +32,11 @@ class Track(Protocol):
 
 
 class Sound:
-    """All tracks of a video that is written; they are added piece by piece, beside the frames of the same time."""
+    """All tracks of a video that is written; they are added piece by piece, beside the frames of the same time.
+
+    Attributes:
+        has_copies: whether packets of the original, which may be damaged, are written as they are.
+    """
 
     def __init__(self, container: OutputContainer, original: Original, copied: Collection[str], encoder: str) -> None:
         """Add the tracks to the container; a note says how many cannot be kept.
@@ -45,6 +50,7 @@ class Sound:
         self._packets = original.sound()
         self._next = next(self._packets, None)
         self._tracks: dict[int, Track] = {}
+        self.has_copies = False
         for track in original.tracks:
             is_copied = track.codec_context is not None and track.codec.canonical_name in copied
             with suppress(av.FFmpegError, ValueError, AttributeError):
@@ -53,6 +59,7 @@ class Sound:
                     if is_copied
                     else _Encoded(container, track, original.origin_s, encoder)
                 )
+                self.has_copies |= is_copied
         if lost := len(original.tracks) - len(self._tracks):
             _LOG.warning("%d of %d sound tracks cannot be decoded, and are left out", lost, len(original.tracks))
 
@@ -110,18 +117,55 @@ class _Encoded:
         self._stream.layout = "mono" if track.channels == 1 else "stereo"
         _copy_description(track, self._stream)
 
+        self._resampler: av.AudioResampler | None = None
+        self._form: tuple[str, str, int] | None = None
+        self._end = 0
+
     def add(self, packet: Packet[AudioStream]) -> None:
-        with suppress(av.InvalidDataError):  # damage
-            for frame in self._track.decode(packet):
-                if frame.pts is not None and frame.time_base is not None:
-                    frame.pts -= round(self._origin_s / as_fraction(frame.time_base))
-                self._container.mux(self._stream.encode(frame))
+        self._decode(packet)
 
     def close(self) -> None:
-        with suppress(av.FFmpegError):
-            for frame in self._track.decode(None):
-                self._container.mux(self._stream.encode(frame))
+        self._decode(None)
+        self._flush()
         self._container.mux(self._stream.encode(None))
+
+    def _decode(self, packet: Packet[AudioStream] | None) -> None:
+        try:
+            frames = self._track.decode(packet)
+        except av.FFmpegError:  # damage: nothing is read here
+            return
+        for frame in frames:
+            if frame.pts is not None and frame.time_base is not None:
+                frame.pts -= round(self._origin_s / as_fraction(frame.time_base))
+            form = frame.format.name, frame.layout.name, frame.sample_rate
+            if form != self._form:  # in broadcasts it changes
+                self._flush()
+            if self._resampler is None:
+                context = self._stream.codec_context
+                self._resampler = av.AudioResampler(context.format, self._stream.layout, self._stream.rate)
+                self._form = form
+            self._resample(frame)
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._resample(None)
+            self._resampler = None
+
+    def _resample(self, frame: AudioFrame | None) -> None:
+        assert self._resampler is not None
+        try:
+            frames = self._resampler.resample(frame)
+        except (av.FFmpegError, ValueError):  # damage: channels that no one has
+            self._resampler = None
+            return
+        self._encode(frames)
+
+    def _encode(self, frames: Iterable[AudioFrame]) -> None:
+        for frame in frames:
+            # Encoders refuse what overlaps with what was before.
+            frame.pts = self._end if frame.pts is None else max(frame.pts, self._end)
+            self._end = frame.pts + frame.samples
+            self._container.mux(self._stream.encode(frame))
 
 
 def _copy_description(track: AudioStream, stream: AudioStream) -> None:

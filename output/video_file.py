@@ -89,7 +89,9 @@ class Pictures:
 class VideoFile:
     """A video that is being written. Every method raises FFmpegError where it cannot be."""
 
-    def __init__(self, path: Path, kind: Kind, original: Original, pictures: Pictures, threads: int) -> None:
+    def __init__(
+        self, path: Path, kind: Kind, original: Original, pictures: Pictures, threads: int, *, copy_sound: bool = True
+    ) -> None:
         """Open the file.
 
         Args:
@@ -98,6 +100,7 @@ class VideoFile:
             original: the video that the pictures come from.
             pictures: that will come.
             threads: of the encoder.
+            copy_sound: False: all sound is encoded anew, also that which could be copied.
         """
         self._start_s = original.start_s
         self._size = _stored_size(original, pictures) if kind.keeps_aspect else (pictures.width, pictures.height)
@@ -106,7 +109,7 @@ class VideoFile:
         self._sound: Sound | None = None
         if kind.sound is not None:
             copied = self._container.supported_codecs if kind.copied is None else kind.copied
-            self._sound = Sound(self._container, original, copied, kind.sound)
+            self._sound = Sound(self._container, original, copied if copy_sound else (), kind.sound)
         self._palette = _Palette(*self._size) if kind.codec == "gif" else None
         self._last: int | None = None
         self._durations: dict[int, int] = {}
@@ -133,6 +136,11 @@ class VideoFile:
             self._time_base = unit if unit <= 1 and unit.denominator <= _FINEST else _FINE
         context.time_base = self._time_base
         return stream
+
+    @property
+    def copies_sound(self) -> bool:
+        """Whether packets of the original are written, which may be damaged so that the container refuses them."""
+        return self._sound is not None and self._sound.has_copies
 
     def add(self, picture: NDArray[np.uint8], time_s: float, duration_s: float) -> None:
         """Write a picture, (H, W, 3) uint8 RGB, and the sound up to its time.

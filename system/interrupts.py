@@ -63,28 +63,31 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM, which ends the process, remove its drafts before: for a block that writes large files.
+    """Let signals that end the process remove its drafts before: for a block that writes large files.
 
-    Nothing is changed where the program handles that signal itself, and in other threads than the main one.
+    They are SIGTERM, and SIGHUP, of a terminal that is closed. Nothing is changed where the program handles or ignores
+    one of them itself, and in other threads than the main one.
     """
     from threading import current_thread, main_thread
 
-    if current_thread() is not main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    is_main = current_thread() is main_thread()
+    handled = [number for number in numbers if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, _terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def _terminate(*_: object) -> None:
+def _terminate(number: int, _: object) -> None:
     from action_clip.system.files import remove_drafts
 
     remove_drafts()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.raise_signal(signal.SIGTERM)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _is_ignored() -> bool:

@@ -74,11 +74,11 @@ def rtsp_server(port: int, *password: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 @contextmanager
-def ffmpeg(*arguments: str, pattern: str = "testsrc2=size=160x96:rate=10") -> Iterator["subprocess.Popen[str]"]:
-    """The program ffmpeg, which sends a test picture in real time as the arguments say."""
+def ffmpeg(*arguments: str, is_live: bool = True) -> Iterator["subprocess.Popen[str]"]:
+    """The program ffmpeg, which sends a test picture, in real time where it is live, as the arguments say."""
     if FFMPEG is None:
         pytest.skip("the program ffmpeg is not installed")
-    source = ["-re", "-f", "lavfi", "-i", pattern]
+    source = [*["-re"] * is_live, "-f", "lavfi", "-i", "testsrc2=size=160x96:rate=10"]
     command = [FFMPEG, "-v", "error", "-nostdin", *source, *arguments]
     with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr, text=True)) as process:
         yield process
@@ -104,11 +104,25 @@ def mjpeg_over_http(port: int) -> tuple[str, ...]:
 
 
 def flv_over_rtmp(port: int) -> tuple[str, ...]:
-    """The arguments for an RTMP server, for the first one that asks."""
-    return (*H264, "-f", "flv", "-listen", "1", f"rtmp://127.0.0.1:{port}/live/camera")
+    """The arguments for an RTMP server, for the first one that asks; with sound, which FFmpeg else expects for 5 s."""
+    return (
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine",
+        *H264,
+        "-c:a",
+        "aac",
+        "-f",
+        "flv",
+        "-listen",
+        "1",
+        f"rtmp://127.0.0.1:{port}/live/camera",
+    )
 
 
 def hls(folder: Path) -> tuple[str, ...]:
-    """The arguments for a playlist of the last segments, of a second each, in a folder."""
-    return (*H264, "-f", "hls", "-hls_time", "1", "-hls_list_size", "4", "-hls_flags", "delete_segments",
+    """The arguments for a playlist of the last segments, of half a second each, in a folder."""
+    return (*H264, "-f", "hls", "-hls_time", "0.5", "-hls_list_size", "8", "-hls_flags", "delete_segments",
             str(folder / "live.m3u8"))  # fmt: skip

@@ -20,6 +20,7 @@ from action_clip.video.ffmpeg_file import read_all
 from action_clip.video.packets import clock
 from action_clip.video.pixels import SQUARE
 from action_clip.video.source import VideoSource, open_container, open_video, read_failure
+from action_clip.video.timeline import LONGEST_GAP_S
 from action_clip.video.webp import is_animation, repetitions
 
 _MILLISECOND = Fraction(1, 1000)
@@ -54,15 +55,34 @@ class Original:
     def sound(self) -> Iterator[tuple[Packet[AudioStream], Fraction]]:
         """Yield the packets of all tracks, once, and when each begins, in seconds from `origin_s`.
 
-        Those without times follow the one before. Raises ActionClipError when the connection or the disk fails.
+        Those without times follow the one before, as do those whose clock begins anew, in joined or damaged files.
+        Raises ActionClipError when the connection or the disk fails.
         """
-        ends: dict[int, int] = {}
+        clocks = {track.index: _SoundClock(as_fraction(track.time_base)) for track in self.tracks}
         for packet in self.packets:
-            known = packet.pts if packet.pts is not None else packet.dts
-            packet.pts = time = ends.get(packet.stream_index, 0) if known is None else known
-            packet.dts = time if packet.dts is None else packet.dts
-            ends[packet.stream_index] = time + (packet.duration or 0)
+            time = clocks[packet.stream_index].time_of(packet)
+            packet.pts = packet.dts = time  # no codec of sound reorders packets
             yield packet, time * as_fraction(packet.time_base) - self.origin_s
+
+
+class _SoundClock:
+    """The times of a track's packets, each later than that of the one before."""
+
+    def __init__(self, unit: Fraction) -> None:
+        self._longest_gap = LONGEST_GAP_S / unit
+        self._shift = 0
+        self._last: int | None = None
+        self._end = 0
+
+    def time_of(self, packet: Packet[AudioStream]) -> int:
+        known = packet.pts if packet.pts is not None else packet.dts
+        time = self._end if known is None else known + self._shift
+        if self._last is not None and not self._last < time <= self._end + self._longest_gap:
+            after = max(self._end, self._last + 1)
+            self._shift += after - time
+            time = after
+        self._last, self._end = time, time + (packet.duration or 0)
+        return time
 
 
 @contextmanager

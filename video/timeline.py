@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from action_clip.video.clip import Clip
 from action_clip.video.packets import PacketTable
 
-_LONGEST_GAP_S = 2**32 / 90_000
+LONGEST_GAP_S = Fraction(2**32, 90_000)
 """13 hours: half of what FFmpeg adds to MPEG's timestamps that jump back, as if they had begun anew after 26."""
 
 
@@ -30,11 +31,11 @@ class Timeline:
 def timeline_of(times: Sequence[int | None], table: PacketTable) -> Timeline:
     """Return when each frame starts, counted from the first one, and when the last one ends.
 
-    Where times are missing, run backwards or leave out `_LONGEST_GAP_S`, they are computed from the average rate.
+    Where times are missing, run backwards or leave out `LONGEST_GAP_S`, they are computed from the average rate.
     """
     known = [time for time in times if time is not None]
     gap = max((after - before for before, after in pairwise(known)), default=0)
-    if len(known) < len(times) or known != sorted(known) or gap * table.time_base > _LONGEST_GAP_S:
+    if len(known) < len(times) or known != sorted(known) or gap * table.time_base > LONGEST_GAP_S:
         return Timeline(tuple(float(i / table.rate) for i in range(len(times))), float(len(times) / table.rate))
     unit = table.time_base
     starts_s = tuple((time - known[0]) * unit.numerator / unit.denominator for time in known)

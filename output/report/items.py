@@ -57,6 +57,7 @@ class Item:
         facts: about it and its answer, for a heading.
         entries: labels, highest first.
         duration_s: its length in seconds; None where it is not known.
+        start_s: when its first frame is shown, in seconds on the clock of players.
         error: why there is no answer, or not for all of it, in one sentence.
         thumbnail: a frame of it, as JPEG.
         looks: the frames that were looked at, of one video alone.
@@ -69,6 +70,7 @@ class Item:
     entries: Sequence[Entry]
     duration_s: float | None
     error: str | None = None
+    start_s: float = 0.0
     thumbnail: bytes | None = None
     looks: Sequence[Look] = ()
     timeline: Timeline | None = None
@@ -126,6 +128,7 @@ def of_windows(windows: Sequence[Window], failure: Failure | None, join: Join, p
         entries=_totals(segments, windows[-1].end_s),
         duration_s=first.duration_s,
         error=None if failure is None else sentence(failure.error),
+        start_s=start_s(first.video, where),
         thumbnail=_keyframe(first.video) if where is not None and where.is_file else None,
         timeline=timeline(windows, segments),
     )
@@ -144,6 +147,20 @@ def _totals(segments: Iterable[Segment], end_s: float) -> list[Entry]:
         totals[segment.label] += segment.end_s - segment.start_s
     longest = sorted(totals.items(), key=lambda item: -item[1])[:_MOST_LABELS]
     return [Entry(label, min(total_s / end_s, 1.0) if end_s else 1.0, duration(total_s)) for label, total_s in longest]
+
+
+def start_s(video: str | None, where: Link | None) -> float:
+    """Return when the first frame of a video in a file is shown: later than 0 where its sound begins before."""
+    from action_clip.errors import ActionClipError
+    from action_clip.video.reader import VideoReader
+
+    if video is None or where is None or not where.is_file:
+        return 0.0
+    try:
+        with VideoReader(video, threads=1) as reader, reader.original() as original:
+            return float(original.start_s)
+    except ActionClipError:
+        return 0.0
 
 
 def _keyframe(video: str | None) -> bytes | None:

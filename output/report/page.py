@@ -19,6 +19,7 @@ from action_clip.output.captions import duration
 from action_clip.output.report.text import shown
 from action_clip.output.timelines import clock
 from action_clip.system.files import check_target, open_stream, replacing, writing
+from action_clip.system.interrupts import terminable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,7 @@ def write_page(
             with stream:
                 stream.writelines(_encoded(parts))
             return
-        with replacing(path) as draft, draft.open("wb") as file:
+        with terminable(), replacing(path) as draft, draft.open("wb") as file:
             file.writelines(_encoded(parts))
 
 

@@ -14,7 +14,7 @@ from action_clip.errors import ActionClipError
 from action_clip.models.prediction import Failure, Prediction, Window
 from action_clip.models.segments import segments
 from action_clip.output.captions import ranking
-from action_clip.output.report.items import Item, looks, of_failure, of_prediction, of_windows
+from action_clip.output.report.items import Item, looks, of_failure, of_prediction, of_windows, start_s
 from action_clip.output.report.page import FOLDER, TABLE, check_path, write_page
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class Report:
             values = {"title": items[0].title, "item": items[0]}
             write_page(self._path, "one_timeline.html", values, scripts=_CURVES, styles=[_UPLOT / "uPlot.min.css"])
         elif len(items) == 1 and self._only is not None and self._only.frames.size:
-            item = replace(items[0], looks=looks(self._only))
+            begins_s = start_s(self._only.video, items[0].link)
+            item = replace(items[0], looks=looks(self._only), start_s=begins_s)
             write_page(self._path, "one.html", {"title": item.title, "item": item})
         else:
             self._save_table(items)

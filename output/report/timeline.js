@@ -4,6 +4,8 @@
   const dashes = [[], [10, 4], [3, 3], [12, 4, 3, 4], [18, 5], [6, 6], [2, 5], [14, 3, 3, 3, 3, 3]];
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const percent = (value) => (value == null ? "–" : `${(100 * value).toFixed(1)}%`);
+  // Seconds between ticks: what the clock shows exactly.
+  const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
   const plots = new Set();
 
   function clock(seconds) {
@@ -39,7 +41,7 @@
       scales: {x: {time: false, range: () => [0, data.end]}, y: {range: () => [0, 1]}},
       series: [{label: "time", value: (_, value) => clock(value)}, ...series],
       axes: [
-        {...axis, values: (_, ticks) => ticks.map(tick), space: 70},
+        {...axis, values: (_, ticks) => ticks.map(tick), space: 70, incrs: steps},
         {...axis, values: (_, ticks) => ticks.map((value) => `${Math.round(100 * value)}%`), size: 52},
       ],
       cursor: {y: false, drag: {x: false, y: false}, points: {size: 7}},
@@ -60,6 +62,8 @@
   function start(section) {
     const data = JSON.parse(section.querySelector("script.curves").textContent);
     const video = section.querySelector("video");
+    // When its first frame is shown, from which all times count.
+    const begin = Number(video?.dataset.startS ?? 0);
     const now = section.querySelector(".now");
     const bands = [...section.querySelectorAll(".band")];
     const drawn = plot(section, data, seek);
@@ -76,13 +80,12 @@
         }
       }
       now.textContent = `${clock(seconds)} ${happening.join(", ")}`;
-      now.hidden = false;
     }
 
     function seek(seconds) {
       const time = Math.min(Math.max(seconds, 0), data.end);
       if (video) {
-        video.currentTime = time;
+        video.currentTime = begin + time;
         video.scrollIntoView({block: "nearest"});
       }
       show(time);
@@ -120,7 +123,7 @@
       }
     });
     if (video) {
-      video.addEventListener("timeupdate", () => show(video.currentTime));
+      video.addEventListener("timeupdate", () => show(Math.max(video.currentTime - begin, 0)));
       const complain = () => {
         section.querySelector(".unplayable").hidden = false;
         video.hidden = true;

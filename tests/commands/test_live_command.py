@@ -117,6 +117,12 @@ def test_latencies(capsys: pytest.CaptureFixture[str], model: str, video: str) -
     assert any(re.fullmatch(pattern, line) for line in err.splitlines())
 
 
+def test_a_video_that_is_too_short_for_an_answer(capsys: pytest.CaptureFixture[str], model: str, video: str) -> None:
+    code, out, err = run(capsys, video, "--live", "-m", model, *ASK, "--window", "100", "--benchmark")
+    assert (code, out) == (0, "")
+    assert "there is no answer: a.mp4 ended before a window was complete" in err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no terminals of this kind")
 def test_a_terminal_has_a_status_that_is_gone_at_the_end(model: str, video: str) -> None:

@@ -110,7 +110,9 @@ def samples(path: Path, number: int = 0) -> NDArray[np.float32]:
     return np.concatenate(pieces)
 
 
-def with_sound(path: Path, *codecs: str, count: int = 50, seconds: float = 2.0) -> Path:
+def with_sound(
+    path: Path, *codecs: str, count: int = 50, seconds: float = 2.0, rate: int = 44_100, layout: str = "mono"
+) -> Path:
     """A video of so many frames at 25 a second, with a tone in each track, another pitch in each."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("libx264", rate=25)
@@ -118,8 +120,7 @@ def with_sound(path: Path, *codecs: str, count: int = 50, seconds: float = 2.0) 
         picture.pix_fmt = "yuv420p"
         tracks = []
         for codec in codecs:
-            rate = 48_000 if codec == "libopus" else 44_100
-            track = container.add_stream(codec, rate=rate, layout="mono")
+            track = container.add_stream(codec, rate=48_000 if codec == "libopus" else rate, layout=layout)
             assert isinstance(track, AudioStream)
             track.metadata["language"] = "nor"
             tracks.append(track)
@@ -130,7 +131,8 @@ def with_sound(path: Path, *codecs: str, count: int = 50, seconds: float = 2.0) 
         for place, track in enumerate(tracks):
             moments = np.arange(int(seconds * track.rate)) / track.rate
             tone = (np.sin(moments * 2 * np.pi * 300 * (place + 1)) * 0.4).astype(np.float32)
-            piece = av.AudioFrame.from_ndarray(tone[None], "fltp", "mono")
+            tones = np.repeat(tone[None], track.channels, axis=0)
+            piece = av.AudioFrame.from_ndarray(tones, "fltp", layout)
             piece.sample_rate, piece.pts, piece.time_base = track.rate, 0, Fraction(1, track.rate)
             container.mux(track.encode(piece))
             container.mux(track.encode(None))
@@ -396,6 +398,66 @@ def times_in(path: Path) -> list[float]:
         return [(stream.start_time or 0) * float(stream.time_base or 0) for stream in container.streams]
 
 
+@pytest.mark.parametrize("later_s", [0, 3600], ids=["back", "as if a clock of 26 hours had begun anew"])
+def test_sound_whose_clock_begins_anew_goes_on(tmp_path: Path, later_s: int) -> None:
+    second = with_sound(tmp_path / "second.ts", "mp2")
+    first = tmp_path / "first.ts"
+    with (
+        av.open(str(second)) as early,
+        av.open(str(first), "w", container_options={"output_ts_offset": str(later_s)}) as container,
+    ):
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in early.streams}
+        for packet in early.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                container.mux(packet)
+    source = tmp_path / "joined.ts"
+    source.write_bytes(first.read_bytes() + second.read_bytes())
+    (_, packets, _) = sound(source)[0]
+    for ending in (".mkv", ".mp4", ".webm"):
+        save_video(tmp_path / f"out{ending}", source, prediction())
+        ((_, copied, moments),) = sound(tmp_path / f"out{ending}")
+        assert len(frames(tmp_path / f"out{ending}")) == 100
+        assert moments == sorted(set(moments))
+        assert float(moments[-1] - moments[0]) == pytest.approx(4, abs=0.1)
+        if ending == ".mkv":
+            assert copied == packets
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm"])
+def test_sound_that_changes_its_rate_and_channels_is_encoded_anew(tmp_path: Path, ending: str) -> None:
+    """As broadcasts do from one programme to the next."""
+    parts = [
+        with_sound(tmp_path / "one.ts", "mp2"),
+        with_sound(tmp_path / "other.ts", "mp2", rate=48_000, layout="stereo"),
+    ]
+    source = tmp_path / "joined.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    save_video(tmp_path / f"out{ending}", source, prediction())
+    copy = samples(tmp_path / f"out{ending}")
+    assert len(copy) / 8000 == pytest.approx(4, abs=0.15)
+    for second in (1, 3):  # a tone of 300 Hz
+        heard = np.abs(np.fft.rfft(copy[second * 8000 - 4000 : second * 8000 + 4000]))
+        assert heard.argmax() == 300
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".webm"])
+def test_damaged_sound_is_kept_as_far_as_it_can_be_decoded(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = with_sound(tmp_path / "clip.ts", "aac")
+    data = source.read_bytes()
+    start = data.index(b"\xff\xf1", len(data) // 2)  # the head of a packet
+    source.write_bytes(data[:start] + data[start:].replace(b"\xff\xf1", b"\0\0", 3))
+    with caplog.at_level(logging.WARNING, "action_clip"):
+        save_video(tmp_path / f"out{ending}", source, prediction(["𓀀"]))
+    notes = [record.getMessage() for record in caplog.records]
+    assert ("the sound is damaged: it is encoded anew, as far as it can be decoded" in notes) == (ending != ".webm")
+    assert sum("no typeface" in note for note in notes) == 1
+    assert len(frames(tmp_path / f"out{ending}")) == 50
+    assert len(samples(tmp_path / f"out{ending}")) > 8000
+
+
 def test_tracks_that_cannot_be_kept_are_counted_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = with_sound(tmp_path / "clip.mkv", "aac", "aac", "aac")
     data = source.read_bytes()
@@ -557,8 +619,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path: Path, e
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "interrupted"])
-def test_a_process_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_process_that_is_ended_leaves_nothing(tmp_path: Path, name: str) -> None:
+    number = signal.Signals[name]  # Windows has no SIGHUP
     write_video(tmp_path / "clip.mkv", moving(120))
     (tmp_path / "out.gif").write_bytes(b"old")
     wait = "lambda done, total: (print(done, flush=True), __import__('time').sleep(0.3))"

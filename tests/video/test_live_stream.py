@@ -3,14 +3,18 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 from make_videos import number_in, numbered, write_numbered, write_video
-from servers import serving, whole
+from servers import beside, files, serving, whole
 
 from action_clip.errors import ActionClipError
 from action_clip.video.live import camera_of, containers, is_live, stream
@@ -19,6 +23,7 @@ from action_clip.video.live.feed import AS_THEY_COME, BrokenError, LiveFrame, Pa
 from action_clip.video.live.opening import open_feed
 from action_clip.video.live.stream import GridFrame, LiveStream
 from action_clip.video.reader import VideoReader
+from action_clip.video.source import VideoSource
 
 STEP_S = 0.125
 PATIENCE_S = 60.0
@@ -109,17 +114,36 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(map(is_live, ("http://a/b", "rtp://a", "file:///a", "rtsp:a", "clip.mp4")))
 
 
-def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ActionClipError, match=r"the camera 99 cannot be opened: check that it is there"):
-        open_feed(99)
+@pytest.mark.parametrize("camera", [99, -1, "/dev/video99"])
+def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str], camera: int | str) -> None:
+    with pytest.raises(ActionClipError, match=rf"the camera {camera} cannot be opened: check that it is there"):
+        open_feed(camera)
     assert capfd.readouterr() == ("", "")
 
 
-def test_pictures_of_a_camera_are_rgb(tmp_path: Path) -> None:
+def test_numbers_of_cameras_name_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To OpenCV, 200 is camera 0 by V4L2."""
+    asked: list[tuple[object, ...]] = []
+    none = cv2.VideoCapture()
+
+    def capture(*arguments: object) -> cv2.VideoCapture:
+        asked.append(arguments)
+        return none
+
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    for camera in (99, 200):
+        with pytest.raises(ActionClipError, match=rf"the camera {camera} cannot be opened"):
+            CameraFeed(camera)
+    assert asked == [(99,), ()]
+
+
+def test_pictures_of_a_camera_are_rgb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenCV's capture of a file, which has an end, in place of a camera's."""
     red = np.full((48, 64, 3), (200, 10, 10), np.uint8)
     path = write_video(tmp_path / "a.avi", [red] * 3, "mjpeg", pix_fmt="yuvj444p")
-    frames = CameraFeed(str(path)).frames(lambda pts_s, arrived: arrived)
+    capture = cv2.VideoCapture(str(path))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda camera: capture)
+    frames = CameraFeed(0).frames(lambda pts_s, arrived: arrived)
     found = [next(frames) for _ in range(3)]
     assert [frame.pts_s for frame in found] == [None] * 3
     assert np.abs(found[1].convert().astype(int) - red).max() < 12
@@ -175,6 +199,29 @@ def test_nothing_but_http_is_opened_for_a_playlist(named: str, is_ended: bool) -
             listener.accept()
 
 
+def test_one_variant_of_a_playlist_is_loaded(tmp_path: Path) -> None:
+    """Of the others, what tells which one is the best."""
+    segments = "".join(f"#EXT-X-DISCONTINUITY\n#EXTINF:0.36,\n{{0}}{number}.ts\n" for number in range(6))
+    contents = {"play": b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100\nx.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=200\ny.m3u8\n"}
+    for variant in "xy":
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n{segments.format(variant)}#EXT-X-ENDLIST\n"
+        contents[f"{variant}.m3u8"] = playlist.encode()
+        for number in range(6):
+            path = write_numbered(tmp_path / f"{variant}{number}.ts", 9)
+            contents[path.name] = path.read_bytes()
+    asked: list[str] = []
+    answer = files(contents)
+
+    def count(handler: Any) -> None:
+        asked.append(handler.path)
+        answer(handler)
+
+    with serving(count) as (address, _):
+        frames, _ = watched(beside(address, "play"))
+    assert len(frames.frames) > 6
+    assert len([path for path in asked if path.endswith("5.ts")]) == 1
+
+
 def test_what_has_a_length_is_a_file(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "a.mp4", 13)
     with serving(whole(path.read_bytes())) as (address, _):
@@ -186,6 +233,33 @@ def test_a_page_is_no_stream() -> None:
     page = b"<html>a page</html>"
     with serving(whole(page)) as (address, _), pytest.raises(ActionClipError, match="could not be read"):
         watched(address)
+
+
+def test_silence_is_noticed_though_ffmpeg_returns_what_it_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time in which nothing came FFmpeg returns a packet that it had, and then would wait once more."""
+    path = write_numbered(tmp_path / "a.mkv", 3)
+    now = [100.0]
+    asked: list[int] = []
+    monkeypatch.setattr(containers, "monotonic", lambda: now[0])
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux() if packet.size]
+
+        def demux() -> Iterator[Any]:
+            for number, packet in enumerate(packets):
+                asked.append(number)
+                now[0] += 10.5 if number == 1 else 0.5
+                yield packet
+
+        stand_in = SimpleNamespace(demux=demux, format=container.format)
+        video: Any = SimpleNamespace(
+            container=stand_in, stream=container.streams.video[0], source=VideoSource("camera"), decode=lambda _: []
+        )
+        feed = containers.ContainerFeed(video, ExitStack(), AS_THEY_COME, has_end=False, silence_s=10.0)
+        feed.join(PATIENCE_S)
+        with pytest.raises(BrokenError, match="no data for 10 s"):
+            list(feed.frames(lambda pts_s, arrived: arrived))
+        feed.close()
+    assert asked == [0, 1]
 
 
 class Breaking:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.video.live.feed import AS_THEY_COME, BrokenError, Due, LiveFrame
 
+_CAMERAS = 100
+"""OpenCV takes the hundreds of a number for the library that is to open the camera: 200 would be camera 0."""
+
 
 class CameraFeed:
     """The frames of a camera, each as soon as it is there."""
@@ -24,7 +27,7 @@ class CameraFeed:
         """Open a camera by its number or device. Raises ActionClipError where there is none, or it is in use."""
         self._stop = Event()
         with _quiet():
-            self._capture = cv2.VideoCapture(camera)
+            self._capture = _capture(camera)
         if not self._capture.isOpened():
             self._capture.release()
             raise ActionClipError(
@@ -49,6 +52,13 @@ class CameraFeed:
 
     def join(self, timeout_s: float) -> None:
         """Return at once: it has no threads."""
+
+
+def _capture(camera: int | str) -> cv2.VideoCapture:
+    """Return OpenCV's capture; it is not open where the camera cannot be."""
+    if isinstance(camera, str):  # else OpenCV would give its name to FFmpeg, which prints what fails
+        return cv2.VideoCapture(camera, cv2.CAP_V4L2)
+    return cv2.VideoCapture(camera) if 0 <= camera < _CAMERAS else cv2.VideoCapture()
 
 
 def _rgb(bgr: Any) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from threading import Event, Lock, Thread
 from time import monotonic
+from typing import cast
 
 import av
 from av.packet import Packet
@@ -157,16 +158,23 @@ class ContainerFeed:
     def _drain(self) -> Exception | None:
         """Read until the end; return why it is none."""
         try:
-            for packet in self._video.container.demux(self._video.stream):
+            since = monotonic()
+            for packet in self._video.container.demux():
                 if self._stop.is_set():
                     return None
-                if packet.size:
-                    self._queue.put(packet, monotonic())
+                if not self.pace.is_trusted and monotonic() - since >= self._silence_s:
+                    return self._silence()  # the packet is an older one: FFmpeg returns it when it has waited in vain
+                if packet.stream_index == self._video.stream.index and packet.size:
+                    self._queue.put(cast("Packet[VideoStream]", packet), monotonic())
+                since = monotonic()
             self._video.source.check()
         except (StoppedError, ActionClipError) as error:
             return error if isinstance(error, ActionClipError) else None
         except av.ExitError:
-            return BrokenError(f"no data for {self._silence_s:.0f} s")
+            return self._silence()
         except (av.FFmpegError, ValueError) as error:
             return BrokenError(getattr(error, "strerror", None) or str(error))
         return None if self._has_end else BrokenError("the server has ended it")
+
+    def _silence(self) -> BrokenError:
+        return BrokenError(f"no data for {self._silence_s:.0f} s")

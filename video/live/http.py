@@ -21,7 +21,7 @@ from action_clip.system.connection import (
 from action_clip.video.address import URL_TIMEOUT_S, WITHOUT_END, RemoteContent, RemoteFile
 from action_clip.video.ffmpeg_file import FFmpegFile, Readable, ReadStatus
 from action_clip.video.live.feed import IN_BURSTS, Feed
-from action_clip.video.live.opening import open_file, streamed
+from action_clip.video.live.opening import OPENING, open_file, streamed
 from action_clip.video.playlist import HEAD_BYTES, check_end, is_hls, is_playlist
 from action_clip.video.source import METADATA, VideoSource, decoder_options
 
@@ -35,7 +35,7 @@ _SEGMENT_SILENCE_S = 30.0
 _OPEN_S = 30.0
 _CHUNK = 1 << 12
 """Bytes that are waited for, where the server does not send pieces with a length of their own."""
-_OPTIONS = {"protocol_whitelist": "none"}
+_OPTIONS = {**OPENING, "protocol_whitelist": "none"}
 _HLS_OPTIONS = {
     **_OPTIONS,
     "http_persistent": "0",

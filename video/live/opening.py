@@ -10,12 +10,13 @@ from contextlib import ExitStack
 
 import av
 from av.container import InputContainer
+from av.stream import Discard
 
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import is_address, is_live_address, is_offline, redacted
 from action_clip.video.live import camera_of
 from action_clip.video.live.containers import ContainerFeed
-from action_clip.video.live.feed import AS_THEY_COME, OF_A_FILE, Feed, Pace
+from action_clip.video.live.feed import AS_THEY_COME, IN_BURSTS, OF_A_FILE, Feed, Pace
 from action_clip.video.pixels import check_size
 from action_clip.video.source import METADATA, Video, VideoSource, decoder_options, locate, open_video, video_stream
 
@@ -31,6 +32,8 @@ _PROTOCOLS = {
     "udp": "udp",
 }
 """What FFmpeg may connect by, for each scheme of an address."""
+OPENING = {"fpsprobesize": "0"}
+"""Options of FFmpeg: else it waits for 20 frames to learn their rate, which nothing needs."""
 
 
 def open_feed(source: int | str | os.PathLike[str]) -> Feed:
@@ -74,7 +77,7 @@ def open_file(name: str) -> Feed:
 def _open_stream(address: str) -> Feed:
     scheme = address.partition(":")[0].lower()
     shown = redacted(address)
-    options = {"protocol_whitelist": _PROTOCOLS[scheme]}
+    options = {**OPENING, "protocol_whitelist": _PROTOCOLS[scheme]}
     if scheme.startswith("rtsp"):
         options["rtsp_flags"] = "prefer_tcp"  # UDP where the server refuses, or the address ends in ?udp
     try:
@@ -120,5 +123,8 @@ def streamed(
         context = stream.codec_context
         check_size(source.name, context.width, context.height)
         context.options = decoder_options()
+        for other in container.streams:  # variants of a playlist would be loaded too; others tell that data comes
+            if pace == IN_BURSTS and other.index != stream.index:
+                other.discard = Discard.all
         video = Video(source, container, stream)
         return ContainerFeed(video, resources.pop_all(), pace, has_end=has_end, silence_s=silence_s)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
+import numpy as np
 import pytest
 from fault_server import Fault, FaultServer
 from make_videos import write_numbered
@@ -35,10 +37,11 @@ def open_page(chromium: Browser) -> Iterator[Open]:
     errors: list[str] = []
     contexts = []
 
-    def opened(path: Path, width: int = 1000, height: int = 800, **options: Any) -> Page:
+    def opened(path: Path, width: int = 1000, height: int = 800, init: str = "", **options: Any) -> Page:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
+        page.add_init_script(init)
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.set_default_timeout(120_000)
@@ -128,6 +131,42 @@ def test_a_click_on_a_segment_a_curve_or_a_time_seeks_in_the_video(open_page: Op
     assert time_of(page) == pytest.approx(4)
 
 
+def with_sound_before(film: Path, path: Path, before_s: int) -> Path:
+    """A copy of a film in which silence begins so many seconds before the picture."""
+    with av.open(str(film)) as source, av.open(str(path), "w") as container:
+        picture = container.add_stream_from_template(source.streams.video[0])
+        sound = container.add_stream("libopus", rate=48_000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.float32), "fltp", "mono")
+        silence.sample_rate = 48_000
+        for second in range(before_s + 1):
+            silence.pts = second * 48_000
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode(None))
+        for packet in source.demux(source.streams.video[0]):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts = packet.pts + before_s * 1000, packet.dts + before_s * 1000
+                packet.stream = picture
+                container.mux(packet)
+    return path
+
+
+def test_times_count_from_the_first_frame_also_where_sound_begins_before(
+    open_page: Open, film: Path, tmp_path: Path
+) -> None:
+    video = with_sound_before(film, tmp_path / "late.webm", before_s=3)
+    save_report(tmp_path / "page.html", windows(str(video), CURVES))
+    page = open_page(tmp_path / "page.html")
+    wait_until(page, "document.querySelector('video').readyState >= 1")
+    page.locator(".band", has_text="drinking").click()
+    assert time_of(page) == pytest.approx(5.5, abs=0.02)
+    wait_until(page, "!document.querySelector('video').seeking")
+    assert page.locator(".now").inner_text() == "0:00:02.5 drinking"
+    assert str(page.locator(".band").nth(1).get_attribute("href")).startswith("late.webm#t=5.5")
+    save_report(tmp_path / "one.html", prediction(str(video), {"running": 1.0}, frames=np.array([picture(9)] * 3)))
+    page = open_page(tmp_path / "one.html")
+    assert str(page.locator("figcaption a").first.get_attribute("href")).startswith("late.webm#t=3.4")
+
+
 def test_segments_are_reached_and_opened_with_the_keyboard(open_page: Open, timeline_page: Path) -> None:
     page = open_page(timeline_page)
     wait_until(page, "document.querySelector('video').readyState >= 1")
@@ -164,6 +203,52 @@ def test_curves_have_the_labels_and_values_and_bands_their_colours(open_page: Op
     assert over is not None
     assert bands["x"] == pytest.approx(over["x"], abs=1)
     assert bands["width"] == pytest.approx(over["width"], abs=2)
+
+
+def test_segments_of_seconds_within_hours_are_drawn_where_they_are(open_page: Open, tmp_path: Path) -> None:
+    turns = [[float(number // 2 % 2 == place) for number in range(1200)] for place in (0, 1)]
+    save_report(tmp_path / "page.html", windows("film.mp4", {"a long label": turns[0], "another": turns[1]}, 3.0))
+    page = open_page(tmp_path / "page.html")
+    left, width = page.locator(".bands").evaluate("one => [one.getBoundingClientRect().left, one.clientWidth]")
+    boxes = page.locator(".band").evaluate_all(
+        "all => all.map(one => [one.dataset.start, one.dataset.end, one.getBoundingClientRect()])"
+    )
+    assert len(boxes) > 500
+    for start, end, box in boxes:
+        assert box["left"] - left == pytest.approx(float(start) / 3603 * width, abs=1)
+        assert box["width"] == pytest.approx(max((float(end) - float(start)) / 3603 * width, 4), abs=1)
+    assert page.evaluate("document.querySelector('.bands').scrollLeft") == 0
+    assert page.locator(".bands").evaluate("one => getComputedStyle(one).overflowX") == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("end_s", "expected"),
+    [(2, ["00:00", "00:00.2", "00:00.4"]), (7, ["00:00", "00:01", "00:02"]), (7200, ["00:00", "10:00", "20:00"])],
+)
+def test_the_times_of_the_axis_are_round(open_page: Open, tmp_path: Path, end_s: int, expected: list[str]) -> None:
+    save_report(tmp_path / "page.html", windows("film.mp4", {"running": [0.5] * 3}, end_s / 4))
+    page = open_page(
+        tmp_path / "page.html",
+        init="""
+        window.drawn = [];
+        const fill = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+            window.drawn.push(text);
+            return fill.call(this, text, ...place);
+        };
+    """,
+    )
+    wait_until(page, "window.drawn.length > 0")
+    assert [text for text in page.evaluate("window.drawn") if ":" in text][:3] == expected
+
+
+def test_nothing_moves_away_under_a_click(open_page: Open, timeline_page: Path) -> None:
+    page = open_page(timeline_page)
+    wait_until(page, "document.querySelector('video').readyState >= 1")
+    before = page.locator(".bands").bounding_box()
+    page.locator(".band").nth(1).click()
+    assert "drinking" in page.locator(".now").inner_text()
+    assert page.locator(".bands").bounding_box() == before
 
 
 def test_a_page_says_that_the_browser_cannot_play_a_video(open_page: Open, tmp_path: Path) -> None:
@@ -274,6 +359,7 @@ def test_names_and_labels_are_text_whatever_they_contain(open_page: Open, tmp_pa
     page = open_page(tmp_path / "page.html")
     if kind == "timelines":
         page.get_by_text("When it happens").first.click()
+        page.locator(".u-legend").first.wait_for()  # it is drawn a moment later
     text = str(page.locator("main").text_content())
     assert EVIL in text
     assert page.title() != "evil"

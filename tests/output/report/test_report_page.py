@@ -5,6 +5,9 @@ import io
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -198,6 +201,25 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_page(tmp_path / "a.html", "broken.html", {"title": "a"}, folder=tmp_path)
     assert (tmp_path / "a.html").read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "broken.html"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+def test_a_process_that_is_terminated_leaves_no_part_of_a_page(tmp_path: Path) -> None:
+    (tmp_path / "endless.html").write_text('{% extends "page.html" %}{% block body %}{{ wait() }}{% endblock %}')
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom action_clip.output.report.page import write_page\n"
+        "wait = lambda: (print('begun', flush=True), time.sleep(600))\n"
+        "write_page('a.html', 'endless.html', {'title': 'a', 'wait': wait}, folder=Path())"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        assert len(list(tmp_path.glob(".*.tmp"))) == 1
+        process.terminate()
+    assert process.returncode == -signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["endless.html"]
 
 
 def test_a_page_is_the_same_for_the_same_results(tmp_path: Path) -> None:
