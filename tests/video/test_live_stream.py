@@ -17,6 +17,7 @@ from make_videos import number_in, numbered, write_numbered, write_video
 from servers import beside, files, serving, whole
 
 from action_clip.errors import ActionClipError
+from action_clip.system.terminal import LogFormatter
 from action_clip.video.live import camera_of, containers, is_live, stream
 from action_clip.video.live.camera import CameraFeed
 from action_clip.video.live.feed import AS_THEY_COME, BrokenError, LiveFrame, Pace
@@ -290,12 +291,12 @@ def test_it_connects_again_with_growing_pauses(
     arrivals = iter([100.0, 100.1, 100.2, 130.0, 130.1, 130.2, 130.3])
     opened: list[int] = []
     frames = Frames()
-    live = LiveStream("rtsp://me:secret@camera/1", 0.1, lambda picture: picture, frames)
+    live = LiveStream("rtsp://me:secret@camera/1?token=hidden", 0.1, lambda picture: picture, frames)
 
     def open_next(source: str) -> Breaking:
         opened.append(len(opened))
         if len(opened) in (2, 3):
-            raise ActionClipError("the stream rtsp://me:***@camera/1 could not be opened (no route)")
+            raise ActionClipError("the stream rtsp://me:***@camera/1?token=*** could not be opened (no route)")
         if len(opened) == 7:
             live.stop()
         return Breaking({1: 3, 5: 4}.get(len(opened), 0), arrivals)
@@ -312,10 +313,12 @@ def test_it_connects_again_with_growing_pauses(
     live.start()
     live.join(PATIENCE_S)
     assert waits == [0.01, 0.02, 0.03, 0.03, 0.01, 0.02]
-    said = caplog.messages
-    assert said[0] == "rtsp://me:***@camera/1: the cable was pulled; connecting again in 0 s"
-    assert said[1] == "the stream rtsp://me:***@camera/1 could not be opened (no route); connecting again in 0 s"
-    assert said[4] == "rtsp://me:***@camera/1: connected again"
+    said = [LogFormatter().format(record) for record in caplog.records]  # as the command prints them
+    assert said[0] == "rtsp://me:***@camera/1?token=***: the cable was pulled; connecting again in 0 s"
+    assert said[1] == (
+        "the stream rtsp://me:***@camera/1?token=*** could not be opened (no route); connecting again in 0 s"
+    )
+    assert said[4] == "rtsp://me:***@camera/1?token=***: connected again"
     assert len(said) == 7
     assert "secret" not in caplog.text
     # The time between is nobody's, and the clock goes on.

@@ -184,8 +184,11 @@ class LiveStream:
                     self._leave()
                     pauses = self._pauses()
                 pause_s = next(pauses)
-                reason = str(error) if self.name in str(error) else f"{self.name}: {error}"
-                _LOG.warning("%s; connecting again in %.0f s", reason, pause_s)
+                said = "%s; connecting again in %.0f s"
+                if self.name in str(error):
+                    _LOG.warning(said, error, pause_s)
+                else:
+                    _LOG.warning(f"%s: {said}", self.name, error, pause_s)
             self._stop.wait(pause_s)
 
     @staticmethod
