@@ -317,7 +317,15 @@ BAD = {
         "t.csv",
         "ends at 2 s and begins",
     ),
-    "a label that is an object": ({"t.json": '[{"file": "a.mp4", "label": {"x": 1}}]'}, [], "t.json", "has no label"),
+    "a label that is an object": ({"t.json": '[{"file": "a.mp4", "label": {"x": 1}}]'}, [], "t.json", "is no text"),
+    "a label that is true": ({"t.json": '[{"file": "a.mp4", "label": ["x", true]}]'}, [], "t.json", "is no text"),
+    "a label that is null": ({"t.json": '[{"file": "a.mp4", "label": null}]'}, [], "t.json", "has no label"),
+    "a file that comes twice in JSON": (
+        {"t.json": '{"a.mp4": "run", "b.mp4": "walk", "a.mp4": "walk"}'},
+        ["a.mp4", "b.mp4"],
+        "t.json",
+        "has 'a.mp4' twice in one object: leave one",
+    ),
     "broken JSON": ({"t.json": '[{"file": '}, [], "t.json", "is not valid JSON"),
     "JSON of something else": ({"t.json": "[1, 2]"}, [], "t.json", "must be a JSON list of objects"),
     "labels that differ in case": (
