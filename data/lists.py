@@ -106,6 +106,12 @@ def fold_of(path: str) -> int | None:
     return int(match[2]) if match else None
 
 
+def is_split_file(path: str) -> bool:
+    """Return whether a file has the name of one of UCF101's or HMDB51's split files."""
+    name = os.path.basename(path)
+    return bool(_UCF101.fullmatch(name) or _HMDB51.fullmatch(name))
+
+
 def split_rows(path: str, text: str) -> list[Row] | None:
     """Return the rows of a file of UCF101's or HMDB51's with this text; None where its name is none of theirs."""
     name = os.path.basename(path)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -418,3 +419,23 @@ def test_rows_that_come_twice_count_once(write: Callable[..., Path], caplog: pyt
     with caplog.at_level(logging.WARNING, "action_clip"):
         assert len(load_dataset(str(folder / "t.csv"))) == 1
     assert "rows that name a clip which others name too: 1; each clip counts once" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source("d", fold=1), "--fold is about the split files of UCF101 or HMDB51, and .*d has none"),
+        (Source("d/t.csv", fold=1), "--fold is about the split files"),
+        (
+            Source("d", clips="d"),
+            "--clips and names of columns are about tables and lists, and .*d is a folder of clips",
+        ),
+        (Source("d", columns=Columns("file")), "--clips and names of columns are about tables"),
+        (Source("d/run/a.mp4"), "a.mp4 is a video: put it into a folder for each class"),
+    ],
+)
+def test_what_the_data_have_no_use_for(write: Callable[..., Path], source: Source, message: str) -> None:
+    folder = write({"d/t.csv": "file,label\na.mp4,run\n"}, clips=["d/run/a.mp4", "d/walk/b.mp4"])
+    clips = None if source.clips is None else str(folder / source.clips)
+    with pytest.raises(ActionClipError, match=message):
+        load_dataset(replace(source, path=str(folder / source.path), clips=clips))
