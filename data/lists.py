@@ -118,8 +118,14 @@ def split_rows(path: str, text: str) -> list[Row] | None:
     if match := _HMDB51.fullmatch(name):
         return _hmdb51_rows(text, path, match[1])
     if match := _UCF101.fullmatch(name):
-        return [replace(row, split=match[1]) for row in list_rows(text, path, multi_label=False)]
+        return [replace(_named_by_folder(row), split=match[1]) for row in list_rows(text, path, multi_label=False)]
     return None
+
+
+def _named_by_folder(row: Row) -> Row:
+    """Return the row with its folder for the class, where it has one: only lists for training have ids."""
+    folder = PurePosixPath(row.name).parent.name
+    return replace(row, labels=(folder,)) if folder else row
 
 
 def _hmdb51_rows(text: str, source: str, action: str) -> list[Row]:

@@ -256,6 +256,9 @@ def test_ucf101(write: Callable[..., Path]) -> None:
     ]
     alone = load_dataset(Source(str(folder / "splits" / "testlist01.txt"), clips=str(folder)))
     assert content(alone, folder) == content(dataset.part("test"), folder)
+    # Only lists for training have ids: without the class file, the folders say which class it is.
+    (folder / "splits" / "classInd.txt").unlink()
+    assert load_dataset(Source(splits, clips=clips, fold=1)) == replace(dataset, name="splits")
 
 
 def test_hmdb51(write: Callable[..., Path]) -> None:

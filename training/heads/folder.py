@@ -61,6 +61,8 @@ def write_folder(
     function: Affine | Cache,
     card: str,
     features: NDArray[np.float32],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a model as this folder, in place of one that `check_place` allows.
 
@@ -74,6 +76,7 @@ def write_folder(
         function: the head.
         card: the text of README.md.
         features: some, (N, D), for comparing the written graph with the function.
+        overwrite: whether it may take the place of another trained model.
 
     Raises:
         ActionClipError: the folder cannot be written, or the written graph differs.
@@ -88,6 +91,7 @@ def write_folder(
             _save_head(model / _HEAD_FILE, function, head_facts(spec, graphs))
             write_file(model / CARD, card.encode())
             _compare(model, function, features)
+        check_place(folder, overwrite=overwrite)  # another training may have ended meanwhile
         _give_name(model, target, draft / "replaced")
 
 
@@ -127,8 +131,6 @@ def _give_name(model: Path, target: Path, aside: Path) -> None:
     """Rename the folder; what is there goes aside, and comes back where that fails."""
     is_replaced = os.path.isdir(target) and any(target.iterdir())
     if is_replaced:
-        if (other := _foreign_file(target)) is not None:
-            raise ActionClipError(f"{other} came into {target} meanwhile: name a new folder")
         os.rename(target, aside)
     try:
         os.replace(model, target)

@@ -68,7 +68,8 @@ def train(options: argparse.Namespace) -> int:
     new = trained_spec(spec, folder, chosen.head.name, known.classes, prompts, is_multi_label=fitted.is_multi_label)
     text = card(report, new, options.command, date.today().isoformat())
     roles = {role: path for role, path in graphs.items() if role in spec.video_roles or new.kind == ActionClip.kind}
-    write_folder(folder, new, roles, fitted.function, text, encoded.features[:16])
+    some = encoded.features[:16]
+    write_folder(folder, new, roles, fitted.function, text, some, overwrite=options.overwrite)
     write_stdout(as_text(report))
     write_stdout(printable(f"\nwrote {folder}: action-clip --model {quote(str(folder))} --video …\n", lines=True))
     return 0

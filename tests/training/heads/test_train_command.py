@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from in_process import run
 from make_videos import write_video
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 
+import action_clip.training.heads.folder
 import action_clip.training.heads.train
 from action_clip import ActionClip, ActionClipError, ClosedSetModel, TimeSformer, load, score
 from action_clip.models.catalog.metadata import read_metadata
@@ -373,6 +375,24 @@ def test_the_command_that_it_tells_can_be_typed(
     out = tmp_path / "my model"
     assert f"action-clip --model '{out}' --video …\n" in trained(capsys, data, base, out, "--head", "mean")
     assert "\naction-clip --model 'my model' --video clip.mp4\n" in (out / "README.md").read_text("utf-8")
+
+
+def test_a_model_that_another_training_made_meanwhile_stays(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(capsys, data, base, tmp_path / "other", "--head", "mean")
+    out = tmp_path / "colours"
+    out.mkdir()
+    write = action_clip.training.heads.folder.write_folder
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        shutil.copytree(tmp_path / "other", out, dirs_exist_ok=True)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(action_clip.training.heads.train, "write_folder", slow)
+    said = refused(capsys, out, "--data", str(data), "--model", str(base), "--head", "linear")
+    assert "colours has a trained model already: name a new folder, or give --overwrite" in said
+    assert load(out).spec.head == "mean"
 
 
 def test_where_it_cannot_be_written_the_old_model_stays(
