@@ -109,9 +109,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog="action-clip",
         description="Say what to look for, and it finds it in video: which of these labels, in plain words, happens?",
-        epilog="Without arguments it classifies its sample. `action-clip export --help` is about exporting "
-        "checkpoints. Results go to stdout, everything else to stderr; the exit code is 0, 1 when something went "
-        "wrong, 2 for wrong arguments.",
+        epilog="Without arguments it classifies its sample. With --help, `action-clip train` tells how to make a model "
+        "of your own classes, `evaluate` how good one is on your clips, `export` how to make one of a checkpoint, and "
+        "`ray` how to use many machines. Results go to stdout, everything else to stderr; the exit code is 0, 1 when "
+        "something went wrong, 2 for wrong arguments.",
         allow_abbrev=False,
     )
     _add_input(parser)

@@ -106,14 +106,26 @@ def fold_of(path: str) -> int | None:
     return int(match[2]) if match else None
 
 
+def is_split_file(path: str) -> bool:
+    """Return whether a file has the name of one of UCF101's or HMDB51's split files."""
+    name = os.path.basename(path)
+    return bool(_UCF101.fullmatch(name) or _HMDB51.fullmatch(name))
+
+
 def split_rows(path: str, text: str) -> list[Row] | None:
     """Return the rows of a file of UCF101's or HMDB51's with this text; None where its name is none of theirs."""
     name = os.path.basename(path)
     if match := _HMDB51.fullmatch(name):
         return _hmdb51_rows(text, path, match[1])
     if match := _UCF101.fullmatch(name):
-        return [replace(row, split=match[1]) for row in list_rows(text, path, multi_label=False)]
+        return [replace(_named_by_folder(row), split=match[1]) for row in list_rows(text, path, multi_label=False)]
     return None
+
+
+def _named_by_folder(row: Row) -> Row:
+    """Return the row with its folder for the class, where it has one: only lists for training have ids."""
+    folder = PurePosixPath(row.name).parent.name
+    return replace(row, labels=(folder,)) if folder else row
 
 
 def _hmdb51_rows(text: str, source: str, action: str) -> list[Row]:

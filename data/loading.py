@@ -9,14 +9,14 @@ from action_clip.data.classes import Classes, class_key, classes_of, read_classe
 from action_clip.data.dataset import Dataset, Example
 from action_clip.data.files import ClipFiles
 from action_clip.data.folders import folder_rows
-from action_clip.data.lists import CLASS_FILE, fold_of, list_rows, split_files, split_rows
+from action_clip.data.lists import CLASS_FILE, fold_of, is_split_file, list_rows, split_files, split_rows
 from action_clip.data.rows import MOST_BYTES, Row, group_of
 from action_clip.data.tables import BY_HEADS, Columns, json_rows, table_rows
 from action_clip.errors import ActionClipError
 from action_clip.system.addresses import is_address, is_other_address
 from action_clip.system.files import read_text
 from action_clip.system.folders import names_in
-from action_clip.video import is_video_name
+from action_clip.video import is_video_file, is_video_name
 
 _TABLES = (".csv", ".tsv", ".json", ".jsonl")
 _LOG = logging.getLogger("action_clip")
@@ -56,6 +56,7 @@ def load_dataset(source: Source | str) -> Dataset:
     if source.clips is not None and not os.path.isdir(source.clips):
         raise ActionClipError(f"there is no folder {source.clips}: name the one with the clips")
     files, folder = source_files(source)
+    _check_options(source, files)
     rows = [row for file in files for row in _file_rows(file, source)] if files else folder_rows(source.path)
     if not rows:
         raise ActionClipError(_found_nothing(source, files))
@@ -68,6 +69,22 @@ def load_dataset(source: Source | str) -> Dataset:
         )
     name = os.path.basename(os.path.abspath(source.path))
     return Dataset(name, classes.texts, tuple(examples), classes.names)
+
+
+def _check_options(source: Source, files: Sequence[str]) -> None:
+    """Raise ActionClipError where the source says what its kind of data has no use for."""
+    if source.fold is not None and not all(is_split_file(file) for file in files or [source.path]):
+        raise ActionClipError(f"--fold is about the split files of UCF101 or HMDB51, and {source.path} has none")
+    if not files and (source.clips is not None or source.columns != BY_HEADS):
+        raise ActionClipError(
+            f"--clips and names of columns are about tables and lists, and {source.path} is a folder of clips: leave "
+            "them out, or name the table"
+        )
+    if len(files) == 1 and is_video_file(files[0]):
+        raise ActionClipError(
+            f"{files[0]} is a video: put it into a folder for each class, or name a table with the columns file and "
+            "label"
+        )
 
 
 def source_files(source: Source) -> tuple[list[str], str]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from action_clip.data.classes import shown
@@ -119,7 +120,7 @@ def _csv_records(text: str, delimiter: str, heads: Sequence[str], source: str) -
 
 def _json_records(text: str, source: str) -> Iterator[_Record]:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=partial(_object, source))
     except (ValueError, RecursionError) as error:
         content = _json_lines(text, source, error)
     if isinstance(content, dict):
@@ -137,9 +138,19 @@ def _json_records(text: str, source: str) -> Iterator[_Record]:
 def _json_lines(text: str, source: str, error: Exception) -> list[Any]:
     lines = [line for line in text.splitlines() if line.strip()]
     try:
-        return [json.loads(line) for line in lines]
+        return [json.loads(line, object_pairs_hook=partial(_object, source)) for line in lines]
     except (ValueError, RecursionError):
         raise ActionClipError(f"{source} is not valid JSON ({error}): check it") from error
+
+
+def _object(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, in which each key is once. Raises ActionClipError."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ActionClipError(f"{source} has '{twice}' twice in one object: leave one of them")
+    return content
 
 
 def _of_file(name: str, value: Any) -> Mapping[str, Any]:
@@ -254,7 +265,9 @@ def _labels(record: _Record, head: str) -> tuple[str, ...]:
     """Return the labels in a cell, between which is `|` or `;`, or in a list of JSON."""
     value = record.cells.get(head)
     values = _BETWEEN_LABELS.split(value) if isinstance(value, str) else value if isinstance(value, list) else [value]
-    labels = [str(each).strip() for each in values if isinstance(each, str | int) and str(each).strip()]
+    if any(isinstance(each, bool) or not isinstance(each, str | int | None) for each in values):
+        raise ActionClipError(f"{record.where} has a label that is no text: write its name")
+    labels = [text for each in values if each is not None and (text := str(each).strip())]
     if not labels:
         raise ActionClipError(f"{record.where} has no label: write one, or leave out the row")
     return tuple(dict.fromkeys(labels))

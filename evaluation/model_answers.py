@@ -24,7 +24,8 @@ def answers_of(
 ) -> Answers:
     """Return what a model answers: a zero-shot one among the classes of the data, another one among its own.
 
-    Where clips have several labels, a zero-shot model scores each by itself, against its texts for none.
+    A zero-shot one that was trained on some of the classes of the data chooses among its own and the others of the
+    data. Where clips have several labels, a zero-shot model scores each by itself, against its texts for none.
 
     Args:
         model: any.
@@ -34,9 +35,10 @@ def answers_of(
         ActionClipError: the data have classes that the model does not know, or one class alone; or as `encode_dataset`.
     """
     if isinstance(model, ActionClip):
-        check_several(dataset.classes, dataset)
-        bank = model.labels(dataset.classes, multi_label=dataset.is_multi_label)
-        choices, places = bank.labels, tuple(range(len(dataset.classes)))
+        labels, places = _labels(dataset, model.spec.classes)
+        check_several(labels, dataset)
+        bank = model.labels(labels, multi_label=dataset.is_multi_label)
+        choices = bank.labels
     else:
         choices = model.classes
         places = matched(dataset, choices, model.spec.name)
@@ -51,6 +53,21 @@ def answers_of(
             scores[index] = model.predict(result).probabilities
     right = tuple(tuple(places[label] for label in example.labels) for example in dataset.examples)
     return Answers(dataset, model.spec.name, choices, right, scores, failures, views=views)
+
+
+def _labels(dataset: Dataset, known: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the labels that a zero-shot model with these classes chooses among, and the index of each of the data's.
+
+    They are written as the model has them: its head knows them by this name.
+    """
+    indices = {class_key(name): index for index, name in enumerate(known)}
+    keys = [class_key(name) for name in dataset.names]
+    if indices.keys().isdisjoint(keys):
+        return dataset.classes, tuple(range(len(keys)))
+    others = [text for text, key in zip(dataset.classes, keys, strict=True) if key not in indices]
+    for text in others:
+        indices[class_key(text)] = len(indices)
+    return (*known, *others), tuple(indices[key] for key in keys)
 
 
 def check_several(classes: tuple[str, ...], dataset: Dataset) -> None:

@@ -162,6 +162,7 @@ def _of_ranked_rows(rows: Sequence[Sequence[str]], path: str) -> Iterator[_Answe
 
 def _scores(pairs: Iterable[tuple[Any, Any]], where: str) -> Mapping[str, float]:
     scores: dict[str, float] = {}
+    keys: set[str] = set()
     for label, value in pairs:
         try:
             score = float(value)
@@ -169,6 +170,9 @@ def _scores(pairs: Iterable[tuple[Any, Any]], where: str) -> Mapping[str, float]
             score = math.nan
         if not isinstance(label, str) or not math.isfinite(score):
             raise ActionClipError(f"{where} has {value!r} for the score of {label!r}: write a number")
+        if (key := class_key(label)) in keys:
+            raise ActionClipError(f"{where} has two scores for {label!r}: leave one of them")
+        keys.add(key)
         scores[label] = score
     return scores
 

@@ -29,7 +29,7 @@ def as_text(evaluation: Evaluation) -> str:
         f"{with_clips} of {len(answers.choices)} labels" + (f", views {answers.views}" if answers.views else "")
     ]
     if failed:
-        lines.append(f"{counted(failed, 'clip')} without an answer, which count as wrong")
+        lines.append(f"{counted(failed, 'clip')} without an answer, which count{'s' if failed == 1 else ''} as wrong")
     heads = ["", "all clips", "95 % interval", *(["those with an answer"] if failed else [])]
     rows = [_figure_row(name, figure, with_answered=bool(failed)) for name, figure in evaluation.figures.items()]
     if evaluation.calibration is not None:

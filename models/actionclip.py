@@ -260,7 +260,7 @@ class ActionClip(Model):
     def watch(
         self,
         source: int | VideoPath,
-        labels: Iterable[str] | LabelBank,
+        labels: Iterable[str] | LabelBank | None = None,
         *,
         none: NoneTexts = None,
         multi_label: bool = False,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.models.encoded import Steps, add_timings, timed
+from action_clip.models.heads import with_head
 from action_clip.models.model_graphs import ModelGraphs
 from action_clip.models.prediction import Window
 from action_clip.models.scoring import Choices, Scores
@@ -320,7 +321,7 @@ class LiveTimeline:
     def _encoded(self, part: _Part) -> EncodedWindows:
         frames = [entry.frame for entry in part.entries]
         rows = [entry.row for entry in part.entries if entry.row is not None]  # all have one
-        clips = self._steps.clips(self._graphs, np.stack(rows)[None])
+        clips = with_head(self._graphs, self._steps.clips(self._graphs, np.stack(rows)[None]))
         timings_s: dict[str, float] = {}
         for frame in dict.fromkeys(frames):
             add_timings(timings_s, frame.timings_s)

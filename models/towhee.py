@@ -107,7 +107,8 @@ class ActionClipOperator(_Operator):
         Args:
             model_name: a zero-shot model's name or folder.
             skip_preprocess: whether calls give preprocessed clips.
-            classmap: {name: index} or {index: name}, the labels; None: the 400 of Kinetics-400.
+            classmap: {name: index} or {index: name}, the labels; None: the classes of a trained model, or the
+                400 of Kinetics-400.
             topk: how many classes are returned; clamped to their number.
             none, multi_label: as for `ActionClip.labels`; they are checked at the first call.
             device, threads: as for ActionClip.
@@ -115,10 +116,11 @@ class ActionClipOperator(_Operator):
         Raises:
             ActionClipError: an argument is not valid.
         """
-        self._labels = unique_labels(kinetics_400() if classmap is None else class_names(classmap))
         self._none = none
         self._multi_label = multi_label
         self._recognizer = ActionClip(model_name, device=device, threads=threads)
+        own = self._recognizer.spec.classes or kinetics_400()
+        self._labels = unique_labels(own if classmap is None else class_names(classmap))
         super().__init__(self._recognizer, skip_preprocess, topk)
 
     def __getstate__(self) -> dict[str, Any]:

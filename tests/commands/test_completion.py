@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_process import run
 
 from action_clip import main
+from action_clip.command import SUBCOMMANDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +90,9 @@ def test_a_shell_that_asks_in_vain_starts_nothing(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def test_the_help_names_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert [name for name in SUBCOMMANDS if f"`{name}`" not in out and f"`action-clip {name}`" not in out] == []

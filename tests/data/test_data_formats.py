@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,9 @@ def test_ucf101(write: Callable[..., Path]) -> None:
     ]
     alone = load_dataset(Source(str(folder / "splits" / "testlist01.txt"), clips=str(folder)))
     assert content(alone, folder) == content(dataset.part("test"), folder)
+    # Only lists for training have ids: without the class file, the folders say which class it is.
+    (folder / "splits" / "classInd.txt").unlink()
+    assert load_dataset(Source(splits, clips=clips, fold=1)) == replace(dataset, name="splits")
 
 
 def test_hmdb51(write: Callable[..., Path]) -> None:
@@ -317,7 +321,15 @@ BAD = {
         "t.csv",
         "ends at 2 s and begins",
     ),
-    "a label that is an object": ({"t.json": '[{"file": "a.mp4", "label": {"x": 1}}]'}, [], "t.json", "has no label"),
+    "a label that is an object": ({"t.json": '[{"file": "a.mp4", "label": {"x": 1}}]'}, [], "t.json", "is no text"),
+    "a label that is true": ({"t.json": '[{"file": "a.mp4", "label": ["x", true]}]'}, [], "t.json", "is no text"),
+    "a label that is null": ({"t.json": '[{"file": "a.mp4", "label": null}]'}, [], "t.json", "has no label"),
+    "a file that comes twice in JSON": (
+        {"t.json": '{"a.mp4": "run", "b.mp4": "walk", "a.mp4": "walk"}'},
+        ["a.mp4", "b.mp4"],
+        "t.json",
+        "has 'a.mp4' twice in one object: leave one",
+    ),
     "broken JSON": ({"t.json": '[{"file": '}, [], "t.json", "is not valid JSON"),
     "JSON of something else": ({"t.json": "[1, 2]"}, [], "t.json", "must be a JSON list of objects"),
     "labels that differ in case": (
@@ -410,3 +422,23 @@ def test_rows_that_come_twice_count_once(write: Callable[..., Path], caplog: pyt
     with caplog.at_level(logging.WARNING, "action_clip"):
         assert len(load_dataset(str(folder / "t.csv"))) == 1
     assert "rows that name a clip which others name too: 1; each clip counts once" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source("d", fold=1), "--fold is about the split files of UCF101 or HMDB51, and .*d has none"),
+        (Source("d/t.csv", fold=1), "--fold is about the split files"),
+        (
+            Source("d", clips="d"),
+            "--clips and names of columns are about tables and lists, and .*d is a folder of clips",
+        ),
+        (Source("d", columns=Columns("file")), "--clips and names of columns are about tables"),
+        (Source("d/run/a.mp4"), "a.mp4 is a video: put it into a folder for each class"),
+    ],
+)
+def test_what_the_data_have_no_use_for(write: Callable[..., Path], source: Source, message: str) -> None:
+    folder = write({"d/t.csv": "file,label\na.mp4,run\n"}, clips=["d/run/a.mp4", "d/walk/b.mp4"])
+    clips = None if source.clips is None else str(folder / source.clips)
+    with pytest.raises(ActionClipError, match=message):
+        load_dataset(replace(source, path=str(folder / source.path), clips=clips))

@@ -97,7 +97,7 @@ def test_tables_for_people(capsys: pytest.CaptureFixture[str], data: Path, model
     assert code == 1
     lines = out.splitlines()
     assert lines[0] == "small on data: 4 clips with 2 of 2 labels, views 1x1"
-    assert lines[1] == "1 clip without an answer, which count as wrong"
+    assert lines[1] == "1 clip without an answer, which counts as wrong"
     content = evaluated(capsys, "--data", str(data), "--model", model, code=1)
     figure = content["figures"]["top_1"]
     (row,) = (line for line in lines if line.startswith("top-1 "))

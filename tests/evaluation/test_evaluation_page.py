@@ -87,7 +87,7 @@ class Text(HTMLParser):
 
 def test_what_is_on_the_page(folder: Path) -> None:
     text = Text(written(folder)).line
-    assert "small on data 5 clips 3 of 3 labels views 1x1 1 of these have no answer and count as wrong." in text
+    assert "small on data 5 clips 3 of 3 labels views 1x1 1 of these has no answer and counts as wrong." in text
     assert re.search(r"top-1 20\.0% [\d.]+% – [\d.]+% 25\.0%", text)
     assert re.search(r"top-2 40\.0% [\d.]+% – [\d.]+% 50\.0%", text)
     assert f"Worst classes jump 0.0% of 2 walk 0.0% of 1 {EVIL} 50.0% of 2 All 3 classes" in text

@@ -117,6 +117,8 @@ BAD = {
     "windows": ('{"start_s": 0, "end_s": 4, "video": "a.mp4", "predictions": []}', "is about a part of a video"),
     "a score that is none": ('{"video": "a.mp4", "scores": {"run": "much"}}', "has 'much' for the score of 'run'"),
     "a score that is not finite": ("file,run,jump\na.mp4,nan,1\n", "has 'nan' for the score of 'run'"),
+    "two scores for a label": ('{"video": "a.mp4", "scores": {"run": 1, "Run": 2}}', "has two scores for 'Run'"),
+    "two columns for a label": ("file,run,run\na.mp4,1,2\n", "row 2 of .* has two scores for 'run'"),
     "a short row": ("file,run,jump\na.mp4,1\n", "row 2 of .* has 2 cells, and the first row 3"),
     "other videos": ('{"video": "x.mp4", "label": "run"}', "has no prediction for a clip of data, but for x.mp4"),
     "other labels": ('{"video": "a.mp4", "label": "swim"}', "has none of the labels of data, but 'swim'"),

@@ -16,9 +16,11 @@ from small_models import CLASSES, WIDTH, random_closed_model, random_model, save
 from action_clip import ActionClip, ActionClipError, ClosedSetModel, TimeSformer, load
 from action_clip.commands.models import verification
 from action_clip.models.catalog.model_directory import read_model_directory
+from action_clip.models.towhee import ActionClipOperator
 from action_clip.training.heads.facts import head_facts, trained_spec
 from action_clip.training.heads.folder import write_folder
 from action_clip.training.heads.functions import Affine
+from action_clip.video.live import containers
 
 NAMES = ("jumping", "standing", "turning")
 OPSET = helper.make_opsetid("", 18)
@@ -224,3 +226,25 @@ def test_a_head_that_differs_when_it_is_read_again_is_not_kept(
     with pytest.raises(ActionClipError, match="the logits of the written head differ from what was fitted"):
         with_head(base, tmp_path / "model", "linear")
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("head", ["linear", "tip-adapter"])
+def test_live_video_is_answered_by_the_head(
+    tmp_path: Path, base: Path, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "MOST_LATE_S", 1e9)
+    model = load(with_head(base, tmp_path / "model", head))
+    video = write_video(tmp_path / "clip.mp4", moving(12))
+    with model.watch(video, window=0.4) as watched:
+        answer = next(watched)
+    [window, *_] = model.timeline(video, window=0.4)
+    np.testing.assert_allclose(answer.prediction.probabilities, window.prediction.probabilities, atol=1e-6)
+    assert answer.prediction.labels == NAMES
+
+
+def test_an_operator_has_the_classes_of_the_head(tmp_path: Path, base: Path) -> None:
+    folder = with_head(base, tmp_path / "model", "tip-adapter")
+    labels, scores, _ = ActionClipOperator(str(folder))(list(frames()))
+    ranked = load(folder).classify(frames()).ranked
+    assert list(labels) == [entry.label for entry in ranked]
+    np.testing.assert_allclose(scores, [entry.probability for entry in ranked], atol=1e-6)

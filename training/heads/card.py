@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from shlex import quote
 
 from action_clip import __version__
 from action_clip.data.dataset import Dataset
@@ -35,7 +36,7 @@ def card(report: Report, spec: ModelSpec, command: str, date: str) -> str:
         f"# {_plain(spec.name)}",
         f"A model for actions in videos that tells {len(spec.classes)} classes apart: the head {spec.head}{numbers} "
         f"on the features of {base}. action-clip runs it:",
-        _code(f"action-clip --model {spec.name} --video clip.mp4"),
+        _code(f"action-clip --model {quote(spec.name)} --video clip.mp4"),
         f"{_answers(spec)} The figures are of clips like those that it was made from: how it does with other cameras, "
         "places and people has to be tried.",
         "## How right",

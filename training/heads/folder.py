@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from action_clip.errors import ActionClipError
 from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.model_directory import read_model_directory
-from action_clip.models.catalog.specs import HEAD, ModelSpec
+from action_clip.models.catalog.specs import HEAD, ModelSpec, find
 from action_clip.models.catalog.structure import check_graph
 from action_clip.system.files import draft_folder, write_file
+from action_clip.system.interrupts import terminable
+from action_clip.system.terminal import printable
 from action_clip.training.heads.facts import TRAINER, head_facts
 from action_clip.training.heads.functions import Affine, Cache
 
@@ -27,6 +29,7 @@ _LARGEST_DIFFERENCE = 1e-3
 def check_place(folder: Path, *, overwrite: bool) -> None:
     """Raise ActionClipError where a model cannot be written as this folder, or what is there may not be replaced."""
     target = Path(os.path.realpath(folder))
+    _check_name(os.path.basename(os.path.abspath(folder)))
     if not target.parent.is_dir():
         raise ActionClipError(f"there is no folder {target.parent}: create it first")
     if not os.access(target.parent, os.W_OK):
@@ -43,6 +46,14 @@ def check_place(folder: Path, *, overwrite: bool) -> None:
         raise ActionClipError(f"{folder} has a trained model already: name a new folder, or give --overwrite")
 
 
+def _check_name(name: str) -> None:
+    """Raise ActionClipError where a folder's name cannot be that of a model, or is that of another one."""
+    if printable(name) != name:
+        raise ActionClipError(f"{name} has characters that no text shows: name a folder without them")
+    if find(name) is not None:
+        raise ActionClipError(f"--model {name} is a model that is there already: give the folder another name")
+
+
 def write_folder(
     folder: Path,
     spec: ModelSpec,
@@ -50,6 +61,8 @@ def write_folder(
     function: Affine | Cache,
     card: str,
     features: NDArray[np.float32],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a model as this folder, in place of one that `check_place` allows.
 
@@ -63,6 +76,7 @@ def write_folder(
         function: the head.
         card: the text of README.md.
         features: some, (N, D), for comparing the written graph with the function.
+        overwrite: whether it may take the place of another trained model.
 
     Raises:
         ActionClipError: the folder cannot be written, or the written graph differs.
@@ -71,11 +85,13 @@ def write_folder(
     with _writing(folder), draft_folder(target.parent, ".train-") as draft:
         model = draft / "model"
         model.mkdir()
-        for role, path in graphs.items():
-            _copy(path, model / f"{role}.onnx")
-        _save_head(model / _HEAD_FILE, function, head_facts(spec, graphs))
-        write_file(model / CARD, card.encode())
-        _compare(model, function, features)
+        with terminable():  # not below: the old model lies in the draft for a moment
+            for role, path in graphs.items():
+                _copy(path, model / f"{role}.onnx")
+            _save_head(model / _HEAD_FILE, function, head_facts(spec, graphs))
+            write_file(model / CARD, card.encode())
+            _compare(model, function, features)
+        check_place(folder, overwrite=overwrite)  # another training may have ended meanwhile
         _give_name(model, target, draft / "replaced")
 
 
@@ -115,8 +131,6 @@ def _give_name(model: Path, target: Path, aside: Path) -> None:
     """Rename the folder; what is there goes aside, and comes back where that fails."""
     is_replaced = os.path.isdir(target) and any(target.iterdir())
     if is_replaced:
-        if (other := _foreign_file(target)) is not None:
-            raise ActionClipError(f"{other} came into {target} meanwhile: name a new folder")
         os.rename(target, aside)
     try:
         os.replace(model, target)

@@ -25,9 +25,10 @@ def training_parts(dataset: Dataset) -> tuple[Dataset, Dataset | None]:
         name for name, all_, own in zip(dataset.names, dataset.counts, counts, strict=True) if all_ and not own
     ]
     if elsewhere:
+        others = " or ".join(split for split in dataset.splits if split != "train")
         raise ActionClipError(
-            f"{dataset.name} has no clips for training of {shown(elsewhere)}, but for {' or '.join(dataset.splits)}: "
-            "give some, or take these away"
+            f"{dataset.name} has no clips for training of {shown(elsewhere)}, but for {others}: give some, or take "
+            "these away"
         )
     if sum(count > 0 for count in counts) < 2:
         raise ActionClipError(

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from shlex import quote
 
 from action_clip.commands.data import dataset_of
 from action_clip.commands.models import chosen_model
@@ -21,6 +22,7 @@ from action_clip.models.model_graphs import FoundModel
 from action_clip.models.scoring import LabelBank
 from action_clip.models.store.installation import fetch
 from action_clip.output.stdout import write_stdout
+from action_clip.system.terminal import printable
 from action_clip.tokenizer.prompts import read_prompts
 from action_clip.training.heads import AUTO
 from action_clip.training.heads.card import card
@@ -66,9 +68,10 @@ def train(options: argparse.Namespace) -> int:
     new = trained_spec(spec, folder, chosen.head.name, known.classes, prompts, is_multi_label=fitted.is_multi_label)
     text = card(report, new, options.command, date.today().isoformat())
     roles = {role: path for role, path in graphs.items() if role in spec.video_roles or new.kind == ActionClip.kind}
-    write_folder(folder, new, roles, fitted.function, text, encoded.features[:16])
+    some = encoded.features[:16]
+    write_folder(folder, new, roles, fitted.function, text, some, overwrite=options.overwrite)
     write_stdout(as_text(report))
-    write_stdout(f"\nwrote {folder}: action-clip --model {folder} --video …\n")
+    write_stdout(printable(f"\nwrote {folder}: action-clip --model {quote(str(folder))} --video …\n", lines=True))
     return 0
 
 

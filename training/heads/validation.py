@@ -40,7 +40,7 @@ class Validation:
 
 
 def make_folds(dataset: Dataset, seed: int) -> list[Fold]:
-    """Return the folds of clips; [] where no class has two groups.
+    """Return the folds of clips; [] where there are not two groups that can be left out.
 
     There are FOLDS of them, stratified, with groups together, or, where a class has fewer groups, one for each group.
     Clips of classes with a single group are never left out: nothing would be known of these classes.
@@ -50,9 +50,9 @@ def make_folds(dataset: Dataset, seed: int) -> list[Fold]:
     """
     counts = groups_of_class(dataset)
     eligible = np.flatnonzero([all(counts[label] > 1 for label in example.labels) for example in dataset.examples])
-    if not len(eligible):
-        return []
     groups = group_numbers(dataset)
+    if len(np.unique(groups[eligible])) < 2:
+        return []
     is_few = counts[counts > 1].min() < FOLDS and len(np.unique(groups[eligible])) <= MOST_GROUPS
     found = []
     for _, part in folds(dataset.taken(eligible.tolist()), None if is_few else FOLDS, seed):

@@ -57,6 +57,9 @@ def test_without_two_groups_of_a_class_nothing_can_be_left_out() -> None:
     assert make_folds(dataset([None], [None], [None]), 0) == []
     assert make_folds(dataset(["g", "g"], ["h", "h"]), 0) == []
     assert left_out(dataset([None], [None]), []) == (0, 0)
+    # Only the second clip could be left out: the first one is all that is known of "b".
+    several = Dataset("data", ("a", "b"), (Example("1.mp4", (0, 1)), Example("2.mp4", (0,))), ("a", "b"))
+    assert make_folds(several, 0) == []
 
 
 class Spy(Head):

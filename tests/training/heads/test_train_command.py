@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from in_process import run
 from make_videos import write_video
 from small_models import random_closed_model, random_model, save_closed_model, save_model
 
+import action_clip.training.heads.folder
 import action_clip.training.heads.train
 from action_clip import ActionClip, ActionClipError, ClosedSetModel, TimeSformer, load, score
 from action_clip.models.catalog.metadata import read_metadata
@@ -158,6 +160,21 @@ def test_tip_adapter_still_takes_new_labels(
         capsys, "evaluate", "--data", str(data), "--split", "val", "--model", str(out), "--format", "json"
     )
     assert json.loads(text)["figures"]["top_1"]["value"] == 1
+    # Among its classes, however the data write them, and those of the data that it does not have.
+    (tmp_path / "others").mkdir()
+    shutil.copytree(data / "val" / "red_thing", tmp_path / "others" / "Red Thing")
+    shutil.copytree(data / "val" / "blue_thing", tmp_path / "others" / "a_cat")
+    code, text, _ = run(capsys, "evaluate", "--data", str(tmp_path / "others"), "--model", str(out), "--format", "json")
+    content = json.loads(text)
+    assert content["labels"] == [*CLASSES, "a cat"]
+    assert [each["label"] for each in content["classes"]] == ["red thing", "a cat"]
+    best = model.classify(tmp_path / "others" / "Red Thing" / "0.mp4", [*CLASSES, "a cat"]).ranked[0]
+    assert (content["answers"][0]["answer"], content["answers"][0]["score"]) == ("red thing", best.probability)
+    assert [each["answer"] for each in content["answers"]] == ["red thing"] * 2 + ["blue thing"] * 2
+    shutil.rmtree(tmp_path / "others" / "Red Thing")
+    shutil.copytree(data / "val" / "red_thing", tmp_path / "others" / "a dog")
+    code, text, _ = run(capsys, "evaluate", "--data", str(tmp_path / "others"), "--model", str(out), "--format", "json")
+    assert json.loads(text)["labels"] == ["a dog", "a cat"]
 
 
 def test_the_graphs_are_those_of_the_base_and_videos_are_known_to_both(
@@ -324,6 +341,11 @@ def test_what_is_refused_before_anything_is_decoded(
     assert "is there already, with fusion.onnx in it: name a new folder" in refused(
         capsys, base, *common, str(base), "--overwrite"
     )
+    said = refused(capsys, tmp_path / "nano", *common, str(base))
+    assert "--model nano is a model that is there already: give the folder another name" in said
+    for name in ("red\x1b[31m", "two\nlines", "\udcff"):
+        said = refused(capsys, tmp_path / name, *common, str(base))
+        assert "has characters that no text shows: name a folder without them" in said
     (tmp_path / "done" / "notes.txt").write_text("mine")
     said = refused(capsys, tmp_path / "done", *common, str(base), "--overwrite")
     assert "is there already, with notes.txt in it: name a new folder" in said
@@ -347,6 +369,32 @@ def test_a_model_is_replaced_where_it_may_be(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "colours", "data"]
 
 
+def test_the_command_that_it_tells_can_be_typed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path, base: Path
+) -> None:
+    out = tmp_path / "my model"
+    assert f"action-clip --model '{out}' --video …\n" in trained(capsys, data, base, out, "--head", "mean")
+    assert "\naction-clip --model 'my model' --video clip.mp4\n" in (out / "README.md").read_text("utf-8")
+
+
+def test_a_model_that_another_training_made_meanwhile_stays(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(capsys, data, base, tmp_path / "other", "--head", "mean")
+    out = tmp_path / "colours"
+    out.mkdir()
+    write = action_clip.training.heads.folder.write_folder
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        shutil.copytree(tmp_path / "other", out, dirs_exist_ok=True)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(action_clip.training.heads.train, "write_folder", slow)
+    said = refused(capsys, out, "--data", str(data), "--model", str(base), "--head", "linear")
+    assert "colours has a trained model already: name a new folder, or give --overwrite" in said
+    assert load(out).spec.head == "mean"
+
+
 def test_where_it_cannot_be_written_the_old_model_stays(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,7 +416,7 @@ def test_where_it_cannot_be_written_the_old_model_stays(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
-@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL", "full disk"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL", "full disk"])
 def test_a_training_that_ends_early_leaves_no_model(tmp_path: Path, data: Path, base: Path, how: str) -> None:
     """It ends while graphs are being copied: the process says so, and waits."""
     out = tmp_path / "colours"
@@ -395,7 +443,7 @@ def test_a_training_that_ends_early_leaves_no_model(tmp_path: Path, data: Path, 
         time.sleep(0.1)
         process.send_signal(signal.Signals[how])
     _, err = process.communicate(timeout=60)
-    assert process.returncode == {"SIGINT": 130, "SIGKILL": -9, "full disk": 1}[how]
+    assert process.returncode == {"SIGINT": 130, "SIGTERM": -15, "SIGKILL": -9, "full disk": 1}[how]
     assert not out.exists()
     left = [path for path in tmp_path.iterdir() if path.name.startswith(".train-")]
     assert len(left) == (how == "SIGKILL")
