@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_a_run_of_what_failed_last_passes_over_modules_that_passed(tmp_path: Path) -> None:
     for name in ("conftest.py", "fake_providers.py", "new_process.py"):
         shutil.copy(TESTS / name, tmp_path)

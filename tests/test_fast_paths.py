@@ -135,6 +135,7 @@ def test_runs_that_know_nothing_and_some_and_all_labels(small: Case, average: st
         assert len(list((home() / "optimised").glob("*/graph.onnx"))) == 3
 
 
+@pytest.mark.slow
 def test_runs_of_the_embedded_model(nano: Case) -> None:
     for labels in (LABELS[1::2], LABELS, LABELS[::-1]):
         assert_same(nano.classify("embeddings", labels), nano.expected("embeddings", labels))

@@ -85,6 +85,7 @@ def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [["action_clip.py"], ["-m", "action_clip"]], ids=["script", "module"])
 def test_the_command_loads_every_module_once_and_none_by_its_bare_name(start: list[str]) -> None:
     done = run("-X", "importtime", *start, "--model", "nano")
@@ -135,6 +136,7 @@ def build(root: Path, folder: Path) -> zipfile.ZipFile:
 needs_hatchling = pytest.mark.skipif(find_spec("hatchling") is None, reason="hatchling is not installed")
 
 
+@pytest.mark.slow
 @needs_hatchling
 @pytest.mark.parametrize("links", [True, False])
 def test_a_wheel_is_the_package_and_nothing_else(tmp_path: Path, links: bool) -> None:

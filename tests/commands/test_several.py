@@ -455,6 +455,7 @@ def test_on_a_terminal_answers_for_people_and_a_bar_that_disturbs_nothing(model:
     assert lines[5:] == ["action_clip: 1 of 3 videos failed", ""]
 
 
+@pytest.mark.slow
 def test_a_bar_while_answers_go_elsewhere_and_none_with_quiet_or_in_a_pipe(
     capsys: pytest.CaptureFixture[str], model: str, clips: list[str]
 ) -> None:

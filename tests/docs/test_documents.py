@@ -72,7 +72,7 @@ def test_the_layout_and_the_keys_in_the_documents_are_the_writers() -> None:
     assert re.findall(r"`(\w+)`", keys) == list(json.loads(FORMATS["json"](prediction)))
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("document", ["README.md", pytest.param("docs/python.md", marks=pytest.mark.slow)])
 def test_the_python_in_the_documents_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, document: str
 ) -> None:

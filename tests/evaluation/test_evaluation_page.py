@@ -132,6 +132,7 @@ def test_clips_with_several_labels_have_no_matrix(folder: Path) -> None:
     assert f"jump , walk → {EVIL} 1 clip clip 0.mp4 answer 70.0%; right label 20.0%, place 2" in text
 
 
+@pytest.mark.slow
 def test_in_a_browser_numbers_lead_to_clips_and_names_do_nothing(folder: Path, chromium: Browser) -> None:
     page = chromium.new_page(viewport={"width": 700, "height": 800})
     errors: list[str] = []

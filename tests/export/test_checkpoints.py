@@ -411,6 +411,7 @@ B = {"width": 768, "text_width": 512, "embedding": 512}
 L = {"width": 1024, "text_width": 768, "embedding": 768}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("image_size", "patch", "sizes", "heads"),
     [

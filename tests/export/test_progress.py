@@ -130,6 +130,7 @@ def test_the_command_says_each_step(tmp_path: Path) -> None:
     assert " s  " not in done.stdout
 
 
+@pytest.mark.slow
 def test_an_error_is_the_last_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "export", str(tmp_path / "none.pt"), "--out", str(tmp_path / "out")],

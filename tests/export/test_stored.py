@@ -288,6 +288,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DAMAGED)
 def test_pickles_that_lie(file: Path, case: str) -> None:
     content, sentence = DAMAGED[case]
@@ -578,6 +579,7 @@ def test_headers_that_lie(tmp_path: Path, content: bytes) -> None:
     assert said.endswith("): download it again")
 
 
+@pytest.mark.slow
 def test_a_header_without_end(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     file.write_bytes(

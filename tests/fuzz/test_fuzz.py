@@ -26,6 +26,7 @@ def test_no_input_is_at_fault(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert fuzz(HERE / f"fuzz_{name}.py", ["--seed", "0"], seconds=SECONDS) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "shown"),
     [

@@ -313,6 +313,7 @@ def test_the_defaults_are_the_large_models() -> None:
             make()(list(frames_of(8)))
 
 
+@pytest.mark.slow
 def test_the_embedded_model_names_the_sample() -> None:
     classmap = {label: index for index, label in enumerate(read_labels(SAMPLE_LABELS))}
     frames = list(decoded(SAMPLE_VIDEO))

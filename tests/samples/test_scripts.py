@@ -102,6 +102,7 @@ def test_the_interpreter_is_that_of_an_environment(tmp_path: Path, script: str, 
     assert used() == any_other
 
 
+@pytest.mark.slow
 def test_with_the_real_program(tmp_path: Path) -> None:
     (tmp_path / "clips" / "more").mkdir(parents=True)
     shutil.copy(ROOT / "samples" / "sample.gif", tmp_path / "clips" / "more" / "a sample.gif")

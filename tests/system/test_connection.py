@@ -64,6 +64,7 @@ def test_transfers_without_an_end_are_given_up(monkeypatch: pytest.MonkeyPatch, 
         fetched(url)
 
 
+@pytest.mark.slow
 def test_a_long_transfer_that_goes_on_is_no_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of known length, each 32 KiB are given a second: 20 times the time that there is at first."""
     monkeypatch.setenv("ACTION_CLIP_TIMEOUT", "0.5")

@@ -173,6 +173,7 @@ def test_while_a_thread_is_being_started_its_work_is_not_waited_for_when_python_
     assert not interrupts._running
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_ignored_in_a_background_job() -> None:
     """As in a script that goes on in the background."""
     ignoring = (
@@ -226,6 +227,7 @@ def test_what_ends_in_order_ends_with_the_code_of_the_command(kind: signal.Signa
     assert (process.returncode, out, err) == (0, "stopped\n", "")
 
 
+@pytest.mark.slow
 def test_what_ends_in_order_has_its_time() -> None:
     """More than what other work has after Ctrl-C."""
     with started("-c", ENDING, "lingers") as process:

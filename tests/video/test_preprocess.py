@@ -38,6 +38,7 @@ def textured(width: int, height: int, seed: int) -> Picture:
     return picture.astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height"),
     [

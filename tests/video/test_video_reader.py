@@ -160,6 +160,7 @@ def test_many_uses_give_what_one_gives(
         assert numbers_in(frame.image for frame in video.frames_between(0.4, 0.8, 25)) == list(range(10, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [

@@ -368,6 +368,7 @@ def _run_at_once(path: Path, answer: Path, ready: Barrier) -> None:
     np.save(answer, graph(ROWS))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path, graph: Path, kept: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(2)

@@ -255,6 +255,7 @@ def test_retry_after_that_is_too_long(server: FaultServer, tmp_path: Path, waits
     assert waits == []
 
 
+@pytest.mark.slow
 def test_stalls(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action_clip.models.store.download, "READ_TIMEOUT_S", 1.0)
     stop = Event()

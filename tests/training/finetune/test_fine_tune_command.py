@@ -36,6 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return sentence.removeprefix("action_clip: error: ")
 
 
+@pytest.mark.slow
 def test_a_training_leaves_whole_checkpoints_a_log_and_the_classes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
 ) -> None:

@@ -71,6 +71,7 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> s
     return err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "mean"])
 def test_a_head_with_classes_of_its_own_answers_everywhere(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path, base: Path, head: str
@@ -237,6 +238,7 @@ def test_where_texts_are_best_the_model_has_them_and_the_classes(
         np.testing.assert_array_equal(prediction.probabilities, plain.classify(clip, CLASSES).probabilities)
 
 
+@pytest.mark.slow
 def test_several_labels_a_clip(capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path, base: Path) -> None:
     """Whether it is a warm colour, beside the colour: each class has a probability of its own."""
     table = tmp_path / "table.csv"
