@@ -48,7 +48,7 @@ class RunFolder:
         return self.path / BEST
 
     def check(self, *, resume: bool) -> None:
-        """Raise ActionClipError where the folder has a training already, has none to go on with, or cannot be made."""
+        """Raise ActionClipError where it has a training already, or none to go on with, or is not one to write to."""
         if resume and not self.last.is_file():
             raise ActionClipError(
                 f"{self.path} has no training to go on with (no {LAST}): leave out --resume, or name its folder"
