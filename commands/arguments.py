@@ -329,8 +329,8 @@ def add_options(parser: argparse.ArgumentParser, title: str, names: Sequence[str
         group._add_action(options[name])
 
 
-def integer_from(lowest: int) -> Callable[[str], int]:
-    """Return a function that parses a whole number, of which `lowest` is the least."""
+def integer_from(lowest: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a function that parses a whole number from `lowest`, to `most` if that is given."""
 
     def parse_integer(text: str) -> int:
         try:
@@ -339,6 +339,8 @@ def integer_from(lowest: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
         if value < lowest:
             raise argparse.ArgumentTypeError(f"{value} is below {lowest}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"{value} is above {most}")
         return value
 
     return parse_integer

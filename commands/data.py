@@ -8,6 +8,9 @@ from action_clip.data.loading import Source, load_dataset, source_files
 from action_clip.data.splits import with_val_split
 from action_clip.data.tables import Columns
 
+_MOST_SEED = 2**32 - 1
+"""The largest that NumPy's, scikit-learn's and PyTorch's generators all take."""
+
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the group of options that `dataset_of` reads."""
@@ -49,7 +52,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="split off this part of the clips, such as 0.2, for validation: groups stay together, and each class has "
         "its share",
     )
-    add("--seed", metavar="N", type=integer_from(0), default=0, help="of what is random (default: %(default)s)")
+    add(
+        "--seed",
+        metavar="N",
+        type=integer_from(0, _MOST_SEED),
+        default=0,
+        help="of what is random (default: %(default)s)",
+    )
 
 
 def dataset_of(options: argparse.Namespace) -> Dataset:

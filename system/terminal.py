@@ -3,6 +3,7 @@
 import argparse
 import logging
 import re
+import sys
 from typing import Any, NoReturn
 
 from action_clip.system.addresses import redacted
@@ -44,7 +45,8 @@ def json_escaped(text: str) -> str:
 
 def no_progress_bars() -> bool | None:
     """Return tqdm's argument `disable`: True under --quiet; else None, no bars where stderr is not a terminal."""
-    return None if logging.getLogger("action_clip").isEnabledFor(logging.WARNING) else True
+    is_wanted = logging.getLogger("action_clip").isEnabledFor(logging.WARNING)
+    return None if is_wanted and sys.stderr is not None else True
 
 
 class LogFormatter(logging.Formatter):

@@ -139,7 +139,15 @@ def new_fusion(name: str, embedding: int, frames: int, heads: int, layers: int, 
         heads: of attention, in Transf.
         layers: of the two transformers.
         seed: of the random weights.
+
+    Raises:
+        ActionClipError: it has no positions for so many frames.
     """
+    if name == "Transf" and frames > CONTEXT_LENGTH:
+        raise ActionClipError(
+            f"the fusion Transf has positions for {CONTEXT_LENGTH} frames: give --frames {CONTEXT_LENGTH} or fewer, or "
+            "another --fusion"
+        )
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         if name == "Conv_1D":

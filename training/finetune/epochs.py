@@ -19,7 +19,7 @@ from action_clip.training.finetune.run_folder import TRAINING, RunFolder, StepLo
 from action_clip.training.finetune.schedule import Strategy
 from action_clip.training.finetune.settings import Settings
 from action_clip.training.finetune.towers import Towers, make_optimiser
-from action_clip.training.finetune.trainer import Accuracy, Schedule, Trainer, make_texts
+from action_clip.training.finetune.trainer import Accuracy, Schedule, Texts, Trainer
 
 _LOG = logging.getLogger("action_clip")
 Epoch = dict[str, Any]
@@ -40,6 +40,7 @@ class Training:
         settings: Settings,
         beginning: Beginning,
         strategy: Strategy,
+        texts: Texts,
         training: Dataset,
         validation: Dataset | None,
         workers: int,
@@ -58,7 +59,7 @@ class Training:
             fabric,
             self._towers,
             self._optimiser,
-            make_texts(training.classes, settings.prompts),
+            texts,
             Schedule(settings.epochs, settings.warm_up, strategy),
             TrainingClips(
                 training.examples,
@@ -147,6 +148,7 @@ class Training:
             self._folder.save(self._folder.best, content)
         self._folder.save(self._folder.last, content)
         self._folder.write_log(self.history)
+        self._folder.write_labels(self._training.classes)
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -167,7 +169,7 @@ class Training:
             _LOG.error("%d of %d clips cannot be read", failed, clips)
 
     def _say(self, line: str) -> None:
-        if self._fabric.is_global_zero and _LOG.isEnabledFor(logging.WARNING):
+        if sys.stderr is not None and self._fabric.is_global_zero and _LOG.isEnabledFor(logging.WARNING):
             tqdm.write(printable(line), file=sys.stderr)
 
 

@@ -19,6 +19,8 @@ FUSION_RATIO = 10
 WARM_UP_SHARE = 10
 """One in so many epochs warms up, as in ActionCLIP: 5 of 50."""
 _EPOCHS, _BATCH_SIZE, _WEIGHT_DECAY = 50, 64, 0.2
+_MOST_FRAMES = 1024
+"""As export takes them."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +48,12 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
         help="the fusion, from features of frames to those of their clip (default: the checkpoint's; Transf for a CLIP "
         "and from scratch)",
     )
-    add("--frames", metavar="T", type=integer_from(1), help="of a clip (default: what the weights ask for, else 8)")
+    add(
+        "--frames",
+        metavar="T",
+        type=integer_from(1, _MOST_FRAMES),
+        help="of a clip (default: what the weights ask for, else 8)",
+    )
     add("--activation", choices=ACTIVATIONS, help="where the checkpoint does not say it")
     add(
         "--trust", action="store_true", help="let the checkpoint run code while it is read; only if you know its source"

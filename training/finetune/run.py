@@ -22,6 +22,7 @@ from action_clip.training.finetune.run_folder import LABELS, TRAINING, RunFolder
 from action_clip.training.finetune.schedule import Strategy, make_strategy
 from action_clip.training.finetune.settings import Settings, check_same, settings_of
 from action_clip.training.finetune.sizes import SIZES
+from action_clip.training.finetune.trainer import make_texts
 
 _LOG = logging.getLogger("action_clip")
 
@@ -57,18 +58,17 @@ def _run(options: argparse.Namespace, folder: RunFolder) -> None:
     beginning = _beginning(options, folder)
     fabric = fabric_of(options)
     _check_fit(settings, strategy, beginning.networks, fabric.world_size)
-    folder.make()
+    texts = make_texts(training.classes, prompts)
+    folder.make(resume=options.resume)
     # Each device has a process of its own, which has come here in the same way.
     fabric.launch()
     if not fabric.is_global_zero:
         _LOG.setLevel(logging.ERROR)
     workers = workers_of(options, fabric)
-    work = Training(fabric, folder, settings, beginning, strategy, training, validation, workers)
+    work = Training(fabric, folder, settings, beginning, strategy, texts, training, validation, workers)
     if saved is not None:
         work.go_on(saved)
     del saved
-    if fabric.is_global_zero:
-        folder.write_labels(training.classes)
     work.run()
     if fabric.is_global_zero:
         work.report_failures()

@@ -27,6 +27,8 @@ TRAINING = "training"
 """The entry of a checkpoint that says how far the training is, and what it depends on: texts, numbers, lists."""
 _DRAFT = re.compile(r"\.[0-9a-f]{32}\.tmp")
 """The names that `replacing` gives to files that are not complete."""
+_STEPS = re.compile(r"events\.out\.tfevents\.")
+_LEFT_BEFORE_THE_FIRST_EPOCH = re.compile(rf"(?:{_DRAFT.pattern}|{re.escape(BEST)})\Z|{_STEPS.pattern}")
 
 
 class RunFolder:
@@ -46,7 +48,7 @@ class RunFolder:
         return self.path / BEST
 
     def check(self, *, resume: bool) -> None:
-        """Raise ActionClipError where the folder has a training already, has none to go on with, or cannot be made."""
+        """Raise ActionClipError where it has a training already, or none to go on with, or is not one to write to."""
         if resume and not self.last.is_file():
             raise ActionClipError(
                 f"{self.path} has no training to go on with (no {LAST}): leave out --resume, or name its folder"
@@ -60,16 +62,26 @@ class RunFolder:
         parent = self.path.absolute().parent
         if not parent.is_dir():
             raise ActionClipError(f"there is no folder {parent}: create it first")
-        for place in (parent, self.path):
-            if place.exists() and not os.access(place, os.W_OK):
-                raise ActionClipError(f"{place} cannot be written: name a folder of your own")
+        place = self.path if self.path.exists() else parent
+        if not os.access(place, os.W_OK):
+            raise ActionClipError(f"{place} cannot be written: name a folder of your own")
+        if not resume and (others := [name for name in self._names() if not _LEFT_BEFORE_THE_FIRST_EPOCH.match(name)]):
+            raise ActionClipError(
+                f"{self.path} has other files, such as {min(others)}: name a new folder, so that none is overwritten"
+            )
 
-    def make(self) -> None:
-        """Make the folder if there is none, and remove what a process that was killed while it wrote left in it."""
+    def _names(self) -> list[str]:
+        return [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+
+    def make(self, *, resume: bool) -> None:
+        """Make the folder if there is none, and remove what a process that was killed left in it.
+
+        That is what is not complete; where no epoch was, the steps of the one that was not either.
+        """
         with writing(self.path):
             self.path.mkdir(exist_ok=True)
             for path in self.path.iterdir():
-                if _DRAFT.fullmatch(path.name):
+                if _DRAFT.fullmatch(path.name) or (not resume and _STEPS.match(path.name)):
                     path.unlink()
 
     def load(self) -> dict[str, Any]:
@@ -83,9 +95,10 @@ class RunFolder:
             raise ActionClipError(
                 f"{self.last} is damaged ({type(error).__name__}): train anew in another folder"
             ) from error
-        if not isinstance(content, dict) or not isinstance(content.get(TRAINING), dict):
+        training = content.get(TRAINING) if isinstance(content, dict) else None
+        if not isinstance(training, dict) or not training.keys() >= {"settings", "history", "precision"}:
             raise ActionClipError(f"{self.last} is no checkpoint of a fine-tuning: name the folder of one")
-        return content
+        return dict(content)
 
     def save(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write a checkpoint under a temporary name, then give it its own.
@@ -98,10 +111,10 @@ class RunFolder:
         except (OSError, RuntimeError) as error:  # PyTorch turns a full disk into a RuntimeError
             cause = error if isinstance(error, OSError) else error.__context__
             reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error).partition("\n")[0]
-            kept = f"; {self.last} is whole" if self.last.is_file() else ""
-            raise ActionClipError(
-                f"cannot write {path} ({reason:.200}){kept}: make room, and go on with --resume"
-            ) from error
+            is_kept = self.last.is_file()
+            kept = f"; {self.last} is whole" if is_kept else ""
+            remedy = "go on with --resume" if is_kept else "begin again"
+            raise ActionClipError(f"cannot write {path} ({reason:.200}){kept}: make room, and {remedy}") from error
 
     def write_log(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write what is known of each epoch, a JSON object a line."""

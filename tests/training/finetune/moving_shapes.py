@@ -18,6 +18,7 @@ COLOURS = {
     "purple": (200, 40, 200), "cyan": (40, 210, 210), "white": (240, 240, 240),
 }  # fmt: skip
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+OPPOSITES = {"left": "right", "right": "left", "up": "down", "down": "up"}
 SIDEWAYS_ONLY, UPRIGHT_ONLY = "red", "blue"
 _RADIUS, _OUTLINE = 4, 3
 _SHADE = 8
@@ -35,13 +36,17 @@ class Motion(NamedTuple):
         return f"a {self.colour} square moves {self.direction}"
 
     @property
+    def reversed(self) -> "Motion":
+        """The same, the other way."""
+        return Motion(self.colour, OPPOSITES[self.direction])
+
+    @property
     def is_held_out(self) -> bool:
         is_upright = self.direction in ("up", "down")
         return self.colour == (SIDEWAYS_ONLY if is_upright else UPRIGHT_ONLY)
 
 
 MOTIONS = tuple(Motion(colour, direction) for colour in COLOURS for direction in DIRECTIONS)
-BY_LABEL = {motion.label: motion for motion in MOTIONS}
 
 
 def shown(motion: Motion, random: np.random.Generator) -> list[Picture]:

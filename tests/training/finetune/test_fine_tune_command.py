@@ -204,6 +204,72 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_a_full_disk_before_the_first_epoch_was_over(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    folder = RunFolder(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(ActionClipError, match=r"best.pt \(File too large\): make room, and begin again$"):
+            folder.save(folder.best, {"epoch": 1, "weights": torch.ones(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_a_training_left_before_its_first_epoch_was_over_is_no_obstacle(tmp_path: Path) -> None:
+    names = ("best.pt", "events.out.tfevents.1.host", ".0123456789abcdef0123456789abcdef.tmp")
+    for name in names:
+        (tmp_path / name).touch()
+    folder = RunFolder(tmp_path)
+    folder.check(resume=False)
+    folder.make(resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_files_of_others_are_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path) -> None:
+    for name in ("labels.txt", "text.onnx", "notes.md"):
+        out = tmp_path / name.partition(".")[0]
+        out.mkdir()
+        (out / name).write_text("mine", "utf-8")
+        assert refused(capsys, *arguments(data, out, "--epochs", "1")) == (
+            f"{out} has other files, such as {name}: name a new folder, so that none is overwritten"
+        )
+        assert [(path.name, path.read_text("utf-8")) for path in out.iterdir()] == [(name, "mine")]
+
+
+def test_a_folder_that_is_there_needs_no_right_to_write_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # As root, who runs tests in containers, may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    (tmp_path / "run").mkdir()
+    RunFolder(tmp_path / "run").check(resume=False)
+    with pytest.raises(ActionClipError, match="cannot be written"):
+        RunFolder(tmp_path / "other").check(resume=False)
+
+
+def test_without_stderr(tmp_path: Path, data: Path) -> None:
+    words = arguments(data, tmp_path / "run", "--epochs", "1")
+    program = "import sys; sys.stderr = None; from action_clip.command import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("best: epoch 1/1")
+
+
+def test_a_class_whose_name_is_too_long(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", train=1, val=0)
+    (data / "train" / TWO[0].label).rename(data / "train" / ("word " * 45 + "end"))
+    assert "shorten it" in refused(capsys, *arguments(data, tmp_path / "run", "--prompts", prompts_of(tmp_path, 40)))
+    assert not (tmp_path / "run").exists()
+
+
+def prompts_of(folder: Path, words: int) -> str:
+    """A file with a prompt of so many words."""
+    (folder / "prompts.txt").write_text("word " * words + "{}\n", "utf-8")
+    return str(folder / "prompts.txt")
+
+
 def test_clips_that_cannot_be_read_are_named_counted_and_wrong(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -261,6 +327,10 @@ def test_one_class(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
             "3 devices cannot share batches of 4 clips: give a multiple of 3 with --batch-size",
         ),
         (["--resume"], "{out} has no training to go on with (no last.pt): leave out --resume, or name its folder"),
+        (
+            ["--frames", "78"],
+            "the fusion Transf has positions for 77 frames: give --frames 77 or fewer, or another --fusion",
+        ),
         (["--checkpoint", "no.pt"], "there is no checkpoint no.pt: give a file, a folder or a name of the catalog"),
         (["--checkpoint", "nano"], "nano has no checkpoint to train: name a model that is exported, or a file"),
     ],
@@ -271,6 +341,15 @@ def test_what_does_not_fit_together(
     data, out = write_data(tmp_path / "data", train=2, val=0), tmp_path / "run"
     assert refused(capsys, *arguments(data, out, *more)) == sentence.format(out=out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--frames", "1025"), ("--seed", str(2**32))])
+def test_numbers_that_are_too_large(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path, option: str, value: str
+) -> None:
+    code, _, err = run(capsys, *arguments(data, tmp_path / "run", option, value))
+    assert code == 2
+    assert f"argument {option}: {value} is above {int(value) - 1}" in err
 
 
 def test_nothing_to_begin_with(capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path) -> None:
@@ -305,6 +384,11 @@ def test_a_training_is_not_overwritten_and_goes_on_only_as_it_was(
     code, printed, err = run(capsys, *arguments(data, out, "--epochs", "1", "--resume"))
     assert (code, err) == (0, "")
     assert "best: epoch 1/1" in printed
+    content = torch.load(out / "last.pt", weights_only=True)
+    torch.save({**content, "training": {"settings": {}}}, out / "last.pt")
+    assert refused(capsys, *arguments(data, out, "--epochs", "1", "--resume")).startswith(
+        f"{out / 'last.pt'} is no checkpoint of a fine-tuning"
+    )
     (out / "last.pt").write_bytes(before[:1000])
     assert refused(capsys, *arguments(data, out, "--epochs", "1", "--resume")).startswith(
         f"{out / 'last.pt'} is damaged ("
