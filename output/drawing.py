@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action_clip.errors import ActionClipError
+from action_clip.output.bars import Bar, Palette, Place, draw_bar
 from action_clip.output.captions import counted, duration, ranking, title
-from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, note_undrawable, put_text, text_width
+from action_clip.output.lettering import SEMIBOLD, drawable, fit, note_undrawable, put_text, text_width
 
 if TYPE_CHECKING:
     from action_clip.models.prediction import Prediction, Ranked
@@ -42,9 +43,7 @@ _PERCENT_COLUMN = 110
 _PAPER = (255, 255, 255)
 _INK = (40, 32, 26)
 _GREY = (128, 114, 107)
-_FIRST = (222, 100, 36)
-_OTHERS = (240, 188, 150)
-_TRACK = (247, 243, 240)
+_PALETTE = Palette(ink=_INK, track=(247, 243, 240), first=(222, 100, 36), others=(240, 188, 150))
 
 
 def encoded_sheet(prediction: Prediction, extension: str) -> bytes:
@@ -184,12 +183,8 @@ def _draw_bars(sheet: NDArray[np.uint8], top: int, prediction: Prediction, names
     start = _MARGIN + column + 24
     end = WIDTH - _MARGIN - _PERCENT_COLUMN
     for position, (name, entry) in enumerate(zip(names, prediction.ranked, strict=False)):
-        weight = REGULAR if position else SEMIBOLD
         middle = top + 40 + position * _BAR_ROW + _BAR_ROW // 2
-        put_text(sheet, fit(name, column, 23, weight), (_MARGIN, middle + 8), 23, _INK, weight)
-        bar = slice(middle - _BAR // 2, middle + _BAR // 2)
-        sheet[bar, start:end] = _TRACK
-        sheet[bar, start : start + round((end - start) * entry.probability)] = _OTHERS if position else _FIRST
-        percent = f"{entry.probability:.1%}"
-        right = WIDTH - _MARGIN - text_width(percent, 23, weight)
-        put_text(sheet, percent, (right, middle + 8), 23, _INK, weight)
+        track = slice(middle - _BAR // 2, middle + _BAR // 2), slice(start, end)
+        bar = Bar(name, f"{entry.probability:.1%}", entry.probability, is_first=position == 0)
+        bar = replace(bar, name=fit(name, column, 23, bar.weight))
+        draw_bar(sheet, bar, Place(_MARGIN, WIDTH - _MARGIN, middle + 8, 23, track), _PALETTE)

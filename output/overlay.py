@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from action_clip.output.lettering import REGULAR, SEMIBOLD, drawable, fit, put_text, text_width
+from action_clip.output.bars import Bar, Palette, Place, draw_bar
+from action_clip.output.lettering import drawable, fit, text_width
 
 if TYPE_CHECKING:
     from action_clip.models.prediction import Ranked
@@ -22,26 +23,14 @@ _WIDTH = 22.0
 _ROW = 2.0
 """Of the font size: the height of a label with its bar."""
 _BASELINE = 1.3
-_BAR = 0.16
+_BAR_HEIGHT = 0.16
 _PADDING = 0.6
 _MOST_HEIGHT = 0.6
 """Of the picture's height: what labels may take."""
 
 _SHADE = 88
 """Of 255: how much of the picture shows through the panel."""
-_INK = (255, 255, 255)
-_TRACK = (96, 96, 96)
-_FIRST = (64, 156, 255)
-_OTHERS = (172, 200, 232)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A label as it is drawn: its name and percentage, and the length of its bar in pixels."""
-
-    name: str
-    percent: str
-    filled: int
+_PALETTE = Palette(ink=(255, 255, 255), track=(96, 96, 96), first=(64, 156, 255), others=(172, 200, 232))
 
 
 class Overlay:
@@ -57,12 +46,12 @@ class Overlay:
         self._margin = min(round(self._size * _PADDING), min(width, height) // 16)
         self._padding = round(self._size * _PADDING)
         self._row_height = round(self._size * _ROW)
-        self._bar_height = max(2, round(self._size * _BAR))
+        self._bar_height = max(2, round(self._size * _BAR_HEIGHT))
         self._width = min(round(self._size * _WIDTH), width - 2 * self._margin)
         self._inner = max(1, self._width - 2 * self._padding)
         self.most_rows = max(1, (round(height * _MOST_HEIGHT) - self._padding) // self._row_height)
         self._entries: Sequence[Ranked] = ()
-        self._rows: list[_Row] = []
+        self._bars: list[Bar] = []
 
     def draw(self, picture: NDArray[np.uint8], entries: Sequence[Ranked]) -> None:
         """Draw the first of the entries, as many as fit, into the picture, (H, W, 3) uint8 RGB, in place.
@@ -71,36 +60,25 @@ class Overlay:
         """
         if entries != self._entries:
             self._entries = entries
-            self._rows = [self._row(position, entry) for position, entry in enumerate(entries[: self.most_rows])]
-        if not self._rows:
+            self._bars = [self._bar(entry, position == 0) for position, entry in enumerate(entries[: self.most_rows])]
+        if not self._bars:
             return
-        height = self._row_height * len(self._rows) + self._padding
+        height = self._row_height * len(self._bars) + self._padding
         panel = picture[self._margin : self._margin + height, self._margin : self._margin + self._width]
         panel[...] = (panel.astype(np.uint16) * _SHADE) >> 8
-        for position, row in enumerate(self._rows):
-            self._draw_row(panel, position, row)
+        for position, bar in enumerate(self._bars):
+            draw_bar(panel, bar, self._place(position), _PALETTE)
 
-    def _row(self, position: int, entry: Ranked) -> _Row:
-        weight = _weight(position)
-        percent = f"{entry.probability:.1%}"
-        taken = text_width(percent, self._size, weight) + self._size
+    def _bar(self, entry: Ranked, is_first: bool) -> Bar:
+        """Return a label with its percentage, where there is room for both."""
+        bar = Bar("", f"{entry.probability:.1%}", entry.probability, is_first)
+        taken = text_width(bar.percent, self._size, bar.weight) + self._size
         if taken > self._inner / 2:
-            percent, taken = "", 0
-        name = fit(drawable(entry.label)[0], self._inner - taken, self._size, weight)
-        return _Row(name, percent, round(self._inner * min(max(entry.probability, 0.0), 1.0)))
+            bar, taken = replace(bar, percent=""), 0
+        return replace(bar, name=fit(drawable(entry.label)[0], self._inner - taken, self._size, bar.weight))
 
-    def _draw_row(self, panel: NDArray[np.uint8], position: int, row: _Row) -> None:
-        weight = _weight(position)
+    def _place(self, position: int) -> Place:
         left, right = self._padding, self._padding + self._inner
         baseline = self._row_height * position + round(self._size * _BASELINE)
-        put_text(panel, row.name, (left, baseline), self._size, _INK, weight)
-        percent_width = text_width(row.percent, self._size, weight)
-        put_text(panel, row.percent, (right - percent_width, baseline), self._size, _INK, weight)
         bottom = self._row_height * (position + 1) + self._padding // 2
-        bar = panel[bottom - self._bar_height : bottom]
-        bar[:, left:right] = _TRACK
-        bar[:, left : left + row.filled] = _OTHERS if position else _FIRST
-
-
-def _weight(position: int) -> int:
-    return REGULAR if position else SEMIBOLD
+        return Place(left, right, baseline, self._size, (slice(bottom - self._bar_height, bottom), slice(left, right)))
