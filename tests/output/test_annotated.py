@@ -625,7 +625,9 @@ def test_a_process_that_is_ended_leaves_nothing(tmp_path: Path, name: str) -> No
     write_video(tmp_path / "clip.mkv", moving(120))
     (tmp_path / "out.gif").write_bytes(b"old")
     wait = "lambda done, total: (print(done, flush=True), __import__('time').sleep(0.3))"
-    with saving(tmp_path, ".gif", progress=wait) as process:
+    handler = "default_int_handler" if name == "SIGINT" else "SIG_DFL"
+    not_ignored = f"import signal; signal.signal(signal.{name}, signal.{handler})"  # as below nohup
+    with saving(tmp_path, ".gif", before=not_ignored, progress=wait) as process:
         assert process.stdout is not None
         while process.stdout.readline() and not list(tmp_path.glob(".*.tmp")):
             pass
