@@ -539,7 +539,7 @@ def test_a_name_and_password_are_sent(clip_bytes: bytes) -> None:
         whole(clip_bytes)(handler)
 
     with serving(answer) as (address, _):
-        read_clip(address.replace("127", "ann:pass@127"), eight)
+        read_clip(address.replace("//127", "//ann:pass@127"), eight)
     assert seen == ["Basic YW5uOnBhc3M="]
 
 
@@ -582,12 +582,12 @@ def test_the_parts_of_a_playlist_get_its_password(segments: dict[str, bytes]) ->
         files({**segments, "clip.m3u8": playlist("one.ts", "two.ts")})(handler)
 
     with serving(answer) as (address, _), serving(answer) as (other, _):
-        read_clip(beside(address, "clip.m3u8").replace("127", "ann:pass@127"), eight)
+        read_clip(beside(address, "clip.m3u8").replace("//127", "//ann:pass@127"), eight)
         assert set(seen) == {"Basic YW5uOnBhc3M="}
         seen.clear()
         contents = {"clip.m3u8": playlist(beside(other, "one.ts"), beside(other, "two.ts"))}
         with serving(files(contents)) as (first, _):
-            read_clip(beside(first, "clip.m3u8").replace("127", "ann:pass@127"), eight)
+            read_clip(beside(first, "clip.m3u8").replace("//127", "//ann:pass@127"), eight)
         assert set(seen) == {None}  # of another server
 
 
