@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -180,10 +181,11 @@ def _rows(records: Sequence[_Record], source: str, columns: Columns, heads: Sequ
     label = _column(heads, columns.label, _LABEL_HEADS, "labels", "--label-column", source)
     others = [head for head in heads if head not in (file, label)]
     read = [_optional(others, names) for names in (_SPLIT_HEADS, _GROUP_HEADS, _START_HEADS, _END_HEADS)]
-    make = _kinetics_row if is_kinetics else _row
-    return [
-        make(record, _text(record, file, "file"), _labels(record, label), *_others(record, read)) for record in records
+    rows = [
+        Row(_text(record, file, "file"), _labels(record, label), record.where, *_others(record, read))
+        for record in records
     ]
+    return [_of_kinetics(row) for row in rows] if is_kinetics else rows
 
 
 def _others(
@@ -197,30 +199,11 @@ def _others(
     return read_split(split, record.where), group or None, start_s, end_s
 
 
-def _row(
-    record: _Record,
-    name: str,
-    labels: tuple[str, ...],
-    split: str | None,
-    group: str | None,
-    start_s: float | None,
-    end_s: float | None,
-) -> Row:
-    return Row(name, labels, record.where, split, group, start_s, end_s)
-
-
-def _kinetics_row(
-    record: _Record,
-    name: str,
-    labels: tuple[str, ...],
-    split: str | None,
-    group: str | None,
-    start_s: float | None,
-    end_s: float | None,
-) -> Row:
+def _of_kinetics(row: Row) -> Row:
     """Return a row of Kinetics: a part of a video, whose file is named after both where it was cut out."""
+    name, start_s, end_s = row.name, row.start_s, row.end_s
     cut = None if start_s is None or end_s is None else f"{name}_{round(start_s):06d}_{round(end_s):06d}"
-    return Row(name, labels, record.where, split, group or name, start_s, end_s, cut)
+    return replace(row, group=row.group or name, cut=cut)
 
 
 def _column(heads: Sequence[str], wanted: str | None, known: Sequence[str], what: str, option: str, source: str) -> str:

@@ -25,7 +25,7 @@ from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import ROLES, ModelSpec
 from action_clip.models.store.installation import fetch_checkpoint, install
 from action_clip.models.store.locations import directory_of
-from action_clip.system.files import draft_folder
+from action_clip.system.files import draft_folder, writing_into
 
 _LOG = logging.getLogger("action_clip")
 # Bytes: the limit of protocol buffers.
@@ -181,15 +181,6 @@ def _count_weights(model: SourceModel, role: str) -> int:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn OSError into an ActionClipError that names this folder."""
-    try:
-        yield
-    except OSError as error:
-        raise ActionClipError(f"{folder} cannot be written ({error.strerror or error}): name another one") from error
-
-
-@contextmanager
 def _drafted(
     model: SourceModel, precision: str, facts: Mapping[str, str], parent: Path
 ) -> Iterator[tuple[dict[str, Path], str]]:
@@ -207,7 +198,7 @@ def _drafted(
     _check_sizes(model, precision)
     _LOG.info("running PyTorch's networks on the sample's frames")
     inputs = model.examples()
-    with _writing(parent), draft_folder(parent, ".export-") as draft:
+    with writing_into(parent), draft_folder(parent, ".export-") as draft:
         graphs = {}
         for role in model.networks:
             _LOG.info("exporting the %s graph, %s weights", role, f"{_count_weights(model, role):,}")

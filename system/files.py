@@ -93,6 +93,15 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Raise an OSError of the block as an ActionClipError: nothing can be written into the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise ActionClipError(f"{folder} cannot be written ({error.strerror or error}): name another one") from error
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the path of a draft beside the file, for the block to write, which replaces the file or a link's target.
 

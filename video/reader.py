@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -181,11 +181,9 @@ class VideoReader:
         """
         return self._stream(list(range(len(self))))
 
-    @contextmanager
-    def original(self) -> Iterator[Original]:
-        """Yield what a copy of the video keeps besides its frames."""
-        with opened_original(self._source) as original:
-            yield original
+    def original(self) -> AbstractContextManager[Original]:
+        """Return a context manager of what a copy of the video keeps besides its frames."""
+        return opened_original(self._source)
 
     def frames_between(self, start_s: float, end_s: float, rate: float) -> Iterator[Frame]:
         """Return an iterator over the frames from `start_s` to `end_s`, in seconds, at `rate` frames a second.

@@ -2,8 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from action_clip.models.catalog.metadata import read_metadata
 from action_clip.models.catalog.model_directory import read_model_directory
 from action_clip.models.catalog.specs import HEAD, ModelSpec, find
 from action_clip.models.catalog.structure import check_graph
-from action_clip.system.files import draft_folder, write_file
+from action_clip.system.files import draft_folder, write_file, writing_into
 from action_clip.system.interrupts import terminable
 from action_clip.system.terminal import printable
 from action_clip.training.heads.facts import TRAINER, head_facts
@@ -82,7 +81,7 @@ def write_folder(
         ActionClipError: the folder cannot be written, or the written graph differs.
     """
     target = Path(os.path.realpath(folder))
-    with _writing(folder), draft_folder(target.parent, ".train-") as draft:
+    with writing_into(folder), draft_folder(target.parent, ".train-") as draft:
         model = draft / "model"
         model.mkdir()
         with terminable():  # not below: the old model lies in the draft for a moment
@@ -152,12 +151,3 @@ def _foreign_file(folder: Path) -> str | None:
     except (ActionClipError, ValueError, OSError):
         return min(path.name for path in folder.iterdir())
     return min((path.name for path in folder.iterdir() if path.name not in own), default=None)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn OSError into an ActionClipError that names this folder."""
-    try:
-        yield
-    except OSError as error:
-        raise ActionClipError(f"{folder} cannot be written ({error.strerror or error}): name another one") from error
